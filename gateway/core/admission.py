@@ -1,0 +1,96 @@
+"""The guards of admission, in their order.
+
+Owns: who is refused and why, and how large a hold is. `ledger/scripts/admit.lua` is the same rule next to the
+live numbers; the stateful ledger test holds the two together.
+Does not know: where the numbers come from. Everything, now included, is handed in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.core.errors import Code, Refused
+from gateway.core.money import Nanos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A limit of requests per window. `name` is the policy's name, fixed by config."""
+
+    name: str
+    quota: int
+    window_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateState:
+    """How a rate stands after this call: requests left in the window, and seconds until it starts afresh."""
+
+    rate: Rate
+    remaining: int
+    reset_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """A limit of open holds of one class."""
+
+    name: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The live facts that the guards look at. Amounts in nano-dollars."""
+
+    key_known: bool
+    key_enabled: bool
+    key_products: frozenset[str] | None  # None: every product
+    account_active: bool
+    available: Nanos
+    budget_left: Nanos | None  # None: the key has no budget
+    rates: Sequence[RateState]  # as they stand before this call
+    open_holds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a call asks for. `metered` calls need credit and take a hold; free ones pass by guards 4, 5 and 7."""
+
+    product: str
+    entitled: bool
+    metered: bool
+    estimate: Nanos
+    covers_estimate: bool = False
+    concurrency: Concurrency | None = None
+
+
+def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
+    """The size of the hold to take (0 for a free call), or the first guard that refuses."""
+    if not standing.key_known:
+        return Refused(code=Code.UNAUTHORIZED)
+    if not standing.key_enabled:
+        return Refused(code=Code.KEY_DISABLED)
+    if not standing.account_active:
+        return Refused(code=Code.ACCOUNT_SUSPENDED)
+    if not demand.entitled or (standing.key_products is not None and demand.product not in standing.key_products):
+        return Refused(code=Code.NOT_ENTITLED)
+    if demand.metered and (
+        standing.available <= 0 or (demand.covers_estimate and demand.estimate > standing.available)
+    ):
+        return Refused(code=Code.INSUFFICIENT_CREDIT)
+    if demand.metered and standing.budget_left is not None and standing.budget_left <= 0:
+        return Refused(code=Code.KEY_BUDGET_EXCEEDED)
+    for state in standing.rates:
+        if state.remaining <= 0:
+            return Refused(
+                code=Code.RATE_LIMITED,
+                details={"rate": state.rate.name},
+                retry_after_seconds=max(1, state.reset_seconds),
+            )
+    limit = demand.concurrency
+    if demand.metered and limit is not None and standing.open_holds >= limit.limit:
+        return Refused(code=Code.TOO_MANY_CONCURRENT, details={"limit": str(limit.limit)}, retry_after_seconds=1)
+    if not demand.metered:
+        return Nanos(0)
+    hold = min(demand.estimate, standing.available)
+    return hold if standing.budget_left is None else min(hold, standing.budget_left)

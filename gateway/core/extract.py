@@ -1,0 +1,110 @@
+"""Fields of a request, a reply or a job's record, read by compiled paths.
+
+Owns: the syntax of a field reference (`reply.usage.prompt_tokens`), and what "reported" means.
+Does not know: what a field is used for. Never raises on what a client or an upstream sent.
+
+A source is plain JSON data (or a mapping of headers). A path step is a key, or a list index, or `*` for every
+element of a list. Null and absent are "not reported"; zero and false are reports.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+SOURCES: Final = ("request", "request_header", "query", "path", "reply", "reply_header", "job")
+REPLY_SOURCES: Final = frozenset({"reply", "reply_header"})
+
+#: What a call has shown so far: source name -> its data. A source that is missing reports nothing.
+Sources = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A compiled reference: the source's name and the steps of the path within it."""
+
+    source: str
+    steps: tuple[str | int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Field":
+        """Compile `source.step.step`; ValueError names what is wrong."""
+        source, _, rest = text.partition(".")
+        if source not in SOURCES:
+            raise ValueError(f"a field starts with one of {', '.join(SOURCES)}, not with {source!r}")
+        if not rest:
+            raise ValueError(f"name the field of the {source}, like {source}.id")
+        if source.endswith("_header") or source == "query":
+            return cls(source, (rest.lower() if source.endswith("_header") else rest,))
+        steps = rest.split(".")
+        if not all(steps):
+            raise ValueError(f"{text!r} has an empty step")
+        return cls(source, tuple(int(step) if step.isdigit() else step for step in steps))
+
+    def read(self, sources: Sources) -> Any:
+        """The value, or None where nothing is reported. `*` steps are for `read_all`."""
+        value = sources.get(self.source)
+        for step in self.steps:
+            if type(value) is dict or isinstance(value, Mapping):
+                value = value.get(step)
+            elif type(value) is list and type(step) is int and step < len(value):
+                value = value[step]
+            else:
+                return None
+        return value
+
+    def read_all(self, sources: Sources) -> list[Any]:
+        """Every value that the path leads to; a list at its end counts as its elements."""
+        values: list[Any] = [sources.get(self.source)]
+        for step in (*self.steps, "*"):
+            found: list[Any] = []
+            for value in values:
+                if step == "*":
+                    found += value if type(value) is list else [value]
+                elif isinstance(value, Mapping):
+                    found.append(value.get(step))
+                elif type(value) is list and type(step) is int and step < len(value):
+                    found.append(value[step])
+            values = found
+        return [value for value in values if value is not None]
+
+    def __str__(self) -> str:
+        return ".".join((self.source, *map(str, self.steps)))
+
+
+def first_reported(fields: Sequence[Field], sources: Sources) -> Any:
+    """The value of the first field that is reported, or None."""
+    for field in fields:
+        if (value := field.read(sources)) is not None:
+            return value
+    return None
+
+
+def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The dotted path of a field that is switched on but not known, or None.
+
+    `known` is a tree of names: an empty branch knows everything below it. Off is null, false, "" and empty.
+    """
+    if type(value) is not dict:
+        return None
+    for name, below in value.items():
+        if below is None or below is False or below in ("", [], {}):
+            continue
+        path = f"{prefix}{name}"
+        if name not in known:
+            return path
+        branch = known[name]
+        if branch and (found := fields_on(below, branch, f"{path}.")) is not None:
+            return found
+    return None
+
+
+def known_tree(paths: Sequence[str]) -> dict[str, Any]:
+    """Dotted paths as the tree that `fields_on` takes. A path that ends at a branch knows all below it."""
+    tree: dict[str, Any] = {}
+    for path in sorted(paths, key=lambda path: -path.count(".")):
+        branch = tree
+        for name in path.split("."):
+            branch = branch.setdefault(name, {})
+        if "." not in path and path not in tree:
+            tree[path] = {}
+    return tree

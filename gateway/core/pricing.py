@@ -1,0 +1,183 @@
+"""Prices and charges: exact integer arithmetic, rounded once per line item, half-up to the nano.
+
+Owns: rates, the price table of one version and rate card, charge rules, line items.
+Does not know: where usage comes from, what day it is, who pays.
+
+A rate is a fraction (nano-dollars per unit of quantity), so `0.21 per hour` charges a second exactly.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final, Literal
+
+from gateway.core.extract import Field, Sources, first_reported
+from gateway.core.money import NANOS_PER_USD, Nanos, decimal_ratio, round_half_up
+from gateway.core.usage import Quantity, Usage
+
+#: How a price is written in YAML -> (the unit of the quantity it prices, how many of them).
+PER: Final[Mapping[str, tuple[str, int]]] = {
+    "per_hour": ("second", 3600),
+    "per_minute": ("second", 60),
+    "per_second": ("second", 1),
+    "per_hour_of_ms": ("millisecond", 3_600_000),
+    "per_1m_tokens": ("token", 1_000_000),
+    "per_1k_tokens": ("token", 1_000),
+    "per_1m_characters": ("character", 1_000_000),
+    "per_1k_characters": ("character", 1_000),
+    "per_character": ("character", 1),
+    "per_call": ("call", 1),
+    "per_unit": ("unit", 1),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What one SKU costs in one price table: a fraction of nano-dollars per unit, and how it is written."""
+
+    sku: str
+    unit: str
+    numerator: int
+    denominator: int
+    listed: str  # as in the price list, with any discount beside it: "0.21 per_hour", "0.21 per_hour -10%"
+
+    def amount(self, quantity: Quantity) -> Nanos:
+        """quantity x rate, multiplied exactly, rounded once."""
+        if type(quantity) is int:
+            return round_half_up(quantity * self.numerator, self.denominator)
+        numerator, denominator = quantity.as_integer_ratio()
+        return round_half_up(numerator * self.numerator, denominator * self.denominator)
+
+
+def make_price(sku: str, per: str, usd: str, discount_percent: str = "0") -> Price:
+    """Compile a listed price. ValueError for text that is no decimal, KeyError for an unknown `per`."""
+    unit, size = PER[per]
+    rate = Fraction(*decimal_ratio(usd)) * NANOS_PER_USD / size
+    rate *= 1 - Fraction(*decimal_ratio(discount_percent)) / 100
+    if rate < 0:
+        raise ValueError(f"a discount of {discount_percent}% is more than everything")
+    listed = f"{usd} {per}" + (f" -{discount_percent}%" if rate and Fraction(*decimal_ratio(discount_percent)) else "")
+    return Price(sku=sku, unit=unit, numerator=rate.numerator, denominator=rate.denominator, listed=listed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTable:
+    """The prices of one price-list version as one rate card sees them. Pinned in every hold by (version, card)."""
+
+    version: str
+    rate_card: str
+    prices: Mapping[str, Price]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """When an add-on is on: the first reported of the fields is true, or equals `equals`."""
+
+    fields: tuple[Field, ...]
+    equals: tuple[str, ...] = ()
+
+    def met(self, sources: Sources) -> bool:
+        """Null, false, zero, empty text and empty lists are off."""
+        value = first_reported(self.fields, sources)
+        return value in self.equals if self.equals else bool(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRule:
+    """One line of a charge: which SKU, over which quantity, when.
+
+    `{model}` in a SKU stands for the price name of the model that ran. `fallback_sku` is used where the first has
+    no price (cached tokens without a price of their own are input tokens). `minus` are measures already charged by
+    another line. `times` multiplies (channels). `only_models`/`not_models` restrict by the model's price name.
+    """
+
+    sku: str
+    fallback_sku: str | None = None
+    quantity: str = "calls"
+    times: str | None = None
+    minus: tuple[str, ...] = ()
+    when: Condition | None = None
+    only_models: tuple[str, ...] = ()
+    not_models: tuple[str, ...] = ()
+    part_of: str | None = None  # the product that an add-on belongs to, where it is another one
+
+    def applies(self, sources: Sources, model: str) -> bool:
+        """Whether this line is part of the charge."""
+        if (self.only_models and model not in self.only_models) or model in self.not_models:
+            return False
+        return self.when is None or self.when.met(sources)
+
+    def price(self, table: PriceTable, model: str) -> Price | None:
+        """The price of this line for a model, or None where there is none: a gap, never free."""
+        found = table.prices.get(self.sku.replace("{model}", model))
+        if found is None and self.fallback_sku is not None:
+            found = table.prices.get(self.fallback_sku.replace("{model}", model))
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineItem:
+    """One line of a charge. `quantity` is in `unit`s; `unit_price` as listed; `amount` in nano-dollars."""
+
+    sku: str
+    quantity: str
+    unit: str
+    unit_price: str
+    amount: Nanos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """Priced usage: the line items and their sum, by which price list and rate card."""
+
+    amount: Nanos
+    items: tuple[LineItem, ...]
+    price_version: str
+    rate_card: str
+    basis: Literal["reported", "estimated"] = "reported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpriced:
+    """A SKU that ran and has no price in the table: refused or charged by policy, never free."""
+
+    sku: str
+
+
+def charge_for(
+    rules: tuple[ChargeRule, ...], usage: Usage, sources: Sources, model: str, table: PriceTable
+) -> Charge | Unpriced:
+    """Price the usage. Lines of quantity zero are left out; the sum of the lines is the charge."""
+    items: list[LineItem] = []
+    total = 0
+    quantities = usage.quantities
+    for rule in rules:
+        if not rule.applies(sources, model):
+            continue
+        amount_of: Quantity = quantities.get(rule.quantity, 0)
+        for name in rule.minus:
+            amount_of = max(0, amount_of - quantities.get(name, 0))
+        if rule.times is not None:
+            amount_of *= quantities.get(rule.times, 1)
+        if not amount_of:
+            continue
+        price = rule.price(table, model)
+        if price is None:
+            return Unpriced(sku=rule.sku.replace("{model}", model))
+        amount = price.amount(amount_of)
+        total += amount
+        items.append(
+            LineItem(
+                sku=price.sku,
+                quantity=_print(amount_of),
+                unit=price.unit,
+                unit_price=price.listed,
+                amount=amount,
+            )
+        )
+    return Charge(amount=Nanos(total), items=tuple(items), price_version=table.version, rate_card=table.rate_card)
+
+
+def _print(quantity: Quantity) -> str:
+    return str(quantity) if type(quantity) is int else format(Decimal(quantity).normalize(), "f")

@@ -1,0 +1,125 @@
+"""Usage: billable quantities as they were reported, which know "not reported" from zero.
+
+Owns: what a usable quantity is, how the measures of a meter are read, how an estimate is made before forwarding.
+Does not know: prices.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from gateway.core.extract import Field, Sources, first_reported
+
+#: Whole units (seconds, tokens, characters, calls), or an exact decimal where the upstream reports a fraction.
+Quantity = int | Decimal
+
+#: A quantity above this is nobody's usage (30 million years of audio); it counts as not reported.
+QUANTITY_MAX: Final = 10**15
+
+
+def quantity(value: Any) -> Quantity | None:
+    """A reported value as an exact quantity; None for what no upstream can mean (negative, NaN, text, too large)."""
+    if type(value) is int:
+        return value if 0 <= value <= QUANTITY_MAX else None
+    if type(value) is float:
+        # The shortest decimal that reads back as this float is what stood in the JSON text.
+        value = Decimal(repr(value))
+    elif type(value) is str and value.isascii() and value.isdigit() and len(value) <= 16:
+        return quantity(int(value))  # headers are text
+    if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= QUANTITY_MAX:
+        return value
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """How much of a measure to expect before anything is known: the first of what is given.
+
+    `fields` are read from the request; `request_bytes_per_unit` divides the body's length (rounding up);
+    `default` is used where neither says anything. `maximum` bounds what a request may claim.
+    """
+
+    fields: tuple[Field, ...] = ()
+    request_bytes_per_unit: int | None = None
+    default: int = 0
+    maximum: int | None = None
+    times: tuple[Field, ...] = ()
+
+    def of(self, sources: Sources, request_bytes: int) -> Quantity:
+        """The expected quantity, in the measure's unit."""
+        found = quantity(first_reported(self.fields, sources)) if self.fields else None
+        if found is None and self.request_bytes_per_unit is not None:
+            found = -(-request_bytes // self.request_bytes_per_unit)
+        if found is None:
+            found = self.default
+        if self.times:
+            found *= max(1, int(quantity(first_reported(self.times, sources)) or 1))
+        return found if self.maximum is None or found <= self.maximum else self.maximum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Where one quantity comes from, once the upstream has answered.
+
+    `count` says how text or a list becomes a number: its characters (code points), UTF-8 bytes, or items.
+    A measure with a `default` is optional; without, its absence makes the usage unknown.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    count: Literal["value", "characters", "bytes", "items"] = "value"
+    default: int | None = None
+    estimate: Estimate
+
+    def read(self, sources: Sources) -> Quantity | None:
+        """The reported quantity, the default where nothing is reported, else None."""
+        value = first_reported(self.fields, sources)
+        if value is None:
+            return self.default
+        if self.count == "value":
+            return quantity(value)
+        if self.count == "items":
+            return len(value) if type(value) is list else None
+        if type(value) is not str:
+            return None
+        return len(value) if self.count == "characters" else len(value.encode(errors="surrogatepass"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one call used: measure name -> quantity. `missing` names the measures that were not reported."""
+
+    quantities: Mapping[str, Quantity]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def reported(self) -> bool:
+        """Whether every required measure was reported (a zero is a report)."""
+        return not self.missing
+
+
+def read_usage(measures: tuple[Measure, ...], sources: Sources) -> Usage:
+    """The usage that the sources report."""
+    quantities: dict[str, Quantity] = {"calls": 1}
+    missing: list[str] = []
+    for measure in measures:
+        found = measure.read(sources)
+        if found is None:
+            missing.append(measure.name)
+        else:
+            quantities[measure.name] = found
+    return Usage(quantities=quantities, missing=tuple(missing))
+
+
+def estimate_usage(measures: tuple[Measure, ...], sources: Sources, request_bytes: int) -> Usage:
+    """The usage to expect, from the request alone."""
+    quantities: dict[str, Quantity] = {"calls": 1}
+    for measure in measures:
+        known = (
+            measure.read(sources)
+            if all(field.source not in ("reply", "reply_header") for field in measure.fields)
+            else None
+        )
+        quantities[measure.name] = measure.estimate.of(sources, request_bytes) if known is None else known
+    return Usage(quantities=quantities)

@@ -1,0 +1,390 @@
+"""The ports: what the path of a call needs of the world outside, as promises.
+
+Owns: the records that cross them and their docstrings, which are the contract that `tests/ledger` checks on every
+implementation.
+Does not know: Redis, aiohttp, Prometheus.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from gateway.core.admission import Concurrency, Rate, RateState
+from gateway.core.errors import Refused
+from gateway.core.money import ZERO, Nanos
+from gateway.core.pricing import Charge
+
+GrantKind = Literal["signup", "purchase", "promotion", "goodwill"]
+AccountStatus = Literal["active", "suspended"]
+ResourceState = Literal["open", "settled", "released", "kept"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What decides an account's entitlements, limits and prices: its tier and its rate card ("" = the tier's)."""
+
+    tier: str
+    rate_card: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose key it is. The two ids never change for a key; `plan` is only a hint that `admit` checks."""
+
+    account: str
+    key_id: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRef:
+    """A job, upload or session by its kind and the upstream's id."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """What the ledger knows of something that an account made at the upstream.
+
+    `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads).
+    `hold` is the job's hold id, `facts` what its price needs of the request, `usage` what it was settled on.
+    """
+
+    ref: ResourceRef
+    state: ResourceState
+    product: str
+    hold: str = ""
+    key_id: str = ""
+    price_version: str = ""
+    rate_card: str = ""
+    created_ms: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionRequest:
+    """One call at the gate. `hold_id` is the call's id and the operation's id.
+
+    `entitled` is what the tier in `plan` says of the product and the models asked for. `estimate` in nano-dollars.
+    `lease_seconds` is the hold's time by the store's clock. `rates` are all checked before any is counted.
+    `resources` must belong to the account.
+    """
+
+    account: str
+    key_id: str
+    plan: Plan
+    hold_id: str
+    product: str
+    entitled: bool
+    metered: bool
+    estimate: Nanos
+    overdraft: Nanos
+    covers_estimate: bool = False
+    rates: tuple[Rate, ...] = ()
+    concurrency: Concurrency | None = None
+    lease_seconds: int = 60
+    price_version: str = ""
+    resources: tuple[ResourceRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """The call may be forwarded. `hold` is what was set aside (0 for a free call), `available` what is left."""
+
+    hold: Nanos
+    available: Nanos
+    rates: tuple[RateState, ...] = ()
+    resources: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChanged:
+    """The account's plan is another one than the request was made for. Nothing was written; ask again with it."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """One charge for one hold. The operation's id is the hold's: a hold is settled at most once.
+
+    Carries everything that the entry explains, so that it can be replayed from a spool long after.
+    `resource_usage` is kept with the job (audio seconds for a later product priced by them).
+    """
+
+    account: str
+    hold_id: str
+    key_id: str
+    product: str
+    route: str
+    call_id: str
+    charge: Charge
+    upstream_id: str = ""
+    resource: ResourceRef | None = None
+    resource_usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a settlement did. `late`: its hold had ended before by expiry. Amounts in nano-dollars."""
+
+    entry_id: str
+    charged: Nanos
+    balance: Nanos
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Credit given. Burns by priority (lower first), then soonest expiry, then oldest."""
+
+    id: str
+    kind: GrantKind
+    amount: Nanos
+    remaining: Nanos
+    priority: int = 50
+    expires_ms: int | None = None
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Credit set aside for one call or job, and until when (store's clock, ms). `resource`: the job, once accepted."""
+
+    id: str
+    account: str
+    amount: Nanos
+    product: str
+    key_id: str
+    price_version: str
+    concurrency_class: str
+    created_ms: int
+    expires_ms: int
+    resource: ResourceRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One immutable line of an account's ledger. `amount` is signed; `balance` is the balance after it.
+
+    `kind`: grant, charge, grant_expiry. `data` explains it: items, price_version, call_id, key_id, upstream_id, ...
+    """
+
+    id: str
+    kind: str
+    amount: Nanos
+    balance: Nanos
+    operation: str
+    at_ms: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An API key without its secret. `monthly_budget` and the month's `spent`/`held` in nano-dollars."""
+
+    id: str
+    account: str
+    name: str = ""
+    disabled: bool = False
+    expires_ms: int | None = None
+    products: tuple[str, ...] | None = None
+    monthly_budget: Nanos | None = None
+    spent: Nanos = ZERO
+    held: Nanos = ZERO
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account and its credit: `available` = balance - held + overdraft (which the tier adds, not counted here)."""
+
+    id: str
+    plan: Plan
+    status: AccountStatus
+    balance: Nanos
+    held: Nanos
+    debt: Nanos
+    open_holds: int
+    created_ms: int
+    grants: tuple[Grant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep of one account ended: holds expired (and their nano-dollars), grants expired."""
+
+    holds: int = 0
+    held: Nanos = ZERO
+    grants: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """A difference that `verify` found: which number of which account, as stored and as recomputed."""
+
+    account: str
+    what: str
+    stored: int
+    recomputed: int
+
+
+class Ledger(Protocol):
+    """Balances, holds, entries, keys and ownership. Every mutation has an operation id.
+
+    A replay of an operation gets the first answer and changes nothing; the same id with other content raises
+    OperationConflict. Every method may raise LedgerUnavailable: then nothing is known of the outcome, and the same
+    call may be made again. Methods on an account that is not there raise UnknownAccount, unless they say otherwise.
+    Time is the store's.
+    """
+
+    # ---- the path of a call
+
+    async def identify(self, digest: str) -> Identity | None:
+        """Whose key has this digest; None if nobody's."""
+
+    async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
+        """Judge the guards in their order and take the hold, in one atomic step. A refusal writes nothing.
+
+        First of all holds and grants of the account whose time is over are ended. A free call (`metered` false)
+        takes no hold. A resource that is not the account's refuses with NOT_FOUND, after every other guard.
+        Unknown accounts and keys are refused (UNAUTHORIZED), not raised. Replay: while the hold is open, the first
+        answer's hold; after it has ended, OperationConflict.
+        """
+
+    async def accept(self, *, account: str, resource: Resource, deadline_seconds: int, keep_seconds: int) -> None:
+        """Record what an upstream made for the account: from now on the account owns it.
+
+        With `resource.hold` (an open job) that hold gets the deadline as its expiry, if it is still open.
+        `keep_seconds` 0 keeps the record until it is forgotten. Accepting the same id again with the same hold
+        changes nothing; with another hold it is an OperationConflict.
+        """
+
+    async def settle(self, settlement: Settlement) -> Receipt:
+        """Charge a hold's usage: end the hold, burn grants, write the entry. Once; a replay gets the first receipt.
+
+        A hold that has expired, or that the ledger does not know, is charged all the same and the receipt is late.
+        A hold that was released is an OperationConflict. What grants do not cover becomes debt.
+        """
+
+    async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
+        """Give a hold back; True if this ended it. False if it had ended before, whatever the end."""
+
+    async def renew(self, *, account: str, hold_ids: Sequence[str], lease_seconds: int) -> Sequence[str]:
+        """Extend the leases of open holds; the ids that are not open any more come back."""
+
+    async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
+        """The account's record of it; None if it is not the account's (whether it exists or not)."""
+
+    async def owned(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bool]:
+        """For each, whether it is the account's."""
+
+    async def forget(self, *, account: str, ref: ResourceRef) -> None:
+        """The resource was deleted: the account no longer owns it. Its charge stays."""
+
+    # ---- the store's own work
+
+    async def sweep(self, account: str) -> Swept:
+        """End what is over by the store's clock: holds past their expiry, grants past theirs."""
+
+    def accounts(self) -> AsyncIterator[str]:
+        """Every account's id, in no order, each at least once."""
+
+    async def ping(self) -> None:
+        """Return if the ledger can answer; LedgerUnavailable if not."""
+
+    # ---- administration
+
+    async def open_account(self, *, operation: str, account: str, plan: Plan, signup: Nanos = ZERO) -> Account:
+        """Open an account with its signup grant (0: none). LedgerRefused if it exists by another operation."""
+
+    async def change_account(
+        self, *, operation: str, account: str, plan: Plan | None = None, status: AccountStatus | None = None
+    ) -> Account:
+        """Change tier, rate card or status; in force for the next admission of every process."""
+
+    async def grant(
+        self,
+        *,
+        operation: str,
+        account: str,
+        kind: GrantKind,
+        amount: Nanos,
+        priority: int = 50,
+        expires_ms: int | None = None,
+        note: str = "",
+    ) -> Grant:
+        """Give credit. Debt is paid first. LedgerRefused if the balance would pass BALANCE_MAX, or amount <= 0."""
+
+    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
+        """Make a key of an account, found by its digest. LedgerRefused if the digest or id is in use."""
+
+    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
+        """Change name, disabled, expires_ms, products or monthly_budget. LedgerRefused for an unknown key."""
+
+    async def account(self, account: str) -> Account:
+        """The account as it stands now, grants included, in burn order."""
+
+    async def keys(self, account: str) -> Sequence[Key]:
+        """The account's keys."""
+
+    async def holds(self, account: str) -> Sequence[Hold]:
+        """The account's open holds, soonest expiry first."""
+
+    async def entries(self, account: str, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
+        """Entries in the order they were made, after the given entry id."""
+
+    async def verify(self, account: str) -> Sequence[Drift]:
+        """Recompute balance, holds and counters from the entries and records; every difference."""
+
+
+class Clock(Protocol):
+    """Time of this process."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFinished:
+    """One call, told to observers when it is over. No key, token, URL query or body is in it.
+
+    `outcome`: refused, passed (free), settled, released, job_accepted, spooled. Seconds and nano-dollars.
+    """
+
+    call_id: str
+    account: str
+    key_id: str
+    product: str
+    route: str
+    method: str
+    status: int
+    outcome: str
+    code: str
+    held: Nanos
+    charged: Nanos
+    late: bool
+    estimated: bool
+    client_gone: bool
+    seconds: float
+    upstream_seconds: float
+    settle_seconds: float
+    request_bytes: int
+    reply_bytes: int
+    upstream_status: int
+
+
+class Observer(Protocol):
+    """Told of what happened, after the fact. Must not raise and must not block."""
+
+    def call_finished(self, record: CallFinished) -> None:
+        """A call is over."""
+
+    def event(self, name: str, *, value: int = 1, **facts: str) -> None:
+        """Something that ops count: `hold_expired`, `spool_replayed`, `ledger_error`, ... Facts are bounded words."""
