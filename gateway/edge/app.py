@@ -1,0 +1,235 @@
+"""The composition root: everything that is wired, in order, on one screen.
+
+Owns: which part gets which, the order of start and stop, signals.
+Does not know: what the parts do.
+"""
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, Self
+
+from aiohttp import web
+
+from gateway import __version__
+from gateway.edge.admin import add_admin_routes
+from gateway.edge.identify import Identifier
+from gateway.edge.ops import add_ops_routes
+from gateway.edge.proxy import CustomerServer
+from gateway.ledger.embedded import EmbeddedRedis
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.links import open_link
+from gateway.ledger.redis import RedisLedger
+from gateway.ledger.spool import Spool
+from gateway.observe.logs import Logs
+from gateway.observe.metrics import Metrics
+from gateway.pipeline.admit import Admission
+from gateway.pipeline.allowance import Allowance
+from gateway.pipeline.books import Books
+from gateway.pipeline.conclude import Conclusion
+from gateway.pipeline.http import HttpPipeline
+from gateway.pipeline.jobs import Jobs
+from gateway.pipeline.leases import Leases
+from gateway.ports import CallFinished, Ledger, Observer
+from gateway.settings.routing import Router
+from gateway.settings.runtime import Runtime
+from gateway.upstream.client import AiohttpUpstreamClient
+from gateway.workers.loops import forever
+from gateway.workers.sweeper import Sweeper
+
+
+class SystemClock:
+    """This process's clocks."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+class Observers:
+    """Several observers as one."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def call_finished(self, record: CallFinished) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.call_finished(record)
+
+    def event(self, name: str, *, value: int = 1, **facts: str) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.event(name, value=value, **facts)
+
+
+def call_id_maker() -> Callable[[], str]:
+    """Ids that are unique over processes and restarts: 64 random bits for the process, then a count."""
+    boot, counter = secrets.token_hex(8), count(1)
+    return lambda: f"{boot}{next(counter):08x}"
+
+
+@asynccontextmanager
+async def open_ledger(runtime: Runtime) -> AsyncIterator[RedisLedger]:
+    """The ledger on `redis.url`, or on an embedded server in `redis.directory` (a running one is used)."""
+    settings = runtime.redis
+    embedded = None
+    if not settings.url:
+        embedded = EmbeddedRedis(settings.directory)
+        await embedded.start()
+    try:
+        link = open_link(
+            LinkSettings(
+                url=settings.url or (embedded.url if embedded else ""),
+                connect_seconds_max=settings.connect_seconds_max,
+                command_seconds_max=settings.command_seconds_max,
+            )
+        )
+        await link.open()
+        try:
+            yield RedisLedger(link, prefix=settings.prefix, operation_seconds=settings.operation_seconds)
+        finally:
+            await link.close()
+    finally:
+        if embedded is not None:
+            await embedded.stop()
+
+
+class Gateway:
+    """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves both listeners."""
+
+    def __init__(self, runtime: Runtime, *, ledger: Ledger) -> None:
+        clock = SystemClock()
+        limits = runtime.limits
+        self.runtime = runtime
+        self.metrics = Metrics()
+        self.logs = Logs(clock, level=runtime.log_level)
+        observer = Observers(self.metrics, self.logs)
+        self.spool = Spool(runtime.spool_directory, bytes_max=limits.spool_bytes_max)
+        self.upstreams = AiohttpUpstreamClient()
+        self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
+        self.allowance = Allowance()
+        self.books = Books(
+            ledger=ledger,
+            spool=self.spool,
+            observer=observer,
+            clock=clock,
+            operation_seconds=runtime.redis.operation_seconds,
+        )
+        jobs = Jobs(runtime=runtime, books=self.books, upstreams=self.upstreams, clock=clock)
+        admission = Admission(
+            runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance,
+            identify=Identifier(ledger, runtime.key_pepper), observer=observer, clock=clock,
+        )  # fmt: skip
+        self.conclusion = Conclusion(
+            books=self.books, jobs=jobs, allowance=self.allowance, observer=observer, clock=clock
+        )
+        self.pipeline = HttpPipeline(
+            runtime=runtime, router=Router(runtime.routes), admission=admission, conclusion=self.conclusion, jobs=jobs,
+            leases=self.leases, ledger=ledger, upstreams=self.upstreams, observer=observer, clock=clock,
+            call_ids=call_id_maker(),
+        )  # fmt: skip
+        sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
+        self._loops: tuple[Coroutine[Any, Any, None], ...] = (
+            forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
+            forever("sweeper", limits.sweep_seconds, sweeper.round, observer),
+            forever("replay", 1.0, self._replay, observer),
+            forever("logs", 0.2, self._flush_logs, observer),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+        self._ledger = ledger
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        """Open the spool, start the workers, then listen."""
+        runtime = self.runtime
+        self.spool.open(f"{os.getpid()}-{secrets.token_hex(4)}")
+        self._tasks = [asyncio.create_task(loop) for loop in self._loops]
+        self.metrics.info.labels(__version__, runtime.digest).set(1)
+        self._ops = web.AppRunner(self._ops_app(), access_log=None)
+        await self._ops.setup()
+        await web.TCPSite(self._ops, runtime.ops.host, runtime.ops.port).start()
+        self._customers = CustomerServer(self.pipeline, runtime.limits)
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._customers, runtime.customers.host, runtime.customers.port, backlog=4096, reuse_address=True
+        )
+        self.logs.info("started", version=__version__, config=runtime.digest)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Stop accepting, finish calls, settle everything, then close."""
+        self._draining = True
+        self._listener.close()
+        self._customers.pre_shutdown()
+        await self._customers.shutdown(self.runtime.limits.shutdown_seconds_max)
+        await self.conclusion.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.books.replay()
+        await self._ops.cleanup()
+        await self.upstreams.close()
+        self.spool.close()
+        self.logs.info("stopped", spooled=len(self.spool))
+        self.logs.flush()
+
+    @property
+    def customers_port(self) -> int:
+        """The port that the customers' listener is bound to."""
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def ops_port(self) -> int:
+        """The port that the ops listener is bound to."""
+        port: int = self._ops.addresses[0][1]
+        return port
+
+    def _ops_app(self) -> web.Application:
+        app = web.Application(client_max_size=1024 * 1024)
+        add_ops_routes(
+            app, runtime=self.runtime, ledger=self._ledger, metrics=self.metrics, gauges=self._set_gauges,
+            draining=lambda: self._draining,
+        )  # fmt: skip
+        add_admin_routes(app, ledger=self._ledger, runtime=self.runtime, clock=self._clock)
+        return app
+
+    def _set_gauges(self) -> None:
+        self.metrics.holds_open.set(len(self.leases))
+        self.metrics.calls_open.set(self.pipeline.calls_open)
+        self.metrics.spool_pending.set(len(self.spool))
+        self.metrics.allowance.set(self.allowance.exposure)
+
+    async def _replay(self) -> None:
+        if len(self.spool):
+            await self.books.replay()
+        if not len(self.spool):
+            self.allowance.reset()
+
+    async def _flush_logs(self) -> None:
+        self.logs.flush()
+
+
+async def serve(runtime: Runtime, *, ready: Callable[[], None] | None = None) -> None:
+    """Run both listeners until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        async with open_ledger(runtime) as ledger, Gateway(runtime, ledger=ledger):
+            gc.collect()
+            gc.freeze()  # what is alive now stays: it need not be looked at again (halves the p99)
+            gc.set_threshold(50_000, 20, 20)
+            if ready is not None:
+                ready()
+            await stop.wait()
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(name)

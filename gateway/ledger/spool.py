@@ -1,0 +1,134 @@
+"""The spool: ledger operations that could not be done, kept on local disk until they are.
+
+Owns: durable lines (synced before `append` returns), their order, their replay, the files of processes that are gone.
+Does not know: what an operation means. Replay is safe to repeat, because every operation carries an operation id.
+
+One file for each process, locked while it lives. A file without a lock belongs to nobody, and is adopted.
+"""
+
+import fcntl
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable
+
+Record = dict[str, Any]
+_SUFFIX = ".spool"
+
+
+class SpoolFull(GatewayError):
+    """The spool has reached its bound; the operation was not kept."""
+
+
+class Spool:
+    """Records that wait for the ledger. `bytes_max` bounds the file of this process."""
+
+    def __init__(self, directory: Path, *, bytes_max: int) -> None:
+        self._directory = directory
+        self._bytes_max = bytes_max
+        self._pending: deque[Record] = deque()
+        self._adopted: list[IO[bytes]] = []
+        self._file: IO[bytes] | None = None
+        self._replaying = False
+
+    def __repr__(self) -> str:
+        return f"<Spool pending={len(self._pending)} adopted={len(self._adopted)}>"
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def open(self, name: str) -> None:
+        """Make this process's file, and take over the files of processes that are gone."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
+            self._adopt(path)
+        self._file = _locked((self._directory / f"{name}{_SUFFIX}").open("ab"))
+        assert self._file is not None, "two processes with one spool name"
+
+    def _adopt(self, path: Path) -> None:
+        handle = _locked(path.open("r+b"))
+        if handle is None:
+            return  # its process is alive
+        for line in handle:
+            if not line.endswith(b"\n"):
+                break  # torn by a crash in the middle of a write: its operation was never promised to be kept
+            self._pending.append(orjson.loads(line))
+        self._adopted.append(handle)
+
+    def append(self, record: Record) -> None:
+        """Keep a record; when this returns it survives a crash of the process and of the machine."""
+        assert self._file is not None, "the spool is not open"
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        if self._file.tell() + len(line) > self._bytes_max:
+            raise SpoolFull(f"the spool has reached {self._bytes_max} bytes")
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._pending.append(record)
+
+    async def replay(self, apply: Callable[[Record], Awaitable[None]]) -> tuple[int, int]:
+        """Apply what waits, in order, until done or the ledger is away again: how many were applied and rejected.
+
+        A record that the ledger refuses is moved to `rejected.jsonl` beside the spool, for people to look at.
+        """
+        if self._replaying:
+            return 0, 0
+        self._replaying = True
+        applied = rejected = 0
+        try:
+            while self._pending:
+                try:
+                    await apply(self._pending[0])
+                    applied += 1
+                except LedgerUnavailable:
+                    return applied, rejected
+                except LedgerRefused as error:
+                    self._reject(self._pending[0], str(error))
+                    rejected += 1
+                self._pending.popleft()
+            self._clear()
+        finally:
+            self._replaying = False
+        return applied, rejected
+
+    def _reject(self, record: Record, why: str) -> None:
+        with (self._directory / "rejected.jsonl").open("ab") as handle:
+            handle.write(orjson.dumps({"why": why, "record": record}, option=orjson.OPT_APPEND_NEWLINE))
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    def _clear(self) -> None:
+        """Everything was applied: nothing that the files say is outstanding."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.seek(0)
+        for handle in self._adopted:
+            Path(handle.name).unlink(missing_ok=True)
+            handle.close()
+        self._adopted.clear()
+
+    def close(self) -> None:
+        """Give the files up; what still waits is adopted by the next process."""
+        if self._file is not None:
+            if not self._pending:
+                Path(self._file.name).unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+        for handle in self._adopted:
+            handle.close()
+        self._adopted.clear()
+
+
+def _locked(handle: IO[bytes]) -> IO[bytes] | None:
+    """The file with its lock taken, or None (and closed) if another process has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        return None
+    return handle

@@ -1,0 +1,76 @@
+"""Structured logs: one JSON line for each call, and one for each event. No key, token, query or body is ever in one.
+
+Owns: the form of the lines and when they are written (in batches, off the path of a call).
+Does not know: what is worth logging.
+"""
+
+import logging
+import sys
+from dataclasses import fields
+from typing import BinaryIO, Final
+
+import orjson
+import structlog
+
+from gateway.ports import CallFinished, Clock
+
+_BATCH_BYTES: Final = 64 * 1024
+_NAMES: Final = tuple(field.name for field in fields(CallFinished))
+
+
+class Logs:
+    """An `Observer` that writes lines. `flush` is called by a timer and at the end."""
+
+    def __init__(self, clock: Clock, *, level: str = "info", stream: BinaryIO | None = None) -> None:
+        self._clock = clock
+        self._calls = level in ("debug", "info")
+        self._stream = stream if stream is not None else sys.stdout.buffer
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._log = structlog.wrap_logger(
+            None,
+            processors=[structlog.processors.add_log_level, self._render],
+            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        )
+
+    def _render(self, _logger: object, _method: str, event: structlog.typing.EventDict) -> str:
+        self._add({"time": self._clock.now(), **event})
+        raise structlog.DropEvent  # it is in the batch
+
+    def call_finished(self, record: CallFinished) -> None:
+        """One line with the record's own field names; times in seconds, money in nano-dollars."""
+        if self._calls:
+            line: dict[str, object] = {"time": self._clock.now(), "event": "call"}
+            for name in _NAMES:
+                line[name] = getattr(record, name)
+            self._add(line)
+
+    def event(self, name: str, *, value: int = 1, **facts: str) -> None:
+        """One warning line."""
+        self._log.warning(name, value=value, **facts)
+
+    def info(self, name: str, **facts: object) -> None:
+        """One line about the process itself."""
+        self._log.info(name, **facts)
+
+    def error(self, name: str, error: BaseException) -> None:
+        """A fault that nobody expected: its type and where, never its values."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+        self._log.error(name, error=type(error).__name__, where=where)
+
+    def _add(self, line: dict[str, object]) -> None:
+        text = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE, default=str)
+        self._lines.append(text)
+        self._size += len(text)
+        if self._size > _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        lines, self._lines, self._size = self._lines, [], 0
+        if lines:
+            self._stream.write(b"".join(lines))
+            self._stream.flush()

@@ -1,0 +1,1 @@
+"""The order of effects for a call: identify, admit, forward, meter, settle, respond."""

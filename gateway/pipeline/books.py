@@ -1,0 +1,111 @@
+"""Ledger operations that must not be lost: done now, or spooled and done later.
+
+Owns: the fallback from ledger to spool, the form of a spooled operation, its replay.
+Does not know: calls. A settlement never fails the customer's response.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from gateway.core.errors import LedgerRefused, LedgerUnavailable
+from gateway.core.money import Nanos
+from gateway.core.pricing import Charge, LineItem
+from gateway.ledger.spool import Record, Spool, SpoolFull
+from gateway.ports import Clock, Ledger, Observer, Receipt, Resource, ResourceRef, Settlement
+
+
+class Books:
+    """What a call does to the ledger after it was admitted."""
+
+    def __init__(
+        self, *, ledger: Ledger, spool: Spool, observer: Observer, clock: Clock, operation_seconds: int
+    ) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._observer = observer
+        self._clock = clock
+        self._operation_seconds = operation_seconds
+
+    async def settle(self, settlement: Settlement) -> Receipt | None:
+        """Charge; None if the charge waits in the spool, or if the ledger refused it (counted, for ops to look at)."""
+        try:
+            return await self._ledger.settle(settlement)
+        except LedgerUnavailable:
+            self._keep("settle", asdict(settlement))
+        except LedgerRefused:
+            self._observer.event("settlement_refused", product=settlement.product)
+        return None
+
+    async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
+        """Give a hold back."""
+        try:
+            await self._ledger.release(account=account, hold_id=hold_id, resource=resource)
+        except LedgerUnavailable:
+            ref = asdict(resource) if resource is not None else None
+            self._keep("release", {"account": account, "hold_id": hold_id, "resource": ref})
+
+    async def accept(self, account: str, resource: Resource, *, deadline_seconds: int, keep_seconds: int) -> None:
+        """Record what the upstream made for the account."""
+        times = {"deadline_seconds": deadline_seconds, "keep_seconds": keep_seconds}
+        try:
+            await self._ledger.accept(account=account, resource=resource, **times)
+        except LedgerUnavailable:
+            self._keep("accept", {"account": account, "resource": asdict(resource), **times})
+        except LedgerRefused:
+            self._observer.event("accept_refused", product=resource.product)
+
+    async def forget(self, account: str, ref: ResourceRef) -> None:
+        """The upstream deleted it."""
+        try:
+            await self._ledger.forget(account=account, ref=ref)
+        except LedgerUnavailable:
+            self._keep("forget", {"account": account, "ref": asdict(ref)})
+
+    def _keep(self, operation: str, arguments: dict[str, Any]) -> None:
+        record = {"v": 1, "operation": operation, "at": int(self._clock.now()), "arguments": arguments}
+        try:
+            self._spool.append(record)
+        except (SpoolFull, OSError):
+            self._observer.event("spool_failed", operation=operation)
+        else:
+            self._observer.event("spooled", operation=operation)
+
+    async def replay(self) -> tuple[int, int]:
+        """Do what the spool holds: how many were done, how many the ledger refused for good."""
+        done, refused = await self._spool.replay(self._apply)
+        if done:
+            self._observer.event("spool_replayed", value=done)
+        if refused:
+            self._observer.event("spool_rejected", value=refused)
+        return done, refused
+
+    async def _apply(self, record: Record) -> None:
+        arguments = record["arguments"]
+        if self._clock.now() - record["at"] > self._operation_seconds:
+            # The ledger may have forgotten that it did this one already: a person decides, not a replay.
+            raise LedgerRefused("older than the ledger remembers operations")
+        match record["operation"]:
+            case "settle":
+                await self._ledger.settle(_settlement(arguments))
+            case "release":
+                ref = arguments["resource"] and ResourceRef(**arguments["resource"])
+                await self._ledger.release(account=arguments["account"], hold_id=arguments["hold_id"], resource=ref)
+            case "accept":
+                fields = arguments["resource"]
+                await self._ledger.accept(
+                    account=arguments["account"],
+                    resource=Resource(**{**fields, "ref": ResourceRef(**fields["ref"])}),
+                    deadline_seconds=arguments["deadline_seconds"],
+                    keep_seconds=arguments["keep_seconds"],
+                )
+            case "forget":
+                await self._ledger.forget(account=arguments["account"], ref=ResourceRef(**arguments["ref"]))
+            case other:
+                raise LedgerRefused(f"unknown operation {other!r} in the spool")
+
+
+def _settlement(fields: dict[str, Any]) -> Settlement:
+    charge = fields["charge"]
+    items = tuple(LineItem(**{**item, "amount": Nanos(item["amount"])}) for item in charge["items"])
+    ref = fields["resource"] and ResourceRef(**fields["resource"])
+    return Settlement(**{**fields, "charge": Charge(**{**charge, "items": items}), "resource": ref})

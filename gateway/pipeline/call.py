@@ -1,0 +1,178 @@
+"""One call and where it stands, and the two sides that it has: the client's port and the answer.
+
+Owns: the mutable state of a call (the only mutable record of the path), moved by the table in `core.exchange`.
+Does not know: how bytes are read or written.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway.core.admission import RateState
+from gateway.core.errors import Refused
+from gateway.core.exchange import Move, State, after
+from gateway.core.money import ZERO, Nanos
+from gateway.core.pricing import PriceTable
+from gateway.ports import Identity, Resource, ResourceRef
+from gateway.settings.runtime import Route, Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer for the client: its body is in hand before its head goes."""
+
+    status: int
+    reason: str
+    headers: CIMultiDict[str]
+    body: bytes
+
+
+class ClientGone(Exception):
+    """The client has left; nothing more can be written to it."""
+
+
+class BodyRefused(Exception):
+    """The client's body cannot be taken: too large, too slow, or cut short. `refused` says which, None if cut short."""
+
+    def __init__(self, refused: Refused | None) -> None:
+        super().__init__(refused.code if refused else "the client left in the middle of its body")
+        self.refused = refused
+
+
+class Client(Protocol):
+    """The customer's side of a call, as the edge offers it to the pipeline."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def raw_path(self) -> str:
+        """Percent-encoded, without the query."""
+
+    @property
+    def query_string(self) -> str: ...
+    @property
+    def query(self) -> Mapping[str, str]: ...
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def content_length(self) -> int | None: ...
+    @property
+    def has_body(self) -> bool: ...
+    @property
+    def gone(self) -> bool: ...
+
+    async def read(self, bytes_max: int) -> bytes:
+        """The whole body; BodyRefused."""
+
+    def stream(self, bytes_max: int) -> AsyncIterator[bytes]:
+        """The body as it comes; BodyRefused."""
+
+    async def start(self, status: int, reason: str, headers: CIMultiDict[str], length: int | None) -> None:
+        """Send the head of an answer whose body follows; ClientGone."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece of the body, waiting while the client is slow; ClientGone."""
+
+    async def finish(self) -> None:
+        """The body is complete; ClientGone."""
+
+    def drain_within(self, seconds: float) -> None:
+        """How long the call may go on after its client left, before it is cancelled."""
+
+    def abort(self) -> None:
+        """Cut the connection: the body that was started cannot be completed, and must not look complete."""
+
+
+class Call:
+    """Everything known of one call so far."""
+
+    __slots__ = (
+        "admitted_hold",
+        "body",
+        "body_refused",
+        "charged",
+        "client",
+        "code",
+        "covered_locally",
+        "estimated",
+        "id",
+        "identity",
+        "late",
+        "metered",
+        "outcome",
+        "rates",
+        "record",
+        "reply_bytes",
+        "request_bytes",
+        "resources",
+        "route",
+        "settle_seconds",
+        "sources",
+        "started",
+        "state",
+        "status",
+        "table",
+        "tier",
+        "unfinished",
+        "upstream_seconds",
+        "upstream_status",
+    )
+
+    def __init__(self, call_id: str, client: Client, route: Route, params: Mapping[str, str], started: float) -> None:
+        self.id = call_id
+        self.client = client
+        self.route = route
+        self.started = started
+        self.state = State.RECEIVED
+        #: What is known of the call: path and query at first, then the request, the job's record, the reply.
+        self.sources: dict[str, Any] = {"path": params, "query": client.query, "request_header": client.headers}
+        self.identity: Identity | None = None
+        self.tier: Tier | None = None
+        self.table: PriceTable | None = None
+        self.rates: tuple[RateState, ...] = ()
+        self.resources: tuple[ResourceRef, ...] = ()
+        self.record: Resource | None = None
+        self.body: bytes | None = None
+        self.body_refused: BodyRefused | None = None
+        self.admitted_hold: Nanos = ZERO
+        #: The ledger operation under way. If the call is cut down, it is done again to its end: it has an operation id.
+        self.unfinished: Callable[[], Awaitable[object]] | None = None
+        self.covered_locally = False
+        self.metered = False  # whether this call was admitted as one that costs
+        self.charged: Nanos | None = None
+        self.late = False
+        self.estimated = False
+        self.outcome = "passed"
+        self.code = ""
+        self.status = 0
+        self.upstream_status = 0
+        self.request_bytes = 0
+        self.reply_bytes = 0
+        self.upstream_seconds = 0.0
+        self.settle_seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.route.name} {self.state} held={self.admitted_hold} charged={self.charged}>"
+
+    def move(self, move: Move) -> None:
+        """Change the state by the table; IllegalMove if the table has no such move."""
+        self.state = after(self.state, move)
+
+    @property
+    def account(self) -> str:
+        """The account that pays. Only known once the caller is identified."""
+        assert self.identity is not None, "the caller is not identified yet"
+        return self.identity.account
+
+    @property
+    def holds(self) -> bool:
+        """Whether a hold of this call is open in the ledger, for all that is known."""
+        return self.metered and self.state in (State.ADMITTED, State.FORWARDED, State.METERED, State.FAILED)

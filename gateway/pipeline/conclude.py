@@ -1,0 +1,195 @@
+"""What a call's end does to the books: charge, job, ownership, release.
+
+Owns: that each of them happens exactly once, reached by a normal end, an error and a call that is cut down alike.
+Does not know: bytes. Every operation carries an operation id, so one that was cut in the middle is simply done again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from gateway.core.exchange import Move, State
+from gateway.core.money import ZERO
+from gateway.pipeline import pricing
+from gateway.pipeline.allowance import Allowance
+from gateway.pipeline.books import Books
+from gateway.pipeline.call import Call
+from gateway.pipeline.jobs import Jobs
+from gateway.ports import Clock, Observer, Resource, ResourceRef, Settlement
+
+_T = TypeVar("_T")
+
+
+class Conclusion:
+    """Concludes calls, and finishes in the background what was cut down."""
+
+    def __init__(self, *, books: Books, jobs: Jobs, allowance: Allowance, observer: Observer, clock: Clock) -> None:
+        self._books = books
+        self._jobs = jobs
+        self._allowance = allowance
+        self._observer = observer
+        self._clock = clock
+        self._unfinished: set[asyncio.Task[object]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Conclusion unfinished={len(self._unfinished)}>"
+
+    async def drain(self) -> None:
+        """Finish the ledger operations of calls that were cut down."""
+        while self._unfinished:
+            await asyncio.gather(*self._unfinished, return_exceptions=True)
+
+    async def charge(self, call: Call) -> None:
+        metering = call.route.metering
+        assert metering is not None and call.table is not None, "a metered call was admitted without prices"
+        assert call.identity is not None, "a metered call was admitted without a caller"
+        call.move(Move.METER)
+        product = call.route.product
+        priced = pricing.price(metering, product, call.sources, call.table, call.admitted_hold)
+        if priced is None or priced[0].basis == "estimated":
+            self._observer.event("usage_unknown", product=product.name)
+        if priced is None:
+            await self.fail(call)
+            return
+        charge, _ = priced
+        settlement = Settlement(
+            account=call.account,
+            hold_id=call.id,
+            key_id=call.identity.key_id,
+            product=product.name,
+            route=call.route.name,
+            call_id=call.id,
+            charge=charge,
+            upstream_id=_upstream_id(call),
+        )
+        started = self._clock.monotonic()
+        receipt = await self._finished(call, lambda: self._books.settle(settlement))
+        call.settle_seconds = self._clock.monotonic() - started
+        call.move(Move.SETTLE)
+        call.charged = charge.amount
+        call.estimated = charge.basis == "estimated"
+        call.outcome = "settled" if receipt is not None else "spooled"
+        call.late = receipt is not None and receipt.late
+        if call.covered_locally:
+            self._allowance.correct(call.account, call.admitted_hold, charge.amount)
+
+    async def accept_job(self, call: Call) -> None:
+        """The upstream made a job: the account owns it, and the hold is the job's from now on."""
+        job = call.route.job
+        assert job is not None and call.table is not None and call.identity is not None, "a job without admission"
+        found = job.id.read(call.sources)
+        if type(found) is not str or not found:
+            self._observer.event("job_without_id", product=call.route.product.name)
+            await self.fail(call)
+            return
+        record = Resource(
+            ref=ResourceRef(kind=job.kind, id=found),
+            state="open",
+            product=call.route.product.name,
+            hold=call.id,
+            key_id=call.identity.key_id,
+            price_version=call.table.version,
+            rate_card=call.table.rate_card,
+            facts={"request": pricing.job_facts(call.route, call.sources), "held": call.admitted_hold},
+        )
+        call.move(Move.ACCEPT_JOB)
+        await self._finished(
+            call,
+            lambda: self._books.accept(call.account, record, deadline_seconds=job.seconds_max, keep_seconds=0),
+        )
+        call.outcome = "job_accepted"
+        await self.observe_job(call, record)
+
+    async def observe_job(self, call: Call, record: Resource) -> None:
+        """The reply may say that the job is over."""
+        started = self._clock.monotonic()
+        concluded = await self._finished(call, lambda: self._jobs.conclude(call.account, record, call.sources))
+        if concluded is None:
+            return
+        call.settle_seconds = self._clock.monotonic() - started
+        call.record, charge, receipt = concluded
+        if charge is None:
+            call.outcome = "released"
+            return
+        call.charged = charge.amount
+        call.estimated = charge.basis == "estimated"
+        call.outcome = "settled" if receipt is not None else "spooled"
+        call.late = receipt is not None and receipt.late
+
+    async def keep_ownership(self, call: Call) -> None:
+        route = call.route
+        if route.creates is not None:
+            found = route.creates.field.read(call.sources)
+            if type(found) is str and found:
+                resource = Resource(
+                    ref=ResourceRef(kind=route.creates.kind, id=found), state="kept", product=route.product.name
+                )
+                keep = route.creates.keep_seconds
+                await self._finished(
+                    call, lambda: self._books.accept(call.account, resource, deadline_seconds=0, keep_seconds=keep)
+                )
+            else:
+                self._observer.event("resource_without_id", product=route.product.name)
+        if route.deletes is not None and call.record is not None:
+            record = call.record
+            if record.state == "open":  # deleted before it was over: nothing was delivered, nothing is charged
+                await self._finished(call, lambda: self._books.release(call.account, record.hold, record.ref))
+                call.outcome = "released"
+            await self._finished(call, lambda: self._books.forget(call.account, record.ref))
+
+    # ---- when it does not go on
+
+    async def fail(self, call: Call) -> None:
+        """Nothing was delivered: the hold, if there is one, is given back."""
+        if not call.holds:
+            return
+        if call.state is State.FORWARDED:
+            call.move(Move.FAIL)
+        call.move(Move.RELEASE)
+        call.outcome = "released"
+        if call.covered_locally:
+            self._allowance.correct(call.account, call.admitted_hold, ZERO)
+        else:
+            await self._finished(call, lambda: self._books.release(call.account, call.id))
+
+    async def _finished(self, call: Call, operation: Callable[[], Awaitable[_T]]) -> _T:
+        call.unfinished = operation
+        result = await operation()
+        call.unfinished = None
+        return result
+
+    def abandon(self, call: Call) -> None:
+        """The call was cut down (shutdown, or a client that left too long ago): what is owed is done in a task."""
+        operation = call.unfinished
+        if operation is None:
+            if not call.holds or call.covered_locally:
+                return
+            account, hold_id = call.account, call.id
+            call.outcome = "released"
+
+            def operation() -> Awaitable[object]:
+                return self._books.release(account, hold_id)
+
+        task = asyncio.ensure_future(self._awaited(operation))
+        self._unfinished.add(task)
+        task.add_done_callback(self._finished_later)
+
+    @staticmethod
+    async def _awaited(operation: Callable[[], Awaitable[object]]) -> object:
+        return await operation()
+
+    def _finished_later(self, task: asyncio.Task[object]) -> None:
+        self._unfinished.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            self._observer.event("unfinished_operation_failed")
+
+
+def _upstream_id(call: Call) -> str:
+    """The upstream's own id of the call, for people who compare bills."""
+    reply = call.sources.get("reply")
+    if type(reply) is dict:
+        for name in ("request_id", "id"):
+            value = reply.get(name)
+            if type(value) is str and len(value) <= 128:
+                return value
+    return ""

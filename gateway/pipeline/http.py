@@ -1,0 +1,344 @@
+"""One HTTP call, from its bytes to its receipt: identify, admit, forward, meter, settle, respond.
+
+Owns: the order of effects. This is the only place on the path of a call that uses ledger and upstream.
+Does not know: aiohttp's server, Redis, or how a refusal is worded.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import orjson
+from multidict import CIMultiDict
+
+from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused
+from gateway.core.exchange import Move, State
+from gateway.core.money import ZERO, format_usd
+from gateway.pipeline.admit import Admission
+from gateway.pipeline.call import Answer, BodyRefused, Call, Client, ClientGone
+from gateway.pipeline.conclude import Conclusion
+from gateway.pipeline.jobs import Jobs
+from gateway.pipeline.leases import Leases
+from gateway.pipeline.listing import own_page
+from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
+from gateway.pipeline.refusals import SERVER, policies, remaining, render
+from gateway.ports import CallFinished, Clock, Ledger, Observer
+from gateway.settings.routing import Match, Router
+from gateway.settings.runtime import Runtime
+from gateway.upstream.client import Reply, UpstreamClient
+from gateway.upstream.headers import reply_headers, request_headers
+
+_EMPTY_BODY: Final = frozenset({204, 205, 304})
+
+#: Header fields that speak of the very bytes of a body.
+_OF_THE_BYTES: Final = ("Content-Encoding", "ETag", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
+
+
+class HttpPipeline:
+    """Serves calls. Everything that it needs is handed in; it holds no state of its own but work to finish."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        router: Router,
+        admission: Admission,
+        ledger: Ledger,
+        conclusion: Conclusion,
+        jobs: Jobs,
+        leases: Leases,
+        upstreams: UpstreamClient,
+        observer: Observer,
+        clock: Clock,
+        call_ids: Callable[[], str],
+    ) -> None:
+        self._runtime = runtime
+        self._router = router
+        self._admission = admission
+        self._ledger = ledger
+        self._conclusion = conclusion
+        self._jobs = jobs
+        self._leases = leases
+        self._upstreams = upstreams
+        self._observer = observer
+        self._clock = clock
+        self._call_ids = call_ids
+        self._open = 0
+
+    def __repr__(self) -> str:
+        return f"<HttpPipeline open={self._open}>"
+
+    @property
+    def calls_open(self) -> int:
+        """Calls under way."""
+        return self._open
+
+    async def serve(self, client: Client) -> Answer | None:
+        """The answer to a call, or None where it was streamed (or nobody is left to answer)."""
+        match = self._router.match(client.method, client.host, client.raw_path)
+        if not isinstance(match, Match):
+            code = Code.METHOD_NOT_ALLOWED if match.allowed_methods else Code.ROUTE_NOT_FOUND
+            answer = render(self._runtime.default_errors, Refused(code=code), self._call_ids())
+            if match.allowed_methods:
+                answer.headers["Allow"] = ", ".join(sorted(match.allowed_methods))
+            self._observer.event("unrouted")
+            return answer
+        call = Call(self._call_ids(), client, match.route, match.params, self._clock.monotonic())
+        client.drain_within(call.route.product.drain_seconds_max)
+        self._open += 1
+        try:
+            if self._open > self._runtime.limits.calls_max:
+                return self._refuse(call, Refused(code=Code.OVERLOADED, retry_after_seconds=1))
+            return await self._serve(call)
+        except BodyRefused as error:
+            await self._conclusion.fail(call)
+            return None if error.refused is None else self._refuse(call, error.refused)
+        except GatewayError as fault:
+            await self._conclusion.fail(call)
+            if isinstance(fault, LedgerUnavailable):
+                self._observer.event("ledger_error", product=call.route.product.name)
+            return self._refuse(call, Refused(code=fault.code, retry_after_seconds=fault.retry_after_seconds))
+        finally:
+            self._open -= 1
+            self._conclusion.abandon(call)
+            self._leases.discard(call.id)
+            self._observer.call_finished(self._record(call))
+
+    # ---- admit
+
+    async def _serve(self, call: Call) -> Answer | None:
+        if not call.route.public and (refused := await self._admission.admit(call)) is not None:
+            return self._refuse(call, refused)
+        record = call.record
+        if record is not None and record.state == "open" and (call.route.reports is None or call.route.deletes):
+            # No result of a job leaves the gateway before the job is settled, and none is deleted unpaid.
+            call.record = await self._jobs.look(call.account, record)
+        if call.route.listing is not None:
+            answer = await own_page(call, self._ledger, self._upstreams, self._request_headers(call))
+            return self._whole(call, answer)
+        started = self._clock.monotonic()
+        async with await self._forward(call) as reply:
+            call.upstream_seconds = self._clock.monotonic() - started
+            return await self._relay(call, reply)
+
+    # ---- forward
+
+    async def _forward(self, call: Call) -> Reply:
+        client = call.client
+        if call.state is State.ADMITTED:
+            call.move(Move.FORWARD)
+        path = f"{client.raw_path}?{client.query_string}" if client.query_string else client.raw_path
+        body: bytes | AsyncIterator[bytes] | None = call.body
+        headers = self._request_headers(call)
+        if call.body is not None:
+            call.request_bytes = len(call.body)
+        elif client.has_body:
+            body = self._passing(call)
+            if client.content_length is not None:
+                headers["Content-Length"] = str(client.content_length)
+        try:
+            return await self._upstreams.send(call.route.product.upstream, client.method, path, headers, body)
+        except GatewayError:
+            if call.body_refused is not None:  # it is the client's body that failed, not the upstream
+                raise call.body_refused from None
+            raise
+
+    async def _passing(self, call: Call) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in call.client.stream(call.route.body_bytes_max):
+                call.request_bytes += len(chunk)
+                yield chunk
+        except BodyRefused as error:
+            call.body_refused = error
+            raise
+
+    def _request_headers(self, call: Call) -> CIMultiDict[str]:
+        client = call.client
+        upstream = call.route.product.upstream
+        ours = {
+            upstream.credential_header: upstream.credential,
+            "X-Call-Id": call.id,
+            "X-Forwarded-For": client.address,
+            "X-Forwarded-Proto": client.scheme,
+            "X-Forwarded-Host": client.host,
+        }
+        if call.identity is not None:
+            ours["X-Account-Id"] = call.identity.account
+        return request_headers(
+            client.headers,
+            ours=ours,
+            credential_header=upstream.credential_header,
+            decodable_only=_reads_reply(call) or bool(call.route.product.strip_reply_fields),
+        )
+
+    # ---- meter and respond
+
+    async def _relay(self, call: Call, reply: Reply) -> Answer | None:
+        """Answer whole where the body is in hand before the first byte would have to wait for it; else stream."""
+        call.upstream_status = reply.status
+        product = call.route.product
+        must_be_whole = _must_be_whole(call) and reply.status < 300
+        bytes_max = product.metered_body_bytes_max if must_be_whole else product.whole_body_bytes_max
+        chunks: list[bytes] = []
+        if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
+            size = 0
+            wait = must_be_whole or (reply.length is not None and reply.length <= bytes_max)
+            while chunk := await reply.chunk():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > bytes_max or not (wait or reply.at_end()):
+                    await self._stream(call, reply, chunks)
+                    return None
+        received = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body = await self._conclude(call, reply, received)
+        headers = reply_headers(reply.headers)
+        if body is not received:
+            for name in _OF_THE_BYTES:
+                headers.popall(name, None)
+        elif not body and "Content-Length" in reply.headers:  # HEAD and 304 speak of a body that is not sent
+            headers["Content-Length"] = reply.headers["Content-Length"]
+        return self._whole(call, Answer(status=reply.status, reason=reply.reason, headers=headers, body=body))
+
+    def _whole(self, call: Call, answer: Answer) -> Answer:
+        call.status = answer.status
+        call.reply_bytes = len(answer.body)
+        self._own_headers(call, answer.headers)
+        return answer
+
+    async def _stream(self, call: Call, reply: Reply, chunks: list[bytes]) -> None:
+        """Pass the body on as it comes. A client that leaves does not stop metering, within bounds."""
+        client = call.client
+        wanted = _reads_reply(call) and reply.status < 300
+        copy = Copy(call.route.product.metered_body_bytes_max if wanted else 0)
+        headers = reply_headers(reply.headers)
+        self._own_headers(call, headers)
+        call.status = reply.status
+        left_at: float | None = None  # when the client was found to have left
+        try:
+            await client.start(reply.status, reply.reason, headers, reply.length)
+        except ClientGone:
+            left_at = self._clock.monotonic()
+        complete = True
+        try:
+            while chunk := chunks.pop(0) if chunks else await reply.chunk():
+                copy.add(chunk)
+                if left_at is None:
+                    try:
+                        await client.write(chunk)
+                        call.reply_bytes += len(chunk)
+                    except ClientGone:
+                        left_at = self._clock.monotonic()
+                elif not wanted or self._drained(call, copy, left_at):
+                    complete = False
+                    break
+        except GatewayError:
+            complete = False
+        if copy.overflown and wanted:
+            self._observer.event("metered_body_too_large", product=call.route.product.name)
+        if complete:
+            await self._conclude(call, reply, copy.body())
+        else:
+            client.abort()
+            await self._conclusion.fail(call)
+        if complete and left_at is None:
+            try:
+                await client.finish()
+            except ClientGone:
+                self._observer.event("client_gone", product=call.route.product.name)
+
+    def _drained(self, call: Call, copy: Copy, since: float) -> bool:
+        product = call.route.product
+        return copy.size > product.drain_bytes_max or self._clock.monotonic() - since > product.drain_seconds_max
+
+    async def _conclude(self, call: Call, reply: Reply, body: bytes) -> bytes:
+        """Everything that follows from a complete reply: ownership, charge, release. The body as the client gets it."""
+        if not 200 <= reply.status < 300:
+            await self._conclusion.fail(call)
+            return body
+        sources = call.sources
+        sources["reply_header"] = reply.headers
+        plain: bytes | None = None
+        if _reads_reply(call):
+            product = call.route.product
+            plain = decoded(body, reply.headers.get("Content-Encoding", ""), product.metered_body_bytes_max)
+            sources["reply"] = parsed(plain) if plain else None
+        if call.route.job is not None:
+            await self._conclusion.accept_job(call)
+        elif call.route.metered:
+            await self._conclusion.charge(call)
+        elif call.record is not None and call.route.reports is not None:
+            await self._conclusion.observe_job(call, call.record)
+        await self._conclusion.keep_ownership(call)
+        return self._stripped(call, reply, body, plain)
+
+    def _stripped(self, call: Call, reply: Reply, body: bytes, plain: bytes | None) -> bytes:
+        """The body without the service's own identifiers, which are not the customer's to see."""
+        names = call.route.product.strip_reply_fields
+        if not names or not body or "json" not in reply.headers.get("Content-Type", ""):
+            return body
+        if plain is None:
+            plain = decoded(body, reply.headers.get("Content-Encoding", ""), call.route.product.metered_body_bytes_max)
+        if plain is None or not any(f'"{name}"'.encode() in plain for name in names):
+            return body
+        data = parsed(plain)
+        return body if data is None else orjson.dumps(without_fields(data, frozenset(names)))
+
+    # ---- what is told
+
+    def _refuse(self, call: Call, refused: Refused) -> Answer:
+        if call.state is State.RECEIVED:
+            call.move(Move.REFUSE)
+        call.code = str(refused.code)
+        if call.outcome == "passed":
+            call.outcome = "refused"
+        rates = tuple(state.rate for state in call.rates) or self._admission.rates(call)
+        answer = render(call.route.product.errors, refused, call.id, rates)
+        call.status = answer.status
+        call.reply_bytes = len(answer.body)
+        return answer
+
+    def _own_headers(self, call: Call, headers: CIMultiDict[str]) -> None:
+        headers["X-Gateway-Call-Id"] = call.id
+        headers["Server"] = SERVER
+        if call.charged is not None:
+            headers["X-Gateway-Charge"] = format_usd(call.charged)
+            headers["X-Gateway-Currency"] = "USD"
+        if call.rates:
+            headers["RateLimit-Policy"] = policies(tuple(state.rate for state in call.rates))
+            headers["RateLimit"] = remaining(call.rates)
+
+    def _record(self, call: Call) -> CallFinished:
+        return CallFinished(
+            call_id=call.id,
+            account=call.identity.account if call.identity else "",
+            key_id=call.identity.key_id if call.identity else "",
+            product=call.route.product.name,
+            route=call.route.name,
+            method=call.client.method,
+            status=call.status,
+            outcome=call.outcome,
+            code=call.code,
+            held=call.admitted_hold,
+            charged=call.charged or ZERO,
+            late=call.late,
+            estimated=call.estimated,
+            client_gone=call.client.gone,
+            seconds=self._clock.monotonic() - call.started,
+            upstream_seconds=call.upstream_seconds,
+            settle_seconds=call.settle_seconds,
+            request_bytes=call.request_bytes,
+            reply_bytes=call.reply_bytes,
+            upstream_status=call.upstream_status,
+        )
+
+
+def _must_be_whole(call: Call) -> bool:
+    """Whether the client may act on the reply's id: then it owns it before it learns of it."""
+    return call.route.job is not None or call.route.creates is not None
+
+
+def _reads_reply(call: Call) -> bool:
+    """Whether the reply's body says something that we have to know."""
+    route = call.route
+    if _must_be_whole(call) or (route.metering is not None and route.metering.reads_reply):
+        return True
+    return route.reports is not None and call.record is not None and call.record.state == "open"

@@ -1,0 +1,111 @@
+"""Jobs: the charge that comes with a terminal status, whoever sees it first.
+
+Owns: what a job's status does to its hold, and asking the upstream for it ("looking").
+Does not know: who asked. No result of a job leaves the gateway before the job is settled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from multidict import CIMultiDict
+
+from gateway.core.extract import Sources
+from gateway.core.money import Nanos
+from gateway.core.pricing import Charge, PriceTable
+from gateway.pipeline import pricing
+from gateway.pipeline.books import Books
+from gateway.pipeline.meter import Copy, decoded, parsed
+from gateway.ports import Clock, Receipt, Resource, ResourceState, Settlement
+from gateway.settings.runtime import Job, Route, Runtime
+from gateway.upstream.client import UpstreamClient
+
+
+class Jobs:
+    """Concludes jobs from what an upstream says of them."""
+
+    def __init__(self, *, runtime: Runtime, books: Books, upstreams: UpstreamClient, clock: Clock) -> None:
+        self._runtime = runtime
+        self._books = books
+        self._upstreams = upstreams
+        self._clock = clock
+        #: kind of resource -> (the job, the product of the route that makes it)
+        self._made: Mapping[str, tuple[Job, Route]] = {
+            route.job.kind: (route.job, route) for route in runtime.routes if route.job is not None
+        }
+
+    async def look(self, account: str, record: Resource) -> Resource:
+        """Ask the upstream how an open job stands and conclude it if it is over; the record as it is then.
+
+        Raises UpstreamUnreachable or UpstreamTimeout.
+        """
+        job, route = self._made[record.ref.kind]
+        upstream = route.product.upstream
+        headers = CIMultiDict({upstream.credential_header: upstream.credential, "X-Account-Id": account})
+        path = job.look.replace("{id}", quote(record.ref.id, safe=""))
+        bytes_max = route.product.metered_body_bytes_max
+        copy = Copy(bytes_max)
+        async with await self._upstreams.send(upstream, "GET", path, headers, None) as reply:
+            while (chunk := await reply.chunk()) and not copy.overflown:
+                copy.add(chunk)
+            if not 200 <= reply.status < 300:
+                return record
+            plain = decoded(copy.body(), reply.headers.get("Content-Encoding", ""), bytes_max)
+        data = parsed(plain) if plain else None
+        concluded = await self.conclude(account, record, {"reply": data})
+        return record if concluded is None else concluded[0]
+
+    async def conclude(
+        self, account: str, record: Resource, sources: Sources
+    ) -> tuple[Resource, Charge | None, Receipt | None] | None:
+        """Settle or release an open job if `sources["reply"]` shows that it is over; None while it is not.
+
+        The record comes back as it is then, with the charge (None: released) and the receipt (None: spooled).
+        """
+        if record.state != "open" or (entry := self._made.get(record.ref.kind)) is None:
+            return None
+        job, route = entry
+        status = job.status.read(sources)
+        if status in job.failed:
+            await self._books.release(account, record.hold, record.ref)
+            return _ended(record, "released", {}), None, None
+        if status not in job.completed:
+            return None
+        facts = record.facts
+        seen = {"reply": sources["reply"], "job": facts.get("request", {})}
+        priced = pricing.price(job.metering, route.product, seen, self._table(record), Nanos(int(facts.get("held", 0))))
+        if priced is None:
+            await self._books.release(account, record.hold, record.ref)
+            return _ended(record, "released", {}), None, None
+        charge, usage = priced
+        used = pricing.usage_record(usage)
+        receipt = await self._books.settle(
+            Settlement(
+                account=account,
+                hold_id=record.hold,
+                key_id=record.key_id,
+                product=record.product,
+                route=route.name,
+                call_id=record.hold,
+                charge=charge,
+                upstream_id=record.ref.id,
+                resource=record.ref,
+                resource_usage=used,
+            )
+        )
+        return _ended(record, "settled", used), charge, receipt
+
+    def _table(self, record: Resource) -> PriceTable:
+        """The prices that the job was admitted with; those of today if the config no longer has them."""
+        pinned = self._runtime.prices.pinned(record.price_version, record.rate_card)
+        if pinned is not None:
+            return pinned
+        cards = {card for _, card in self._runtime.prices.tables}
+        default = self._runtime.tiers[self._runtime.default_tier].rate_card
+        card = record.rate_card if record.rate_card in cards else default
+        return self._runtime.prices.current(self._clock.now(), card)
+
+
+def _ended(record: Resource, state: ResourceState, usage: Mapping[str, Any]) -> Resource:
+    return replace(record, state=state, usage=usage)

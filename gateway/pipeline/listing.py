@@ -1,0 +1,105 @@
+"""Lists of which a caller sees only its own items.
+
+Owns: reading on in the upstream's pages until the caller's page is full, and the paging links of what is shown.
+Does not know: the meaning of an item. An id of somebody else never appears, not even in a link.
+"""
+
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import orjson
+from multidict import CIMultiDict
+
+from gateway.core.errors import UpstreamUnreachable
+from gateway.core.extract import Field
+from gateway.pipeline.call import Answer, Call
+from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
+from gateway.ports import Ledger, ResourceRef
+from gateway.settings.runtime import Listing
+from gateway.upstream.client import Reply, UpstreamClient
+from gateway.upstream.headers import reply_headers
+
+
+async def own_page(call: Call, ledger: Ledger, upstreams: UpstreamClient, headers: CIMultiDict[str]) -> Answer:
+    """The caller's page: as many of its items as it asked for, in the upstream's order.
+
+    What is not a success passes through as it came. Raises UpstreamUnreachable and UpstreamTimeout.
+    """
+    listing = call.route.listing
+    assert listing is not None, f"the route {call.route.name} is no list"
+    upstream = call.route.product.upstream
+    asked = dict(parse_qsl(call.client.query_string, keep_blank_values=True))
+    limit = _limit(listing, asked.get(listing.limit))
+    shown: list[Any] = []
+    page: Any = None
+    query = {**asked, listing.limit: str(listing.limit_max)}
+    more, kept = True, CIMultiDict[str]()
+    for _ in range(listing.pages_max):
+        path = f"{call.client.raw_path}?{urlencode(query)}"
+        async with await upstreams.send(upstream, "GET", path, headers.copy(), None) as reply:
+            body, data = await _read(reply, call.route.product.metered_body_bytes_max)
+            call.upstream_status = reply.status
+            if not 200 <= reply.status < 300:
+                return Answer(status=reply.status, reason=reply.reason, headers=reply_headers(reply.headers), body=body)
+            kept = reply_headers(reply.headers)
+        items = listing.items.read({"reply": data})
+        if type(items) is not list:
+            raise UpstreamUnreachable("the upstream's list has no items")
+        page = data if page is None else page
+        mine = await ledger.owned(account=call.account, refs=[_ref(listing, item) for item in items])
+        shown += [item for item, own in zip(items, mine, strict=True) if own]
+        more = bool(listing.older and listing.older.read({"reply": data}))
+        if len(shown) > limit or not items or not more:
+            break
+        query[listing.before] = _ref(listing, items[-1]).id
+    more = len(shown) > limit or (more and len(shown) == limit)
+    return _answer(call, listing, page, shown[:limit], more=more, headers=kept)
+
+
+def _limit(listing: Listing, text: str | None) -> int:
+    asked = int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 9 else 0
+    return min(asked or listing.limit_default, listing.limit_max)
+
+
+def _ref(listing: Listing, item: Any) -> ResourceRef:
+    return ResourceRef(kind=listing.kind, id=str(item.get(listing.id) if type(item) is dict else None))
+
+
+async def _read(reply: Reply, bytes_max: int) -> tuple[bytes, Any]:
+    copy = Copy(bytes_max)
+    while chunk := await reply.chunk():
+        copy.add(chunk)
+        if copy.overflown:
+            raise UpstreamUnreachable("the upstream's list is larger than metered_body_bytes_max")
+    body = copy.body()
+    plain = decoded(body, reply.headers.get("Content-Encoding", ""), bytes_max)
+    return body, parsed(plain) if plain else None
+
+
+def _answer(
+    call: Call, listing: Listing, page: Any, shown: list[Any], *, more: bool, headers: CIMultiDict[str]
+) -> Answer:
+    _put(page, listing.items, shown)
+    if listing.count is not None:
+        _put(page, listing.count, len(shown))
+    client = call.client
+    here = f"{client.scheme}://{client.host}{client.raw_path}"
+    query = dict(parse_qsl(client.query_string, keep_blank_values=True))
+    if listing.current is not None:
+        _put(page, listing.current, f"{here}?{urlencode(query)}" if query else here)
+    if listing.older is not None:
+        older = {**query, listing.before: _ref(listing, shown[-1]).id} if more else None
+        _put(page, listing.older, f"{here}?{urlencode(older)}" if older else None)
+    if listing.newer is not None:
+        _put(page, listing.newer, None)
+    headers.popall("Content-Encoding", None)
+    headers.popall("ETag", None)
+    data = without_fields(page, frozenset(call.route.product.strip_reply_fields))
+    return Answer(status=200, reason="OK", headers=headers, body=orjson.dumps(data))
+
+
+def _put(data: Any, field: Field, value: Any) -> None:
+    for step in field.steps[:-1]:
+        data = data.get(step) if type(data) is dict else None
+    if type(data) is dict:
+        data[field.steps[-1]] = value

@@ -1,0 +1,73 @@
+"""From bodies to facts: a bounded copy of a reply, decoded and parsed for metering.
+
+Owns: the copy, its bound, content decoding, JSON.
+Does not know: prices. Never raises on what an upstream sent: what cannot be read reports nothing.
+"""
+
+import zlib
+from typing import Any
+
+import orjson
+
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+
+
+class Copy:
+    """A copy of a reply's body for metering, of at most `bytes_max`; beyond, it is given up and reports nothing."""
+
+    __slots__ = ("_bytes_max", "_chunks", "overflown", "size")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._chunks: list[bytes] = []
+        self.size = 0
+        self.overflown = False
+
+    def add(self, chunk: bytes) -> None:
+        """Keep a chunk, if there is room."""
+        self.size += len(chunk)
+        if self.overflown:
+            return
+        if self.size > self._bytes_max:
+            self.overflown = True
+            self._chunks.clear()
+            return
+        self._chunks.append(chunk)
+
+    def body(self) -> bytes:
+        """What was kept; empty if the bound was passed."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+
+def decoded(body: bytes, encoding: str, bytes_max: int) -> bytes | None:
+    """The body without its content encoding; None if it cannot be decoded within the bound."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return None
+    for window_bits in (_GZIP_OR_ZLIB, -zlib.MAX_WBITS):  # some servers send deflate without its zlib wrapper
+        decoder = zlib.decompressobj(window_bits)
+        try:
+            plain = decoder.decompress(body, bytes_max)
+        except zlib.error:
+            continue
+        return plain if decoder.eof else None
+    return None
+
+
+def parsed(body: bytes) -> Any:
+    """The JSON data, or None."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def without_fields(data: Any, names: frozenset[str]) -> Any:
+    """JSON data without the named fields, at any depth."""
+    if type(data) is dict:
+        return {name: without_fields(value, names) for name, value in data.items() if name not in names}
+    if type(data) is list:
+        return [without_fields(value, names) for value in data]
+    return data

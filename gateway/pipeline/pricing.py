@@ -1,0 +1,147 @@
+"""What a call is expected to cost, and what it did cost: the settings applied to what is known of it.
+
+Owns: the order "models, usage, rules, table", and the answer to unknown usage and unknown models.
+Does not know: the ledger. Plain functions of values.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.core.errors import Code, Refused
+from gateway.core.extract import Sources, fields_on, first_reported
+from gateway.core.money import ZERO, Nanos
+from gateway.core.pricing import Charge, LineItem, PriceTable, charge_for
+from gateway.core.usage import Usage, estimate_usage, read_usage
+from gateway.settings.runtime import Metering, Models, Product, Route, Tier
+
+#: No model, domain or flag has a longer name; a longer text is a customer's content.
+_NAME_MAX: Final = 64
+
+
+def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
+    """Every model that the request names, or the default."""
+    named = [name for field in models.asked for name in field.read_all(sources)]
+    return tuple(name if type(name) is str else repr(name) for name in named) or (models.default,)
+
+
+def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refused | None:
+    """What is wrong with the request itself, before anybody's credit is looked at."""
+    request = sources.get("request")
+    if route.body == "json" and route.metered and type(request) is not dict:
+        return Refused(code=Code.INVALID_REQUEST, details={"reason": "the body must be a JSON object"})
+    for rejection in route.rejections:
+        value = rejection.field.read(sources)
+        if bool(value) if rejection.equals is None else value == rejection.equals:
+            return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})
+    known = route.product.models.known if route.product.models else {}
+    for model in models:
+        if model not in known:
+            return Refused(code=Code.UNKNOWN_MODEL, details={"model": model[:100], "models": ", ".join(sorted(known))})
+    if route.known_fields is not None and (field := fields_on(request, route.known_fields)) is not None:
+        return Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
+    return None
+
+
+def entitled(route: Route, tier: Tier | None, sources: Sources, models: tuple[str, ...]) -> bool:
+    """Whether the tier includes the product, every model asked for, and the products of the add-ons switched on."""
+    if tier is None or (share := tier.products.get(route.product.name)) is None:
+        return False
+    if share.models is not None and not share.models.issuperset(models):
+        return False
+    metering = metering_of(route)
+    if metering is None:
+        return True
+    return all(
+        rule.part_of is None or rule.part_of in tier.products or not rule.applies(sources, "")
+        for rule in metering.rules
+    )
+
+
+def metering_of(route: Route) -> Metering | None:
+    """How this route's usage is priced: its own way, or its job's."""
+    return route.job.metering if route.job is not None else route.metering
+
+
+def estimate(route: Route, sources: Sources, models: tuple[str, ...], table: PriceTable, request_bytes: int) -> Nanos:
+    """The hold to ask for, in nano-dollars: fixed, or the dearest of the models asked for at the expected usage."""
+    if not route.metered:
+        return ZERO
+    if route.hold is not None:
+        return route.hold
+    metering = metering_of(route)
+    assert metering is not None, f"the metered route {route.name} has no metering"
+    usage = estimate_usage(metering.measures, sources, request_bytes)
+    dearest = ZERO
+    names = {route.product.models.known[model] for model in models} if route.product.models else {""}
+    for name in names:
+        charge = charge_for(metering.rules, usage, sources, name, table)
+        if isinstance(charge, Charge) and charge.amount > dearest:
+            dearest = charge.amount
+    return dearest
+
+
+def ran_model(product: Product, sources: Sources) -> str:
+    """The SKU name of the model that ran. One that is not known is charged as the configured unknown, never free."""
+    models = product.models
+    if models is None:
+        return ""
+    ran = first_reported(models.ran, sources)
+    if ran is None:
+        return models.known[models.default]
+    return models.known.get(ran, models.unknown) if type(ran) is str else models.unknown
+
+
+def price(
+    metering: Metering, product: Product, sources: Sources, table: PriceTable, held: Nanos
+) -> tuple[Charge, Usage] | None:
+    """The charge for a success, and the usage behind it. None: the policy for unknown usage charges nothing.
+
+    A charge on unknown usage is the hold, marked as estimated.
+    """
+    usage = read_usage(metering.measures, sources)
+    if usage.reported:
+        charge = charge_for(metering.rules, usage, sources, ran_model(product, sources), table)
+        if isinstance(charge, Charge):
+            return charge, usage
+        why = f"unpriced {charge.sku}"
+    else:
+        why = f"not reported: {', '.join(usage.missing)}"
+    if metering.unknown_usage == "charge_nothing":
+        return None
+    item = LineItem(sku="estimate", quantity="1", unit="hold", unit_price=why, amount=held)
+    return (
+        Charge(
+            amount=held,
+            items=(item,),
+            price_version=table.version,
+            rate_card=table.rate_card,
+            basis="estimated",
+        ),
+        usage,
+    )
+
+
+def job_facts(route: Route, sources: Sources) -> dict[str, Any]:
+    """The request's fields that the price of its job needs, cut down to what pricing looks at."""
+    assert route.job is not None, f"the route {route.name} makes no job"
+    request = sources.get("request")
+    if type(request) is not dict:
+        return {}
+    names = {str(field.steps[0]) for field in route.job.facts if field.steps}
+    return {name: _slim(request[name]) for name in sorted(names) if request.get(name) is not None}
+
+
+def _slim(value: Any, depth: int = 4) -> Any:
+    """Enough of a value to tell whether it is on and which model it names; a customer's texts are not kept."""
+    if type(value) is str:
+        return value if len(value) <= _NAME_MAX else True
+    if type(value) is list:
+        return [_slim(item, depth - 1) for item in value[:8]] if depth else bool(value)
+    if type(value) is dict:
+        return {name: _slim(item, depth - 1) for name, item in list(value.items())[:32]} if depth else bool(value)
+    return value
+
+
+def usage_record(usage: Usage) -> Mapping[str, Any]:
+    """Quantities as JSON: exact decimals as text."""
+    return {name: value if type(value) is int else str(value) for name, value in usage.quantities.items()}

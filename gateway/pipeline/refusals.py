@@ -1,0 +1,77 @@
+"""The one renderer of refusals: a code and its details, in the product's dialect.
+
+Owns: status, body and headers of every answer that the gateway makes itself.
+Does not know: why a call was refused.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from multidict import CIMultiDict
+
+from gateway.core.admission import Rate, RateState
+from gateway.core.errors import REFUSALS, Code, Refused
+from gateway.pipeline.call import Answer
+from gateway.settings.runtime import ErrorStyle
+
+#: In answers that the gateway makes itself, and where an upstream names no server.
+SERVER = "gateway"
+
+
+class _Details(dict[str, str]):
+    """A detail that is not known reads as an ellipsis; a message never fails to be written."""
+
+    def __missing__(self, key: str) -> str:
+        return "…"
+
+
+def render(style: ErrorStyle, refused: Refused, call_id: str, rates: tuple[Rate, ...] = ()) -> Answer:
+    """The answer for a refusal. The body is JSON with a space after each colon, as the vendor writes it."""
+    wording = style.codes.get(refused.code)
+    default = REFUSALS[refused.code]
+    status = (wording and wording.status) or default.status
+    message = ((wording and wording.message) or default.message).format_map(_Details(refused.details))
+    template = wording.body if wording is not None and wording.body is not None else style.body
+    values = {"{message}": message, "{code}": str(refused.code), "{status}": status, "{call_id}": call_id}
+    headers = CIMultiDict(
+        {
+            "Content-Type": "application/json",
+            "X-Gateway-Error": str(refused.code),
+            "X-Gateway-Call-Id": call_id,
+            "Server": SERVER,
+        }
+    )
+    if refused.retry_after_seconds is not None:
+        headers["Retry-After"] = str(refused.retry_after_seconds)
+    if refused.code is Code.RATE_LIMITED and rates:
+        name = refused.details.get("rate", rates[0].name)
+        headers["RateLimit-Policy"] = policies(rates)
+        headers["RateLimit"] = f'"{name}";r=0;t={refused.retry_after_seconds or 1}'
+    body = json.dumps(_filled(template, values), ensure_ascii=False).encode()
+    return Answer(status=status, reason="", headers=headers, body=body)
+
+
+def _filled(template: Any, values: Mapping[str, Any]) -> Any:
+    if type(template) is str:
+        if template in values:
+            return values[template]
+        for name, value in values.items():
+            if name in template:
+                template = template.replace(name, str(value))
+        return template
+    if isinstance(template, Mapping):
+        return {key: _filled(value, values) for key, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [_filled(value, values) for value in template]
+    return template
+
+
+def policies(rates: tuple[Rate, ...]) -> str:
+    """The `RateLimit-Policy` field (draft-ietf-httpapi-ratelimit-headers-10)."""
+    return ", ".join(f'"{rate.name}";q={rate.quota};w={rate.window_seconds}' for rate in rates)
+
+
+def remaining(states: tuple[RateState, ...]) -> str:
+    """The `RateLimit` field of the same draft: requests left, and seconds until the window starts afresh."""
+    return ", ".join(f'"{state.rate.name}";r={state.remaining};t={state.reset_seconds}' for state in states)

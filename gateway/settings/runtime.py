@@ -1,0 +1,315 @@
+"""The compiled settings: everything that the path of a call looks at, frozen.
+
+Owns: the shape of compiled products, routes, tiers and prices, and the look-ups on them.
+Does not know: YAML, files, or how any of it was checked (see `load`).
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gateway.core.admission import Concurrency, Rate
+from gateway.core.errors import Code
+from gateway.core.extract import Field
+from gateway.core.money import Nanos
+from gateway.core.pricing import ChargeRule, PriceTable
+from gateway.core.usage import Measure
+
+MeterKind = Literal["none", "fixed", "response", "job"]
+UnknownUsage = Literal["charge_hold", "charge_nothing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A service that calls are forwarded to. `base_url` has no slash at its end. Times in seconds.
+
+    `credential` is sent as the value of `credential_header`, in place of the customer's.
+    """
+
+    name: str
+    base_url: str
+    credential_header: str = "Authorization"
+    credential: str = field(repr=False)
+    connect_seconds_max: float = 5.0
+    reply_seconds_max: float = 60.0  # from the end of the request to the head of the reply, and between body chunks
+    total_seconds_max: float = 600.0
+    connections_max: int = 0  # 0: no limit
+    verify_tls: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorWording:
+    """How a product words one code: any part that is None is the default's."""
+
+    status: int | None = None
+    message: str | None = None
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorStyle:
+    """A product's dialect. `body` is JSON data in which "{message}", "{code}", "{status}" and "{call_id}" are filled.
+
+    A string that is exactly "{status}" becomes the number. `codes` words single codes differently.
+    """
+
+    body: Any
+    codes: Mapping[Code, ErrorWording] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The models of a product. `known`: name as clients write it -> name in SKUs.
+
+    `asked` reads every model that a request names, `ran` the one that answered; `default` runs where none is named;
+    `unknown` is the SKU name that a model is charged as which ran and is not known (never free).
+    """
+
+    asked: tuple[Field, ...]
+    ran: tuple[Field, ...]
+    default: str
+    unknown: str
+    known: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """A resource that must belong to the caller. Where the field is absent or null, nothing is required.
+
+    With `prefixes`, only values that start with one of them name a resource; others are no business of ours.
+    """
+
+    kind: str
+    field: Field
+    prefixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creation:
+    """A resource that a successful reply names, without a charge of its own (an upload). 0: kept for good."""
+
+    kind: str
+    field: Field
+    keep_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A list of which a caller sees only its own items: pages of the upstream are read until the page is full.
+
+    `items` is the list in the reply and `id` the item's id. `limit` and `before` are the query parameters of paging,
+    `count` the field that says how many items the page has, `links` those that hold URLs of pages: the one named
+    `older` leads on, the rest are rebuilt or nulled. `pages_max` bounds the upstream pages read for one call.
+    """
+
+    kind: str
+    items: Field
+    id: str
+    limit: str
+    limit_default: int
+    limit_max: int
+    before: str
+    count: Field | None
+    current: Field | None
+    older: Field | None
+    newer: Field | None
+    pages_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metering:
+    """How usage is read and priced. `unknown_usage` answers "success, but no usage"."""
+
+    measures: tuple[Measure, ...]
+    rules: tuple[ChargeRule, ...]
+    unknown_usage: UnknownUsage = "charge_hold"
+    reads_reply: bool = True  # some measure, rule or model is read from the reply's body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A resource whose charge comes with its terminal status, whoever sees it first.
+
+    `status` in a reply: one of `completed` settles, one of `failed` releases, anything else is still open.
+    `look` is the path, with `{id}`, at which the gateway itself asks. `facts` are the request's fields to keep for
+    pricing. Job holds live `seconds_max`.
+    """
+
+    kind: str
+    product: str
+    id: Field
+    status: Field
+    completed: frozenset[str]
+    failed: frozenset[str]
+    look: str
+    seconds_max: int
+    metering: Metering
+    facts: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A request that is refused as unsupported when the field equals `equals` (or is on, where that is None)."""
+
+    field: Field
+    equals: Any
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One thing that clients may do. `segments`: literal text, or None for a `{parameter}`.
+
+    `body`: "json" is read whole and parsed, "stream" passes by as it comes. `job` is what a job-creating route makes,
+    `reports` the job whose status the reply is. `known_fields` is the tree of request fields that may be on (None:
+    all). `hold` is a fixed estimate in nano-dollars; where None the estimate is priced from the measures.
+    `needs_record`: the price depends on the record of the required job, which is read before admission.
+    """
+
+    name: str
+    product: "Product"
+    methods: frozenset[str]
+    host: str | None
+    segments: tuple[str | None, ...]
+    parameters: tuple[str, ...]
+    meter: MeterKind
+    metering: Metering | None = None
+    job: Job | None = None
+    reports: Job | None = None
+    requires: tuple[Requirement, ...] = ()
+    creates: Creation | None = None
+    deletes: str | None = None
+    listing: Listing | None = None
+    body: Literal["json", "stream"] = "stream"
+    body_bytes_max: int = 10 * 1024 * 1024
+    known_fields: Mapping[str, Any] | None = None
+    rejections: tuple[Rejection, ...] = ()
+    hold: Nanos | None = None
+    covers_estimate: bool = False
+    needs_record: bool = False
+    public: bool = False  # needs no key
+
+    @property
+    def metered(self) -> bool:
+        """Whether a call needs credit."""
+        return self.meter != "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """A product: its upstream, dialect, models and limits. Bytes and seconds as named."""
+
+    name: str
+    title: str
+    upstream: Upstream
+    errors: ErrorStyle
+    models: Models | None = None
+    strip_reply_fields: tuple[str, ...] = ()
+    metered_body_bytes_max: int = 32 * 1024 * 1024
+    whole_body_bytes_max: int = 256 * 1024
+    drain_seconds_max: float = 60.0
+    drain_bytes_max: int = 16 * 1024 * 1024
+    #: None: refuse. Else what one process may serve one account while the ledger is away.
+    allow_up_to: Nanos | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierProduct:
+    """What a tier gives of one product. `models` None: all. `rates` hold for this product only.
+
+    `per_model` rates are named after the model asked for.
+    """
+
+    models: frozenset[str] | None = None
+    concurrency: Concurrency | None = None
+    rates: tuple[Rate, ...] = ()
+    per_model: tuple[Rate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A named plan. Amounts in nano-dollars; `rates` count every request of an account."""
+
+    name: str
+    title: str
+    signup_grant: Nanos
+    rate_card: str
+    overdraft: Nanos
+    rates: tuple[Rate, ...]
+    products: Mapping[str, TierProduct]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceBook:
+    """Every price table there is, by version and rate card. `starts` (epoch seconds) and `versions` go in step."""
+
+    starts: tuple[float, ...]
+    versions: tuple[str, ...]
+    tables: Mapping[tuple[str, str], PriceTable]
+
+    def current(self, now: float, rate_card: str) -> PriceTable:
+        """The table in force at `now` for a rate card that exists."""
+        return self.tables[self.versions[max(0, bisect_right(self.starts, now) - 1)], rate_card]
+
+    def pinned(self, version: str, rate_card: str) -> PriceTable | None:
+        """The table that a hold was priced by; None if the config no longer has it."""
+        return self.tables.get((version, rate_card))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Where the gateway listens."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """The ledger's server. `url` empty: an embedded server under `directory`. Seconds as named."""
+
+    url: str = field(default="", repr=False)
+    directory: Path = Path("data/redis")
+    prefix: str = "gw"
+    connect_seconds_max: float = 1.0
+    command_seconds_max: float = 2.0
+    operation_seconds: int = 7 * 86400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of the whole process. Bytes, seconds and counts as named."""
+
+    hold_lease_seconds: int = 60
+    connections_max: int = 10_000
+    calls_max: int = 5_000
+    header_bytes_max: int = 32 * 1024
+    body_read_seconds_max: float = 60.0
+    shutdown_seconds_max: float = 30.0
+    sweep_seconds: float = 1.0
+    sweep_accounts: int = 200
+    spool_bytes_max: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Everything, compiled. Replaced as a whole, never changed."""
+
+    customers: Listener
+    ops: Listener
+    redis: RedisSettings
+    spool_directory: Path
+    admin_token: str = field(repr=False)
+    key_pepper: str = field(repr=False)
+    trust_forwarded_for: bool
+    log_level: str
+    limits: Limits
+    products: Mapping[str, Product]
+    routes: tuple[Route, ...]
+    tiers: Mapping[str, Tier]
+    default_tier: str
+    prices: PriceBook
+    default_errors: ErrorStyle
+    digest: str  # of the files read, for /readyz and metrics

@@ -1,0 +1,22 @@
+"""The loop that every worker is: do, wait, again, until cancelled.
+
+Owns: the rhythm, and that a fault in one round does not end the loop (it is told, and the next round comes).
+Does not know: what is done.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from gateway.core.errors import GatewayError
+from gateway.ports import Observer
+
+
+async def forever(name: str, seconds: float, work: Callable[[], Awaitable[object]], observer: Observer) -> None:
+    """Call `work` every `seconds`, with a tenth of jitter so that many processes do not march in step."""
+    while True:
+        await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
+        try:
+            await work()
+        except GatewayError as error:
+            observer.event("worker_failed", worker=name, error=type(error).__name__)
