@@ -38,7 +38,7 @@ class Field:
         steps = rest.split(".")
         if not all(steps):
             raise ValueError(f"{text!r} has an empty step")
-        return cls(source, tuple(int(step) if step.isdigit() else step for step in steps))
+        return cls(source, tuple(int(step) if step.isascii() and step.isdigit() else step for step in steps))
 
     def read(self, sources: Sources) -> Any:
         """The value, or None where nothing is reported. `*` steps are for `read_all`."""
@@ -82,12 +82,13 @@ def first_reported(fields: Sequence[Field], sources: Sources) -> Any:
 def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | None:
     """The dotted path of a field that is switched on but not known, or None.
 
-    `known` is a tree of names: an empty branch knows everything below it. Off is null, false, "" and empty.
+    `known` is a tree of names: an empty branch knows everything below it. Off is null, false, "" and an empty list;
+    an empty object may switch something on with its defaults.
     """
     if type(value) is not dict:
         return None
     for name, below in value.items():
-        if below is None or below is False or below in ("", [], {}):
+        if below is None or below is False or below in ("", []):
             continue
         path = f"{prefix}{name}"
         if name not in known:
@@ -99,12 +100,10 @@ def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | N
 
 
 def known_tree(paths: Sequence[str]) -> dict[str, Any]:
-    """Dotted paths as the tree that `fields_on` takes. A path that ends at a branch knows all below it."""
+    """Dotted paths as the tree that `fields_on` takes. Below a path only what other paths name is known, if any do."""
     tree: dict[str, Any] = {}
-    for path in sorted(paths, key=lambda path: -path.count(".")):
+    for path in paths:
         branch = tree
         for name in path.split("."):
             branch = branch.setdefault(name, {})
-        if "." not in path and path not in tree:
-            tree[path] = {}
     return tree

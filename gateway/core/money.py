@@ -16,7 +16,7 @@ ZERO = Nanos(0)
 #: No account holds more. Lua numbers are doubles, exact below 2^53 = 9 007 199 254 740 992 nano-dollars.
 BALANCE_MAX = Nanos(9_000_000 * NANOS_PER_USD)
 
-_USD = re.compile(r"(?P<sign>-?)(?P<whole>\d{1,9})(?:\.(?P<fraction>\d{1,9}))?")
+_USD = re.compile(r"(?P<sign>-?)(?P<whole>[0-9]{1,9})(?:\.(?P<fraction>[0-9]{1,9}))?")
 
 
 def parse_usd(text: str) -> Nanos:
@@ -41,6 +41,6 @@ def round_half_up(numerator: int, denominator: int) -> Nanos:
 
 def decimal_ratio(text: str) -> tuple[int, int]:
     """A decimal string of any length as an exact fraction (numerator, denominator); ValueError if it is none."""
-    if not re.fullmatch(r"\d{1,12}(\.\d{1,18})?", text):
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,18})?", text):
         raise ValueError(f'{text!r} is not a decimal number: write it like "0.21"')
     return Decimal(text).as_integer_ratio()

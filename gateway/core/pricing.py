@@ -6,9 +6,9 @@ Does not know: where usage comes from, what day it is, who pays.
 A rate is a fraction (nano-dollars per unit of quantity), so `0.21 per hour` charges a second exactly.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Context
 from fractions import Fraction
 from typing import Final, Literal
 
@@ -30,6 +30,10 @@ PER: Final[Mapping[str, tuple[str, int]]] = {
     "per_call": ("call", 1),
     "per_unit": ("unit", 1),
 }
+
+
+#: Wide enough for the product of any two quantities: the default of 28 digits would round them.
+_EXACT: Final = Context(prec=200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +72,23 @@ class PriceTable:
     version: str
     rate_card: str
     prices: Mapping[str, Price]
+    #: (sku, fallback, model) -> price, filled as they are asked for: as many as the config has rules and models.
+    resolved: dict[tuple[str, str | None, str], Price | None] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """When an add-on is on: the first reported of the fields is true, or equals `equals`."""
+    """When an add-on is on: the first reported of the fields is true, or equals `equals`; and `also` is met too."""
 
     fields: tuple[Field, ...]
     equals: tuple[str, ...] = ()
+    also: "Condition | None" = None
 
     def met(self, sources: Sources) -> bool:
-        """Null, false, zero, empty text and empty lists are off."""
+        """Null, false, zero, empty text, empty lists and empty objects are off."""
         value = first_reported(self.fields, sources)
-        return value in self.equals if self.equals else bool(value)
+        on = value in self.equals if self.equals else bool(value)
+        return on and (self.also is None or self.also.met(sources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +118,14 @@ class ChargeRule:
 
     def price(self, table: PriceTable, model: str) -> Price | None:
         """The price of this line for a model, or None where there is none: a gap, never free."""
-        found = table.prices.get(self.sku.replace("{model}", model))
-        if found is None and self.fallback_sku is not None:
-            found = table.prices.get(self.fallback_sku.replace("{model}", model))
+        key = (self.sku, self.fallback_sku, model)
+        try:
+            return table.resolved[key]
+        except KeyError:
+            found = table.prices.get(self.sku.replace("{model}", model))
+            if found is None and self.fallback_sku is not None:
+                found = table.prices.get(self.fallback_sku.replace("{model}", model))
+            table.resolved[key] = found
         return found
 
 
@@ -145,39 +158,65 @@ class Unpriced:
     sku: str
 
 
-def charge_for(
+def lines(
     rules: tuple[ChargeRule, ...], usage: Usage, sources: Sources, model: str, table: PriceTable
-) -> Charge | Unpriced:
-    """Price the usage. Lines of quantity zero are left out; the sum of the lines is the charge."""
-    items: list[LineItem] = []
-    total = 0
+) -> Iterator[tuple[Price, Quantity] | Unpriced]:
+    """The lines of a charge, without those of quantity zero: each with its price, or as the gap that it is."""
     quantities = usage.quantities
     for rule in rules:
         if not rule.applies(sources, model):
             continue
-        amount_of: Quantity = quantities.get(rule.quantity, 0)
-        for name in rule.minus:
-            amount_of = max(0, amount_of - quantities.get(name, 0))
-        if rule.times is not None:
-            amount_of *= quantities.get(rule.times, 1)
-        if not amount_of:
+        quantity = quantities.get(rule.quantity, 0)
+        if rule.minus or rule.times is not None:
+            quantity = _derived(quantity, rule, quantities)
+        if not quantity:
             continue
         price = rule.price(table, model)
-        if price is None:
-            return Unpriced(sku=rule.sku.replace("{model}", model))
-        amount = price.amount(amount_of)
+        yield (price, quantity) if price is not None else Unpriced(sku=rule.sku.replace("{model}", model))
+
+
+def amount_for(
+    rules: tuple[ChargeRule, ...], usage: Usage, sources: Sources, model: str, table: PriceTable
+) -> Nanos | Unpriced:
+    """What the usage costs, without line items."""
+    total = 0
+    for line in lines(rules, usage, sources, model, table):
+        if isinstance(line, Unpriced):
+            return line
+        total += line[0].amount(line[1])
+    return Nanos(total)
+
+
+def charge_for(
+    rules: tuple[ChargeRule, ...], usage: Usage, sources: Sources, model: str, table: PriceTable
+) -> Charge | Unpriced:
+    """Price the usage. The sum of the lines is the charge."""
+    items: list[LineItem] = []
+    total = 0
+    for line in lines(rules, usage, sources, model, table):
+        if isinstance(line, Unpriced):
+            return line
+        price, quantity = line
+        amount = price.amount(quantity)
         total += amount
         items.append(
-            LineItem(
-                sku=price.sku,
-                quantity=_print(amount_of),
-                unit=price.unit,
-                unit_price=price.listed,
-                amount=amount,
-            )
+            LineItem(sku=price.sku, quantity=_print(quantity), unit=price.unit, unit_price=price.listed, amount=amount)
         )
     return Charge(amount=Nanos(total), items=tuple(items), price_version=table.version, rate_card=table.rate_card)
 
 
+def _derived(quantity: Quantity, rule: ChargeRule, quantities: Mapping[str, Quantity]) -> Quantity:
+    """Less what other lines charge, never below zero, times the multiplier: exactly."""
+    for name in rule.minus:
+        less = quantities.get(name, 0)
+        both_whole = type(quantity) is int and type(less) is int
+        quantity = max(0, quantity - less if both_whole else _EXACT.subtract(quantity, less))
+    if rule.times is not None:
+        times = quantities.get(rule.times, 1)
+        both_whole = type(quantity) is int and type(times) is int
+        quantity = quantity * times if both_whole else _EXACT.multiply(quantity, times)
+    return quantity
+
+
 def _print(quantity: Quantity) -> str:
-    return str(quantity) if type(quantity) is int else format(Decimal(quantity).normalize(), "f")
+    return str(quantity) if type(quantity) is int else format(_EXACT.normalize(quantity), "f")

@@ -4,18 +4,22 @@ Owns: what a usable quantity is, how the measures of a meter are read, how an es
 Does not know: prices.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Final, Literal
 
-from gateway.core.extract import Field, Sources, first_reported
+from gateway.core.extract import REPLY_SOURCES, Field, Sources, first_reported
 
 #: Whole units (seconds, tokens, characters, calls), or an exact decimal where the upstream reports a fraction.
 Quantity = int | Decimal
 
 #: A quantity above this is nobody's usage (30 million years of audio); it counts as not reported.
 QUANTITY_MAX: Final = 10**15
+
+_TEXT: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,30})?")
 
 
 def quantity(value: Any) -> Quantity | None:
@@ -25,8 +29,10 @@ def quantity(value: Any) -> Quantity | None:
     if type(value) is float:
         # The shortest decimal that reads back as this float is what stood in the JSON text.
         value = Decimal(repr(value))
-    elif type(value) is str and value.isascii() and value.isdigit() and len(value) <= 16:
-        return quantity(int(value))  # headers are text
+    elif type(value) is str and _TEXT.fullmatch(value):  # headers are text, and so are a record's exact decimals
+        value = Decimal(value) if "." in value else int(value)
+        if type(value) is int:
+            return quantity(value)
     if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= QUANTITY_MAX:
         return value
     return None
@@ -58,7 +64,7 @@ class Estimate:
         return found if self.maximum is None or found <= self.maximum else self.maximum
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Measure:
     """Where one quantity comes from, once the upstream has answered.
 
@@ -71,6 +77,11 @@ class Measure:
     count: Literal["value", "characters", "bytes", "items"] = "value"
     default: int | None = None
     estimate: Estimate
+
+    @cached_property
+    def known_before(self) -> bool:
+        """Whether it is read from the request alone, so that no estimate is needed."""
+        return all(field.source not in REPLY_SOURCES for field in self.fields)
 
     def read(self, sources: Sources) -> Quantity | None:
         """The reported quantity, the default where nothing is reported, else None."""
@@ -116,10 +127,6 @@ def estimate_usage(measures: tuple[Measure, ...], sources: Sources, request_byte
     """The usage to expect, from the request alone."""
     quantities: dict[str, Quantity] = {"calls": 1}
     for measure in measures:
-        known = (
-            measure.read(sources)
-            if all(field.source not in ("reply", "reply_header") for field in measure.fields)
-            else None
-        )
+        known = measure.read(sources) if measure.known_before else None
         quantities[measure.name] = measure.estimate.of(sources, request_bytes) if known is None else known
     return Usage(quantities=quantities)

@@ -39,7 +39,7 @@ from gateway.pipeline.leases import Leases
 from gateway.ports import CallFinished, Ledger, Observer
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
-from gateway.upstream.client import AiohttpUpstreamClient
+from gateway.upstream.client import PooledUpstreamClient
 from gateway.workers.loops import forever
 from gateway.workers.sweeper import Sweeper
 
@@ -111,7 +111,7 @@ class Gateway:
         self.logs = Logs(clock, level=runtime.log_level)
         observer = Observers(self.metrics, self.logs)
         self.spool = Spool(runtime.spool_directory, bytes_max=limits.spool_bytes_max)
-        self.upstreams = AiohttpUpstreamClient()
+        self.upstreams = PooledUpstreamClient()
         self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
         self.allowance = Allowance()
         self.books = Books(
@@ -201,10 +201,11 @@ class Gateway:
         return app
 
     def _set_gauges(self) -> None:
-        self.metrics.holds_open.set(len(self.leases))
-        self.metrics.calls_open.set(self.pipeline.calls_open)
-        self.metrics.spool_pending.set(len(self.spool))
-        self.metrics.allowance.set(self.allowance.exposure)
+        gauges = self.metrics.gauges
+        gauges["gateway_holds_open"].set(len(self.leases))
+        gauges["gateway_calls_open"].set(self.pipeline.calls_open)
+        gauges["gateway_spool_pending"].set(len(self.spool))
+        gauges["gateway_local_allowance_nanos"].set(self.allowance.exposure)
 
     async def _replay(self) -> None:
         if len(self.spool):

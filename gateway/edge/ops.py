@@ -38,7 +38,7 @@ def add_ops_routes(
             await ledger.ping()
         except LedgerUnavailable:
             checks["ledger"] = "unavailable"
-        metrics.ledger_up.set(checks["ledger"] == "ok")
+        metrics.gauges["gateway_ledger_up"].set(checks["ledger"] == "ok")
         is_ready = checks["ledger"] == "ok" and not checks["draining"]
         return web.json_response({"ready": is_ready, **checks}, status=200 if is_ready else 503)
 

@@ -6,20 +6,24 @@ Does not know: products, money.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
 import aiohttp
 from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import Code, Refused
-from gateway.pipeline.call import BodyRefused, ClientGone
+from gateway.pipeline.call import Answer, BodyRefused, ClientGone
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits
 
 _BODY_FAILED: Final = (ConnectionError, web.RequestPayloadError, aiohttp.ClientError)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+_WITHOUT_LENGTH: Final = frozenset({204, 304})
 _DRAIN_SECONDS_DEFAULT: Final = 60.0
 
 
@@ -73,9 +77,49 @@ class CustomerServer(web.Server):
             client.done()
         if answer is None:
             return client.response or web.Response(status=400)
-        return web.Response(
-            status=answer.status, reason=answer.reason or None, headers=answer.headers, body=answer.body
-        )
+        return cast("web.StreamResponse", WholeResponse(answer))
+
+
+class WholeResponse:
+    """An answer whose body is in hand: head and body leave in one write, with none of the machinery of a stream.
+
+    It has what aiohttp's connection asks of a response: `prepare`, `write_eof`, `keep_alive`.
+    """
+
+    __slots__ = ("_answer", "_protocol", "keep_alive")
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._protocol: Any = None
+        self.keep_alive = True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write everything. A client that has left is a ConnectionResetError, which aiohttp understands."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has left")
+        answer = self._answer
+        self._protocol = request.protocol
+        self.keep_alive = request.keep_alive
+        reason = answer.reason or _REASONS.get(answer.status, "")
+        lines = [f"HTTP/{request.version.major}.{request.version.minor} {answer.status} {reason}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
+        if "Date" not in answer.headers:
+            lines.append(f"Date: {rfc822_formatted_time()}\r\n")
+        if "Content-Length" not in answer.headers and answer.status not in _WITHOUT_LENGTH:
+            lines.append(f"Content-Length: {len(answer.body)}\r\n")
+        if not self.keep_alive:
+            lines.append("Connection: close\r\n")
+        elif request.version < aiohttp.HttpVersion11:
+            lines.append("Connection: keep-alive\r\n")
+        lines.append("\r\n")
+        head = "".join(lines).encode("utf-8", "surrogateescape")
+        transport.write(head if request.method == "HEAD" else head + answer.body)
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write; a slow reader is waited for before its next request is read."""
+        if self._protocol.writing_paused:
+            await self._protocol._drain_helper()
 
 
 class RequestClient:
@@ -86,7 +130,7 @@ class RequestClient:
     def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
         self._request = request
         self._limits = limits
-        self._task = asyncio.current_task()
+        self._task = request.task
         self._drain_seconds = _DRAIN_SECONDS_DEFAULT
         self._lost_timer: asyncio.TimerHandle | None = None
         self.gone = False
@@ -151,6 +195,12 @@ class RequestClient:
         """The whole body; BodyRefused if it is too large, too slow, or cut short."""
         if not self._request.body_exists:
             return b""
+        content = self._request.content
+        if content.is_eof() and content.exception() is None:  # in hand already: nothing to wait for
+            body = content.read_nowait(-1)
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
+            return body
         chunks: list[bytes] = []
         size = 0
         try:
@@ -233,7 +283,7 @@ class RequestClient:
     def lost(self) -> None:
         """The connection is gone. The call goes on for a while: what the upstream reports is still owed."""
         self.gone = True
-        if self._task is not None and not self._task.done():
+        if not self._task.done():
             self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self._task.cancel)
 
     def done(self) -> None:

@@ -6,7 +6,6 @@ Does not know: what is worth logging.
 
 import logging
 import sys
-from dataclasses import fields
 from typing import BinaryIO, Final
 
 import orjson
@@ -15,7 +14,7 @@ import structlog
 from gateway.ports import CallFinished, Clock
 
 _BATCH_BYTES: Final = 64 * 1024
-_NAMES: Final = tuple(field.name for field in fields(CallFinished))
+_LINE: Final = orjson.OPT_APPEND_NEWLINE
 
 
 class Logs:
@@ -40,10 +39,7 @@ class Logs:
     def call_finished(self, record: CallFinished) -> None:
         """One line with the record's own field names; times in seconds, money in nano-dollars."""
         if self._calls:
-            line: dict[str, object] = {"time": self._clock.now(), "event": "call"}
-            for name in _NAMES:
-                line[name] = getattr(record, name)
-            self._add(line)
+            self._append(b'{"time":%.6f,"event":"call",%b' % (self._clock.now(), orjson.dumps(record, option=_LINE)[1:]))
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line."""
@@ -62,7 +58,9 @@ class Logs:
         self._log.error(name, error=type(error).__name__, where=where)
 
     def _add(self, line: dict[str, object]) -> None:
-        text = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE, default=str)
+        self._append(orjson.dumps(line, option=_LINE, default=str))
+
+    def _append(self, text: bytes) -> None:
         self._lines.append(text)
         self._size += len(text)
         if self._size > _BATCH_BYTES:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from gateway.core.errors import Code, Refused
 from gateway.core.extract import Sources, fields_on, first_reported
 from gateway.core.money import ZERO, Nanos
-from gateway.core.pricing import Charge, LineItem, PriceTable, charge_for
+from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
 from gateway.core.usage import Usage, estimate_usage, read_usage
 from gateway.settings.runtime import Metering, Models, Product, Route, Tier
 
@@ -49,12 +49,10 @@ def entitled(route: Route, tier: Tier | None, sources: Sources, models: tuple[st
     if share.models is not None and not share.models.issuperset(models):
         return False
     metering = metering_of(route)
-    if metering is None:
-        return True
-    return all(
-        rule.part_of is None or rule.part_of in tier.products or not rule.applies(sources, "")
-        for rule in metering.rules
-    )
+    for rule in metering.rules if metering is not None else ():
+        if rule.part_of is not None and rule.part_of not in tier.products and rule.applies(sources, ""):
+            return False
+    return True
 
 
 def metering_of(route: Route) -> Metering | None:
@@ -74,9 +72,9 @@ def estimate(route: Route, sources: Sources, models: tuple[str, ...], table: Pri
     dearest = ZERO
     names = {route.product.models.known[model] for model in models} if route.product.models else {""}
     for name in names:
-        charge = charge_for(metering.rules, usage, sources, name, table)
-        if isinstance(charge, Charge) and charge.amount > dearest:
-            dearest = charge.amount
+        amount = amount_for(metering.rules, usage, sources, name, table)
+        if not isinstance(amount, Unpriced) and amount > dearest:
+            dearest = amount
     return dearest
 
 

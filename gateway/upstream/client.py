@@ -1,24 +1,40 @@
-"""Calls to upstreams: one aiohttp session for each, every default of a browser switched off by name.
+"""Calls to upstreams over our own keep-alive connections, each of them aiohttp's client protocol and its C parser.
 
-Owns: sessions, timeouts, the mapping of aiohttp's errors to ours.
+Owns: connections and their reuse, the request's head, timeouts, the mapping of aiohttp's errors to ours.
 Does not know: customers, money. Bodies pass as they are: nothing is decompressed, redirected, or kept as a cookie.
+
+`aiohttp.ClientSession` would do the same at twice the cost of everything else on the path of a call (see
+docs/adr/0006). The protocol (`ResponseHandler`) brings the parser, read timeouts, backpressure and payload errors.
 """
 
+import asyncio
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import contextmanager
-from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Final, Protocol, Self, cast
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+_HEAD_BYTES_MAX: Final = 32 * 1024
+_READ_BYTES: Final = 2**16
+#: An idle connection is not used after this: the other side may be about to close it.
+_IDLE_SECONDS_MAX: Final = 15.0
+_IDLE_MAX: Final = 1024
+#: Safe to send once more when a kept connection turns out to have been closed (RFC 9110 9.2.2).
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_DISCONNECTED: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
+
+Body = bytes | AsyncIterator[bytes] | None
 
 
 class UpstreamAddress(Protocol):
@@ -70,12 +86,7 @@ class UpstreamClient(Protocol):
     """Sends one request and gives the reply once its head has come."""
 
     async def send(
-        self,
-        upstream: UpstreamAddress,
-        method: str,
-        path_and_query: str,
-        headers: CIMultiDict[str],
-        body: bytes | AsyncIterator[bytes] | None,
+        self, upstream: UpstreamAddress, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
     ) -> Reply:
         """UpstreamUnreachable or UpstreamTimeout when no head came. A body iterator's own error passes through."""
 
@@ -83,42 +94,60 @@ class UpstreamClient(Protocol):
         """Close every connection."""
 
 
-@contextmanager
-def mapped_errors() -> "Iterator[None]":
-    """aiohttp's errors as ours, at the door."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise UpstreamTimeout(type(error).__name__) from error
-    except (aiohttp.ClientError, ConnectionError, ssl.SSLError, OSError) as error:
-        raise UpstreamUnreachable(type(error).__name__) from error
+_FAULTS: Final = (aiohttp.ClientError, HttpProcessingError, ssl.SSLError, OSError)
 
 
-@lru_cache(maxsize=4096)
-def _url(text: str) -> URL:
-    return URL(text, encoded=True)
+def _mapped(error: BaseException) -> UpstreamTimeout | UpstreamUnreachable:
+    """A foreign error as ours, at the door."""
+    fault = UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamUnreachable
+    return fault(type(error).__name__)
 
 
-class AiohttpReply:
-    """A `Reply` over aiohttp's response."""
+class PooledReply:
+    """A `Reply` on a connection of a pool."""
 
-    __slots__ = ("_response", "headers", "length", "reason", "status")
+    __slots__ = ("_connection", "_payload", "_pool", "_timer", "_writer", "headers", "length", "reason", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.reason = response.reason or ""
-        self.headers = response.headers
-        self.length = response.content_length
+    def __init__(
+        self, pool: "Pool", connection: ResponseHandler, timer: asyncio.TimerHandle, writer: asyncio.Task[None] | None
+    ) -> None:
+        self._pool = pool
+        self._connection = connection
+        self._timer = timer
+        self._writer = writer
+        self._payload: StreamReader | None = None
+        self.status = 0
+        self.reason = ""
+
+    def begin(self, message: RawResponseMessage, payload: StreamReader) -> None:
+        """The head has come."""
+        self._payload = payload
+        self.status = message.code
+        self.reason = message.reason
+        self.headers = message.headers
+        length = message.headers.get("Content-Length", "")
+        self.length = int(length) if length.isascii() and length.isdigit() else None
 
     async def chunk(self) -> bytes:
         """See `Reply`."""
-        with mapped_errors():
-            return await self._response.content.readany()
+        assert self._payload is not None, "no head has come"
+        if self._payload.is_eof() and self._payload.exception() is None:  # in hand: no error can come of it
+            return self._payload.read_nowait(-1) if not self._payload.at_eof() else b""
+        try:
+            return await self._payload.readany()
+        except _FAULTS as error:
+            raise _mapped(error) from error
 
     def at_end(self) -> bool:
         """See `Reply`."""
-        return self._response.content.at_eof()
+        return self._payload is not None and self._payload.at_eof()
+
+    def expire(self) -> None:
+        """The whole time for this call is over."""
+        error = aiohttp.ServerTimeoutError("total_seconds_max")
+        self._connection.set_exception(error)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(error)
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,66 +155,191 @@ class AiohttpReply:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._response.content.is_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        self.close()
+
+    def close(self) -> None:
+        """See `Reply.__aexit__`. May be called more than once."""
+        self._timer.cancel()
+        writing = self._writer is not None and not self._writer.done()
+        if self._writer is not None and writing:
+            self._writer.cancel()
+        done = not writing and self._payload is not None and self._payload.is_eof()
+        self._pool.release(self._connection, reusable=done)
 
 
-class AiohttpUpstreamClient:
-    """An `UpstreamClient` with one session for each upstream, made when it is first called."""
+class Pool:
+    """The connections to one upstream."""
 
-    def __init__(self) -> None:
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+    def __init__(self, upstream: UpstreamAddress) -> None:
+        url = URL(upstream.base_url)
+        assert url.host is not None, "the settings check that a base_url has a host"
+        self._upstream = upstream
+        self._host, self._port = url.host, url.port or (443 if url.scheme == "https" else 80)
+        self._tls: ssl.SSLContext | None = None
+        if url.scheme == "https":
+            self._tls = ssl.create_default_context()
+            if not upstream.verify_tls:
+                self._tls.check_hostname = False
+                self._tls.verify_mode = ssl.CERT_NONE
+        self._prefix = url.raw_path.rstrip("/")
+        self._authority = f"Host: {url.authority}\r\n"
+        self._idle: deque[tuple[float, ResponseHandler]] = deque()
+        self._places = asyncio.Semaphore(upstream.connections_max) if upstream.connections_max else None
+        self._open = 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} sessions={sorted(self._sessions)}>"
+        return f"<Pool {self._host}:{self._port} open={self._open} idle={len(self._idle)}>"
+
+    async def send(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> PooledReply:
+        """One request, and its reply's head. A kept connection that proves closed is tried once more where safe."""
+        head = self._head(method, path_and_query, headers, body)
+        connection, reused = await self._acquire()
+        try:
+            return await self._exchange(connection, method, head, headers, body)
+        except _DISCONNECTED as error:
+            repeatable = reused and method in _IDEMPOTENT and (body is None or isinstance(body, bytes))
+            if not repeatable or isinstance(error, aiohttp.ServerTimeoutError):
+                raise
+        connection, _ = await self._acquire(fresh=True)
+        return await self._exchange(connection, method, head, headers, body)
+
+    def _head(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> bytes:
+        lines = [f"{method} {self._prefix}{path_and_query} HTTP/1.1\r\n{self._authority}"]
+        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if isinstance(body, bytes):
+            lines.append(f"Content-Length: {len(body)}\r\n")
+        elif body is not None:
+            if "Content-Length" not in headers:
+                lines.append("Transfer-Encoding: chunked\r\n")
+        elif method not in _WITHOUT_BODY:
+            lines.append("Content-Length: 0\r\n")
+        lines.append("\r\n")
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+    async def _exchange(
+        self, connection: ResponseHandler, method: str, head: bytes, headers: CIMultiDict[str], body: Body
+    ) -> PooledReply:
+        connection.set_response_params(
+            skip_payload=method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=self._upstream.reply_seconds_max,
+            read_bufsize=_READ_BYTES,
+            max_line_size=_HEAD_BYTES_MAX,
+            max_field_size=_HEAD_BYTES_MAX,
+        )
+        transport = cast("asyncio.Transport", connection.transport)
+        writer: asyncio.Task[None] | None = None
+        if body is None or isinstance(body, bytes):
+            transport.write(head + body if body else head)
+            connection.start_timeout()
+        else:
+            transport.write(head)
+            chunked = "Content-Length" not in headers
+            writer = asyncio.create_task(_write(connection, body, chunked=chunked))
+        loop = asyncio.get_running_loop()
+        reply: PooledReply | None = None
+        timer = loop.call_later(self._upstream.total_seconds_max, lambda: reply.expire() if reply else None)
+        reply = PooledReply(self, connection, timer, writer)
+        try:
+            message, payload = await connection.read()
+            while 100 <= message.code < 200 and message.code != 101:  # an interim answer is not ours to pass on
+                message, payload = await connection.read()
+        except BaseException:
+            reply.close()
+            raise
+        reply.begin(message, payload)
+        return reply
+
+    # ---- connections
+
+    async def _acquire(self, *, fresh: bool = False) -> tuple[ResponseHandler, bool]:
+        """A connection that is ours alone, and whether it was used before (never if it is to be `fresh`)."""
+        if self._places is not None:
+            async with asyncio.timeout(self._upstream.connect_seconds_max):
+                await self._places.acquire()
+        oldest = asyncio.get_running_loop().time() - _IDLE_SECONDS_MAX
+        while self._idle and not fresh:
+            since, connection = self._idle.pop()
+            if since >= oldest and connection.is_connected() and not connection.should_close:
+                return connection, True
+            connection.close()
+            self._open -= 1
+        try:
+            return await self._connect(), False
+        except BaseException:
+            if self._places is not None:
+                self._places.release()
+            raise
+
+    async def _connect(self) -> ResponseHandler:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._upstream.connect_seconds_max):
+            _, connection = await loop.create_connection(
+                lambda: ResponseHandler(loop), self._host, self._port, ssl=self._tls
+            )
+        self._open += 1
+        return connection
+
+    def release(self, connection: ResponseHandler, *, reusable: bool) -> None:
+        """The call is over with this connection."""
+        if reusable and connection.is_connected() and not connection.should_close and len(self._idle) < _IDLE_MAX:
+            self._idle.append((asyncio.get_running_loop().time(), connection))
+        else:
+            connection.close()
+            self._open -= 1
+        if self._places is not None:
+            self._places.release()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it is released."""
+        while self._idle:
+            _, connection = self._idle.pop()
+            connection.close()
+            self._open -= 1
+
+
+async def _write(connection: ResponseHandler, body: AsyncIterator[bytes], *, chunked: bool) -> None:
+    """Send a body as it comes, waiting while the upstream is slow. The body's own error becomes the reply's."""
+    transport = cast("asyncio.Transport", connection.transport)
+    try:
+        async for chunk in body:
+            if transport.is_closing():
+                return  # the upstream has answered, or gone: the reply tells
+            transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            if connection.writing_paused:
+                await connection._drain_helper()
+        if chunked:
+            transport.write(b"0\r\n\r\n")
+        connection.start_timeout()
+    except _DISCONNECTED:
+        return  # the reply tells: it may have come before the upstream closed
+    except Exception as error:  # noqa: BLE001 - whatever the body raised is for whoever waits for the reply
+        connection.set_exception(error)
+
+
+class PooledUpstreamClient:
+    """An `UpstreamClient` with one pool for each upstream, made when it is first called."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, Pool] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {list(self._pools.values())}>"
 
     async def send(
-        self,
-        upstream: UpstreamAddress,
-        method: str,
-        path_and_query: str,
-        headers: CIMultiDict[str],
-        body: bytes | AsyncIterator[bytes] | None,
+        self, upstream: UpstreamAddress, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
     ) -> Reply:
         """See `UpstreamClient`."""
-        session = self._sessions.get(upstream.name) or self._open(upstream)
-        with mapped_errors():
-            response = await session.request(
-                method, _url(upstream.base_url + path_and_query), headers=headers, data=body, allow_redirects=False
-            )
-        return AiohttpReply(response)
-
-    def _open(self, upstream: UpstreamAddress) -> aiohttp.ClientSession:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=upstream.connections_max,
-                limit_per_host=0,
-                keepalive_timeout=30.0,
-                ttl_dns_cache=30,
-                ssl=True if upstream.verify_tls else False,  # noqa: SIM210 - aiohttp means two different things
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            raise_for_status=False,
-            timeout=aiohttp.ClientTimeout(
-                total=upstream.total_seconds_max,
-                connect=None,
-                sock_connect=upstream.connect_seconds_max,
-                sock_read=upstream.reply_seconds_max,
-            ),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            read_bufsize=2**16,
-            max_line_size=32 * 1024,
-            max_field_size=32 * 1024,
-        )
-        self._sessions[upstream.name] = session
-        return session
+        pool = self._pools.get(upstream.name)
+        if pool is None:
+            pool = self._pools[upstream.name] = Pool(upstream)
+        try:
+            return await pool.send(method, path_and_query, headers, body)
+        except _FAULTS as error:
+            raise _mapped(error) from error
 
     async def close(self) -> None:
         """See `UpstreamClient`."""
-        sessions, self._sessions = list(self._sessions.values()), {}
-        for session in sessions:
-            await session.close()
+        for pool in self._pools.values():
+            pool.close()

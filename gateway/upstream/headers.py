@@ -4,7 +4,7 @@ Owns: hop-by-hop fields, the customer's credential, the fields that the gateway 
 Does not know: routes, money.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -46,23 +46,49 @@ _NOT_FROM_UPSTREAMS_PREFIXES: Final = ("x-gateway-", "x-ratelimit-")
 _DECODABLE: Final = ("gzip", "deflate", "identity")
 
 
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
 def _named_by_connection(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> frozenset[str]:
     if "connection" not in headers:
-        return frozenset()
+        return _NOTHING
     return frozenset(
         name.strip().lower() for value in headers.getall("connection") for name in value.split(",") if name.strip()
     )
 
 
-def _passing(
-    headers: CIMultiDictProxy[str], dropped: frozenset[str], prefixes: tuple[str, ...]
-) -> Iterable[tuple[str, str]]:
-    named = _named_by_connection(headers)
-    for name, value in headers.items():
+class _Filter:
+    """Which field names pass. The verdict on a name is kept, for as many names as traffic has in good faith."""
+
+    _NAMES_MAX: Final = 1024
+
+    def __init__(self, dropped: frozenset[str], prefixes: tuple[str, ...]) -> None:
+        self._dropped = dropped
+        self._prefixes = prefixes
+        self._verdicts: dict[str, bool] = {}
+
+    def passing(self, headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+        named = _named_by_connection(headers)
+        passed: CIMultiDict[str] = CIMultiDict()
+        verdicts = self._verdicts
+        for name, value in headers.items():
+            passes = verdicts.get(name)
+            if passes is None:
+                passes = self._judge(name)
+            if passes and (not named or name.lower() not in named):
+                passed.add(name, value)
+        return passed
+
+    def _judge(self, name: str) -> bool:
         lower = name.lower()
-        if lower in dropped or lower in named or lower.startswith(prefixes):
-            continue
-        yield name, value
+        passes = lower not in self._dropped and not lower.startswith(self._prefixes)
+        if len(self._verdicts) < self._NAMES_MAX:
+            self._verdicts[name] = passes
+        return passes
+
+
+_FROM_CLIENTS: Final = _Filter(_NOT_FROM_CLIENTS, _NOT_FROM_CLIENTS_PREFIXES)
+_FROM_UPSTREAMS: Final = _Filter(_NOT_FROM_UPSTREAMS, _NOT_FROM_UPSTREAMS_PREFIXES)
 
 
 def request_headers(
@@ -76,7 +102,7 @@ def request_headers(
 
     With `decodable_only`, `Accept-Encoding` offers just what metering can decode.
     """
-    passed = CIMultiDict(_passing(client, _NOT_FROM_CLIENTS, _NOT_FROM_CLIENTS_PREFIXES))
+    passed = _FROM_CLIENTS.passing(client)
     passed.popall(credential_header, None)
     if decodable_only and "Accept-Encoding" in passed:
         offered = [item.strip() for value in passed.popall("Accept-Encoding") for item in value.split(",")]
@@ -88,4 +114,4 @@ def request_headers(
 
 def reply_headers(upstream: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """The upstream's headers as the client gets them. The length is set by whoever writes the body."""
-    return CIMultiDict(_passing(upstream, _NOT_FROM_UPSTREAMS, _NOT_FROM_UPSTREAMS_PREFIXES))
+    return _FROM_UPSTREAMS.passing(upstream)

@@ -1,0 +1,1 @@
+"""Benchmarks: the gateway beside a textbook pass-through proxy. Ratios within one round, never absolute figures."""

@@ -1,0 +1,164 @@
+"""The commands on credit and on the ledger that explains it.
+
+Owns: their options and tables. Does not know: what the operations do (edge/operations).
+"""
+
+import click
+
+from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
+from gateway.cli_output import EXIT_REFUSED, facts, table
+from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
+from gateway.edge.admin_bodies import GiveGrant, read_page
+from gateway.edge.admin_views import Data
+
+
+@click.group()
+def credits_() -> None:
+    """What accounts have, use and are given."""
+
+
+@credits_.command("show")
+@account_argument
+@common
+def show_credits(invocation: Invocation, *, account: str) -> None:
+    """Show an account's credit, to the nano-dollar: what it has, what is in use, what was spent."""
+    invocation.show(on_ledger(invocation, lambda desk: desk.operations.show_credits(account)), _credits)
+
+
+@credits_.command("grant")
+@account_argument
+@click.argument("amount")
+@click.option("--kind", required=True, metavar="KIND", help="One of signup, purchase, promotion, goodwill.")
+@click.option("--priority", type=int, metavar="NUMBER", help="Lower burns first. Default: 50.")
+@click.option("--expires", metavar="TIME", help='When what is left ends, like "2027-01-31T00:00:00Z". Default: never.')
+@click.option("--note", metavar="TEXT", help="Why; kept in the ledger's entry.")
+@idempotent
+@common
+def grant_credits(
+    invocation: Invocation,
+    *,
+    account: str,
+    amount: str,
+    kind: str,
+    priority: int | None,
+    expires: str | None,
+    note: str | None,
+    idempotency_key: str | None,
+) -> None:
+    """Give an account credit. AMOUNT is dollars, like 12.50."""
+
+    async def work(desk: Desk) -> Data:
+        body = desk.read(GiveGrant, kind=kind, amount=amount, priority=priority, expires_at=expires, note=note)
+        return await desk.operations.give_grant(account, body, named_operation(idempotency_key))
+
+    invocation.show(on_ledger(invocation, work), lambda grant: _grants([grant]))
+
+
+@click.group()
+def ledger() -> None:
+    """Entries, holds, and the proof that they agree."""
+
+
+@ledger.command("entries")
+@account_argument
+@after_option
+@limit_option
+@common
+def list_entries(invocation: Invocation, *, account: str, after: str, limit: str) -> None:
+    """List an account's entries in the order they were made."""
+
+    async def work(desk: Desk) -> Data:
+        begin, count = read_page(after, limit)
+        return await desk.operations.list_entries(account, after=begin, limit=count)
+
+    invocation.show(on_ledger(invocation, work), _entries)
+
+
+@ledger.command("holds")
+@account_argument
+@common
+def list_holds(invocation: Invocation, *, account: str) -> None:
+    """List an account's open holds: credit in use, soonest expiry first."""
+    invocation.show(on_ledger(invocation, lambda desk: desk.operations.list_holds(account)), _holds)
+
+
+@ledger.command("release")
+@account_argument
+@click.argument("hold")
+@common
+def release_hold(invocation: Invocation, *, account: str, hold: str) -> None:
+    """Give a hold's credit back to the account."""
+
+    def told(data: Data) -> str:
+        return f"released {hold}" if data["released"] else f"{hold} is not open: it ended before, or never was"
+
+    invocation.show(on_ledger(invocation, lambda desk: desk.operations.release_hold(account, hold)), told)
+
+
+@ledger.command("verify")
+@click.argument("accounts", nargs=-1, metavar="[ACCOUNT]...")
+@common
+def verify(invocation: Invocation, *, accounts: tuple[str, ...]) -> None:
+    """Recompute accounts from their entries (default: all). Exit code 1 if a number differs."""
+
+    async def work(desk: Desk) -> Data:
+        names = accounts or [account async for account in desk.operations.account_ids()]
+        found = [await desk.operations.verify(account) for account in names]
+        return {"ok": all(each["ok"] for each in found), "verified": len(found), "accounts": found}
+
+    result = on_ledger(invocation, work)
+    invocation.show(result, _verified)
+    if not result["ok"]:
+        raise click.exceptions.Exit(EXIT_REFUSED)
+
+
+def _credits(data: Data) -> str:
+    holds = data["open_holds"]
+    told = facts(
+        [
+            ("account", f"{data['id']} ({data['tier']}, {data['status']})"),
+            ("balance", f"{data['balance']} {data['currency']}"),
+            ("held", f"{data['held']} in use by {holds} open hold{'' if holds == 1 else 's'}"),
+            ("overdraft", data["overdraft"]),
+            ("available", f"{data['available']} = balance - held + overdraft"),
+            ("spent", f"{data['spent_this_month']} this month"),
+            ("debt", data["debt"]),
+        ]
+    )
+    return f"{told}\n\n{_grants(data['grants'])}"
+
+
+def _grants(grants: list[Data]) -> str:
+    headers = ("grant", "kind", "amount", "remaining", "priority", "expires")
+    rows = [(g["id"], g["kind"], g["amount"], g["remaining"], g["priority"], g["expires_at"]) for g in grants]
+    return table(headers, rows, empty="no grants")
+
+
+def _entries(page: Data) -> str:
+    headers = ("entry", "at", "kind", "amount", "balance", "why")
+    rows = [(e["id"], e["at"], e["kind"], e["amount"], e["balance"], _why(e["data"])) for e in page["items"]]
+    return with_next(table(headers, rows, empty="no entries"), page)
+
+
+def _why(data: Data) -> str:
+    items = data.get("items")
+    if items:
+        return ", ".join(f"{item['sku']} x {item['quantity']}" for item in items)
+    return str(data.get("note") or data.get("kind") or "")
+
+
+def _holds(page: Data) -> str:
+    headers = ("hold", "amount", "product", "key", "created", "expires")
+    rows = [(h["id"], h["amount"], h["product"], h["key"], h["created_at"], h["expires_at"]) for h in page["items"]]
+    return table(headers, rows, empty="no open holds")
+
+
+def _verified(result: Data) -> str:
+    rows = [
+        (found["account"], drift["what"], drift["stored"], drift["recomputed"])
+        for found in result["accounts"]
+        for drift in found["drift"]
+    ]
+    if not rows:
+        return f"{result['verified']} verified: every number agrees with the entries"
+    return table(("account", "what", "stored", "recomputed"), rows)

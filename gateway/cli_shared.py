@@ -1,0 +1,195 @@
+"""What the commands share: which config, one event loop, the ledger opened for the time of a command.
+
+Owns: the options that every command has, where the config is looked for, how faults become exit codes.
+Does not know: any single command.
+"""
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import orjson
+
+from gateway.cli_output import Failure, Unreachable, json_text
+from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
+from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
+from gateway.edge.app import open_ledger
+from gateway.edge.operations import Operation, Operations, UnknownKey, operation
+from gateway.ledger.embedded import EmbeddedError
+from gateway.ledger.link import LinkError
+from gateway.settings.load import SettingsError, load
+from gateway.settings.runtime import Runtime
+
+CONFIG_NAME: Final = "gateway.yaml"
+#: What opening the ledger raises when there is none to be had.
+UNREACHABLE: Final = (LedgerUnavailable, EmbeddedError, LinkError, OSError, ValueError)
+Model = TypeVar("Model", bound=Body)
+Answer = TypeVar("Answer")
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """How a command was called: with which config (None: look for it), data directory, form of output."""
+
+    config: Path | None
+    data: Path | None
+    as_json: bool
+
+    def runtime(self) -> Runtime:
+        """The config, compiled. Raises Failure with all of its errors."""
+        path = self.config or default_config()
+        try:
+            runtime = load(path, os.environ)
+        except SettingsError as error:
+            facts = {"config": str(path), "problems": [asdict(problem) for problem in error.problems]}
+            raise Failure(error.render(), code="invalid_config", facts=facts) from None
+        return runtime if self.data is None else in_directory(runtime, self.data)
+
+    def show(self, data: Any, human: Callable[[Any], str]) -> None:
+        """Print an answer."""
+        click.echo(json_text(data) if self.as_json else human(data))
+
+
+def default_config() -> Path:
+    """`gateway.yaml` of the working directory; else the package's own (in a checkout, the one beside the package)."""
+    package = Path(str(files("gateway")))
+    places = (Path(CONFIG_NAME), package / "defaults" / CONFIG_NAME, package.parent / CONFIG_NAME)
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def in_directory(runtime: Runtime, data: Path) -> Runtime:
+    """The config with everything that it keeps on disk below another directory."""
+    return replace(runtime, redis=replace(runtime.redis, directory=data / "redis"), spool_directory=data / "spool")
+
+
+def common(command: Command) -> Command:
+    """Give a command the options that all have; it gets them as an Invocation, first."""
+
+    @click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="GATEWAY_CONFIG",
+        help="The config file. Default: gateway.yaml here, else the one that came with the package.",
+    )
+    @click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="GATEWAY_DATA",
+        help="Directory of the embedded Redis and the spool, in place of the config's.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @functools.wraps(command)
+    def wrapped(*, config: Path | None, data: Path | None, as_json: bool, **rest: Any) -> None:
+        try:
+            command(Invocation(config=config, data=data, as_json=as_json), **rest)
+        except Failure as failure:
+            failure.as_json = as_json
+            raise
+
+    return wrapped
+
+
+idempotent = click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Names this change: the same command with the same key is done once. Default: a new name each time.",
+)
+
+
+class Desk:
+    """The operations, with the ledger open, and the reading of what they take."""
+
+    def __init__(self, operations: Operations, runtime: Runtime) -> None:
+        self.operations = operations
+        self.runtime = runtime
+
+    def read(self, model: type[Model], **fields: Any) -> Model:
+        """The request that the options make: those that were not given (None) are left out."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        return self.read_exactly(model, given)
+
+    def read_exactly(self, model: type[Model], fields: dict[str, Any]) -> Model:
+        """The request with these fields; null is a value."""
+        setting = Setting(runtime=self.runtime, now_ms=int(time.time() * 1000))
+        return read_body(model, orjson.dumps(fields), setting)
+
+
+def named_operation(idempotency_key: str | None) -> Operation:
+    """The operation that `--idempotency-key` names."""
+    return operation(None if idempotency_key is None else read_idempotency_key(idempotency_key))
+
+
+def on_ledger(invocation: Invocation, work: Callable[[Desk], Awaitable[Answer]]) -> Answer:
+    """Do the work with the ledger open. What goes wrong becomes a Failure."""
+    runtime = invocation.runtime()
+
+    async def do() -> Answer:
+        async with AsyncExitStack() as stack:
+            try:
+                ledger = await stack.enter_async_context(open_ledger(runtime))
+            except UNREACHABLE as error:
+                raise unreachable(runtime, error) from None
+            return await work(Desk(Operations(ledger=ledger, runtime=runtime), runtime))
+
+    try:
+        return run(do())
+    except GatewayError as error:
+        if (failure := failure_of(error, runtime)) is None:
+            raise
+        raise failure from None
+
+
+def unreachable(runtime: Runtime, error: BaseException) -> Failure:
+    """The ledger does not answer, and where it was looked for."""
+    place = "at redis.url" if runtime.redis.url else f"in {runtime.redis.directory}"
+    message = f"The ledger {place} cannot be reached: {str(error) or type(error).__name__}"
+    return Unreachable(message, code="ledger_unavailable")
+
+
+def failure_of(error: GatewayError, runtime: Runtime) -> Failure | None:
+    """How a fault is told on the command line; None for a defect of ours, which keeps its traceback."""
+    match error:
+        case Invalid():
+            problems = [{"field": _option(found.pointer), "detail": found.detail} for found in error.problems]
+            lines = [": ".join(filter(None, found.values())) for found in problems]
+            return Failure("\n".join(lines), code="invalid_request", facts={"errors": problems})
+        case OperationConflict():
+            return Failure(str(error), code="operation_conflict")
+        case UnknownAccount():
+            return Failure(str(error), code="unknown_account")
+        case UnknownKey():
+            return Failure(str(error), code="unknown_key")
+        case LedgerRefused():
+            return Failure(str(error), code="ledger_refused")
+        case LedgerUnavailable():
+            return unreachable(runtime, error)
+    return None
+
+
+def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run to the end, on uvloop where it is installed."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(work)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _option(pointer: str) -> str:
+    """`/monthly_budget` of a request is `monthly budget` of a command."""
+    return pointer.lstrip("/").split("/")[0].replace("_", " ")

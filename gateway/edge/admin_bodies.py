@@ -1,0 +1,258 @@
+"""What may be asked of the accounts' administration: one model per request, checked whole, every problem told at once.
+
+Owns: the fields, their bounds and their reading (decimal dollars, times); the names that the config knows.
+Does not know: HTTP, the command line (both read their input here), the ledger.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from gateway.core.errors import Code, GatewayError
+from gateway.core.money import BALANCE_MAX, Nanos, format_usd, parse_usd
+from gateway.ports import AccountStatus, GrantKind
+from gateway.settings.runtime import Runtime
+
+ID_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
+PAGE_ITEMS_MAX: Final = 1000
+PAGE_ITEMS_DEFAULT: Final = 100
+_ID: Final = re.compile(ID_PATTERN)
+_SECRET: Final = re.compile(r"[\x21-\x7e]{16,200}")
+_IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9_.:~+/=-]{1,128}")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with what was asked. `pointer` is the JSON pointer of the field, "" for the whole."""
+
+    pointer: str
+    detail: str
+
+
+class Invalid(GatewayError):
+    """What was asked cannot be read; `problems` has everything that is wrong. No input that may be secret is in it."""
+
+    code = Code.INVALID_REQUEST
+
+    def __init__(self, problems: Iterable[Problem], *, malformed: bool = False) -> None:
+        self.problems = tuple(problems)
+        self.malformed = malformed  # no JSON at all
+        super().__init__("; ".join(f"{p.pointer}: {p.detail}" if p.pointer else p.detail for p in self.problems))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the checks look at beside the input: the config, and the time (ms)."""
+
+    runtime: Runtime
+    now_ms: int
+
+
+def _setting(info: ValidationInfo) -> Setting:
+    assert isinstance(info.context, Setting)
+    return info.context
+
+
+def _named(value: str, what: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    if value not in names:
+        raise ValueError(f"there is no {what} {value!r}; there are: {', '.join(names)}")
+    return value
+
+
+def rate_cards(runtime: Runtime) -> frozenset[str]:
+    """The names of the rate cards that the price list has."""
+    return frozenset(card for _, card in runtime.prices.tables)
+
+
+def _tier(value: str, info: ValidationInfo) -> str:
+    return _named(value, "tier", _setting(info).runtime.tiers)
+
+
+def _rate_card(value: str, info: ValidationInfo) -> str:
+    return _named(value, "rate card", rate_cards(_setting(info).runtime))
+
+
+def _product(value: str, info: ValidationInfo) -> str:
+    return _named(value, "product", _setting(info).runtime.products)
+
+
+def _usd(value: Any) -> Nanos:
+    if not isinstance(value, str):
+        raise ValueError('an amount is a string of decimal dollars, like "12.50"')  # noqa: TRY004 - for pydantic
+    amount = parse_usd(value[:40])
+    if not 0 <= amount <= BALANCE_MAX:
+        raise ValueError(f"an amount is between 0 and {format_usd(BALANCE_MAX)} dollars")
+    return amount
+
+
+def _above_zero(value: Nanos) -> Nanos:
+    if value <= 0:
+        raise ValueError("the amount must be above zero")
+    return value
+
+
+def _time_ms(value: Any, info: ValidationInfo) -> int:
+    """A time with its offset, in the future, as ms since the epoch."""
+    wrong = 'a time is a string with its offset, like "2027-01-31T00:00:00Z"'
+    if not isinstance(value, str):
+        raise ValueError(wrong)  # noqa: TRY004 - for pydantic
+    try:
+        when = datetime.fromisoformat(value[:40])
+    except ValueError:
+        raise ValueError(wrong) from None
+    if when.tzinfo is None:
+        raise ValueError(wrong)
+    moment = (when - _EPOCH) // timedelta(milliseconds=1)
+    if moment <= _setting(info).now_ms:
+        raise ValueError("this time is over")
+    return moment
+
+
+def _id(value: str) -> str:
+    if not is_id(value):
+        raise ValueError("an id has 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or a digit")
+    return value
+
+
+def _secret(value: str) -> str:
+    if not _SECRET.fullmatch(value):
+        raise ValueError("a secret has 16 to 200 printable ASCII characters and no spaces")
+    return value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("only printable characters")
+    return value
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be the id of an account or a key."""
+    return _ID.fullmatch(text) is not None
+
+
+Word = Annotated[str, Field(max_length=100)]
+Id = Annotated[Word, AfterValidator(_id)]
+TierName = Annotated[Word, AfterValidator(_tier)]
+RateCardName = Annotated[Word, AfterValidator(_rate_card)]
+Products = Annotated[list[Annotated[Word, AfterValidator(_product)]], Field(min_length=1, max_length=100)]
+Usd = Annotated[Nanos, BeforeValidator(_usd)]
+UsdAboveZero = Annotated[Usd, AfterValidator(_above_zero)]
+FutureMs = Annotated[int, BeforeValidator(_time_ms)]
+Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Note = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
+
+
+class Body(BaseModel):
+    """A request. Fields that it does not have are refused, types are not guessed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class Change(Body):
+    """A request to change what it names, and only that. Null is a value: it takes a limit or a rate card away."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> "Change":
+        if not self.model_fields_set:
+            raise ValueError(f"name at least one of: {', '.join(type(self).model_fields)}")
+        return self
+
+
+class OpenAccount(Body):
+    """A new account. Without a tier it gets the config's default one; without a rate card, its tier's."""
+
+    id: Id
+    tier: TierName | None = None
+    rate_card: RateCardName | None = None
+
+
+class ChangeAccount(Change):
+    """Another tier, rate card (null: the tier's) or status."""
+
+    tier: TierName = ""
+    rate_card: RateCardName | None = None
+    status: AccountStatus = "active"
+
+
+class AddKey(Body):
+    """A new key. Without an id and a secret it is given them."""
+
+    id: Id | None = None
+    name: Name = ""
+    secret: Annotated[str, AfterValidator(_secret)] | None = Field(default=None, repr=False)
+    expires_at: FutureMs | None = None
+    products: Products | None = None
+    monthly_budget: Usd | None = None
+
+
+class ChangeKey(Change):
+    """Other facts of a key. Null takes away the expiry, the allow-list of products, the monthly budget."""
+
+    name: Name = ""
+    disabled: bool = False
+    expires_at: FutureMs | None = None
+    products: Products | None = None
+    monthly_budget: Usd | None = None
+
+
+class GiveGrant(Body):
+    """Credit to give. Lower priorities burn first."""
+
+    kind: GrantKind
+    amount: UsdAboveZero
+    priority: Annotated[int, Field(ge=0, le=1000)] = 50
+    expires_at: FutureMs | None = None
+    note: Note = ""
+
+
+Model = TypeVar("Model", bound=Body)
+
+
+def read_body(model: type[Model], raw: bytes, setting: Setting) -> Model:
+    """The request in the JSON text. Raises Invalid with everything that is wrong."""
+    try:
+        return model.model_validate_json(raw, context=setting)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [Problem(_pointer(d["loc"]), d["msg"].removeprefix("Value error, ")) for d in details]
+        raise Invalid(problems, malformed=details[0]["type"] == "json_invalid") from None
+
+
+def read_page(after: str, limit: str) -> tuple[str, int]:
+    """Where a page begins and how many items it has. Raises Invalid."""
+    problems = []
+    if len(after) > 200:
+        problems.append(Problem("after", "this is not an id of ours"))
+    if not re.fullmatch(r"\d{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= PAGE_ITEMS_MAX:
+        problems.append(Problem("limit", f"a page has 1 to {PAGE_ITEMS_MAX} items"))
+    if problems:
+        raise Invalid(problems)
+    return after, int(limit)
+
+
+def read_idempotency_key(text: str) -> str:
+    """The key without the quotes that the header's draft standard puts around it. Raises Invalid."""
+    bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if not _IDEMPOTENCY_KEY.fullmatch(bare):
+        raise Invalid([Problem("Idempotency-Key", "1 to 128 letters, digits and _ . : ~ + / = -, best a UUID")])
+    return bare
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location)

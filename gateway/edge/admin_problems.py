@@ -1,0 +1,111 @@
+"""How the admin API says no: problem details for HTTP (RFC 9457).
+
+Owns: the codes, their status and title, which fault answers as which, the shape of the body.
+Does not know: the products' dialects (those are for customers).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.core.errors import LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
+from gateway.edge.admin_bodies import Invalid
+from gateway.edge.operations import UnknownKey
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of problem. Its type is `urn:gateway:problem:` and the code."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: Final[Mapping[str, Kind]] = {
+    "invalid_json": Kind(400, "The body is not JSON"),
+    "invalid_idempotency_key": Kind(400, "The Idempotency-Key cannot be used"),
+    "unauthorized": Kind(401, "The admin token is missing or wrong"),
+    "admin_disabled": Kind(403, "The admin API is off"),
+    "unknown_route": Kind(404, "There is nothing here"),
+    "unknown_account": Kind(404, "There is no such account"),
+    "unknown_key": Kind(404, "The account has no such key"),
+    "method_not_allowed": Kind(405, "Not with this method"),
+    "operation_conflict": Kind(409, "The Idempotency-Key was used for something else"),
+    "body_too_large": Kind(413, "The body is too large"),
+    "invalid_request": Kind(422, "The request has problems"),
+    "ledger_refused": Kind(422, "The ledger refuses this"),
+    "internal": Kind(500, "Something went wrong here"),
+    "ledger_unavailable": Kind(503, "The ledger does not answer"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemReply:
+    """One problem, told. `errors` has every single thing that is wrong, `headers` what HTTP wants beside it."""
+
+    code: str
+    detail: str
+    errors: tuple[Mapping[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> web.Response:
+        """The problem as an HTTP answer."""
+        kind = PROBLEMS[self.code]
+        body: dict[str, Any] = {
+            "type": f"urn:gateway:problem:{self.code}",
+            "title": kind.title,
+            "status": kind.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        headers = {"Cache-Control": "no-store", "X-Gateway-Error": self.code, **self.headers}
+        return web.Response(
+            status=kind.status, body=orjson.dumps(body), content_type="application/problem+json", headers=headers
+        )
+
+
+INTERNAL: Final = ProblemReply(code="internal", detail="The request was not done. The log says more.")
+
+
+def problem_of(error: Exception) -> ProblemReply:
+    """How a fault is told. What is not expected here says nothing of the inside."""
+    detail = str(error)
+    match error:
+        case Invalid():
+            errors = tuple({"pointer": problem.pointer, "detail": problem.detail} for problem in error.problems)
+            code = "invalid_json" if error.malformed else "invalid_request"
+            if any(problem.pointer == "Idempotency-Key" for problem in error.problems):
+                code = "invalid_idempotency_key"
+            return ProblemReply(code=code, detail=detail, errors=errors)
+        case OperationConflict():
+            return ProblemReply(code="operation_conflict", detail=detail)
+        case UnknownAccount():
+            return ProblemReply(code="unknown_account", detail=detail)
+        case UnknownKey():
+            return ProblemReply(code="unknown_key", detail=detail)
+        case LedgerRefused():
+            return ProblemReply(code="ledger_refused", detail=detail)
+        case LedgerUnavailable():
+            retry = {"Retry-After": str(error.retry_after_seconds or 1)}
+            told = "Nothing is known of the outcome. Repeat the request with the same Idempotency-Key."
+            return ProblemReply(code="ledger_unavailable", detail=told, headers=retry)
+    return INTERNAL
+
+
+def problem_of_http(error: web.HTTPException) -> ProblemReply:
+    """How aiohttp's own refusals (routes, methods, sizes) are told."""
+    match error:
+        case web.HTTPMethodNotAllowed():
+            allow = ", ".join(sorted(error.allowed_methods))
+            detail = f"{error.method} is not for this resource. It takes {allow}."
+            return ProblemReply(code="method_not_allowed", detail=detail, headers={"Allow": allow})
+        case web.HTTPNotFound():
+            return ProblemReply(code="unknown_route", detail="The admin API has no such resource.")
+        case web.HTTPRequestEntityTooLarge():
+            return ProblemReply(code="body_too_large", detail="A body of the admin API has at most 65536 bytes.")
+    return INTERNAL

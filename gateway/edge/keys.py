@@ -1,0 +1,40 @@
+"""Secrets of API keys: how they are made and how the ledger finds them.
+
+Owns: the digest under which a key is stored, the form of a new secret.
+Does not know: where a secret stands in a request (identify), or accounts.
+"""
+
+import base64
+import hmac
+import secrets
+from typing import Final
+
+_PREFIX: Final = "gw_"
+_SECRET_BYTES: Final = 32  # 43 URL-safe characters
+
+
+def key_digest(pepper: str, secret: str) -> str:
+    """The name under which the ledger knows a key: hex HMAC-SHA256 of the secret, keyed with the pepper.
+
+    A header's bytes that are no UTF-8 reach us as surrogates; they are turned back, and match nothing.
+    """
+    return hmac.digest(pepper.encode(), secret.encode("utf-8", "surrogateescape"), "sha256").hex()
+
+
+def new_secret() -> str:
+    """A fresh random secret."""
+    return _written(secrets.token_bytes(_SECRET_BYTES))
+
+
+def repeatable_secret(pepper: str, account: str, operation: str) -> str:
+    """The secret of a key made by a named operation: a replay of the operation makes the same one.
+
+    So the reply to a lost request can be had again although no store keeps the secret. Whoever has not the pepper
+    cannot compute it.
+    """
+    material = f"gateway key secret\0{account}\0{operation}"
+    return _written(hmac.digest(pepper.encode(), material.encode(), "sha256"))
+
+
+def _written(raw: bytes) -> str:
+    return _PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")

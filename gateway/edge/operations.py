@@ -1,0 +1,200 @@
+"""The administration of accounts: what ops may do, once, for the admin API and for the command line.
+
+Owns: the operation ids, the secret of a new key, which defaults come from the tier.
+Does not know: HTTP, the command line, how the input was read (admin_bodies) or how records look (admin_views).
+"""
+
+import hashlib
+import heapq
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+from gateway.core.errors import LedgerRefused
+from gateway.core.money import ZERO, format_usd
+from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, GiveGrant, OpenAccount
+from gateway.edge.admin_views import (
+    Data,
+    view_account,
+    view_drift,
+    view_entry,
+    view_grant,
+    view_hold,
+    view_key,
+)
+from gateway.edge.keys import key_digest, new_secret, repeatable_secret
+from gateway.ports import Account, Key, Ledger, Plan
+from gateway.settings.runtime import Runtime
+
+_NAMESPACE = "admin:"
+
+
+class UnknownKey(LedgerRefused):
+    """The account has no key of this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The name of one change: a repeat of it gets the first answer. `named`: the caller chose the name."""
+
+    id: str
+    named: bool
+
+
+def operation(idempotency_key: str | None) -> Operation:
+    """The operation that a caller named, or a new one."""
+    if idempotency_key is None:
+        return Operation(f"{_NAMESPACE}{uuid4().hex}", named=False)
+    return Operation(f"{_NAMESPACE}{idempotency_key}", named=True)
+
+
+class Operations:
+    """What ops may do. Every answer is plain data, ready for JSON.
+
+    Raises what the ledger raises: UnknownAccount, LedgerRefused, OperationConflict, LedgerUnavailable.
+    """
+
+    def __init__(self, *, ledger: Ledger, runtime: Runtime) -> None:
+        self._ledger = ledger
+        self._runtime = runtime
+
+    # ---- accounts
+
+    async def list_accounts(self, *, after: str, limit: int) -> Data:
+        """A page of accounts in the order of their ids, after the given one."""
+        found = {account async for account in self._ledger.accounts() if account > after}
+        page = heapq.nsmallest(limit, found)
+        accounts = [self._account(await self._ledger.account(account)) for account in page]
+        return _page(accounts, page[-1] if len(found) > len(page) else None)
+
+    async def open_account(self, body: OpenAccount, operation: Operation) -> Data:
+        """Open an account with the signup grant of its tier."""
+        tier = self._runtime.tiers[body.tier or self._runtime.default_tier]
+        plan = Plan(tier=tier.name, rate_card=body.rate_card or "")
+        return self._account(
+            await self._ledger.open_account(
+                operation=operation.id, account=body.id, plan=plan, signup=tier.signup_grant
+            )
+        )
+
+    async def show_account(self, account: str) -> Data:
+        """The account as it stands now."""
+        return self._account(await self._ledger.account(account))
+
+    async def change_account(self, account: str, body: ChangeAccount, operation: Operation) -> Data:
+        """Change what the body names; what it does not name stays."""
+        plan = None
+        if body.model_fields_set & {"tier", "rate_card"}:
+            plan = (await self._ledger.account(account)).plan
+            tier = body.tier if "tier" in body.model_fields_set else plan.tier
+            rate_card = (body.rate_card or "") if "rate_card" in body.model_fields_set else plan.rate_card
+            plan = Plan(tier=tier, rate_card=rate_card)
+        status = body.status if "status" in body.model_fields_set else None
+        return self._account(
+            await self._ledger.change_account(operation=operation.id, account=account, plan=plan, status=status)
+        )
+
+    # ---- keys
+
+    async def list_keys(self, account: str) -> Data:
+        """The account's keys, without their secrets."""
+        return _page([view_key(key) for key in await self._ledger.keys(account)])
+
+    async def add_key(self, account: str, body: AddKey, operation: Operation) -> Data:
+        """Make a key. The answer has the secret, which cannot be had again but by a repeat of the named operation."""
+        pepper = self._runtime.key_pepper
+        if operation.named and pepper:
+            secret = body.secret or repeatable_secret(pepper, account, operation.id)
+            key_id = body.id or f"key-{hashlib.sha256(f'{account} {operation.id}'.encode()).hexdigest()[:16]}"
+        else:
+            secret = body.secret or new_secret()
+            key_id = body.id or f"key-{secrets.token_hex(8)}"
+        key = Key(
+            id=key_id,
+            account=account,
+            name=body.name,
+            expires_ms=body.expires_at,
+            products=None if body.products is None else tuple(body.products),
+            monthly_budget=body.monthly_budget,
+        )
+        made = await self._ledger.put_key(operation=operation.id, key=key, digest=key_digest(pepper, secret))
+        return {**view_key(made), "secret": secret}
+
+    async def change_key(self, account: str, key_id: str, body: ChangeKey, operation: Operation) -> Data:
+        """Change what the body names; what it does not name stays."""
+        if key_id not in {key.id for key in await self._ledger.keys(account)}:
+            raise UnknownKey(f"the account has no key {key_id}")
+        changes = {name: getattr(body, name) for name in sorted(body.model_fields_set)}
+        if "expires_at" in changes:
+            changes["expires_ms"] = changes.pop("expires_at")
+        if changes.get("products") is not None:
+            changes["products"] = tuple(changes["products"])
+        return view_key(
+            await self._ledger.change_key(operation=operation.id, account=account, key_id=key_id, changes=changes)
+        )
+
+    # ---- credit
+
+    async def list_grants(self, account: str) -> Data:
+        """The account's grants, in burn order."""
+        return _page([view_grant(grant) for grant in (await self._ledger.account(account)).grants])
+
+    async def give_grant(self, account: str, body: GiveGrant, operation: Operation) -> Data:
+        """Give credit."""
+        return view_grant(
+            await self._ledger.grant(
+                operation=operation.id,
+                account=account,
+                kind=body.kind,
+                amount=body.amount,
+                priority=body.priority,
+                expires_ms=body.expires_at,
+                note=body.note,
+            )
+        )
+
+    async def show_credits(self, account: str) -> Data:
+        """What the account has, what of it is in use, what its keys spent, and the grants left in burn order."""
+        found = await self._ledger.account(account)
+        spent = sum(key.spent for key in await self._ledger.keys(account))
+        grants = [view_grant(grant) for grant in found.grants]
+        return {**self._account(found), "spent_this_month": format_usd(spent), "grants": grants}
+
+    # ---- holds and entries
+
+    async def list_holds(self, account: str) -> Data:
+        """Open holds, soonest expiry first."""
+        return _page([view_hold(hold) for hold in await self._ledger.holds(account)])
+
+    async def release_hold(self, account: str, hold_id: str) -> Data:
+        """Give a hold back. `released` false: it had ended before, or never was."""
+        open_holds = {hold.id: hold for hold in await self._ledger.holds(account)}
+        released = False
+        if hold_id in open_holds:  # with its job, which is then released too
+            resource = open_holds[hold_id].resource
+            released = await self._ledger.release(account=account, hold_id=hold_id, resource=resource)
+        return {"account": account, "hold": hold_id, "released": released}
+
+    async def list_entries(self, account: str, *, after: str, limit: int) -> Data:
+        """A page of entries in the order they were made, after the given one."""
+        entries = await self._ledger.entries(account, after=after, limit=limit)
+        return _page([view_entry(entry) for entry in entries], entries[-1].id if len(entries) == limit else None)
+
+    async def verify(self, account: str) -> Data:
+        """Recompute the account from its entries; `drift` lists every difference."""
+        drift = [view_drift(found) for found in await self._ledger.verify(account)]
+        return {"account": account, "ok": not drift, "drift": drift}
+
+    async def account_ids(self) -> AsyncIterator[str]:
+        """Every account's id, each once."""
+        for account in sorted({account async for account in self._ledger.accounts()}):
+            yield account
+
+    def _account(self, account: Account) -> Data:
+        tier = self._runtime.tiers.get(account.plan.tier)
+        return view_account(account, tier.overdraft if tier is not None else ZERO)
+
+
+def _page(items: list[Data], following: str | None = None) -> Data:
+    return {"items": items, "next": following}

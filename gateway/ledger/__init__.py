@@ -1,0 +1,1 @@
+"""Where credit is kept: the ledgers, the link to Redis, the embedded server, the spool."""

@@ -1,0 +1,180 @@
+"""The ledger on Redis: the store's own work, and what administrators do and read.
+
+Owns: the arguments and answers of those verbs, and the order of writes of the two that touch two slots.
+Does not know: the path of a call.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from gateway.core.errors import LedgerRefused, UnknownAccount
+from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.ledger import records, rules
+from gateway.ledger.connection import Part
+from gateway.ledger.store import Store
+from gateway.ledger.verify import State, recompute
+from gateway.ports import Account, AccountStatus, Drift, Entry, Grant, GrantKind, Hold, Key, Plan, Swept
+
+_ENDED_MAX = 100  # of one script's time, as in lib.lua
+_PAGE = 1000
+
+
+class Administration(Store):
+    """See ports.Ledger."""
+
+    # ---- the store's own work
+
+    async def sweep(self, account: str) -> Swept:
+        """See ports.Ledger. A hundred in each script."""
+        total = Swept()
+        while True:
+            _, answer = await self._run("sweep", account, [], [self._token()])
+            holds, held, grants = (int(word) for word in answer)
+            total = Swept(holds=total.holds + holds, held=Nanos(total.held + held), grants=total.grants + grants)
+            if holds + grants < _ENDED_MAX:
+                return total
+
+    async def accounts(self) -> AsyncIterator[str]:
+        """See ports.Ledger. An id whose opening was broken off is not yet an account."""
+        cursor = b"0"
+        while True:
+            cursor, page = await self._call("SSCAN", self._names.accounts, cursor, "COUNT", _PAGE)
+            names = [name.decode() for name in page]
+            there = await asyncio.gather(*(self._call("EXISTS", self._names.account(name)) for name in names))
+            for name, exists in zip(names, there, strict=True):
+                if exists:
+                    yield name
+            if cursor == b"0":
+                return
+
+    async def ping(self) -> None:
+        """See ports.Ledger. Asked of a key, so that a cluster sends it to a server that holds data."""
+        await self._call("EXISTS", self._names.accounts)
+
+    # ---- administration
+
+    async def _operate(
+        self, verb: str, operation: str, account: str, content: object, keys: Sequence[str], args: Sequence[Part]
+    ) -> tuple[bytes, list[bytes]]:
+        names = [self._names.operation(account, operation), *keys]
+        tag, answer = await self._run(verb, account, names, [records.digest(verb, records.json(content)), *args])
+        return tag, answer[0] if answer else []
+
+    async def open_account(self, *, operation: str, account: str, plan: Plan, signup: Nanos = ZERO) -> Account:
+        """See ports.Ledger. The set of accounts first: no account is ever missing there."""
+        rules.check_new_account(account, signup)
+        content = [plan.tier, plan.rate_card, signup]
+        data = records.json(rules.grant_data("signup", 50, None, ""))
+        await self._call("SADD", self._names.accounts, account)
+        args: list[Part] = [operation, plan.tier, plan.rate_card, str(signup), data]
+        tag, answer = await self._operate("open_account", operation, account, content, [], args)
+        if tag == b"exists":
+            raise LedgerRefused(f"account {account!r} exists")
+        return records.account(account, answer)
+
+    async def change_account(
+        self, *, operation: str, account: str, plan: Plan | None = None, status: AccountStatus | None = None
+    ) -> Account:
+        """See ports.Ledger."""
+        args: list[Part] = []
+        if plan is not None:
+            args += ["tier", plan.tier, "rate_card", plan.rate_card]
+        if status is not None:
+            args += ["status", status]
+        _, answer = await self._operate("change_account", operation, account, args, [], args)
+        return records.account(account, answer)
+
+    async def grant(
+        self,
+        *,
+        operation: str,
+        account: str,
+        kind: GrantKind,
+        amount: Nanos,
+        priority: int = 50,
+        expires_ms: int | None = None,
+        note: str = "",
+    ) -> Grant:
+        """See ports.Ledger."""
+        rules.check_grant(amount, priority, expires_ms)
+        content = [kind, amount, priority, expires_ms, note]
+        data = records.json(rules.grant_data(kind, priority, expires_ms, note))
+        expires = "" if expires_ms is None else str(expires_ms)
+        args: list[Part] = [operation, kind, str(amount), str(priority), expires, data, str(BALANCE_MAX)]
+        tag, answer = await self._operate("grant", operation, account, content, [], args)
+        if tag == b"past":
+            raise LedgerRefused(rules.ALREADY_EXPIRED)
+        if tag == b"too_much":
+            raise LedgerRefused(rules.TOO_MUCH)
+        return records.grant(*answer)
+
+    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
+        """See ports.Ledger. The key first, then its digest: nothing can be found that is not there."""
+        rules.check_key(key)
+        index, ids = self._names.digest(digest), f"{key.account}|{key.id}".encode()
+        if await self._call("GET", index) not in (None, ids):
+            raise LedgerRefused(rules.DIGEST_TAKEN)
+        fields = records.key_fields({name: getattr(key, name) for name in rules.CHANGEABLE})
+        keys = [self._names.key(key.account, key.id), self._names.keys(key.account)]
+        content = [key.id, digest, *fields]
+        tag, answer = await self._operate("put_key", operation, key.account, content, keys, [key.id, *fields])
+        if tag == b"exists":
+            raise LedgerRefused(f"key {key.id!r} exists")
+        if await self._call("SET", index, ids, "NX", "GET") not in (None, ids):
+            raise LedgerRefused(rules.DIGEST_TAKEN)
+        return records.key(key.account, answer)
+
+    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
+        """See ports.Ledger."""
+        fields = records.key_fields(dict(sorted(rules.check_changes(changes).items())))
+        keys, args = [self._names.key(account, key_id)], [key_id, *fields]
+        tag, answer = await self._operate("change_key", operation, account, args, keys, args)
+        if tag == b"no_key":
+            raise LedgerRefused(f"no key {key_id!r}")
+        return records.key(account, answer)
+
+    async def _read(self, verb: str, account: str, keys: Sequence[str] = ()) -> list[Any]:
+        """A reading of the account as it stands now: again while there is more to end than one script may."""
+        while True:
+            tag, answer = await self._run(verb, account, keys, [])
+            if tag != b"more":
+                found: list[Any] = answer[0]
+                return found
+
+    async def account(self, account: str) -> Account:
+        """See ports.Ledger."""
+        return records.account(account, await self._read("account", account))
+
+    async def keys(self, account: str) -> Sequence[Key]:
+        """See ports.Ledger."""
+        found = await self._read("keys", account, [self._names.keys(account)])
+        return sorted((records.key(account, facts) for facts in found), key=lambda key: key.id)
+
+    async def holds(self, account: str) -> Sequence[Hold]:
+        """See ports.Ledger."""
+        return [records.hold(account, *facts) for facts in await self._read("holds", account)]
+
+    async def entries(self, account: str, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
+        """See ports.Ledger."""
+        rules.check_entry_id(after)
+        start = f"({after}" if after else "-"
+        found = await self._call("XRANGE", self._names.ledger(account), start, "+", "COUNT", max(limit, 0))
+        if not found and not await self._call("EXISTS", self._names.account(account)):
+            raise UnknownAccount(f"no account {account!r}")
+        return [records.entry(*line) for line in found or []]
+
+    async def verify(self, account: str) -> Sequence[Drift]:
+        """See ports.Ledger. Exact under traffic: the state and the last entry's id are read in one script, and entries
+        before that one never change."""
+        _, answer = await self._run("state", account, [self._names.keys(account)], [])
+        state, entries, after = State.read(answer), [], "-"
+        while len(page := await self._page(account, after, state.last_entry)) > 0:
+            entries += [records.entry(*line) for line in page]
+            after = f"({entries[-1].id}"
+        return recompute(account, state, entries)
+
+    async def _page(self, account: str, start: str, end: str) -> list[Any]:
+        if not end:
+            return []
+        return list(await self._call("XRANGE", self._names.ledger(account), start, end, "COUNT", _PAGE))

@@ -1,0 +1,92 @@
+"""One transport to a Redis server: greets, then hands every reply to its owner, in order.
+
+Owns: the transport, the reply parser, the greeting and the server's answer to it.
+Does not know: commands, waiters, deadlines, whether and when to connect again.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias, cast
+
+import hiredis
+
+Part: TypeAlias = bytes | str | int
+
+pack = cast("Callable[[tuple[Part, ...]], bytes]", hiredis.pack_command)
+
+
+class Owner(Protocol):
+    """Who holds a connection."""
+
+    def settle(self, connection: "Connection", reply: object) -> None:
+        """The next reply, an exception for an error. Raises hiredis.ProtocolError when none was due."""
+        ...
+
+    def lost(self, connection: "Connection", why: str) -> None:
+        """The connection is of no more use."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One transport. `served` once a command was answered; `gone` once the transport has closed."""
+
+    def __init__(self, owner: Owner, greeting: list[tuple[str, ...]]) -> None:
+        loop = asyncio.get_running_loop()
+        self.refusal: asyncio.Future[str] = loop.create_future()
+        """Why the server would not have us; empty when it greeted back."""
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self.served = False
+        self.transport: asyncio.Transport | None = None
+        self._owner = owner
+        self._reader = hiredis.Reader()
+        self._greeting = greeting
+        self._unanswered = len(greeting)
+        self._aborted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.write(pack(command) for command in self._greeting)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.gone.done():
+            self.gone.set_result(None)
+        why = f"connection lost: {exc}" if exc else "connection closed by the server"
+        self._refuse(why)
+        self._owner.lost(self, why)
+
+    def data_received(self, data: bytes) -> None:
+        reader, owner = self._reader, self._owner
+        try:
+            reader.feed(data)
+            while not self._aborted and (reply := reader.gets()) is not False:
+                if self._unanswered:
+                    self._greeted(reply)
+                else:
+                    self.served = True
+                    owner.settle(self, reply)
+        except hiredis.ProtocolError as error:
+            why = f"not a Redis reply: {error}"
+            self._refuse(why)
+            owner.lost(self, why)
+
+    def write(self, packed: Iterable[bytes]) -> None:
+        assert self.transport is not None
+        self.transport.write(b"".join(packed))
+
+    def abort(self) -> None:
+        self._aborted = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _greeted(self, reply: object) -> None:
+        self._unanswered -= 1
+        if isinstance(reply, Exception):
+            nameless = not self._unanswered and str(reply).startswith("NOPERM")
+            if not nameless:
+                self._refuse(f"{self._greeting[-1 - self._unanswered][0]} refused: {reply}")
+        if not self._unanswered:
+            self._refuse("")
+
+    def _refuse(self, why: str) -> None:
+        if not self.refusal.done():
+            self.refusal.set_result(why)

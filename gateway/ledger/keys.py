@@ -1,0 +1,63 @@
+"""The names of Redis keys.
+
+Owns: every key name. All keys of an account are in the hash slot of `{account}`; two kinds of keys are in none:
+the index of key digests, and the set of accounts.
+Does not know: what is in them (records, scripts).
+"""
+
+from dataclasses import dataclass
+
+from gateway.ports import ResourceRef
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key names under one prefix."""
+
+    prefix: str
+
+    def __post_init__(self) -> None:
+        if not self.prefix or set(self.prefix) & set("{}"):
+            raise ValueError(f"{self.prefix!r} is no prefix of Redis keys: it must not be empty or hold braces")
+
+    @property
+    def accounts(self) -> str:
+        """SET of account ids."""
+        return f"{self.prefix}:accounts"
+
+    def digest(self, digest: str) -> str:
+        """STRING "account|key id", for ever."""
+        return f"{self.prefix}:key:{digest}"
+
+    def of_account(self, account: str) -> list[str]:
+        """KEYS 1 to 6 of every script: account, holds, due, grants, burn, ledger."""
+        base = f"{self.prefix}:{{{account}}}:"
+        return [base + "account", base + "holds", base + "due", base + "grants", base + "burn", base + "ledger"]
+
+    def account(self, account: str) -> str:
+        """HASH: plan, status, sums and counters."""
+        return f"{self.prefix}:{{{account}}}:account"
+
+    def ledger(self, account: str) -> str:
+        """STREAM of entries."""
+        return f"{self.prefix}:{{{account}}}:ledger"
+
+    def end(self, account: str, hold_id: str) -> str:
+        """STRING: how a hold ended."""
+        return f"{self.prefix}:{{{account}}}:end:{hold_id}"
+
+    def operation(self, account: str, operation: str) -> str:
+        """STRING: the first answer of an administrator's operation."""
+        return f"{self.prefix}:{{{account}}}:op:{operation}"
+
+    def keys(self, account: str) -> str:
+        """SET of the account's key ids."""
+        return f"{self.prefix}:{{{account}}}:keys"
+
+    def key(self, account: str, key_id: str) -> str:
+        """HASH of one API key."""
+        return f"{self.prefix}:{{{account}}}:key:{key_id}"
+
+    def resource(self, account: str, ref: ResourceRef) -> str:
+        """HASH of one job, upload or session."""
+        return f"{self.prefix}:{{{account}}}:res:{ref.kind}:{ref.id}"

@@ -1,0 +1,348 @@
+"""The connection to one Redis (or Valkey) server: commands of one loop tick leave in one write.
+
+Owns: matching replies to commands in order, repeats after a lost connection, deadlines, the breaker.
+Does not know: what the commands mean. It relies on one promise of its callers: **every command is safe to
+repeat** (mutations carry operation ids), because a command whose reply was lost is sent again.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol, TypeAlias, cast
+
+import hiredis
+
+from gateway.ledger.address import Address
+from gateway.ledger.connection import Connection, Part, pack
+
+Reply: TypeAlias = "bytes | int | list[Reply] | None"
+State: TypeAlias = Literal["closed", "connecting", "up", "down"]
+
+# Answers that mean "nothing was done, and this server cannot serve now": raised as LinkDown.
+_UNABLE: Final = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
+)
+_FIRST_PAUSE_SECONDS: Final = 0.01
+
+
+class LinkError(Exception):
+    """A command was not done, or nobody knows. `code` is the server's own error word, empty when it said none."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LinkDown(LinkError):
+    """The server was not reached, did not answer by the deadline, or said that it cannot serve now."""
+
+
+class CommandError(LinkError):
+    """The server answered an error; its text is the message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """Where the server is, and the bounds of waiting for it. The URL may hold a password: it is not in `repr`."""
+
+    url: str = field(repr=False)
+    connect_seconds_max: float = 1.0
+    command_seconds_max: float = 2.0
+    """Deadline of one command, repeats included."""
+    pending_max: int = 20_000
+    """Commands in flight; one more is LinkDown at once."""
+    down_seconds: float = 0.5
+    """After a failed connect, commands are LinkDown at once for so long; then one connect is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script, and the SHA-1 under which servers keep it."""
+
+    name: str
+    source: str = field(repr=False)
+    sha1: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha1", digest)
+
+
+class RedisLink(Protocol):
+    """A way to one server or to a cluster. Commands are sent in order of calls, at the latest when awaited."""
+
+    @property
+    def state(self) -> State:
+        """`up` when every server needed is connected."""
+        ...
+
+    @property
+    def nodes(self) -> Sequence["RedisLink"]:
+        """One link per server that holds data, for what must be asked of each (SCAN, FLUSHALL, INFO)."""
+        ...
+
+    async def open(self) -> None:
+        """Connect. Raises LinkDown when that failed; the link then goes on trying until `close`."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; commands in flight are LinkDown."""
+        ...
+
+    def call(self, *parts: Part) -> Awaitable[Reply]:
+        """Do one command. Awaiting raises CommandError or LinkDown."""
+        ...
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> Awaitable[Reply]:
+        """Do one script by its SHA-1, by its source where the server does not have it. Raises as `call` does."""
+        ...
+
+
+class _Command:
+    """One command in flight. `source` is what to say when the server does not have the script (NOSCRIPT)."""
+
+    __slots__ = ("data", "deadline", "future", "sent", "source")
+
+    def __init__(
+        self, data: bytes, future: asyncio.Future[Reply], deadline: float, source: tuple[Part, ...] | None
+    ) -> None:
+        self.data = data
+        self.future = future
+        self.deadline = deadline
+        self.source = source
+        self.sent = False
+
+    def fail(self, error: LinkError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class SingleLink:
+    """A `RedisLink` to one server. `call` and `run` return futures: no task and no timer per command.
+
+    Raises ValueError (a URL that cannot be read) or OSError (its PEM file) when made. One event loop only.
+    """
+
+    def __init__(self, settings: LinkSettings) -> None:
+        self.address = Address.parse(settings.url)
+        self._settings = settings
+        self._state: State = "closed"
+        self._connection: Connection | None = None
+        self._pending: deque[_Command] = deque()
+        self._out: list[bytes] = []
+        self._why = "not open"
+        self._down_since: float | None = None
+        self._fruitless = 0
+        self._attempt: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        since = ""
+        if self._down_since is not None:
+            since = f" since {self._loop.time() - self._down_since:.1f} s ({self._why})"
+        return f"<SingleLink {self.address.where} {self._state}{since}, pending {len(self._pending)}>"
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def pending(self) -> int:
+        """Commands in flight."""
+        return len(self._pending)
+
+    @property
+    def nodes(self) -> Sequence[RedisLink]:
+        return (self,)
+
+    def start(self) -> None:
+        """Begin to connect; commands wait for it. Must be called on the loop. Twice is once."""
+        if self._state == "closed":
+            self._loop = asyncio.get_running_loop()
+            self._fruitless = 0
+            self._dial()
+
+    async def open(self) -> None:
+        self.start()
+        if self._attempt is not None:
+            await asyncio.wait([self._attempt])
+        if self._state != "up":
+            raise self._down(self._why)
+
+    async def close(self) -> None:
+        if self._state == "closed":
+            return
+        connection, self._connection = self._connection, None
+        self._state, self._why, self._down_since = "closed", "closed", None
+        for timer in (self._retry, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._retry = self._watch = None
+        self._out.clear()
+        self._fail(list(self._pending), "closed")
+        self._pending.clear()
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait([self._attempt])
+            self._attempt = None
+        if connection is not None and connection.transport is not None:
+            connection.transport.close()
+            await asyncio.wait([connection.gone], timeout=self._settings.connect_seconds_max)
+            connection.abort()
+
+    def call(self, *parts: Part) -> asyncio.Future[Reply]:
+        return self._submit(pack(parts), None)
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> asyncio.Future[Reply]:
+        rest = (len(keys), *keys, *args)
+        return self._submit(pack(("EVALSHA", script.sha1, *rest)), ("EVAL", script.source, *rest))
+
+    # Commands
+
+    def _submit(self, data: bytes, source: tuple[Part, ...] | None) -> asyncio.Future[Reply]:
+        if self._state in {"down", "closed"}:
+            return self._refused(self._why)
+        if len(self._pending) >= self._settings.pending_max:
+            return self._refused(f"overloaded: {len(self._pending)} commands in flight")
+        loop = self._loop
+        deadline = loop.time() + self._settings.command_seconds_max
+        command = _Command(data, loop.create_future(), deadline, source)
+        self._enqueue(command)
+        if self._watch is None:
+            self._watch = loop.call_at(deadline, self._expire)
+        return command.future
+
+    def _enqueue(self, command: _Command) -> None:
+        self._pending.append(command)
+        if self._connection is None:
+            return
+        command.sent = True
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(command.data)
+
+    def _flush(self) -> None:
+        if self._out and self._connection is not None:
+            self._connection.write(self._out)
+            self._out.clear()
+
+    def settle(self, connection: Connection, reply: object) -> None:
+        """The connection received the reply to the oldest command."""
+        if not self._pending:
+            raise hiredis.ProtocolError("a reply to no command")
+        command = self._pending.popleft()
+        if command.future.done():
+            return  # its waiter was cancelled
+        if not isinstance(reply, Exception):
+            command.future.set_result(cast("Reply", reply))
+            return
+        text = str(reply)
+        code = text.split(" ", 1)[0]
+        if code == "NOSCRIPT" and command.source is not None:
+            self._enqueue(_Command(pack(command.source), command.future, command.deadline, None))
+        elif code in _UNABLE:
+            command.fail(LinkDown(text, code))
+        else:
+            command.fail(CommandError(text, code))
+        if code == "READONLY":
+            # The primary moved away from under our name: look the name up again, after the rest of this chunk.
+            self._loop.call_soon(self._demoted, connection, text)
+
+    def _expire(self) -> None:
+        """Fail what is past its deadline. The watch is never set later than the earliest deadline."""
+        self._watch = None
+        now = self._loop.time()
+        overdue = [command for command in self._pending if command.deadline <= now]
+        if overdue:
+            self._pending = deque(command for command in self._pending if command.deadline > now)
+            why = f"no reply within {self._settings.command_seconds_max} s"
+            if self._connection is not None:
+                self.lost(self._connection, why)  # later replies could not be matched
+            self._fail(overdue, why)
+        if self._pending:
+            self._watch = self._loop.call_at(min(command.deadline for command in self._pending), self._expire)
+
+    def _fail(self, commands: Iterable[_Command], why: str) -> None:
+        for command in commands:
+            command.fail(self._down(why))
+
+    def _down(self, why: str) -> LinkDown:
+        return LinkDown(f"{self.address.where}: {why}")
+
+    def _refused(self, why: str) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future.set_exception(self._down(why))
+        return future
+
+    # The connection
+
+    def _dial(self) -> None:
+        self._retry = None
+        self._state = "connecting"
+        self._attempt = self._loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        connection = Connection(self, self.address.greeting())
+        try:
+            async with asyncio.timeout(self._settings.connect_seconds_max):
+                await self.address.connect(lambda: connection)
+                refusal = await connection.refusal
+        except TimeoutError:
+            refusal = f"no connection within {self._settings.connect_seconds_max} s"
+        except (OSError, UnicodeError) as error:
+            refusal = str(error)
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        if not refusal and connection.gone.done():
+            refusal = "connection closed by the server after its greeting"
+        if refusal:
+            connection.abort()
+            self._unreachable(refusal)
+        else:
+            self._up(connection)
+
+    def _up(self, connection: Connection) -> None:
+        self._attempt, self._connection, self._state, self._down_since = None, connection, "up", None
+        self._pending = deque(command for command in self._pending if not command.future.done())
+        if not self._pending:
+            return
+        for command in self._pending:
+            command.sent = True
+        connection.write(command.data for command in self._pending)
+
+    def _unreachable(self, why: str) -> None:
+        """Open the breaker. What was sent before may have been done: it waits for a repeat until its deadline."""
+        self._attempt, self._state, self._why = None, "down", why
+        if self._down_since is None:
+            self._down_since = self._loop.time()
+        unsent = [command for command in self._pending if not command.sent]
+        self._pending = deque(command for command in self._pending if command.sent)
+        self._fail(unsent, why)
+        self._retry = self._loop.call_later(self._settings.down_seconds, self._dial)
+
+    def lost(self, connection: Connection, why: str) -> None:
+        """The connection is of no more use: connect again, after a growing pause if it never answered a command."""
+        if connection is not self._connection:
+            return
+        self._connection, self._why = None, why
+        self._out.clear()
+        connection.abort()
+        if connection.served:
+            self._fruitless = 0
+            self._dial()
+            return
+        pause = min(self._settings.down_seconds, _FIRST_PAUSE_SECONDS * 2 ** min(self._fruitless, 10))
+        self._fruitless += 1
+        self._state = "connecting"
+        self._retry = self._loop.call_later(pause, self._dial)
+
+    def _demoted(self, connection: Connection, why: str) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._out.clear()
+            connection.abort()
+            self._unreachable(why)

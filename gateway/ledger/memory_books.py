@@ -1,0 +1,249 @@
+"""The books of one account in memory: the part of the executable specification that moves money.
+
+Owns: what a balance is, the burning of grants, debt, what ends when its time is over. Nothing is counted that can
+be summed.
+Does not know: guards (core.admission), or that there are other accounts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from gateway.core.admission import Demand, Rate, RateState, Standing
+from gateway.core.errors import OperationConflict
+from gateway.core.money import ZERO, Nanos
+from gateway.ledger.rules import grant_data, grant_id, month_of
+from gateway.ports import (
+    Account,
+    AccountStatus,
+    AdmissionRequest,
+    Admitted,
+    Entry,
+    Grant,
+    Hold,
+    Key,
+    Plan,
+    Receipt,
+    Resource,
+    ResourceRef,
+    Swept,
+)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class Open:
+    """An open hold, the request it was made for, and the first answer."""
+
+    hold: Hold
+    request: AdmissionRequest
+    answer: Admitted
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a hold ended: settled (with what), released or expired."""
+
+    how: str
+    content: object = None
+    receipt: Receipt | None = None
+
+
+@dataclass(slots=True)
+class Books:
+    """Everything of one account."""
+
+    id: str
+    plan: Plan
+    created_ms: int
+    status: AccountStatus = "active"
+    debt: int = 0
+    grants: list[Grant] = field(default_factory=list)  # in burn order, none spent
+    grants_made: int = 0
+    holds: dict[str, Open] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
+    passed: dict[str, tuple[int, AdmissionRequest, Admitted]] = field(default_factory=dict)
+    keys: dict[str, Key] = field(default_factory=dict)
+    months: dict[str, str] = field(default_factory=dict)  # the month that a key's `spent` is of
+    rates: dict[str, tuple[int, int]] = field(default_factory=dict)  # window start, requests counted
+    resources: dict[ResourceRef, tuple[Resource, float]] = field(default_factory=dict)  # and until when
+    operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def balance(self) -> int:
+        return sum(grant.remaining for grant in self.grants) - self.debt
+
+    @property
+    def held(self) -> int:
+        return sum(open_.hold.amount for open_ in self.holds.values())
+
+    def key(self, key_id: str, now: int) -> Key:
+        """The key as it stands: the month's spending, its open holds."""
+        key = self.keys[key_id]
+        held = sum(open_.hold.amount for open_ in self.holds.values() if open_.hold.key_id == key_id)
+        spent = key.spent if self.months[key_id] == month_of(now) else ZERO
+        return replace(key, spent=spent, held=Nanos(held))
+
+    def resource(self, ref: ResourceRef, now: int) -> Resource | None:
+        """The account's record, for as long as it is kept."""
+        record, until = self.resources.get(ref, (None, 0))
+        return record if until > now else None
+
+    def rate(self, rate: Rate, now: int) -> tuple[int, int]:
+        """The window that `now` is in: when it started, requests counted."""
+        start, count = self.rates.get(rate.name, (now, 0))
+        return (start, count) if start <= now < start + rate.window_seconds * 1000 else (now, 0)
+
+    def standing(self, request: AdmissionRequest, now: int, rates: Sequence[tuple[int, int]]) -> Standing:
+        """The live facts that the guards look at."""
+        key = self.key(request.key_id, now) if request.key_id in self.keys else None
+        name = request.concurrency.name if request.concurrency else ""
+        budget = None if key is None else key.monthly_budget
+        return Standing(
+            key_known=key is not None,
+            key_enabled=key is not None and not key.disabled and (key.expires_ms is None or key.expires_ms > now),
+            key_products=None if key is None or key.products is None else frozenset(key.products),
+            account_active=self.status == "active",
+            available=Nanos(self.balance - self.held + request.overdraft),
+            budget_left=None if key is None or budget is None else Nanos(budget - key.spent - key.held),
+            rates=[
+                RateState(
+                    rate=rate,
+                    remaining=rate.quota - count,
+                    reset_seconds=-((now - start) // 1000 - rate.window_seconds),
+                )
+                for rate, (start, count) in zip(request.rates, rates, strict=True)
+            ],
+            open_holds=sum(open_.hold.concurrency_class == name for open_ in self.holds.values()),
+        )
+
+    def admitted_before(self, request: AdmissionRequest, now: int) -> Admitted | None:
+        """The first answer to this request, if its hold is open; None if it is new."""
+        open_ = self.holds.get(request.hold_id)
+        until, passed, answer = self.passed.get(request.hold_id, (0, None, None))
+        if open_ is not None:
+            passed, answer = open_.request, open_.answer
+        elif request.hold_id in self.ends:
+            raise OperationConflict(f"hold {request.hold_id!r} has ended")
+        elif until <= now:
+            return None
+        if passed != request:
+            raise OperationConflict(f"hold {request.hold_id!r} was taken for another request")
+        return answer
+
+    def mark(self, ref: ResourceRef | None, hold_id: str, **changes: Any) -> None:
+        """Move a job's record on with its hold; a record that is settled or released stays."""
+        if ref in self.resources:
+            record, until = self.resources[ref]
+            if record.hold == hold_id and record.state == "open":
+                self.resources[ref] = (replace(record, **changes), until)
+
+    def account(self) -> Account:
+        """The account as it stands."""
+        return Account(
+            id=self.id,
+            plan=self.plan,
+            status=self.status,
+            balance=Nanos(self.balance),
+            held=Nanos(self.held),
+            debt=Nanos(self.debt),
+            open_holds=len(self.holds),
+            created_ms=self.created_ms,
+            grants=tuple(self.grants),
+        )
+
+    def end_what_is_over(self, now: int) -> Swept:
+        """Expire holds and grants whose time has come."""
+        over = [open_.hold for open_ in self.holds.values() if open_.hold.expires_ms <= now]
+        for hold in over:
+            del self.holds[hold.id]
+            self.ends[hold.id] = End("expired")
+        expired = [grant for grant in self.grants if grant.expires_ms is not None and grant.expires_ms <= now]
+        for grant in sorted(expired, key=lambda grant: (grant.expires_ms, grant.id)):
+            self.grants.remove(grant)
+            moved = {"grants": {grant.id: grant.remaining}}
+            self.write(now, "grant_expiry", -grant.remaining, f"expiry:{grant.id}", moved)
+        return Swept(holds=len(over), held=Nanos(sum(hold.amount for hold in over)), grants=len(expired))
+
+    def burn(self, amount: int) -> dict[str, Any]:
+        """Take an amount from the grants in burn order; the rest becomes debt. What was moved."""
+        burnt: dict[str, int] = {}
+        while self.grants and amount:
+            first = self.grants[0]
+            burnt[first.id] = taken = min(amount, first.remaining)
+            amount -= taken
+            self.grants[:1] = (
+                [replace(first, remaining=Nanos(first.remaining - taken))] if taken < first.remaining else []
+            )
+        self.debt += amount
+        return {"grants": burnt} | ({"debt": amount} if amount else {})
+
+    def give(self, now: int, operation: str, given: Grant, note: str) -> Grant:
+        """Add a grant: debt first, the rest remains."""
+        self.grants_made += 1
+        paid = min(self.debt, given.amount)
+        self.debt -= paid
+        remaining = Nanos(given.amount - paid)
+        grant = replace(given, id=grant_id(self.grants_made), remaining=remaining, created_ms=now)
+        if remaining:
+            self.grants.append(grant)
+            self.grants.sort(key=lambda g: (g.priority, g.expires_ms or float("inf"), g.id))
+        facts = grant_data(grant.kind, grant.priority, grant.expires_ms, note)
+        moved = {"grants": {grant.id: grant.amount}} | ({"debt": -paid} if paid else {})
+        self.write(now, "grant", grant.amount, operation, facts | moved)
+        return grant
+
+    def seen(self, operation: str, content: object) -> Any:
+        """The first answer of an operation that was done before; None if it is new."""
+        done = self.operations.get(operation)
+        if done is not None and done[0] != content:
+            raise OperationConflict(f"operation {operation!r} was used before with other content")
+        return done[1] if done else None
+
+    def done(self, operation: str, content: object, answer: Answer) -> Answer:
+        """Remember the answer under the operation, and give it."""
+        self.operations[operation] = (content, answer)
+        return answer
+
+    def write(self, now: int, kind: str, amount: int, operation: str, data: Mapping[str, Any]) -> Entry:
+        """Add one immutable line."""
+        entry = Entry(
+            id=f"{len(self.entries) + 1}-0",
+            kind=kind,
+            amount=Nanos(amount),
+            balance=Nanos(self.balance),
+            operation=operation,
+            at_ms=now,
+            data=data,
+        )
+        self.entries.append(entry)
+        return entry
+
+
+def demand_of(request: AdmissionRequest) -> Demand:
+    """What the request asks of the guards."""
+    return Demand(
+        product=request.product,
+        entitled=request.entitled,
+        metered=request.metered,
+        estimate=request.estimate,
+        covers_estimate=request.covers_estimate,
+        concurrency=request.concurrency,
+    )
+
+
+def hold_of(request: AdmissionRequest, amount: Nanos, now: int) -> Hold:
+    """The hold that the request takes."""
+    return Hold(
+        id=request.hold_id,
+        account=request.account,
+        amount=amount,
+        product=request.product,
+        key_id=request.key_id,
+        price_version=request.price_version,
+        concurrency_class=request.concurrency.name if request.concurrency else "",
+        created_ms=now,
+        expires_ms=now + request.lease_seconds * 1000,
+    )

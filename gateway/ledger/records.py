@@ -1,0 +1,201 @@
+"""Stored records, read and written.
+
+Owns: every format that Redis keeps and Python reads; each begins with its version, and one of another version is
+a fault, not a guess. The scripts write them, and their headers say how.
+Does not know: keys, scripts, links.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final, cast
+
+import orjson
+
+from gateway.core.errors import GatewayError
+from gateway.core.money import Nanos
+from gateway.ledger.rules import SEPARATOR
+from gateway.ports import (
+    Account,
+    AccountStatus,
+    Entry,
+    Grant,
+    GrantKind,
+    Hold,
+    Key,
+    Plan,
+    Resource,
+    ResourceRef,
+    ResourceState,
+)
+
+_VERSION: Final = "1"
+
+
+class UnreadableRecord(GatewayError):
+    """A stored record is not of a form that this version of the gateway reads."""
+
+
+def digest(*words: str | bytes) -> str:
+    """What tells two contents of one operation apart."""
+    joined = SEPARATOR.encode().join(word if isinstance(word, bytes) else word.encode() for word in words)
+    return blake2b(joined, digest_size=16).hexdigest()
+
+
+def json(value: object) -> bytes:
+    """JSON, the same for equal values."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def pairs(flat: Sequence[bytes]) -> dict[str, str]:
+    """A hash as Redis answers it: names and values in turn."""
+    words = iter(flat)
+    return {name.decode(): value.decode() for name, value in zip(words, words, strict=True)}
+
+
+def fields(what: str, record: bytes | None, lengths: Iterable[int]) -> list[str]:
+    """The fields of a packed record of this version, without the version."""
+    version, *rest = record.decode().split(SEPARATOR) if record is not None else ["none"]
+    if version != _VERSION or len(rest) not in lengths:
+        raise UnreadableRecord(f"{what}: not a record of version {_VERSION}")
+    return rest
+
+
+def hold(account: str, hold_id: bytes, record: bytes | None, expires: bytes) -> Hold:
+    """One value of the hash of holds; its score in `due` is the expiry."""
+    words = fields(f"hold {hold_id.decode()} of {account}", record, (10, 12))
+    amount, key_id, concurrency_class, _, created, _, _, _, product, price_version, *job = words
+    return Hold(
+        id=hold_id.decode(),
+        account=account,
+        amount=Nanos(int(amount)),
+        product=product,
+        key_id=key_id,
+        price_version=price_version,
+        concurrency_class=concurrency_class,
+        created_ms=int(created),
+        expires_ms=int(expires),
+        resource=ResourceRef(kind=job[0], id=job[1]) if job else None,
+    )
+
+
+def grant(grant_id: bytes, record: bytes, left: bytes) -> Grant:
+    """One grant and what remains of it."""
+    kind, amount, priority, expires, created = fields(f"grant {grant_id.decode()}", record, (5,))
+    return Grant(
+        id=grant_id.decode(),
+        kind=cast("GrantKind", kind),
+        amount=Nanos(int(amount)),
+        remaining=Nanos(int(left)),
+        priority=int(priority),
+        expires_ms=int(expires) if expires else None,
+        created_ms=int(created),
+    )
+
+
+def account(account_id: str, facts: Sequence[bytes]) -> Account:
+    """The answer of the scripts' standing()."""
+    tier, rate_card, status, balance, held, debt, created, open_holds, *grants = facts
+    triples = zip(grants[::3], grants[1::3], grants[2::3], strict=True)
+    return Account(
+        id=account_id,
+        plan=Plan(tier=tier.decode(), rate_card=rate_card.decode()),
+        status=cast("AccountStatus", status.decode()),
+        balance=Nanos(int(balance)),
+        held=Nanos(int(held)),
+        debt=Nanos(int(debt)),
+        open_holds=int(open_holds),
+        created_ms=int(created),
+        grants=tuple(grant(*triple) for triple in triples),
+    )
+
+
+def key(account_id: str, facts: Sequence[bytes]) -> Key:
+    """The answer of the scripts' key_facts()."""
+    key_id, name, disabled, expires, products, budget, spent, held, created = (fact.decode() for fact in facts)
+    return Key(
+        id=key_id,
+        account=account_id,
+        name=name,
+        disabled=disabled == "1",
+        expires_ms=int(expires) if expires else None,
+        products=None if products == "*" else tuple(products.split(SEPARATOR)[1:-1]),
+        monthly_budget=Nanos(int(budget)) if budget else None,
+        spent=Nanos(int(spent)),
+        held=Nanos(int(held)),
+        created_ms=int(created),
+    )
+
+
+def key_fields(changes: Mapping[str, Any]) -> list[str]:
+    """The fields of a key's hash, by name and value, for what may be changed of a key."""
+    written: list[str] = []
+    for name, value in changes.items():
+        match name, value:
+            case "name", str():
+                written += ["name", value]
+            case "disabled", bool():
+                written += ["disabled", "1" if value else "0"]
+            case "expires_ms", _:
+                written += ["expires", "" if value is None else str(value)]
+            case "products", _:
+                # A separator on both sides of each, so that a script can look for one.
+                every = SEPARATOR.join(("", *value, "")) if value else SEPARATOR
+                written += ["products", "*" if value is None else every]
+            case "monthly_budget", _:
+                written += ["budget", "" if value is None else str(value)]
+            case _:
+                raise AssertionError(f"{name} was checked before")
+    return written
+
+
+def entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
+    """One entry of the stream: what the script wrote joins what Python explained."""
+    found = pairs(flat)
+    if found.get("v") != _VERSION:
+        raise UnreadableRecord(f"entry {entry_id.decode()}: not a record of version {_VERSION}")
+    data: dict[str, Any] = orjson.loads(found["data"])
+    if found["grants"] or found["kind"] == "charge":
+        moved = (part.rsplit(":", 1) for part in found["grants"].split(",") if part)
+        data["grants"] = {grant_id: int(amount) for grant_id, amount in moved}
+    if found["debt"] != "0":
+        data["debt"] = int(found["debt"])
+    if found["late"]:
+        data["late"] = True
+    return Entry(
+        id=entry_id.decode(),
+        kind=found["kind"],
+        amount=Nanos(int(found["amount"])),
+        balance=Nanos(int(found["balance"])),
+        operation=found["operation"],
+        at_ms=int(found["at"]),
+        data=data,
+    )
+
+
+def resource(ref: ResourceRef, flat: Sequence[bytes]) -> Resource | None:
+    """The hash of a resource; None if there is none."""
+    if not flat:
+        return None
+    found = pairs(flat)
+    if found.get("v") != _VERSION:
+        raise UnreadableRecord(f"{ref.kind} {ref.id}: not a record of version {_VERSION}")
+    return Resource(
+        ref=ref,
+        state=cast("ResourceState", found["state"]),
+        product=found["product"],
+        hold=found["hold"],
+        key_id=found["key_id"],
+        price_version=found["price_version"],
+        rate_card=found["rate_card"],
+        created_ms=int(found["created"]),
+        facts=orjson.loads(found["facts"]),
+        usage=orjson.loads(found["usage"]),
+    )
+
+
+def resource_fields(made: Resource) -> list[str | bytes]:
+    """The fields of a resource's hash that the script does not write itself, by name and value."""
+    return [
+        "product", made.product, "key_id", made.key_id, "price_version", made.price_version,
+        "rate_card", made.rate_card, "facts", json(dict(made.facts)), "usage", json(dict(made.usage)),
+    ]  # fmt: skip

@@ -1,0 +1,143 @@
+"""What both ledgers agree on before they look at what is stored: bounds, ids, the words of an entry.
+
+Owns: the checks of what administrators and pipelines hand in, names of grants, the explanation of a charge.
+Does not know: how anything is stored.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.core.errors import LedgerRefused
+from gateway.core.money import BALANCE_MAX, format_usd
+from gateway.ports import Key, Settlement
+
+#: How long an admitted free call that was counted in a rate is remembered, so that its repeat is not counted too.
+FREE_CALL_MS: Final = 60_000
+#: Thirteen digits of milliseconds: the year 2286. "Never" sorts after every time that may be written.
+NEVER_MS: Final = 9_999_999_999_999
+EXPIRES_MS_MAX: Final = NEVER_MS - 1
+PRIORITY_MAX: Final = 1_000_000
+CHANGEABLE: Final = ("name", "disabled", "expires_ms", "products", "monthly_budget")
+TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
+DIGEST_TAKEN: Final = "another key has this digest"
+ALREADY_EXPIRED: Final = "the grant would have expired already"
+SEPARATOR: Final = "\x1f"  # between the fields of a stored record
+
+_ENTRY_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
+
+
+def grant_id(number: int) -> str:
+    """The name of an account's n-th grant; names sort by age."""
+    return f"g{number:08d}"
+
+
+def month_of(at_ms: int) -> str:
+    """The calendar month (UTC) of a time: "2026-11"."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m")
+
+
+def charge_data(settlement: Settlement) -> dict[str, Any]:
+    """What the entry of a charge says for itself: its items, by which prices, for which call."""
+    charge = settlement.charge
+    return {
+        "items": [
+            {
+                "sku": item.sku,
+                "quantity": item.quantity,
+                "unit": item.unit,
+                "unit_price": item.unit_price,
+                "amount": item.amount,
+            }
+            for item in charge.items
+        ],
+        "price_version": charge.price_version,
+        "rate_card": charge.rate_card,
+        "basis": charge.basis,
+        "call_id": settlement.call_id,
+        "key_id": settlement.key_id,
+        "product": settlement.product,
+        "route": settlement.route,
+        "upstream_id": settlement.upstream_id,
+    }
+
+
+def grant_data(kind: str, priority: int, expires_ms: int | None, note: str) -> dict[str, Any]:
+    """What the entry of a grant says for itself."""
+    return {"kind": kind, "priority": priority, "expires_ms": expires_ms, "note": note}
+
+
+def check_settlement(settlement: Settlement) -> None:
+    """A charge is never a gift, and is the sum of its lines."""
+    charge = settlement.charge
+    if charge.amount < 0 or sum(item.amount for item in charge.items) != charge.amount:
+        raise LedgerRefused(f"the charge of hold {settlement.hold_id!r} is not the sum of its items")
+
+
+def check_id(what: str, value: str) -> None:
+    """Ids become parts of key names and log lines: short, and of plain characters."""
+    if _ID.fullmatch(value) is None:
+        raise LedgerRefused(f"{value!r} is no id of {what}: use up to 128 of A-Z a-z 0-9 . _ @ -")
+
+
+def check_entry_id(entry_id: str) -> None:
+    """An id that entries() gave, or nothing."""
+    if entry_id and _ENTRY_ID.fullmatch(entry_id) is None:
+        raise LedgerRefused(f"{entry_id!r} is no id of an entry")
+
+
+def check_new_account(account: str, signup: int) -> None:
+    """What an account may be opened with."""
+    check_id("an account", account)
+    if not 0 <= signup <= BALANCE_MAX:
+        raise LedgerRefused(TOO_MUCH if signup > 0 else "a signup grant is not negative")
+
+
+def check_grant(amount: int, priority: int, expires_ms: int | None) -> None:
+    """What may be given."""
+    if amount <= 0:
+        raise LedgerRefused("a grant is more than nothing")
+    if amount > BALANCE_MAX:
+        raise LedgerRefused(TOO_MUCH)
+    if abs(priority) > PRIORITY_MAX:
+        raise LedgerRefused(f"a priority is between -{PRIORITY_MAX} and {PRIORITY_MAX}")
+    _check_time(expires_ms)
+
+
+def check_key(key: Key) -> None:
+    """What a key may be."""
+    check_id("a key", key.id)
+    check_changes({name: getattr(key, name) for name in CHANGEABLE})
+
+
+def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes of a key, with `products` as a tuple."""
+    for name, value in changes.items():
+        match name, value:
+            case "name", str() if SEPARATOR not in value:
+                pass
+            case "disabled", bool():
+                pass
+            case "expires_ms", None | int():
+                _check_time(value)
+            case "products", None:
+                pass
+            case "products", list() | tuple() if all(isinstance(one, str) and SEPARATOR not in one for one in value):
+                pass
+            case "monthly_budget", None:
+                pass
+            case "monthly_budget", int() if 0 <= value <= BALANCE_MAX:
+                pass
+            case _:
+                raise LedgerRefused(f"a key's {name} cannot be {value!r}")
+    found = dict(changes)
+    if found.get("products") is not None:
+        found["products"] = tuple(found["products"])
+    return found
+
+
+def _check_time(expires_ms: int | None) -> None:
+    if expires_ms is not None and not 0 < expires_ms <= EXPIRES_MS_MAX:
+        raise LedgerRefused("an expiry is in milliseconds since 1970, of at most thirteen digits")

@@ -1,0 +1,69 @@
+-- admin: the second prelude, of the verbs that administrators use and of the readings of an account.
+--
+-- KEYS and ARGV of the verbs that change something: KEYS 7 op:<operation>, ARGV 2 digest of the operation's content.
+-- Answers of them all: conflict (the operation was used before with other content), unknown (no such account).
+
+-- The first answer of this operation, or what forbids it; nil if it is new.
+local function seen()
+  local past = call('GET', KEYS[7])
+  if past then
+    local digest, reply = string.match(past, '^1 (%x+) (.*)$')
+    if digest ~= ARGV[2] then
+      return answer('conflict')
+    end
+    return answer(unpack(cjson.decode(reply)))
+  end
+  return nil
+end
+
+-- Remember the answer under the operation, and give it.
+local function done(tag, facts)
+  call('SET', KEYS[7], '1 ' .. ARGV[2] .. ' ' .. cjson.encode({tag, facts}), 'EX', REMEMBER)
+  return answer(tag, facts)
+end
+
+-- Add a grant: debt first, the rest remains. A grant's record: 1 SEP kind SEP amount SEP priority SEP expiry SEP created.
+local function give(operation, kind, given, priority, expires, data)
+  local debt = call('HGET', ACCOUNT, 'debt')
+  local paid = tonumber(debt) < tonumber(given) and debt or given
+  local left = paid == given and '0' or amount(tonumber(given) - tonumber(paid))
+  local id = string.format('g%08d', call('HINCRBY', ACCOUNT, 'grants_made', 1))
+  local record = table.concat({'1', kind, given, priority, expires, amount(NOW)}, SEP)
+  if paid ~= '0' then
+    call('HINCRBY', ACCOUNT, 'debt', '-' .. paid)
+  end
+  if left ~= '0' then
+    call('HSET', GRANTS, id, record, id .. '.left', left)
+    call('ZADD', BURN, priority, (expires == '' and '9999999999999' or string.format('%013.0f', expires)) .. ':' .. id)
+    if expires ~= '' then
+      call('ZADD', DUE, expires, 'g:' .. id)
+    end
+  end
+  enter('grant', given, add(ACCOUNT, 'balance', given), operation, id .. ':' .. given, minus(paid), '', data)
+  return {id, record, left}
+end
+
+-- Plan, status and sums, then three for each grant in burn order: id, record, what remains.
+local function standing()
+  local facts = call('HMGET', ACCOUNT, 'tier', 'rate_card', 'status', 'balance', 'held', 'debt', 'created')
+  facts[8] = amount(call('HLEN', HOLDS))
+  for _, member in ipairs(call('ZRANGE', BURN, 0, -1)) do
+    local id = string.sub(member, 15)
+    facts[#facts + 1] = id
+    facts[#facts + 1] = call('HGET', GRANTS, id)
+    facts[#facts + 1] = call('HGET', GRANTS, id .. '.left')
+  end
+  return facts
+end
+
+-- One key: id, name, disabled, expiry, products, budget, spent this month, held, created.
+local function key_facts(key, id)
+  local facts = call('HMGET', key, 'name', 'disabled', 'expires', 'products', 'budget', 'spent', 'held', 'created',
+    'month')
+  if facts[9] ~= month_now() then
+    facts[6] = '0'
+  end
+  facts[9] = nil
+  table.insert(facts, 1, id)
+  return facts
+end

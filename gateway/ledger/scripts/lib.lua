@@ -1,0 +1,117 @@
+-- lib: the prelude of every script. Ends what is over before anything else is looked at.
+--
+-- KEYS of every script, all in the slot of {account}:
+--   1 account  HASH    status tier rate_card balance held debt created grants_made, open.<class>, rate.<name>
+--   2 holds    HASH    hold id -> record (below)
+--   3 due      ZSET    what ends when (ms): h:<hold id>, g:<grant id>
+--   4 grants   HASH    grant id -> record, <grant id>.left -> what remains
+--   5 burn     ZSET    priority -> <expiry, 13 digits>:<grant id>, so that ZRANGE is the burn order
+--   6 ledger   STREAM  entries
+--   Others are given after these. Only what a script learns from the store is derived from BASE, in the same slot:
+--   key:<key id> and end:<hold id> of holds that are over, the account's keys when all are listed.
+-- ARGV of every script: 1 = seconds for which the end of a hold or an operation is remembered.
+-- Answers: {tag, holds ended because their time was over, ...}.
+--
+-- Money is changed by HINCRBY alone, from strings of digits. Numbers are doubles: amounts are compared only where they
+-- are below 2^53 (BALANCE_MAX sees to it), and written as text by amount() only there.
+local ACCOUNT, HOLDS, DUE, GRANTS, BURN, LEDGER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local BASE = string.sub(ACCOUNT, 1, -8)
+local REMEMBER = ARGV[1]
+local SEP = '\31'
+local ENDED_MAX = 100 -- of one script's time
+
+local call = redis.call
+local time = call('TIME')
+local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local ended, ended_held, ended_grants = 0, 0, 0
+
+local function answer(tag, ...)
+  return {tag, ended, ...}
+end
+
+-- A whole number below 2^53 as text.
+local function amount(number)
+  return string.format('%.0f', number)
+end
+
+local function minus(text)
+  return text == '0' and '0' or '-' .. text
+end
+
+-- HINCRBY by a string of digits; the new value as the string that Redis made.
+local function add(key, field, text)
+  local sum = call('HINCRBY', key, field, text)
+  if sum > -9007199254740992 and sum < 9007199254740992 then
+    return amount(sum)
+  end
+  return call('HGET', key, field)
+end
+
+-- One immutable line of the ledger. `moved` names what grants gave or got ("id:amount,..."), `debt` what it did to
+-- debt, `late` is '1' or ''. The id of the entry.
+local function enter(kind, change, balance, operation, moved, debt, late, data)
+  return call('XADD', LEDGER, '*', 'v', '1', 'kind', kind, 'amount', change, 'balance', balance,
+    'operation', operation, 'at', amount(NOW), 'grants', moved, 'debt', debt, 'late', late, 'data', data)
+end
+
+-- A hold's record: 1 SEP amount SEP key id SEP class SEP digest SEP created SEP balance SEP held SEP rates SEP product
+-- SEP price version [SEP resource kind SEP resource id]. From balance to rates: the first answer.
+local function close(id, record)
+  local held, key_id, class = string.match(record, '^1\31(%d+)\31([^\31]*)\31([^\31]*)\31')
+  assert(held, 'a hold of an unknown version')
+  call('HDEL', HOLDS, id)
+  call('ZREM', DUE, 'h:' .. id)
+  if held ~= '0' then
+    call('HINCRBY', ACCOUNT, 'held', '-' .. held)
+    call('HINCRBY', BASE .. 'key:' .. key_id, 'held', '-' .. held)
+  end
+  if class ~= '' then
+    call('HINCRBY', ACCOUNT, 'open.' .. class, -1)
+  end
+  return held
+end
+
+-- Move a job's record on with its hold; one that is settled or released stays.
+local function mark(key, hold_id, state, usage)
+  local state_now, hold = unpack(call('HMGET', key, 'state', 'hold'), 1, 2)
+  if state_now == 'open' and hold == hold_id then
+    call('HSET', key, 'state', state, unpack(usage and {'usage', usage} or {}))
+  end
+end
+
+-- The calendar month (UTC) of the store's clock: "2026-11". Days to a civil date, counted in years from March.
+local function month_now()
+  local day = math.floor(NOW / 86400000) + 719468
+  local era = math.floor(day / 146097)
+  local day_of_era = day - era * 146097
+  local year = math.floor((day_of_era - math.floor(day_of_era / 1460) + math.floor(day_of_era / 36524)
+    - math.floor(day_of_era / 146096)) / 365)
+  local day_of_year = day_of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * day_of_year + 2) / 153)
+  month = month < 10 and month + 3 or month - 9
+  return string.format('%04d-%02d', year + era * 400 + (month <= 2 and 1 or 0), month)
+end
+
+-- Take a grant out of the account; what remained of it.
+local function spend(id, member)
+  local left = call('HGET', GRANTS, id .. '.left')
+  call('ZREM', BURN, member)
+  call('ZREM', DUE, 'g:' .. id)
+  call('HDEL', GRANTS, id, id .. '.left')
+  return left
+end
+
+for _, over in ipairs(call('ZRANGE', DUE, '-inf', amount(NOW), 'BYSCORE', 'LIMIT', 0, ENDED_MAX)) do
+  local id = string.sub(over, 3)
+  if string.sub(over, 1, 2) == 'h:' then
+    local held = close(id, call('HGET', HOLDS, id))
+    call('SET', BASE .. 'end:' .. id, '1 expired ' .. held, 'EX', REMEMBER)
+    ended, ended_held = ended + 1, ended_held + held
+  else
+    local left = spend(id, string.format('%013.0f:%s', call('ZSCORE', DUE, over), id))
+    local balance = add(ACCOUNT, 'balance', '-' .. left)
+    enter('grant_expiry', '-' .. left, balance, 'expiry:' .. id, id .. ':' .. left, '0', '', '{}')
+    ended_grants = ended_grants + 1
+  end
+end

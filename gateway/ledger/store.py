@@ -1,0 +1,107 @@
+"""The door to Redis that all operations of the ledger go through.
+
+Owns: the link, key names, mapping of its faults to ours, what every script's answer has in common, tokens, and
+the bounded cache of what an API key's digest stands for.
+Does not know: what any script means.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from gateway.core.errors import LedgerUnavailable, OperationConflict, UnknownAccount
+from gateway.ledger.connection import Part
+from gateway.ledger.keys import Keys
+from gateway.ledger.link import LinkDown, LinkError, RedisLink
+from gateway.ledger.lua import script
+from gateway.ports import Observer
+
+Value = TypeVar("Value")
+WEEK_SECONDS: Final = 7 * 86_400
+
+
+class Lru(Generic[Value]):
+    """The values used last, at most `size_max` of them."""
+
+    def __init__(self, size_max: int) -> None:
+        self._size_max = size_max
+        self._values: OrderedDict[str, Value] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, name: str) -> Value | None:
+        """The value, which is now the one used last."""
+        value = self._values.get(name)
+        if value is not None:
+            self._values.move_to_end(name)
+        return value
+
+    def put(self, name: str, value: Value) -> None:
+        """Keep a value; the one that was not used for longest makes room."""
+        self._values[name] = value
+        self._values.move_to_end(name)
+        if len(self._values) > self._size_max:
+            self._values.popitem(last=False)
+
+    def drop(self, name: str) -> None:
+        """Forget a value."""
+        self._values.pop(name, None)
+
+
+class Store:
+    """What the parts of RedisLedger share."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        prefix: str = "gw",
+        observer: Observer | None = None,
+        *,
+        operation_seconds: int = WEEK_SECONDS,
+    ) -> None:
+        assert operation_seconds > 0, "an operation must be remembered for a while"
+        self._link = link
+        self._names = Keys(prefix)
+        self._observer = observer
+        self._operation_seconds = operation_seconds
+        self._process = secrets.token_hex(8)
+        self._calls = 0
+
+    def _token(self) -> str:
+        """Names one call of one process: its repeat over a broken connection is told from a second call."""
+        self._calls += 1
+        return f"{self._process}-{self._calls}"
+
+    async def _run(self, verb: str, account: str, keys: Sequence[str], args: Sequence[Part]) -> tuple[bytes, list[Any]]:
+        """One script call: the answer's tag and the rest of it."""
+        names, values = [*self._names.of_account(account), *keys], [self._operation_seconds, *args]
+        try:
+            reply = await self._link.run(script(verb), names, values)
+        except LinkError as error:
+            raise self._unavailable(error, verb) from error
+        assert isinstance(reply, list), "scripts answer lists"
+        tag, ended, *rest = reply
+        assert isinstance(tag, bytes) and isinstance(ended, int), "the answers of scripts begin with their tag"
+        if ended and self._observer is not None:
+            self._observer.event("hold_expired", value=ended)
+        if tag == b"unknown":
+            raise UnknownAccount(f"no account {account!r}")
+        if tag == b"conflict":
+            raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
+        return tag, rest
+
+    async def _call(self, *parts: Part) -> Any:
+        """One command."""
+        try:
+            return await self._link.call(*parts)
+        except LinkError as error:
+            raise self._unavailable(error, str(parts[0])) from error
+
+    def _unavailable(self, error: LinkError, what: str) -> LedgerUnavailable:
+        """An error that the server answered is no less unavailable: the operation is kept and tried again."""
+        if self._observer is not None:
+            reason = "link_down" if isinstance(error, LinkDown) else "command_error"
+            self._observer.event("ledger_error", reason=reason, operation=what)
+        return LedgerUnavailable(f"{what}: {error}")

@@ -1,0 +1,120 @@
+"""Recomputing an account from its entries and records.
+
+Owns: which numbers must be equal. Pure: the state and the entries are handed in.
+Does not know: where they came from.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Self
+
+from gateway.ledger import records
+from gateway.ledger.rules import NEVER_MS, month_of
+from gateway.ports import Drift, Entry, Grant, Hold
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything stored of an account at one moment, but for its entries."""
+
+    account: Mapping[str, str]
+    holds: Mapping[bytes, bytes]
+    due: Mapping[bytes, bytes]
+    grants: Mapping[bytes, bytes]
+    burn: Mapping[bytes, bytes]
+    keys: Mapping[str, Mapping[str, str]]
+    last_entry: str
+
+    @classmethod
+    def read(cls, answer: Sequence[Any]) -> Self:
+        """From the answer of state.lua."""
+        account, holds, due, grants, burn, keys, last = answer
+        return cls(
+            account=records.pairs(account),
+            holds=_pairs(holds),
+            due=_pairs(due),
+            grants=_pairs(grants),
+            burn=_pairs(burn),
+            keys={key_id.decode(): records.pairs(flat) for key_id, flat in keys},
+            last_entry=last.decode(),
+        )
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    words = iter(flat)
+    return dict(zip(words, words, strict=True))
+
+
+def recompute(account: str, state: State, entries: Sequence[Entry]) -> list[Drift]:
+    """Every difference between what is stored and what follows from entries and records."""
+    holds = [
+        records.hold(account, hold_id, record, state.due.get(b"h:" + hold_id, b"0"))
+        for hold_id, record in state.holds.items()
+    ]
+    grants = [
+        records.grant(grant_id, record, state.grants[grant_id + b".left"])
+        for grant_id, record in state.grants.items()
+        if not grant_id.endswith(b".left")
+    ]
+    entered = sum(entry.amount for entry in entries)
+    stored = {name: int(state.account[name]) for name in ("balance", "held", "debt")}
+    pairs = {
+        "balance": (stored["balance"], entered),
+        "grants": (stored["balance"], sum(grant.remaining for grant in grants) - stored["debt"]),
+        "held": (stored["held"], sum(hold.amount for hold in holds)),
+        **_entry_balances(entries),
+        **_open(state, holds),
+        **_keys(state, holds, entries),
+        **_order(state, holds, grants),
+    }
+    return [
+        Drift(account=account, what=what, stored=here, recomputed=there)
+        for what, (here, there) in pairs.items()
+        if here != there
+    ]
+
+
+def _entry_balances(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
+    """The first entry whose balance is not the sum up to it."""
+    total = 0
+    for entry in entries:
+        total += entry.amount
+        if entry.balance != total:
+            return {f"entry.{entry.id}.balance": (entry.balance, total)}
+    return {}
+
+
+def _open(state: State, holds: Sequence[Hold]) -> dict[str, tuple[int, int]]:
+    counted = Counter(f"open.{hold.concurrency_class}" for hold in holds if hold.concurrency_class)
+    stored = {name: int(value) for name, value in state.account.items() if name.startswith("open.")}
+    return {name: (stored.get(name, 0), counted[name]) for name in sorted(stored.keys() | counted.keys())}
+
+
+def _keys(state: State, holds: Sequence[Hold], entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
+    """What each key holds, and has spent in the month that its `spent` is of."""
+    held: Counter[str] = Counter()
+    for hold in holds:
+        held[hold.key_id] += hold.amount
+    spent: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        if entry.kind == "charge":
+            spent[entry.data["key_id"], month_of(entry.at_ms)] -= entry.amount
+    pairs: dict[str, tuple[int, int]] = {}
+    for key_id, key in sorted(state.keys.items()):
+        pairs[f"key.{key_id}.held"] = (int(key["held"]), held[key_id])
+        pairs[f"key.{key_id}.spent"] = (int(key["spent"]), spent[key_id, key["month"]])
+    return pairs
+
+
+def _order(state: State, holds: Sequence[Hold], grants: Sequence[Grant]) -> dict[str, tuple[int, int]]:
+    """How many are in the order of what ends when, and of what burns first, and how many should be."""
+    due = {b"h:" + hold.id.encode() for hold in holds}
+    due |= {b"g:" + grant.id.encode() for grant in grants if grant.expires_ms is not None}
+    burn = {b"%013d:%b" % (grant.expires_ms or NEVER_MS, grant.id.encode()) for grant in grants}
+    return {"due": _members(state.due.keys(), due), "burn": _members(state.burn.keys(), burn)}
+
+
+def _members(stored: Set[bytes], wanted: Set[bytes]) -> tuple[int, int]:
+    """Both counts; where as many are there but not the same ones, those that are right are counted as stored."""
+    return (len(stored), len(wanted)) if len(stored) != len(wanted) else (len(stored & wanted), len(wanted))

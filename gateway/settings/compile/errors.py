@@ -1,0 +1,66 @@
+"""Dialects: templates of refusals, with every placeholder known before the first refusal.
+
+Owns: which placeholders and codes there are. Does not know: how a refusal is rendered.
+"""
+
+import re
+from string import Formatter
+from typing import Any, Final
+
+from gateway.core.errors import REFUSALS, Code
+from gateway.settings.compile.scope import Scope
+from gateway.settings.problems import Place, nearest
+from gateway.settings.runtime import ErrorStyle, ErrorWording
+from gateway.settings.schema.product import ErrorsSettings, WordingSettings
+
+_PLACEHOLDERS: Final = ("message", "code", "status", "call_id")
+_BRACED: Final = re.compile(r"\{([^{}]*)\}")
+#: Clients retry these, which would hammer an account without credit.
+_RETRIED: Final = (429, *range(500, 600))
+
+
+def compile_errors(settings: ErrorsSettings, place: Place, scope: Scope) -> ErrorStyle:
+    """The dialect, its problems noted."""
+    _check_body(settings.body, place.at("body"), scope)
+    codes: dict[Code, ErrorWording] = {}
+    for name, wording in settings.codes.items():
+        where = place.at("codes", name)
+        if not scope.known(where, name, [code.value for code in Code], "code", at_key=True):
+            continue
+        codes[Code(name)] = _wording(Code(name), wording, where, scope)
+    return ErrorStyle(body=settings.body, codes=codes)
+
+
+def _wording(code: Code, settings: WordingSettings, place: Place, scope: Scope) -> ErrorWording:
+    if settings.body is not None:
+        _check_body(settings.body, place.at("body"), scope)
+    if settings.message is not None:
+        _check_message(code, settings.message, place.at("message"), scope)
+    if code is Code.INSUFFICIENT_CREDIT and settings.status in _RETRIED:
+        message = f"clients retry {settings.status}, again and again: answer missing credit with 400 or 402"
+        scope.report.add(place.at("status"), message)
+    return ErrorWording(status=settings.status, message=settings.message, body=settings.body)
+
+
+def _check_message(code: Code, text: str, place: Place, scope: Scope) -> None:
+    known = [name for _, name, _, _ in Formatter().parse(REFUSALS[code].message) if name]
+    try:
+        used = [(name, spec, how) for _, name, spec, how in Formatter().parse(text) if name is not None]
+    except ValueError:
+        scope.report.add(place, "a brace stands alone: write {{ and }} for braces")
+        return
+    for name, spec, how in used:
+        if spec or how or name not in known:
+            scope.report.add(place, f'{code} has no detail "{{{name}}}"{nearest(name, known)}')
+
+
+def _check_body(template: Any, place: Place, scope: Scope) -> None:
+    if isinstance(template, dict):
+        for name, below in template.items():
+            _check_body(below, place.at(name), scope)
+    elif isinstance(template, list):
+        for index, below in enumerate(template):
+            _check_body(below, place.at(index), scope)
+    elif isinstance(template, str):
+        for name in _BRACED.findall(template):
+            scope.known(place, name, _PLACEHOLDERS, "placeholder")

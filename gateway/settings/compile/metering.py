@@ -1,0 +1,208 @@
+"""Measures and charges: of a route, or of a job.
+
+Owns: what they may read and when, and that every name in them is known.
+Does not know: prices.
+
+A job is settled on its reply and on the request that made it, which is kept: `job.x` is the request's `x`. At
+admission the same `job.x` is read from the request at hand. Elsewhere `job.usage.x` is what a required job used.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.core.extract import Field
+from gateway.core.pricing import ChargeRule, Condition
+from gateway.core.usage import Estimate, Measure
+from gateway.settings.compile.scope import Scope
+from gateway.settings.problems import Place
+from gateway.settings.runtime import Metering, Models
+from gateway.settings.schema.product import (
+    ChargeSettings,
+    ConditionSettings,
+    JobSettings,
+    MeasureSettings,
+    RouteSettings,
+)
+
+_AT_SETTLEMENT: Final = ("reply", "job")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Who meters: a job (`of_job`), or a route with these parameters and required kinds of resources."""
+
+    of_job: bool
+    parameters: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    fixed_hold: bool = False
+
+
+def compile_metering(
+    settings: JobSettings | RouteSettings, place: Place, reading: Reading, models: Models | None, scope: Scope
+) -> Metering:
+    """The meter as it runs; problems are noted on the way."""
+    measures = tuple(
+        _measure(name, measure, place.at("usage", name), reading, scope) for name, measure in settings.usage.items()
+    )
+    known = [*settings.usage, "calls"]
+    rules = tuple(
+        _rule(charge, place.at("charges", index), known, reading, models, scope)
+        for index, charge in enumerate(settings.charges)
+    )
+    uses_models = any(is_by_model(rule) for rule in rules)
+    if reading.of_job and uses_models and models is not None:
+        for field in models.ran:
+            if field.source not in _AT_SETTLEMENT:
+                message = f"models.ran reads {field}, unknown when a job is settled: write job.x for the request's x"
+                scope.report.add(place, message, at_key=True)
+    read = [*fields_of(measures, rules), *(models.ran if uses_models and models is not None else ())]
+    return Metering(
+        measures=measures,
+        rules=rules,
+        unknown_usage=settings.unknown_usage,
+        reads_reply=any(field.source == "reply" for field in read),
+    )
+
+
+def is_by_model(rule: ChargeRule) -> bool:
+    """Whether a line depends on which model ran."""
+    text = rule.sku + (rule.fallback_sku or "")
+    return "{model}" in text or bool(rule.only_models or rule.not_models)
+
+
+def conditions_of(rules: Iterable[ChargeRule]) -> Iterator[Condition]:
+    """Every condition, those within conditions included."""
+    for rule in rules:
+        condition = rule.when
+        while condition is not None:
+            yield condition
+            condition = condition.also
+
+
+def fields_of(measures: Iterable[Measure], rules: Iterable[ChargeRule]) -> list[Field]:
+    """Every field that is read when a charge is made."""
+    found = [field for measure in measures for field in measure.fields]
+    return found + [field for condition in conditions_of(rules) for field in condition.fields]
+
+
+def check_parameter(field: Field, place: Place, parameters: Sequence[str], scope: Scope) -> None:
+    """A `path.x` must be a parameter of the route."""
+    if field.source == "path":
+        scope.known(place, str(field.steps[0]), parameters, "parameter of the path")
+
+
+# ---- measures
+
+
+def _measure(name: str, settings: MeasureSettings, place: Place, reading: Reading, scope: Scope) -> Measure:
+    for index, field in enumerate(settings.fields):
+        _check_field(field, place.at("from", index), reading, scope)
+    return Measure(
+        name=name,
+        fields=tuple(settings.fields),
+        count=settings.count,
+        default=settings.default,
+        estimate=_estimate(settings, place, reading, scope),
+    )
+
+
+def _estimate(settings: MeasureSettings, place: Place, reading: Reading, scope: Scope) -> Estimate:
+    estimate = settings.estimate
+    if estimate is None:
+        if settings.default is None and not reading.fixed_hold:
+            message = "say what to expect before the call is forwarded: add an estimate, like estimate: {default: 1000}"
+            scope.report.add(place, message, at_key=True)
+        return Estimate(default=settings.default or 0)
+    place = place.at("estimate")
+    default = settings.default if estimate.default is None else estimate.default
+    if default is None and estimate.request_bytes_per_unit is None:
+        scope.report.add(place, "the estimate needs a default, for a request that says nothing", at_key=True)
+    if (estimate.fields or estimate.times) and estimate.max is None:
+        scope.report.add(place, "a request must not claim any number: add max", at_key=True)
+    if estimate.max is not None and (default or 0) > estimate.max:
+        scope.report.add(place.at("default"), f"the default is more than the max of {estimate.max}")
+    for key, fields in (("from", estimate.fields), ("times", estimate.times)):
+        for index, field in enumerate(fields):
+            if reading.of_job and field.source != "request":
+                scope.report.add(
+                    place.at(key, index), "the estimate of a job is read from its request: write request.x"
+                )
+            elif not reading.of_job:
+                check_parameter(field, place.at(key, index), reading.parameters, scope)
+    return Estimate(
+        fields=tuple(estimate.fields),
+        request_bytes_per_unit=estimate.request_bytes_per_unit,
+        default=default or 0,
+        maximum=estimate.max,
+        times=tuple(estimate.times),
+    )
+
+
+def _check_field(field: Field, place: Place, reading: Reading, scope: Scope) -> None:
+    """Whether a field is known at the time when it is read."""
+    if reading.of_job:
+        if field.source == "request":
+            scope.report.add(
+                place, f"a job is settled on its reply and the request that is kept: write job.{str(field)[8:]}"
+            )
+        elif field.source not in _AT_SETTLEMENT:
+            scope.report.add(place, f"{field.source} is not known when a job is settled: write reply.x or job.x")
+        return
+    check_parameter(field, place, reading.parameters, scope)
+    if field.source != "job":
+        return
+    if field.steps[0] != "usage" or len(field.steps) != 2:
+        scope.report.add(place, "of a required job only its usage is known: write job.usage.x")
+        return
+    jobs = [kind for kind in reading.required if kind in scope.jobs]
+    if not jobs:
+        scope.report.add(place, f"{field} is the usage of a job: require that job with requires")
+        return
+    measures = {measure for kind in jobs for measure in scope.jobs[kind]}
+    scope.known(place, str(field.steps[1]), measures, f"measure of the job {jobs[0]}")
+
+
+# ---- charges
+
+
+def _rule(
+    settings: ChargeSettings, place: Place, known: Sequence[str], reading: Reading, models: Models | None, scope: Scope
+) -> ChargeRule:
+    scope.known(place.at("quantity"), settings.quantity, known, "measure")
+    if settings.times is not None:
+        scope.known(place.at("times"), settings.times, known, "measure")
+    for index, name in enumerate(settings.minus):
+        scope.known(place.at("minus", index), name, known, "measure")
+    for key, sku in (("sku", settings.sku), ("fallback_sku", settings.fallback_sku or "")):
+        if "{model}" in sku and models is None:
+            scope.report.add(place.at(key), "{model} is used, but this product has no models: add models")
+    names = {*models.known.values(), models.unknown} if models is not None else set()
+    for key, listed in (("only_models", settings.only_models), ("not_models", settings.not_models)):
+        for index, name in enumerate(listed):
+            scope.known(place.at(key, index), name, names, "model (its name in SKUs)")
+    if settings.part_of is not None:
+        scope.known(place.at("part_of"), settings.part_of, scope.products, "product")
+    return ChargeRule(
+        sku=settings.sku,
+        fallback_sku=settings.fallback_sku,
+        quantity=settings.quantity,
+        times=settings.times,
+        minus=tuple(settings.minus),
+        when=_condition(settings.when, place.at("when"), reading, scope),
+        only_models=tuple(settings.only_models),
+        not_models=tuple(settings.not_models),
+        part_of=settings.part_of,
+    )
+
+
+def _condition(settings: ConditionSettings | None, place: Place, reading: Reading, scope: Scope) -> Condition | None:
+    if settings is None:
+        return None
+    for index, field in enumerate(settings.fields):
+        _check_field(field, place.at("any", index), reading, scope)
+    return Condition(
+        fields=tuple(settings.fields),
+        equals=tuple(settings.equals),
+        also=_condition(settings.also, place.at("also"), reading, scope),
+    )

@@ -1,0 +1,95 @@
+"""What the compilers share: the problems found so far, and which names there are in all files.
+
+Owns: the look-up of names. Does not know: what is compiled.
+
+The names are read from the data as it is, so that a file with problems of its own makes no others in other files.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.core.pricing import ChargeRule, PriceTable
+from gateway.settings.problems import Document, Place, Report, nearest
+from gateway.settings.runtime import Metering, Models, Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metered:
+    """A compiled meter, where it is written, and whose it is. Prices are checked on these."""
+
+    place: Place
+    product: str
+    metering: Metering
+    models: Models | None
+
+    def model_names(self) -> tuple[str, ...]:
+        """Every name of a model in SKUs that may be charged."""
+        if self.models is None:
+            return ("",)
+        return tuple(sorted({*self.models.known.values(), self.models.unknown}))
+
+    def sku_of(self, rule: ChargeRule, model: str) -> str:
+        """The SKU that a line charges for a model."""
+        return rule.sku.replace("{model}", model)
+
+
+@dataclass(slots=True, kw_only=True)
+class Scope:
+    """Everything that is known while compiling. `list_prices` is by version, without any rate card."""
+
+    report: Report
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    upstream_names: Collection[str] = ()
+    products: Collection[str] = ()
+    jobs: Mapping[str, Collection[str]] = field(default_factory=dict)  # kind -> its measures
+    kinds: Collection[str] = ()
+    tiers: Collection[str] = ()
+    rate_cards: Collection[str] = ()
+    list_prices: Mapping[str, PriceTable] = field(default_factory=dict)
+    metered: list[Metered] = field(default_factory=list)
+
+    def known(self, place: Place, name: str, names: Collection[str], what: str, *, at_key: bool = False) -> bool:
+        """Whether the name is one of the names; a problem where it is not."""
+        if name in names:
+            return True
+        self.report.add(place, f'unknown {what} "{name}"{nearest(name, names)}', at_key=at_key)
+        return False
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def product_names(documents: Iterable[Document]) -> set[str]:
+    """The products that the files name."""
+    return {name for document in documents if isinstance(name := _dict(document.data).get("product"), str)}
+
+
+def job_measures(documents: Iterable[Document]) -> dict[str, set[str]]:
+    """The jobs that the files name, with their measures."""
+    return {
+        name: set(_dict(_dict(job).get("usage")))
+        for document in documents
+        for name, job in _dict(_dict(document.data).get("jobs")).items()
+    }
+
+
+def made_kinds(documents: Iterable[Document]) -> set[str]:
+    """The kinds of resources that routes make without a job."""
+    found = set()
+    for document in documents:
+        for route in _list(_dict(document.data).get("routes")):
+            kind = _dict(_dict(route).get("creates")).get("resource")
+            if isinstance(kind, str):
+                found.add(kind)
+    return found
+
+
+def names_below(document: Document | None, name: str) -> set[str]:
+    """The keys of a mapping of a file."""
+    return set(_dict(_dict(document.data).get(name))) if document is not None else set()

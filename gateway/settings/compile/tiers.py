@@ -1,0 +1,70 @@
+"""Tiers: what each plan gives.
+
+Owns: the names of rates and of concurrency classes. Does not know: accounts.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from gateway.core.admission import Concurrency, Rate
+from gateway.settings.compile.samples import unknown_models
+from gateway.settings.compile.scope import Scope
+from gateway.settings.problems import Place
+from gateway.settings.runtime import Product, Tier, TierProduct
+from gateway.settings.schema.plans import TierProductSettings, TierSettings, TiersSettings
+
+#: The rate of all requests of an account; those of products are named after them.
+_ACCOUNT_RATE: Final = "account"
+
+
+def compile_tiers(
+    settings: TiersSettings, place: Place, products: Mapping[str, Product], scope: Scope
+) -> dict[str, Tier]:
+    """Every tier, by name. `products`: those that could be compiled."""
+    scope.known(place.at("default_tier"), settings.default_tier, settings.tiers, "tier")
+    return {name: _tier(name, tier, place.at("tiers", name), products, scope) for name, tier in settings.tiers.items()}
+
+
+def _tier(name: str, settings: TierSettings, place: Place, products: Mapping[str, Product], scope: Scope) -> Tier:
+    if scope.rate_cards:
+        scope.known(place.at("rate_card"), settings.rate_card, scope.rate_cards, "rate card")
+    shares: dict[str, TierProduct] = {}
+    for product, share in settings.products.items():
+        where = place.at("products", product)
+        if scope.known(where, product, scope.products, "product", at_key=True) and product in products:
+            shares[product] = _share(product, share, where, products[product], scope)
+    requests = settings.requests
+    return Tier(
+        name=name,
+        title=settings.title,
+        signup_grant=settings.signup_grant,
+        rate_card=settings.rate_card,
+        overdraft=settings.overdraft,
+        rates=()
+        if requests is None
+        else (Rate(name=_ACCOUNT_RATE, quota=requests.quota, window_seconds=requests.window_seconds),),
+        products=shares,
+    )
+
+
+def _share(name: str, settings: TierProductSettings, place: Place, product: Product, scope: Scope) -> TierProduct:
+    if settings.models is not None:
+        unknown_models(settings.models, product.models, place.at("models"), scope)
+    rates: tuple[Rate, ...] = ()
+    requests = settings.requests
+    if requests is not None:
+        if requests.per_model and product.models is None:
+            scope.report.add(place.at("requests", "per_model"), f"{name} has no models to count by")
+        rates = (Rate(name=name, quota=requests.quota, window_seconds=requests.window_seconds),)
+    per_model = requests is not None and requests.per_model
+    return TierProduct(
+        models=None if settings.models is None else frozenset(settings.models),
+        concurrency=None if settings.concurrency is None else Concurrency(name=name, limit=settings.concurrency),
+        rates=() if per_model else rates,
+        per_model=rates if per_model else (),
+    )
+
+
+def products_given(settings: TiersSettings) -> Collection[str]:
+    """The products that some tier includes."""
+    return {product for tier in settings.tiers.values() for product in tier.products}

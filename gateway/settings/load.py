@@ -1,0 +1,232 @@
+"""The config from its files: read, check, compile; every problem at once.
+
+Owns: which files there are and what kind each is, the order of the checks.
+Does not know: any single key. A config with a problem is no config: nothing of it is used.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from gateway.settings.compile.errors import compile_errors
+from gateway.settings.compile.prices import check_priced, compile_prices, owners_of
+from gateway.settings.compile.products import Made, compile_product, compile_routes
+from gateway.settings.compile.samples import check_sample
+from gateway.settings.compile.scope import Scope, job_measures, made_kinds, names_below, product_names
+from gateway.settings.compile.tiers import compile_tiers, products_given
+from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
+from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
+from gateway.settings.routing import Router
+from gateway.settings.runtime import Limits, Listener, PriceBook, RedisSettings, Runtime, Tier, Upstream
+from gateway.settings.schema.base import Settings
+from gateway.settings.schema.checked import checked
+from gateway.settings.schema.gateway import SECRETS, GatewaySettings
+from gateway.settings.schema.plans import PricesSettings, TiersSettings
+from gateway.settings.schema.product import ProductSettings
+from gateway.settings.yaml import DOCUMENT_BYTES_MAX, read_yaml
+
+__all__ = ["Problem", "SettingsError", "load"]
+
+FILES_MAX: Final = 200
+_Model = TypeVar("_Model", bound=Settings)
+Kind = Literal["product", "tiers", "prices"]
+#: The key that tells what kind of file it is.
+_TELLING: Final[Mapping[str, Kind]] = {"product": "product", "tiers": "tiers", "price_lists": "prices"}
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Runtime:
+    """The runtime that the file and those that it includes describe; SettingsError with every problem."""
+    return _Loading(path, environ).runtime()
+
+
+class _Loading:
+    """One reading of the config."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = environ
+        self._report = Report()
+        self._digest = hashlib.sha256()
+        self._files: dict[Kind, list[Document]] = {"product": [], "tiers": [], "prices": []}
+        self._unreadable = False  # some file could not be read at all, so names may be missing
+
+    def runtime(self) -> Runtime:
+        """Everything, compiled."""
+        main = self._read(self._path, str(self._path))
+        if main is None:
+            raise SettingsError(self._report.problems)
+        main = replace(main, secrets=SECRETS)
+        settings = checked(GatewaySettings, main, self._report, self._path.parent)
+        self._include(main, settings)
+        runtime = self._compile(main, settings)
+        if runtime is None or self._report.problems:
+            raise SettingsError(self._report.problems)
+        return runtime
+
+    # ---- files
+
+    def _read(self, path: Path, shown: str) -> Document | None:
+        try:
+            with path.open("rb") as file:
+                content = file.read(DOCUMENT_BYTES_MAX + 1)
+        except OSError as error:
+            self._note(Problem(shown, 0, 0, "", f"the file cannot be read: {error.strerror or error}"))
+            return None
+        self._digest.update(hashlib.sha256(content).digest())
+        document, problems = read_yaml(shown, content, self._environ)
+        for problem in problems:
+            self._note(problem)
+        return document
+
+    def _note(self, problem: Problem) -> None:
+        self._report.problems[problem] = None
+
+    def _include(self, main: Document, settings: GatewaySettings | None) -> None:
+        """Read the other files. With problems in the main file, as far as its list of them can be read."""
+        written = main.data.get("include") if isinstance(main.data, dict) else None
+        patterns = settings.include if settings is not None else written if isinstance(written, list) else []
+        seen = {self._path.resolve()}
+        for index, pattern in enumerate(patterns):
+            if not isinstance(pattern, str) or not pattern:
+                continue
+            place = Place(main, ("include", index))
+            found = sorted(self._matching(pattern))
+            if not found:
+                self._report.add(place, f'no file matches "{pattern}" in {self._path.parent}')
+            for path in found:
+                if path.resolve() in seen:
+                    continue
+                if len(seen) > FILES_MAX:
+                    self._report.add(place, f"too many files: at most {FILES_MAX}")
+                    return
+                seen.add(path.resolve())
+                self._sort(self._read(path, str(path)))
+
+    def _matching(self, pattern: str) -> Iterable[Path]:
+        absolute = Path(pattern)
+        root = Path(absolute.anchor) if absolute.is_absolute() else self._path.parent
+        relative = str(absolute.relative_to(absolute.anchor)) if absolute.is_absolute() else pattern
+        try:
+            return [path for path in root.glob(relative) if path.is_file()]
+        except (ValueError, OSError):
+            return []
+
+    def _sort(self, document: Document | None) -> None:
+        if document is None:
+            self._unreadable = True
+            return
+        data = document.data if isinstance(document.data, dict) else {}
+        kinds = [kind for key, kind in _TELLING.items() if key in data]
+        if len(kinds) == 1:
+            self._files[kinds[0]].append(document)
+            return
+        self._unreadable = True
+        near = next(
+            (
+                f' (did you mean "{key}"?)'
+                for name in data
+                for key in _TELLING
+                if nearest(name, [key]).startswith("; did")
+            ),
+            "",
+        )
+        message = (
+            f"what kind of file is this? A product has product, the tiers have tiers, the prices price_lists{near}"
+        )
+        self._report.add(Place(document), message)
+
+    def _single(self, kind: Kind, main: Document) -> Document | None:
+        documents = self._files[kind]
+        if not documents and not self._unreadable:
+            self._report.add(
+                Place(main, ("include",)), f"no file with {kind} is included: add config/{kind}.yaml", at_key=True
+            )
+        for document in documents[1:]:
+            self._report.add(Place(document), f"there is another file with {kind}: {documents[0].file}")
+        return documents[0] if documents else None
+
+    # ---- compile
+
+    def _compile(self, main: Document, settings: GatewaySettings | None) -> Runtime | None:
+        tiers_document, prices_document = self._single("tiers", main), self._single("prices", main)
+        documents = self._files["product"]
+        if not documents and not self._unreadable:
+            self._report.add(
+                Place(main, ("include",)), "no product is included: add config/products/*.yaml", at_key=True
+            )
+        jobs = job_measures(documents)
+        scope = Scope(
+            report=self._report,
+            upstreams={} if settings is None else _upstreams(settings),
+            upstream_names=names_below(main, "upstreams"),
+            products=product_names(documents),
+            jobs=jobs,
+            kinds={*jobs, *made_kinds(documents)},
+            rate_cards=names_below(prices_document, "rate_cards"),
+        )
+        errors = None if settings is None else compile_errors(settings.errors, Place(main, ("errors",)), scope)
+        made = self._products(scope)
+        book = self._prices(prices_document, made, scope)
+        tiers = None if tiers_document is None else self._checked(TiersSettings, tiers_document)
+        plans: dict[str, Tier] = {}
+        if tiers is not None and tiers_document is not None:
+            products = {product.product.name: product.product for product in made}
+            plans = compile_tiers(tiers, Place(tiers_document), products, scope)
+            check_given(made, products_given(tiers), scope)
+        if settings is None or errors is None or tiers is None or book is None or self._report.problems:
+            return None
+        redis, limits = settings.redis, settings.limits
+        return Runtime(
+            customers=Listener(host=settings.customers.host, port=settings.customers.port),
+            ops=Listener(host=settings.ops.host, port=settings.ops.port),
+            redis=RedisSettings(**{**dict(redis), "directory": Path(redis.directory)}),
+            spool_directory=Path(settings.spool_directory),
+            admin_token=settings.admin_token,
+            key_pepper=settings.key_pepper,
+            trust_forwarded_for=settings.trust_forwarded_for,
+            log_level=settings.log.level,
+            limits=Limits(**dict(limits)),
+            products={product.product.name: product.product for product in made},
+            routes=tuple(route for product in made for route, _ in product.routes),
+            tiers=plans,
+            default_tier=tiers.default_tier,
+            prices=book,
+            default_errors=errors,
+            digest=self._digest.hexdigest()[:16],
+        )
+
+    def _checked(self, model: type[_Model], document: Document) -> _Model | None:
+        return checked(model, document, self._report, self._path.parent)
+
+    def _products(self, scope: Scope) -> list[Made]:
+        read = [(document, self._checked(ProductSettings, document)) for document in self._files["product"]]
+        files = [(document, settings) for document, settings in read if settings is not None]
+        check_names(files, scope)
+        compiled = [compile_product(settings, Place(document), scope) for document, settings in files]
+        made = [product for product in compiled if product is not None]
+        for product in made:
+            compile_routes(product, jobs_of(made), scope)
+        routes = [found for product in made for found in product.routes]
+        check_routes(routes, scope)
+        if len(made) == len(read):
+            check_looks(made, Router([route for route, _ in routes]), scope)
+        return made
+
+    def _prices(self, document: Document | None, made: Iterable[Made], scope: Scope) -> PriceBook | None:
+        prices = None if document is None else self._checked(PricesSettings, document)
+        if prices is None or document is None:
+            return None
+        book = compile_prices(prices, Place(document), owners_of(scope.metered), scope)
+        check_priced(scope)
+        for product in made:
+            for route, place in product.routes:
+                sample = product.settings.routes[int(place.path[-1])].sample
+                if sample is not None:
+                    check_sample(sample, route, place.at("sample"), scope)
+        return book
+
+
+def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
+    return {name: Upstream(name=name, **dict(upstream)) for name, upstream in settings.upstreams.items()}

@@ -1,0 +1,129 @@
+"""What is wrong with the config, as values: where, and what to do about it.
+
+Owns: the shape and the rendering of problems, places in files, "did you mean".
+Does not know: what is checked.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+Step = str | int
+Path = tuple[Step, ...]
+
+
+class Position(NamedTuple):
+    """A place in a text; line and column count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `path` is the dotted path of the key; `source` the file's line, if it may be shown."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    source: str = field(default="", compare=False)
+
+    def render(self) -> str:
+        """`file:line:column: path: message`, then the source line with a caret under the place."""
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
+        said = f"{self.path}: {self.message}" if self.path else self.message
+        if not self.source.strip():
+            return where + said
+        blank = "".join("\t" if character == "\t" else " " for character in self.source[: self.column - 1])
+        return f"{where}{said}\n    {self.source}\n    {blank}^"
+
+
+class SettingsError(Exception):
+    """The config cannot be used. Carries every problem that was found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda found: (found.file, found.line, found.column)))
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """Every problem, and how many there are."""
+        count = len(self.problems)
+        total = "1 problem" if count == 1 else f"{count} problems"
+        return "\n".join([*(problem.render() for problem in self.problems), f"{total} in the config"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One YAML file as plain data, and where each key and value of it stands.
+
+    `keys` and `values` have an entry for every path; `secrets` are the paths whose lines are never shown.
+    """
+
+    file: str
+    lines: tuple[str, ...]
+    data: Any
+    keys: Mapping[Path, Position]
+    values: Mapping[Path, Position]
+    secrets: frozenset[str] = frozenset()
+
+    def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
+        """A problem at the value of a path, or at its key; at what is above it where the path is not in the file."""
+        while path and path not in self.values and not (at_key and path in self.keys):
+            path = path[:-1]
+        found = (self.keys.get(path) if at_key else None) or self.values.get(path) or Position(1, 1)
+        secret = any(step in self.secrets for step in path)
+        source = "" if secret or found.line > len(self.lines) else self.lines[found.line - 1]
+        return Problem(self.file, found.line, found.column, dotted(path), message, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path in a document, to say where something is and to go on from there."""
+
+    document: Document
+    path: Path = ()
+
+    def at(self, *steps: Step) -> "Place":
+        """The place further down."""
+        return Place(self.document, (*self.path, *steps))
+
+    def __str__(self) -> str:
+        position = self.document.values.get(self.path) or Position(1, 1)
+        return f"{self.document.file}:{position.line}"
+
+
+@dataclass(slots=True)
+class Report:
+    """Collects problems, each once."""
+
+    problems: dict[Problem, None] = field(default_factory=dict)
+
+    def add(self, place: Place, message: str, *, at_key: bool = False) -> None:
+        """Note a problem."""
+        self.problems[place.document.problem(place.path, message, at_key=at_key)] = None
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+
+def dotted(path: Path) -> str:
+    """A path for people: `routes[2].charges[0].sku`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: `; did you mean "x"?`, or what there is."""
+    names = sorted(set(known))
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    if not names:
+        return "; there are none"
+    shown = ", ".join(names[:20])
+    return f"; there are: {shown}{', ...' if len(names) > 20 else ''}"

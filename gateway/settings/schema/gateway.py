@@ -1,0 +1,171 @@
+"""`gateway.yaml`: listeners, the ledger's server, secrets, upstreams, limits, and which other files are read."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from gateway.settings.schema.base import Filled, Flag, HeaderName, Name, Seconds, Secret, Settings, Whole, Word, key
+from gateway.settings.schema.product import ErrorsSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        raise ValueError("must be the URL of a service, like https://api.example.com")
+    if parts.query or parts.fragment or parts.username or parts.password or not text.isprintable() or " " in text:
+        raise ValueError("must be only scheme, host, port and path: no user, query or fragment")
+    return text.rstrip("/")
+
+
+def _redis_url(text: str) -> str:
+    if text and urlsplit(text).scheme not in (
+        "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix",
+    ):  # fmt: skip
+        raise ValueError("must be a Redis URL, like redis://127.0.0.1:6379/0")
+    return text
+
+
+def _pattern(text: str) -> str:
+    if not text.strip() or "**" in text:
+        raise ValueError("must be a file or a pattern of files, like config/products/*.yaml")
+    return text
+
+
+class ListenerSettings(Settings):
+    """Where the gateway listens."""
+
+    host: Word = key("Address to listen on", default="127.0.0.1")
+    port: Whole = key("Port to listen on; 0 takes a free one", ge=0, le=65535)
+
+
+class RedisYaml(Settings):
+    """The ledger's server."""
+
+    url: Annotated[Secret, AfterValidator(_redis_url)] = key(
+        "URL of the server; empty: an embedded server. May be `file:/path`", default="", shown="embedded"
+    )
+    directory: Word = key("Where the embedded server keeps its data", default="data/redis")
+    prefix: Name = key("First part of every key in Redis", default="gw")
+    connect_seconds_max: Seconds = key("Longest wait for a connection", default=1.0, unit="seconds", gt=0, le=60)
+    command_seconds_max: Seconds = key("Longest wait for an answer", default=2.0, unit="seconds", gt=0, le=60)
+    operation_seconds: Whole = key(
+        "How long the answer of an operation is kept for its replays",
+        default=604800,
+        unit="seconds",
+        ge=3600,
+        le=31536000,
+    )
+
+
+class LogSettings(Settings):
+    """What is logged."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Word] = key(
+        "Least severe level that is logged", default="info"
+    )
+
+
+class LimitsSettings(Settings):
+    """Limits of one process."""
+
+    hold_lease_seconds: Whole = key(
+        "A call's hold ends by itself so long after its process died", default=60, unit="seconds", ge=3, le=3600
+    )
+    connections_max: Whole = key(
+        "Open connections of customers", default=10_000, unit="connections", ge=1, le=1_000_000
+    )
+    calls_max: Whole = key("Calls under way; more are refused", default=5_000, unit="calls", ge=1, le=1_000_000)
+    header_bytes_max: Whole = key(
+        "Size of a request's line and of a header", default=32768, unit="bytes", ge=4096, le=MEBIBYTE
+    )
+    body_read_seconds_max: Seconds = key(
+        "Time for a whole JSON body, and pause allowed within a streamed one",
+        default=60.0,
+        unit="seconds",
+        gt=0,
+        le=3600,
+    )
+    shutdown_seconds_max: Seconds = key(
+        "Time for calls to finish at shutdown", default=30.0, unit="seconds", ge=0, le=3600
+    )
+    sweep_seconds: Seconds = key("Pause between two rounds of the sweeper", default=1.0, unit="seconds", gt=0, le=3600)
+    sweep_accounts: Whole = key("Accounts swept in one round", default=200, unit="accounts", ge=1, le=1_000_000)
+    spool_bytes_max: Whole = key(
+        "Size of the spool on disk", default=256 * MEBIBYTE, unit="bytes", ge=MEBIBYTE, le=1024 * 1024 * MEBIBYTE
+    )
+
+
+class UpstreamSettings(Settings):
+    """A service that calls are forwarded to."""
+
+    base_url: Annotated[Filled, AfterValidator(_base_url)] = key("URL that paths are added to")
+    credential: Secret = key("The service's own credential, sent in place of the customer's. May be `file:/path`")
+    credential_header: HeaderName = key("Header that the credential is sent in", default="Authorization")
+    connect_seconds_max: Seconds = key("Longest wait for a connection", default=5.0, unit="seconds", gt=0, le=300)
+    reply_seconds_max: Seconds = key(
+        "Longest wait for the reply's head, and between pieces of its body",
+        default=60.0,
+        unit="seconds",
+        gt=0,
+        le=86400,
+    )
+    total_seconds_max: Seconds = key(
+        "Longest call, from its first byte to its last", default=600.0, unit="seconds", gt=0, le=86400
+    )
+    connections_max: Whole = key("Open connections; 0: no limit", default=0, unit="connections", ge=0, le=1_000_000)
+    verify_tls: Flag = key("Check the service's certificate", default=True)
+
+
+class GatewaySettings(Settings):
+    """The file that everything starts from."""
+
+    customers: ListenerSettings = key("The customers' listener", default=lambda: ListenerSettings(port=8080))
+    ops: ListenerSettings = key(
+        "The operators' listener: admin API, health, metrics", default=lambda: ListenerSettings(port=8081)
+    )
+    redis: RedisYaml = key("The ledger's server", default=RedisYaml)
+    spool_directory: Word = key(
+        "Where charges wait on disk while the ledger is away, relative to the working directory", default="data/spool"
+    )
+    admin_token: Secret = key("Bearer token of the admin API. May be `file:/path`")
+    key_pepper: Secret = key(
+        "Mixed into the digests of API keys; changing it makes every key unknown. May be `file:/path`"
+    )
+    trust_forwarded_for: Flag = key(
+        "Take the client's address from X-Forwarded-For (behind a balancer of ours)", default=False
+    )
+    log: LogSettings = key("What is logged", default=LogSettings)
+    limits: LimitsSettings = key("Limits of one process", default=LimitsSettings)
+    errors: ErrorsSettings = key(
+        "The dialect of refusals that no product words: unknown paths",
+        default=lambda: ErrorsSettings(body={"error": "{message}"}),
+        shown='`{body: {error: "{message}"}}`',
+    )
+    upstreams: dict[Name, UpstreamSettings] = key("The services behind the gateway, by name", min_length=1)
+    include: list[Annotated[str, AfterValidator(_pattern)]] = key(
+        "The other files, or patterns of them, relative to this file", min_length=1
+    )
+
+
+def secret_keys(model: type[Settings]) -> frozenset[str]:
+    """The names of the keys that hold secrets, at any depth."""
+    found: set[str] = set()
+    for name, info in model.model_fields.items():
+        if any(_marks_secret(mark) for mark in info.metadata):
+            found.add(name)
+    return frozenset(found)
+
+
+def _marks_secret(mark: Any) -> bool:
+    return mark in Secret.__metadata__  # type: ignore[attr-defined]
+
+
+#: Keys whose lines are never shown.
+SECRETS = secret_keys(GatewaySettings) | secret_keys(UpstreamSettings) | secret_keys(RedisYaml)

@@ -1,0 +1,1 @@
+"""Tests of the command line: real commands, a real Redis, real processes."""

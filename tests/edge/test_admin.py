@@ -1,0 +1,572 @@
+"""The admin API over the ledger in memory, and once over a real server."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.core.errors import LedgerUnavailable
+from gateway.core.money import BALANCE_MAX, Nanos, format_usd
+from gateway.core.pricing import Charge, LineItem
+from gateway.edge.admin import ROUTES, add_admin_routes
+from gateway.edge.admin_problems import PROBLEMS
+from gateway.edge.app import open_ledger
+from gateway.edge.keys import key_digest
+from gateway.ledger.memory import MemoryLedger
+from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement
+from gateway.settings.runtime import RedisSettings, Runtime
+from tests.cli.runtimes import PEPPER, TOKEN, make_runtime, usd
+
+NOW = 1_800_000_000.0
+Answer = tuple[int, Any]
+
+
+@dataclass
+class FixedClock:
+    """A clock that a test moves."""
+
+    seconds: float = NOW
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Api:
+    """A client that has the token, and remembers what it was last answered."""
+
+    def __init__(self, client: TestClient[web.Request, web.Application], ledger: Ledger) -> None:
+        self.client = client
+        self.ledger = ledger
+        self.headers: dict[str, str] = {}
+
+    async def __call__(
+        self, method: str, path: str, body: Any = None, *, once: str | None = None, **headers: str
+    ) -> Answer:
+        sent = {"Authorization": f"Bearer {TOKEN}", **headers}
+        if once is not None:
+            sent["Idempotency-Key"] = once
+        data = {"data": body} if isinstance(body, str | bytes) else {"json": body} if body is not None else {}
+        async with self.client.request(method, f"/admin{path}", headers=sent, **data) as reply:
+            self.headers = dict(reply.headers)
+            expected = "application/json" if reply.status < 400 else "application/problem+json"
+            assert reply.content_type == expected
+            found = await reply.json(content_type=None)
+            if reply.status >= 400:
+                assert found["status"] == reply.status
+                assert found["type"] == f"urn:gateway:problem:{found['code']}"
+                assert {"title", "detail"} <= found.keys()
+                assert found["code"] in PROBLEMS
+            return reply.status, found
+
+    async def ok(self, method: str, path: str, body: Any = None, **more: str) -> Any:
+        """What a request that succeeds answers."""
+        status, found = await self(method, path, body, **more)
+        assert status < 400, found
+        return found
+
+    async def problem(self, method: str, path: str, body: Any = None, **more: str) -> tuple[int, str]:
+        """Status and code of a request that does not."""
+        status, found = await self(method, path, body, **more)
+        return status, found["code"]
+
+
+@asynccontextmanager
+async def serving(ledger: Ledger, runtime: Runtime) -> AsyncIterator[Api]:
+    app = web.Application()
+    add_admin_routes(app, ledger=ledger, runtime=runtime, clock=FixedClock())
+    async with TestClient(TestServer(app)) as client:
+        yield Api(client, ledger)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    async with serving(MemoryLedger(lambda: int(NOW * 1000)), make_runtime()) as found:
+        yield found
+
+
+async def hold(ledger: Ledger, key_id: str, hold_id: str, dollars: int, *, plan: str = "free") -> None:
+    admitted = await ledger.admit(
+        AdmissionRequest(
+            account="acme",
+            key_id=key_id,
+            plan=Plan(tier=plan),
+            hold_id=hold_id,
+            product="speech",
+            entitled=True,
+            metered=True,
+            estimate=usd(dollars),
+            overdraft=Nanos(0),
+        )
+    )
+    assert isinstance(admitted, Admitted)
+
+
+async def settle(ledger: Ledger, key_id: str, hold_id: str, nanos: int) -> None:
+    amount = Nanos(nanos)
+    item = LineItem(sku="stt.x", quantity="3", unit="second", unit_price="1 per_hour", amount=amount)
+    charge = Charge(amount=amount, items=(item,), price_version="v1", rate_card="standard")
+    await ledger.settle(
+        Settlement(
+            account="acme", hold_id=hold_id, key_id=key_id, product="speech", route="r", call_id="c", charge=charge
+        )
+    )
+
+
+# ---- who may
+
+
+async def test_only_the_token_opens_the_api(api: Api) -> None:
+    """No token, another token and another scheme are all answered 401 with a challenge, and no reason why."""
+    for value in ("", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \udcff"):
+        status, found = await api("GET", "/accounts", Authorization=value)
+        assert (status, found["code"]) == (401, "unauthorized")
+        assert api.headers["WWW-Authenticate"].startswith("Bearer")
+        assert TOKEN not in str(found)
+    assert (await api("GET", "/accounts", Authorization=f"bearer {TOKEN}"))[0] == 200
+
+
+async def test_routes_are_hidden_from_who_has_no_token(api: Api) -> None:
+    """Without the token an unknown route answers as a known one."""
+    assert await api.problem("GET", "/nothing", Authorization="Bearer no") == (401, "unauthorized")
+    assert await api.problem("GET", "/nothing") == (404, "unknown_route")
+    assert await api.problem("DELETE", "/accounts") == (405, "method_not_allowed")
+    assert api.headers["Allow"] == "GET, POST"
+
+
+async def test_no_configured_token_turns_the_api_off() -> None:
+    """An empty token in the config disables the API; an empty bearer does not open it."""
+    async with serving(MemoryLedger(lambda: 0), make_runtime(admin_token="")) as api:
+        for value in ("", "Bearer ", "Bearer x"):
+            status, found = await api("GET", "/accounts", Authorization=value)
+            assert (status, found["code"]) == (403, "admin_disabled")
+            assert "admin_token" in found["detail"]
+
+
+# ---- accounts
+
+
+async def test_opening_an_account_gives_the_signup_grant_of_its_tier(api: Api) -> None:
+    """A new account has the default tier and its $50, and is answered with every amount as text."""
+    status, account = await api("POST", "/accounts", {"id": "acme"})
+    assert status == 201
+    assert account == {
+        "id": "acme",
+        "tier": "free",
+        "rate_card": None,
+        "status": "active",
+        "balance": "50.000000000",
+        "held": "0.000000000",
+        "overdraft": "0.000000000",
+        "available": "50.000000000",
+        "debt": "0.000000000",
+        "currency": "USD",
+        "open_holds": 0,
+        "created_at": "2027-01-15T08:00:00.000Z",
+    }
+    assert api.headers["Cache-Control"] == "no-store"
+    assert await api.ok("GET", "/accounts/acme") == account
+    grants = await api.ok("GET", "/accounts/acme/grants")
+    assert [(g["kind"], g["remaining"], g["currency"]) for g in grants["items"]] == [("signup", "50.000000000", "USD")]
+
+
+async def test_available_includes_the_overdraft_of_the_tier(api: Api) -> None:
+    """A tier's overdraft is part of what is available, and shown apart."""
+    account = await api.ok("POST", "/accounts", {"id": "acme", "tier": "payg", "rate_card": "charity"})
+    assert (account["balance"], account["overdraft"], account["available"]) == (
+        "0.000000000",
+        "5.000000000",
+        "5.000000000",
+    )
+    assert account["rate_card"] == "charity"
+
+
+async def test_unknown_names_are_refused_with_the_valid_ones(api: Api) -> None:
+    """An unknown tier, rate card, status and field are all told at once, with what there is."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    body = {"tier": "gold", "rate_card": "vip", "status": "gone", "color": 1}
+    status, found = await api("PATCH", "/accounts/acme", body)
+    assert status == 422
+    told = {error["pointer"]: error["detail"] for error in found["errors"]}
+    assert told.keys() == {"/tier", "/rate_card", "/status", "/color"}
+    assert "free, payg" in told["/tier"]
+    assert "charity, standard" in told["/rate_card"]
+    assert "'active' or 'suspended'" in told["/status"]
+    assert (await api.ok("GET", "/accounts/acme"))["tier"] == "free"
+
+
+async def test_a_change_touches_only_what_it_names(api: Api) -> None:
+    """Tier, rate card and status change one by one; null gives the rate card of the tier back."""
+    await api.ok("POST", "/accounts", {"id": "acme", "rate_card": "charity"})
+    changed = await api.ok("PATCH", "/accounts/acme", {"tier": "payg"})
+    assert (changed["tier"], changed["rate_card"], changed["status"]) == ("payg", "charity", "active")
+    assert changed["balance"] == "50.000000000"
+    changed = await api.ok("PATCH", "/accounts/acme", {"status": "suspended"})
+    assert (changed["tier"], changed["rate_card"], changed["status"]) == ("payg", "charity", "suspended")
+    changed = await api.ok("PATCH", "/accounts/acme", {"rate_card": None, "status": "active"})
+    assert (changed["tier"], changed["rate_card"], changed["status"]) == ("payg", None, "active")
+
+
+async def test_accounts_are_listed_page_by_page(api: Api) -> None:
+    """Pages go on after the last id, in order, and `next` is null on the last."""
+    for name in ("d", "a", "c", "e", "b"):
+        await api.ok("POST", "/accounts", {"id": name})
+    seen: list[str] = []
+    following: str | None = ""
+    sizes = []
+    while following is not None:
+        page = await api.ok("GET", f"/accounts?limit=2&after={following}")
+        seen += [account["id"] for account in page["items"]]
+        sizes.append(len(page["items"]))
+        following = page["next"]
+    assert (seen, sizes) == (["a", "b", "c", "d", "e"], [2, 2, 1])
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "1e2", "", "99999"])
+async def test_pages_are_bounded(api: Api, limit: str) -> None:
+    """A page has 1 to 1000 items; anything else is refused, not guessed."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    for path in ("/accounts", "/accounts/acme/entries"):
+        assert await api.problem("GET", f"{path}?limit={limit}") == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", "a b", "a.b", "a" * 64, "ä", "a/b"])
+async def test_ids_are_plain(api: Api, name: str) -> None:
+    """Ids that could be mistaken for something else are refused."""
+    assert await api.problem("POST", "/accounts", {"id": name}) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "", None),
+        ("PATCH", "", {"tier": "payg"}),
+        ("GET", "/keys", None),
+        ("POST", "/keys", {}),
+        ("PATCH", "/keys/k", {"name": "x"}),
+        ("GET", "/grants", None),
+        ("POST", "/grants", {"kind": "purchase", "amount": "1"}),
+        ("GET", "/credits", None),
+        ("GET", "/holds", None),
+        ("POST", "/holds/h/release", None),
+        ("GET", "/entries", None),
+        ("POST", "/verify", None),
+    ],
+)
+async def test_an_unknown_account_is_a_404_everywhere(api: Api, method: str, path: str, body: Any) -> None:
+    """Every route of an account that is not there answers 404, also for an id that none can have."""
+    assert await api.problem(method, f"/accounts/nobody{path}", body) == (404, "unknown_account")
+    assert await api.problem(method, f"/accounts/No%20Body{path}", body) == (404, "unknown_account")
+
+
+# ---- operations
+
+
+async def test_a_replay_gets_the_first_answer(api: Api) -> None:
+    """The same Idempotency-Key with the same content does nothing the second time."""
+    first = await api.ok("POST", "/accounts", {"id": "acme"}, once="open-1")
+    assert await api.ok("POST", "/accounts", {"id": "acme"}, once='"open-1"') == first
+    body = {"kind": "purchase", "amount": "10.5"}
+    grant = await api.ok("POST", "/accounts/acme/grants", body, once="pay-1")
+    assert await api.ok("POST", "/accounts/acme/grants", body, once="pay-1") == grant
+    assert (await api.ok("GET", "/accounts/acme"))["balance"] == "60.500000000"
+
+
+async def test_the_same_key_for_something_else_is_a_conflict(api: Api) -> None:
+    """The same Idempotency-Key with other content is a 409 and changes nothing."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/grants", {"kind": "purchase", "amount": "10"}, once="pay-1")
+    again = {"kind": "purchase", "amount": "11"}
+    assert await api.problem("POST", "/accounts/acme/grants", again, once="pay-1") == (409, "operation_conflict")
+    assert (await api.ok("GET", "/accounts/acme"))["balance"] == "60.000000000"
+
+
+async def test_without_a_key_every_request_counts(api: Api) -> None:
+    """Without an Idempotency-Key the same request is done twice, and an account cannot be opened twice."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    assert await api.problem("POST", "/accounts", {"id": "acme"}) == (422, "ledger_refused")
+    for _ in range(2):
+        await api.ok("POST", "/accounts/acme/grants", {"kind": "goodwill", "amount": "1"})
+    assert (await api.ok("GET", "/accounts/acme"))["balance"] == "52.000000000"
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 129, "ä", "{a}"])
+async def test_strange_idempotency_keys_are_refused(api: Api, key: str) -> None:
+    """An Idempotency-Key is short and plain."""
+    found = await api.problem("POST", "/accounts", {"id": "acme"}, once=key)
+    assert found == (400, "invalid_idempotency_key")
+
+
+# ---- keys
+
+
+async def test_a_new_key_opens_the_account_and_its_secret_is_shown_once(api: Api) -> None:
+    """The secret in the answer is the one that the ledger finds the account by, and no list has it."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    body = {
+        "name": "laptop",
+        "products": ["speech"],
+        "monthly_budget": "12.5",
+        "expires_at": "2030-01-01T01:00:00+01:00",
+    }
+    status, key = await api("POST", "/accounts/acme/keys", body)
+    assert status == 201
+    secret = key.pop("secret")
+    assert len(secret) == 46
+    assert secret.startswith("gw_")
+    identity = await api.ledger.identify(key_digest(PEPPER, secret))
+    assert identity is not None
+    assert (identity.account, identity.key_id) == ("acme", key["id"])
+    assert key["expires_at"] == "2030-01-01T00:00:00.000Z"
+    assert key["monthly_budget"] == "12.500000000"
+    listed = await api.ok("GET", "/accounts/acme/keys")
+    assert listed == {"items": [key], "next": None}
+
+
+async def test_a_replayed_key_has_the_same_secret(api: Api) -> None:
+    """A lost reply is had again under the same Idempotency-Key; another account or key gets another secret."""
+    for account in ("acme", "other"):
+        await api.ok("POST", "/accounts", {"id": account})
+    first = await api.ok("POST", "/accounts/acme/keys", {}, once="k1")
+    assert await api.ok("POST", "/accounts/acme/keys", {}, once="k1") == first
+    more = [
+        await api.ok("POST", "/accounts/other/keys", {}, once="k1"),
+        await api.ok("POST", "/accounts/acme/keys", {}, once="k2"),
+        await api.ok("POST", "/accounts/acme/keys", {}),
+        await api.ok("POST", "/accounts/acme/keys", {}),
+    ]
+    assert len({first["secret"], *(key["secret"] for key in more)}) == 5
+
+
+async def test_a_caller_may_bring_its_own_secret(api: Api) -> None:
+    """A given secret of 16 characters is taken; a short one is refused without being repeated."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    key = await api.ok("POST", "/accounts/acme/keys", {"id": "old", "secret": "0123456789abcdef"})
+    assert (key["id"], key["secret"]) == ("old", "0123456789abcdef")
+    for secret in ("too-short-secre", "with space in the middle", "x" * 201):
+        status, found = await api("POST", "/accounts/acme/keys", {"secret": secret})
+        assert status == 422
+        assert secret not in str(found)
+    assert await api.problem("POST", "/accounts/acme/keys", {"secret": "0123456789abcdef"}) == (422, "ledger_refused")
+
+
+async def test_keys_change_one_fact_at_a_time(api: Api) -> None:
+    """Name, switch, expiry, products and budget change alone; null takes the limits away."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    key = await api.ok("POST", "/accounts/acme/keys", {"id": "k", "name": "a", "products": ["chat"]})
+    key.pop("secret")
+    for change in (
+        {"name": "b"},
+        {"disabled": True},
+        {"expires_at": "2030-01-01T00:00:00.000Z"},
+        {"products": ["chat", "speech"]},
+        {"monthly_budget": "3.000000000"},
+        {"expires_at": None, "products": None, "monthly_budget": None, "disabled": False},
+    ):
+        key |= change
+        assert await api.ok("PATCH", "/accounts/acme/keys/k", change) == key
+
+
+async def test_key_changes_are_checked(api: Api) -> None:
+    """Unknown products, past times, bad amounts, empty changes and nulls in the wrong place are told by field."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/keys", {"id": "k"})
+    body = {
+        "name": None,
+        "disabled": "yes",
+        "expires_at": "2020-01-01T00:00:00Z",
+        "products": ["chat", "tea"],
+        "monthly_budget": 5,
+    }
+    _, found = await api("PATCH", "/accounts/acme/keys/k", body)
+    told = {error["pointer"]: error["detail"] for error in found["errors"]}
+    assert told.keys() == {"/name", "/disabled", "/expires_at", "/products/1", "/monthly_budget"}
+    assert "chat, speech" in told["/products/1"]
+    wrong: tuple[dict[str, Any], ...] = (
+        {},
+        {"products": []},
+        {"expires_at": "2030-01-01"},
+        {"expires_at": 5},
+        {"monthly_budget": "-1"},
+    )
+    for change in wrong:
+        assert await api.problem("PATCH", "/accounts/acme/keys/k", change) == (422, "invalid_request")
+    assert await api.problem("PATCH", "/accounts/acme/keys/other", {"name": "x"}) == (404, "unknown_key")
+    assert await api.problem("PATCH", "/accounts/acme/keys/No%20Key", {"name": "x"}) == (404, "unknown_key")
+
+
+# ---- credit
+
+
+async def test_grants_are_exact_and_bounded(api: Api) -> None:
+    """Nano-dollars arrive as they were sent; what is no amount, or passes what an account may hold, is refused."""
+    await api.ok("POST", "/accounts", {"id": "acme", "tier": "payg"})
+    given = await api.ok("POST", "/accounts/acme/grants", {"kind": "promotion", "amount": "0.000000001", "note": "hi"})
+    assert given["amount"] == "0.000000001"
+    for amount in ("0", "-1", "1e3", "1.0000000001", "٣", 5, 5.0, None, "9000000.000000001", "9" * 50):
+        answer = await api.problem("POST", "/accounts/acme/grants", {"kind": "purchase", "amount": amount})
+        assert answer == (422, "invalid_request")
+    most = {"kind": "purchase", "amount": format_usd(BALANCE_MAX)}
+    assert await api.problem("POST", "/accounts/acme/grants", most) == (422, "ledger_refused")
+
+
+async def test_credits_show_use_and_spending_apart(api: Api) -> None:
+    """A hold is in use, not spent; a charge is spent; grants stand in burn order; all to the nano."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/keys", {"id": "k"})
+    await api.ok("POST", "/accounts/acme/grants", {"kind": "promotion", "amount": "7", "priority": 10})
+    await hold(api.ledger, "k", "h1", 2)
+    await hold(api.ledger, "k", "h2", 3)
+    await settle(api.ledger, "k", "h1", 1_250_001)
+    credits_ = await api.ok("GET", "/accounts/acme/credits")
+    assert credits_["balance"] == "56.998749999"
+    assert credits_["held"] == "3.000000000"
+    assert credits_["available"] == "53.998749999"
+    assert credits_["spent_this_month"] == "0.001250001"
+    assert credits_["debt"] == "0.000000000"
+    assert credits_["open_holds"] == 1
+    assert [(g["kind"], g["remaining"]) for g in credits_["grants"]] == [
+        ("promotion", "6.998749999"),
+        ("signup", "50.000000000"),
+    ]
+
+
+async def test_ops_can_release_a_hold(api: Api) -> None:
+    """A released hold's credit is available again; a second release, or of a hold that never was, says false."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/keys", {"id": "k"})
+    await hold(api.ledger, "k", "h1", 2)
+    ref = ResourceRef(kind="job", id="j")
+    resource = Resource(ref=ref, state="open", product="speech", hold="h1")
+    await api.ledger.accept(account="acme", resource=resource, deadline_seconds=60, keep_seconds=60)
+    listed = (await api.ok("GET", "/accounts/acme/holds"))["items"]
+    assert [(one["id"], one["amount"], one["product"], one["key"], one["resource"]) for one in listed] == [
+        ("h1", "2.000000000", "speech", "k", {"kind": "job", "id": "j"})
+    ]
+    assert (await api.ok("POST", "/accounts/acme/holds/h1/release"))["released"] is True
+    assert (await api.ok("POST", "/accounts/acme/holds/h1/release"))["released"] is False
+    assert (await api.ok("POST", "/accounts/acme/holds/never/release"))["released"] is False
+    assert (await api.ok("GET", "/accounts/acme/credits"))["held"] == "0.000000000"
+    job = await api.ledger.resource(account="acme", ref=ref)
+    assert job is not None
+    assert job.state == "released"
+
+
+async def test_entries_explain_themselves(api: Api) -> None:
+    """Entries come in order, page by page, with their items as decimals; their sum is the balance."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/keys", {"id": "k"})
+    await hold(api.ledger, "k", "h1", 2)
+    await settle(api.ledger, "k", "h1", 875_000)
+    first = await api.ok("GET", "/accounts/acme/entries?limit=1")
+    second = await api.ok("GET", f"/accounts/acme/entries?limit=100&after={first['next']}")
+    assert second["next"] is None
+    (grant,), (charge,) = first["items"], second["items"]
+    assert (grant["kind"], grant["amount"], grant["data"]["kind"]) == ("grant", "50.000000000", "signup")
+    assert (charge["kind"], charge["amount"], charge["balance"]) == ("charge", "-0.000875000", "49.999125000")
+    assert charge["data"]["items"] == [
+        {"sku": "stt.x", "quantity": "3", "unit": "second", "unit_price": "1 per_hour", "amount": "0.000875000"}
+    ]
+    assert charge["data"]["key_id"] == "k"
+    assert list(charge["data"]["grants"].values()) == ["0.000875000"]
+
+
+async def test_verify_says_whether_the_books_agree(api: Api) -> None:
+    """A sound account verifies, with nothing to tell."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    assert await api.ok("POST", "/accounts/acme/verify") == {"account": "acme", "ok": True, "drift": []}
+
+
+# ---- what can go wrong
+
+
+@pytest.mark.parametrize("body", ["", "{", "[1", b"\xff", '{"id": "acme"} x'])
+async def test_what_is_not_json_is_a_400(api: Api, body: str | bytes) -> None:
+    """Text that is no JSON is told apart from JSON with wrong fields."""
+    assert await api.problem("POST", "/accounts", body) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '"acme"', "{}", '{"id": null}', '{"id": ["acme"]}'])
+async def test_json_of_another_shape_is_a_422(api: Api, body: str) -> None:
+    """JSON that is no object, or has no id, is refused with the place of the problem."""
+    assert await api.problem("POST", "/accounts", body) == (422, "invalid_request")
+
+
+async def test_bodies_are_bounded(api: Api) -> None:
+    """A body above 64 KiB is refused, with its length or without."""
+    assert await api.problem("POST", "/accounts", b"x" * 65_537) == (413, "body_too_large")
+
+
+class Away:
+    """A ledger that is not there, or broken."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, _name: str) -> Callable[..., Awaitable[Account]]:
+        async def fail(*_arguments: object, **_named: object) -> Account:
+            raise self._error
+
+        return fail
+
+
+async def test_a_ledger_that_is_away_is_a_503_with_retry_after() -> None:
+    """LedgerUnavailable says when to come back and how to repeat safely, and nothing of the inside."""
+    away: Any = Away(LedgerUnavailable("redis://user:password@host"))
+    async with serving(away, make_runtime()) as api:
+        status, found = await api("GET", "/accounts/acme")
+        assert (status, found["code"]) == (503, "ledger_unavailable")
+        assert api.headers["Retry-After"] == "1"
+        assert "password" not in str(found)
+
+
+async def test_a_defect_is_a_500_without_its_insides(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw is told in the same form, and logged."""
+    broken: Any = Away(RuntimeError("the inside"))
+    async with serving(broken, make_runtime()) as api:
+        status, found = await api("GET", "/accounts/acme")
+        assert (status, found["code"]) == (500, "internal")
+        assert "inside" not in str(found)
+        assert "the inside" in caplog.text
+
+
+async def test_the_api_works_on_a_real_server(tmp_path: Path) -> None:
+    """Every route answers on a real Redis as it does in memory."""
+
+    runtime = make_runtime(RedisSettings(directory=tmp_path))
+    async with open_ledger(runtime) as ledger, serving(ledger, runtime) as api:
+        await api.ok("POST", "/accounts", {"id": "acme"}, once="a")
+        first = await api.ok("POST", "/accounts/acme/keys", {"id": "k", "products": ["chat"]}, once="b")
+        assert await api.ok("POST", "/accounts/acme/keys", {"id": "k", "products": ["chat"]}, once="b") == first
+        await api.ok("PATCH", "/accounts/acme/keys/k", {"products": None, "monthly_budget": "20"})
+        await api.ok("POST", "/accounts/acme/grants", {"kind": "purchase", "amount": "1.5"})
+        await api.ok("PATCH", "/accounts/acme", {"tier": "payg"})
+        await hold(ledger, "k", "h1", 2, plan="payg")
+        await hold(ledger, "k", "h2", 2, plan="payg")
+        await settle(ledger, "k", "h1", 1)
+        assert (await api.ok("POST", "/accounts/acme/holds/h2/release"))["released"] is True
+        credits_ = await api.ok("GET", "/accounts/acme/credits")
+        assert (credits_["balance"], credits_["available"]) == ("51.499999999", "56.499999999")
+        assert credits_["spent_this_month"] == "0.000000001"
+        assert len((await api.ok("GET", "/accounts/acme/entries"))["items"]) == 3
+        assert (await api.ok("GET", "/accounts/acme/keys"))["items"][0]["monthly_budget"] == "20.000000000"
+        assert len((await api.ok("GET", "/accounts/acme/grants"))["items"]) == 2
+        assert (await api.ok("GET", "/accounts/acme/holds"))["items"] == []
+        assert (await api.ok("POST", "/accounts/acme/verify"))["ok"] is True
+        assert [one["id"] for one in (await api.ok("GET", "/accounts"))["items"]] == ["acme"]
+
+
+async def test_every_route_is_served(api: Api) -> None:
+    """The table of routes is what the application has: each answers its method."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    for method, path, _, _ in ROUTES:
+        filled = path.removeprefix("/admin").format(account="acme", key="k", hold="h")
+        status, found = await api(method, filled, {} if method in ("POST", "PATCH") else None)
+        assert status not in (404, 405) or found["code"] == "unknown_key"

@@ -1,0 +1,1 @@
+"""Tests of the ledger and of what it stands on."""

@@ -1,0 +1,268 @@
+"""The contract of `ports.Ledger`, part three: accounts, keys, grants, and who may see what."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
+from gateway.core.money import BALANCE_MAX, Nanos
+from gateway.ports import Account, Grant, Key, Ledger, Plan, Resource, ResourceRef
+from tests.ledger import ledgers
+from tests.ledger.ledgers import FREE, START_MS, World, admitted, ask, bill, opened, sum_of_entries, usd
+
+world, cluster_url = ledgers.world, ledgers.cluster_url  # fixtures
+
+
+async def test_an_account_opens_with_its_signup_grant(world: World) -> None:
+    """Plan, balance and grant are there at once, and the grant has its entry."""
+    account = await world.ledger.open_account(operation="o", account="acme", plan=FREE, signup=usd(50))
+    grant = Grant(id="g00000001", kind="signup", amount=usd(50), remaining=usd(50), created_ms=START_MS)
+    assert account == Account(
+        id="acme",
+        plan=FREE,
+        status="active",
+        balance=usd(50),
+        held=Nanos(0),
+        debt=Nanos(0),
+        open_holds=0,
+        created_ms=START_MS,
+        grants=(grant,),
+    )
+    assert await world.ledger.account("acme") == account
+    (entry,) = await world.ledger.entries("acme")
+    assert (entry.kind, entry.amount, entry.balance, entry.operation) == ("grant", usd(50), usd(50), "o")
+    assert entry.data == {
+        "kind": "signup",
+        "priority": 50,
+        "expires_ms": None,
+        "note": "",
+        "grants": {grant.id: usd(50)},
+    }
+
+
+async def test_an_account_may_open_with_nothing(world: World) -> None:
+    """Without a signup grant there is no grant and no entry."""
+    account = await world.ledger.open_account(operation="o", account="acme", plan=Plan(tier="payg"))
+    assert (account.balance, account.grants) == (0, ())
+    assert await world.ledger.entries("acme") == []
+
+
+async def test_every_account_is_listed(world: World) -> None:
+    """accounts() tells each account, and only accounts."""
+    wanted = {f"account-{number}" for number in range(60)}
+    for account in wanted:
+        await world.ledger.open_account(operation="o", account=account, plan=FREE)
+    assert {account async for account in world.ledger.accounts()} == wanted
+    await world.ledger.ping()
+
+
+REPEATS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("open_account", {"account": "new", "plan": FREE, "signup": usd(1)}, {"signup": usd(2)}),
+    ("change_account", {"account": "acme", "plan": Plan(tier="payg")}, {"plan": Plan(tier="payg", rate_card="x")}),
+    ("change_account", {"account": "acme", "status": "suspended"}, {"status": "active"}),
+    ("grant", {"account": "acme", "kind": "purchase", "amount": usd(5), "note": "card"}, {"amount": usd(6)}),
+    ("put_key", {"key": Key(id="k2", account="acme", name="two"), "digest": "d2"}, {"digest": "d3"}),
+    ("change_key", {"account": "acme", "key_id": "acme-key", "changes": {"name": "x"}}, {"changes": {"name": "y"}}),
+]
+
+
+@pytest.mark.parametrize(("verb", "arguments", "other"), REPEATS)
+async def test_a_repeat_gets_the_first_answer_and_other_content_is_a_conflict(
+    world: World, verb: str, arguments: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """However much has happened in between, a repeat answers as the first time did; nothing is written."""
+    ledger = await opened(world)
+    operate: Callable[..., Awaitable[object]] = getattr(ledger, verb)
+    first = await operate(operation="op", **arguments)
+    await ledger.grant(operation="between", account="acme", kind="goodwill", amount=usd(3))
+    await ledger.change_key(operation="between-2", account="acme", key_id="acme-key", changes={"name": "between"})
+    before = await world.dump()
+    assert await operate(operation="op", **arguments) == first
+    with pytest.raises(OperationConflict):
+        await operate(operation="op", **arguments | other)
+    assert await world.dump() == before
+
+
+async def test_one_operation_id_is_one_operation(world: World) -> None:
+    """An id that was used for one verb is a conflict for another."""
+    ledger = await opened(world)
+    await ledger.grant(operation="op", account="acme", kind="goodwill", amount=usd(3))
+    with pytest.raises(OperationConflict):
+        await ledger.change_account(operation="op", account="acme", status="suspended")
+
+
+async def test_an_account_exists_once(world: World) -> None:
+    """Another operation cannot open it again."""
+    ledger = await opened(world)
+    before = await world.dump()
+    with pytest.raises(LedgerRefused):
+        await ledger.open_account(operation="other", account="acme", plan=FREE, signup=usd(50))
+    assert await world.dump() == before
+
+
+@pytest.mark.parametrize("account", ["", "a{b}", "a|b", "a b", "x" * 129, "ä", ":"])
+async def test_ids_are_plain_words(world: World, account: str) -> None:
+    """What would make an ambiguous key name is refused for accounts and keys."""
+    ledger = await opened(world)
+    with pytest.raises(LedgerRefused):
+        await ledger.open_account(operation="o", account=account, plan=FREE)
+    with pytest.raises(LedgerRefused):
+        await ledger.put_key(operation="o", key=Key(id=account, account="acme"), digest="d")
+
+
+async def test_an_upgrade_keeps_what_is_left_of_the_grant(world: World) -> None:
+    """Changing the tier moves no money."""
+    ledger = await opened(world)
+    await ledger.settle(bill("call-1", usd(20)))
+    account = await ledger.change_account(operation="up", account="acme", plan=Plan(tier="payg"))
+    assert (account.plan.tier, account.balance) == ("payg", usd(30))
+    (grant,) = account.grants
+    assert (grant.kind, grant.amount, grant.remaining) == ("signup", usd(50), usd(30))
+
+
+async def test_no_account_holds_more_than_the_most(world: World) -> None:
+    """Up to $9,000,000, to the nano-dollar; holds do not make room, debt does."""
+    ledger = await opened(world, signup=1)
+
+    async def give(operation: str, amount: int) -> Grant:
+        return await ledger.grant(operation=operation, account="acme", kind="purchase", amount=Nanos(amount))
+
+    before = await world.dump()
+    for amount in (BALANCE_MAX, BALANCE_MAX + 1, 2**63):
+        with pytest.raises(LedgerRefused):
+            await give("too-much", amount)
+    assert await world.dump() == before
+    await give("all", BALANCE_MAX - 1)
+    await admitted(ledger, ask())
+    with pytest.raises(LedgerRefused):
+        await give("one-more", 1)
+    assert (await ledger.account("acme")).balance == BALANCE_MAX
+    await ledger.settle(bill("x", BALANCE_MAX + 5))
+    assert (await give("again", BALANCE_MAX)).remaining == BALANCE_MAX - 5
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"amount": 0}, {"amount": -5}, {"expires_ms": START_MS}, {"expires_ms": 10**14}, {"priority": 10**9}]
+)
+async def test_a_grant_that_makes_no_sense_is_refused(world: World, wrong: dict[str, int]) -> None:
+    """Nothing, less than nothing, over already: refused, and nothing is written."""
+    ledger = await opened(world)
+    before = await world.dump()
+    values: dict[str, Any] = {"operation": "g", "account": "acme", "kind": "goodwill", "amount": usd(1)}
+    with pytest.raises(LedgerRefused):
+        await ledger.grant(**values | wrong)
+    assert await world.dump() == before
+
+
+async def test_keys_are_made_listed_and_changed(world: World) -> None:
+    """Everything that a key carries comes back as it was put, and as it was changed."""
+    ledger = await opened(world)
+    made = await ledger.put_key(
+        operation="k",
+        key=Key(
+            id="k2", account="acme", name="café", expires_ms=START_MS + 5, products=("a", "b"), monthly_budget=usd(2)
+        ),
+        digest="d2",
+    )
+    assert made == Key(
+        id="k2",
+        account="acme",
+        name="café",
+        expires_ms=START_MS + 5,
+        products=("a", "b"),
+        monthly_budget=usd(2),
+        created_ms=START_MS,
+    )
+    assert [key.id for key in await ledger.keys("acme")] == ["acme-key", "k2"]
+    changes = {"name": "", "disabled": True, "expires_ms": None, "products": [], "monthly_budget": None}
+    changed = await ledger.change_key(operation="c", account="acme", key_id="k2", changes=changes)
+    assert changed == Key(id="k2", account="acme", disabled=True, products=(), created_ms=START_MS)
+    assert (await ledger.keys("acme"))[1] == changed
+    changed = await ledger.change_key(operation="c2", account="acme", key_id="k2", changes={"products": None})
+    assert changed.products is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"spent": 0}, {"id": "x"}, {"disabled": "yes"}, {"monthly_budget": -1}, {"products": "abc"}, {"expires_ms": -1}],
+)
+async def test_a_key_takes_no_other_changes(world: World, changes: dict[str, Any]) -> None:
+    """Unknown fields and values are refused, and so is an unknown key."""
+    ledger = await opened(world)
+    before = await world.dump()
+    with pytest.raises(LedgerRefused):
+        await ledger.change_key(operation="c", account="acme", key_id="acme-key", changes=changes)
+    with pytest.raises(LedgerRefused):
+        await ledger.change_key(operation="c", account="acme", key_id="nobody", changes={"name": "x"})
+    assert await world.dump() == before
+
+
+async def test_a_digest_and_a_key_id_belong_to_one_key(world: World) -> None:
+    """A digest in use anywhere, or an id in use in the account, is refused, and nothing is written."""
+    ledger = await opened(world)
+    await opened(world, account="rival")
+    before = await world.dump()
+    for key, digest in (
+        (Key(id="new", account="rival"), "acme-digest"),
+        (Key(id="new", account="acme"), "acme-digest"),
+        (Key(id="acme-key", account="acme"), "new-digest"),
+    ):
+        with pytest.raises(LedgerRefused):
+            await ledger.put_key(operation="other", key=key, digest=digest)
+    assert await world.dump() == before
+    assert await ledger.identify("new-digest") is None
+
+
+UNKNOWN: list[Callable[[Ledger], Awaitable[object]]] = [
+    lambda ledger: ledger.accept(
+        account="x",
+        resource=Resource(ref=ResourceRef(kind="k", id="i"), state="kept", product="p"),
+        deadline_seconds=1,
+        keep_seconds=1,
+    ),
+    lambda ledger: ledger.settle(bill(account="x")),
+    lambda ledger: ledger.release(account="x", hold_id="h"),
+    lambda ledger: ledger.renew(account="x", hold_ids=["h"], lease_seconds=1),
+    lambda ledger: ledger.sweep("x"),
+    lambda ledger: ledger.change_account(operation="o", account="x", status="active"),
+    lambda ledger: ledger.grant(operation="o", account="x", kind="goodwill", amount=usd(1)),
+    lambda ledger: ledger.put_key(operation="o", key=Key(id="k", account="x"), digest="d"),
+    lambda ledger: ledger.change_key(operation="o", account="x", key_id="k", changes={"name": "n"}),
+    lambda ledger: ledger.account("x"),
+    lambda ledger: ledger.keys("x"),
+    lambda ledger: ledger.holds("x"),
+    lambda ledger: ledger.entries("x"),
+    lambda ledger: ledger.verify("x"),
+]
+
+
+@pytest.mark.parametrize("use", UNKNOWN, ids=range(len(UNKNOWN)))
+async def test_an_account_that_is_not_there(world: World, use: Callable[[Ledger], Awaitable[object]]) -> None:
+    """Every method on it raises UnknownAccount and makes nothing."""
+    before = await world.dump()
+    with pytest.raises(UnknownAccount):
+        await use(world.ledger)
+    assert await world.dump() == before
+
+
+async def test_tenants_do_not_touch_each_other(world: World) -> None:
+    """The same hold, operation and key ids in two accounts are two of each."""
+    ledger = await opened(world)
+    await opened(world, account="rival", signup=usd(1))
+    await admitted(ledger, ask("same", estimate=usd(1)))
+    await admitted(ledger, ask("same", account="rival", estimate=usd(1)))
+    await ledger.settle(bill("same", usd(2)))
+    assert (await ledger.account("rival")).held == usd(1)
+    await ledger.grant(operation="same", account="acme", kind="goodwill", amount=usd(1))
+    await ledger.grant(operation="same", account="rival", kind="goodwill", amount=usd(2))
+    assert [await sum_of_entries(ledger, account) for account in ("acme", "rival")] == [usd(49), usd(3)]
+
+
+@pytest.mark.parametrize("after", ["x", "1", "1-0-0", "(1-0", "-"])
+async def test_entries_follow_an_entrys_id_and_nothing_else(world: World, after: str) -> None:
+    """A cursor that entries() did not give is refused."""
+    ledger = await opened(world)
+    with pytest.raises(LedgerRefused):
+        await ledger.entries("acme", after=after)
+    assert await ledger.entries("acme", limit=0) == []

@@ -1,0 +1,260 @@
+"""The link to a cluster of three real servers: slots, redirections, a server that dies."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+
+from gateway.ledger.cluster import ClusterLink
+from gateway.ledger.embedded import EmbeddedRedis
+from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script, SingleLink
+from gateway.ledger.links import open_link
+from gateway.ledger.slots import command_slot, hash_slot
+
+ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
+RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
+NODE_TIMEOUT_MS = 1000
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+class Cluster:
+    """Three primaries that share the slots."""
+
+    def __init__(self, servers: list[EmbeddedRedis], bus_ports: list[int]) -> None:
+        self.servers = servers
+        self.bus_ports = bus_ports
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+
+    async def ask(self, index: int, *parts: str | int) -> object:
+        link = SingleLink(LinkSettings(url=self.servers[index].url))
+        await link.open()
+        try:
+            return await link.call(*parts)
+        finally:
+            await link.close()
+
+    async def join(self) -> None:
+        for index, (first, last) in enumerate(RANGES):
+            await self.ask(index, "CLUSTER", "ADDSLOTSRANGE", first, last)
+            neighbour = (index + 1) % 3
+            port, bus_port = self.servers[neighbour].port, self.bus_ports[neighbour]
+            assert port is not None
+            await self.ask(index, "CLUSTER", "MEET", "127.0.0.1", port, bus_port)
+        async with asyncio.timeout(20):
+            for index in range(3):
+                while True:
+                    info = await self.ask(index, "CLUSTER", "INFO")
+                    assert isinstance(info, bytes)
+                    if b"cluster_state:ok" in info and b"cluster_size:3" in info:
+                        break
+                    await asyncio.sleep(0.05)
+
+    async def name(self, index: int) -> str:
+        name = await self.ask(index, "CLUSTER", "MYID")
+        assert isinstance(name, bytes)
+        return name.decode()
+
+    async def begin_move(self, slot: int, source: int, target: int) -> None:
+        await self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", await self.name(source))
+        await self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", await self.name(target))
+
+    async def end_move(self, slot: int, target: int) -> None:
+        for index in (target, *(other for other in range(3) if other != target)):
+            await self.ask(index, "CLUSTER", "SETSLOT", slot, "NODE", await self.name(target))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three servers of one cluster, on free ports."""
+    ports = free_ports(6)
+    servers = [
+        EmbeddedRedis(
+            tmp_path_factory.mktemp("node"),
+            appendonly=False,
+            port=port,
+            extra_args=(
+                *("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-require-full-coverage", "no"),
+                *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+            ),
+        )
+        for port, bus in zip(ports[:3], ports[3:], strict=True)
+    ]
+    cluster = Cluster(servers, ports[3:])
+    with ExitStack() as stack:
+        for server in servers:
+            server.start_sync()
+            stack.callback(server.stop_sync)
+        asyncio.run(cluster.join())
+        yield cluster
+
+
+@asynccontextmanager
+async def opened(url: str, **bounds: float) -> AsyncIterator[ClusterLink]:
+    link = ClusterLink(LinkSettings(url=url, **bounds))  # type: ignore[arg-type]
+    await link.open()
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+@pytest.fixture
+async def cluster_link(cluster: Cluster) -> AsyncIterator[ClusterLink]:
+    """An open link to the cluster, all of whose servers were flushed."""
+    async with opened(cluster.url) as link:
+        for node in link.nodes:
+            await node.call("FLUSHALL")
+            await node.call("SCRIPT", "FLUSH")
+        yield link
+
+
+@pytest.mark.parametrize(
+    ("key", "slot"),
+    [("", 0), ("123456789", 12739), ("foo{bar}baz", 5061), ("bar", 5061), ("a{}b", 14529), ("{x", 3887)],
+)
+async def test_slots_are_the_servers_own(cluster: Cluster, key: str, slot: int) -> None:
+    """Our slot of a key is the cluster's."""
+    assert await cluster.ask(0, "CLUSTER", "KEYSLOT", key) == hash_slot(key)
+    assert key in {"a{}b", "{x"} or hash_slot(key) == slot
+
+
+def test_the_slot_of_a_command() -> None:
+    """The first key decides, wherever the command has it; commands without one have no slot."""
+    slot = hash_slot("k")
+    assert command_slot(("GET", "k")) == command_slot((b"get", b"k")) == slot
+    assert command_slot(("EVALSHA", "sha", 1, "k", "x")) == command_slot(("XGROUP", "CREATE", "k")) == slot
+    assert (
+        command_slot(("PING",)) is command_slot(("EVAL", "return 1", 0)) is command_slot(("CONFIG", "GET", "k")) is None
+    )
+
+
+async def test_each_command_goes_to_its_owner(cluster_link: ClusterLink) -> None:
+    """Three hundred keys lie on three servers and are read back through one link."""
+    await asyncio.gather(*(cluster_link.call("SET", f"k{n}", n) for n in range(300)))
+    values = await asyncio.gather(*(cluster_link.call("GET", f"k{n}") for n in range(300)))
+    assert values == [b"%d" % n for n in range(300)]
+    sizes = [await node.call("DBSIZE") for node in cluster_link.nodes]
+    assert len(sizes) == 3
+    assert 0 not in sizes
+    assert cluster_link.state == "up"
+    assert await cluster_link.call("PING") == b"PONG"
+
+
+async def test_scripts_run_at_the_owner_of_their_first_key(cluster_link: ClusterLink) -> None:
+    """A script that a server does not have yet is sent to it by source; keys of two slots are an error."""
+    assert await asyncio.gather(*(cluster_link.run(ADD, [f"{{a{n}}}:x"], [n]) for n in range(30))) == list(range(30))
+    with pytest.raises(CommandError, match="CROSSSLOT"):
+        await cluster_link.run(ADD, ["a", "b"], [1])
+    assert cluster_link.state == "up"
+
+
+async def test_a_slot_on_the_move_is_followed(cluster: Cluster, cluster_link: ClusterLink) -> None:
+    """ASK while a slot moves, MOVED after it did: the caller sees neither, and the new owner is remembered."""
+    slot = hash_slot("{moving}")
+    source = next(index for index, (first, last) in enumerate(RANGES) if first <= slot <= last)
+    target = (source + 1) % 3
+    await cluster.begin_move(slot, source, target)
+    try:
+        assert await cluster_link.call("SET", "{moving}:a", "asked") == b"OK"
+        assert await cluster_link.run(ADD, ["{moving}:n"], [3]) == 3
+        assert await cluster.ask(target, "CLUSTER", "COUNTKEYSINSLOT", slot) == 2
+        await cluster.end_move(slot, target)
+        assert await cluster_link.call("GET", "{moving}:a") == b"asked"
+        assert await cluster_link.run(ADD, ["{moving}:n"], [4]) == 7
+    finally:
+        await cluster.ask(target, "DEL", "{moving}:a", "{moving}:n")
+        await cluster.end_move(slot, source)
+    assert await cluster_link.call("GET", "{moving}:a") is None
+
+
+async def test_keys_of_a_half_moved_slot_are_waited_for(cluster: Cluster, cluster_link: ClusterLink) -> None:
+    """TRYAGAIN (a command's keys lie on both servers) is repeated until the slot is whole, LinkDown at the deadline."""
+    slot = hash_slot("{half}")
+    source = next(index for index, (first, last) in enumerate(RANGES) if first <= slot <= last)
+    target = (source + 1) % 3
+    await cluster_link.call("SET", "{half}:a", 1)
+    await cluster.begin_move(slot, source, target)
+    try:
+        async with opened(cluster.url, command_seconds_max=0.1) as hasty:
+            with pytest.raises(LinkDown, match=r"not done within 0\.1 s") as caught:
+                await hasty.call("MGET", "{half}:a", "{half}:b")
+            assert caught.value.code in {"ASK", "TRYAGAIN"}
+        waiting = asyncio.ensure_future(cluster_link.call("MGET", "{half}:a", "{half}:b"))
+        done, _ = await asyncio.wait([waiting], timeout=0.3)
+        assert not done
+    finally:
+        for index in (source, target):
+            await cluster.ask(index, "CLUSTER", "SETSLOT", slot, "STABLE")
+    assert await waiting == [b"1", None]
+
+
+async def test_one_dead_seed_is_enough_of_the_others(cluster: Cluster) -> None:
+    """The map is asked of the next server when the first does not answer; none at all is LinkDown."""
+    [port] = free_ports(1)
+    async with opened(f"redis+cluster://127.0.0.1:{port},127.0.0.1:{cluster.servers[1].port}") as link:
+        assert await link.call("SET", "a", 1) == b"OK"
+        assert len(link.nodes) == 3
+    link = ClusterLink(LinkSettings(url=f"redis+cluster://127.0.0.1:{port}"))
+    with pytest.raises(LinkDown, match="no map of the cluster"):
+        await link.open()
+    await link.close()
+
+
+async def test_a_dead_server_is_down_for_its_slots_only(cluster: Cluster) -> None:
+    """Calls for a paused server's slots fail in bound, the others are served; later all are again."""
+    bounds = {"command_seconds_max": 0.2, "connect_seconds_max": 0.1, "down_seconds": 0.05}
+    keys = {index: next(f"k{n}" for n in range(999) if low <= hash_slot(f"k{n}") <= high)
+            for index, (low, high) in enumerate(RANGES)}  # fmt: skip
+    async with opened(cluster.url, **bounds) as link:
+        pid = cluster.servers[2].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LinkDown):
+                await link.call("GET", keys[2])
+            assert await link.call("SET", keys[0], 1) == b"OK"
+            assert await link.call("SET", keys[1], 1) == b"OK"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    assert await link.call("SET", keys[2], 1) == b"OK"
+                    break
+                except LinkDown:
+                    await asyncio.sleep(0.02)
+
+
+async def test_a_closed_link_refuses(cluster: Cluster) -> None:
+    """Before `open` and after `close` every command is LinkDown."""
+    link = ClusterLink(LinkSettings(url=cluster.url))
+    for _ in range(2):
+        assert link.state == "closed"
+        for command in (("GET", "a"), ("PING",)):
+            with pytest.raises(LinkDown):
+                await link.call(*command)
+        await link.open()
+        assert "up" in repr(link)
+        await link.close()
+
+
+async def test_the_url_chooses_the_link(cluster: Cluster, redis_url: str) -> None:
+    """`open_link` answers a cluster's link for a cluster's URL; one server's for the others."""
+    assert isinstance(open_link(LinkSettings(url=cluster.url)), ClusterLink)
+    assert isinstance(open_link(LinkSettings(url=redis_url)), SingleLink)

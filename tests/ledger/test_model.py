@@ -1,0 +1,403 @@
+"""A machine that tries to steal a credit, and fails.
+
+It does the same random operations, replays of old ones, and old ids with other content to the specification
+(MemoryLedger) and to the ledger under test, and compares every answer and, after every step, everything there is to
+read. RedisLedger works on a real server over a line that loses replies at random, so that its link repeats scripts
+that were done already.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from gateway.core.admission import Concurrency, Rate
+from gateway.core.errors import LedgerRefused, Refused
+from gateway.core.money import Nanos
+from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ports import Admitted, Entry, Key, Plan, Receipt, Resource, ResourceRef
+from tests.fakes.link import CuttingRelay
+from tests.ledger.ledgers import FREE, MemoryWorld, RedisWorld, World, ask, bill
+
+STEPS_MIN = 2000
+MODEL = settings(
+    max_examples=80,
+    stateful_step_count=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+#: What must have happened in a run for it to mean anything.
+HAPPENED = (
+    "admit Admitted", "admit OperationConflict", "admit PlanChanged", "admit insufficient_credit",
+    "admit key_budget_exceeded", "admit rate_limited", "admit too_many_concurrent", "admit not_found",
+    "settle in time", "settle late", "settle OperationConflict", "release True", "release False",
+    "accept NoneType", "accept OperationConflict", "grant Grant", "grant OperationConflict", "grant LedgerRefused",
+)  # fmt: skip
+
+PAID = Plan(tier="payg", rate_card="startup")
+ACCOUNTS = ("acme", "rival")
+REFS = tuple(ResourceRef(kind="transcript", id=f"t{n}") for n in range(4))
+RATES = (Rate(name="minute", quota=6, window_seconds=60), Rate(name="burst", quota=3, window_seconds=1))
+
+accounts = st.sampled_from(ACCOUNTS)
+keys = st.sampled_from(["one", "two"])
+holds = st.sampled_from([f"call-{n}" for n in range(30)])
+some_hold = holds | st.integers(0, 20) | st.integers(0, 20)  # a number: one of those that are open
+operations = st.sampled_from([f"op-{n}" for n in range(40)])
+amounts = st.sampled_from([0, 1, 7, 100, 333, 1000, 4000]).map(Nanos)
+refs = st.sampled_from(REFS)
+
+
+class Machine(RuleBasedStateMachine):
+    """One run: two ledgers, one list of what was done to both."""
+
+    def __init__(self, runner: asyncio.Runner, subject: World, relay: CuttingRelay | None, tally: Counter[str]) -> None:
+        super().__init__()
+        self.runner = runner
+        self.model = MemoryWorld()
+        self.subject = subject
+        self.relay = relay
+        self.tally = tally
+        self.done: list[tuple[str, dict[str, Any]]] = []
+        subject.now = self.model.now
+
+    # ---- doing
+
+    def do(self, name: str, lose: int = 0, **arguments: Any) -> Any:
+        """Do one operation to both; their answers must be equal."""
+        self.done.append((name, arguments))
+        answer = self.runner.run(outcome(self.model, name, arguments))
+        self.tally[describe(name, answer)] += 1
+        self.lose_replies(lose)
+        assert self.runner.run(outcome(self.subject, name, arguments)) == answer
+        self.lose_replies(0)
+        return answer
+
+    def lose_replies(self, count: int) -> None:
+        """Lose the next replies; 0 ends that, and counts those that were lost."""
+        if self.relay is not None:
+            if count == 0:
+                self.tally["lost"] += self.asked - self.relay.replies_to_drop
+            self.asked = count
+            self.relay.drop_replies(count)
+
+    def hold(self, account: str, pick: str | int) -> str:
+        """The hold picked: by its id, or from the open ones by a number."""
+        if isinstance(pick, str):
+            return pick
+        open_holds = self.runner.run(outcome(self.model, "holds", {"account": account}))
+        return open_holds[pick % len(open_holds)].id if open_holds else "call-0"
+
+    asked = 0
+    lost = st.sampled_from([0, 0, 0, 1, 1, 2])
+
+    @initialize()
+    def begin(self) -> None:
+        """Two tenants with two keys each, one of them with a budget."""
+        for account in ACCOUNTS:
+            self.do("open_account", operation="open", account=account, plan=FREE, signup=Nanos(2000))
+            for key_id, budget in (("one", None), ("two", Nanos(400))):
+                key = Key(id=key_id, account=account, monthly_budget=budget)
+                self.do("put_key", operation=f"key-{key_id}", key=key, digest=f"{account}-{key_id}")
+
+    # ---- the path of a call
+
+    @rule(
+        account=accounts,
+        key_id=keys,
+        hold_id=holds,
+        estimate=amounts,
+        plan=st.sampled_from([FREE] * 9 + [PAID]),
+        metered=st.sampled_from([True, True, True, False]),
+        covers_estimate=st.sampled_from([False, False, True]),
+        overdraft=st.sampled_from([Nanos(0), Nanos(0), Nanos(50)]),
+        rates=st.sampled_from([(), (), RATES]),
+        concurrency=st.sampled_from([None, Concurrency(name="jobs", limit=1), Concurrency(name="streams", limit=3)]),
+        resources=st.sampled_from([(), (), (), (), (), REFS[:1], REFS[1:3]]),
+        lease_seconds=st.sampled_from([2, 60, 3600, 3600]),
+        lose=lost,
+    )
+    def admit(self, hold_id: str, lose: int, **changes: Any) -> None:
+        """Ask for a call."""
+        request = ask(hold_id, **changes)
+        answer = self.do("admit", lose, request=request)
+        if isinstance(answer, Admitted) and request.metered and ("admit", {"request": request}) not in self.done[:-1]:
+            assert answer.available >= 0, "more is held than there is"
+
+    @rule(account=accounts, key_id=keys, count=st.integers(2, 12), estimate=amounts, turn=st.integers(0, 3), lose=lost)
+    def admit_at_once(self, account: str, key_id: str, count: int, estimate: Nanos, turn: int, lose: int) -> None:
+        """Ask for many calls in the same instant: as if they had come one after the other."""
+        requests = [
+            ask(f"at-once-{turn}-{n}", account=account, key_id=key_id, estimate=estimate, rates=RATES[:1])
+            for n in range(count)
+        ]
+        every = [{"request": request} for request in requests]
+        wanted = [self.runner.run(outcome(self.model, "admit", arguments)) for arguments in every]
+        self.lose_replies(lose)
+        assert self.runner.run(outcomes(self.subject, "admit", every)) == wanted
+        self.lose_replies(0)
+        self.done += [("admit", arguments) for arguments in every]
+
+    @rule(
+        account=accounts,
+        pick=some_hold,
+        key_id=keys,
+        amount=amounts,
+        ref=st.none() | refs,
+        lose=lost,
+    )
+    def settle(
+        self, account: str, pick: str | int, key_id: str, amount: Nanos, ref: ResourceRef | None, lose: int
+    ) -> None:
+        """Charge a hold: open, ended, or never seen."""
+        usage = {"seconds": amount / 8}
+        settlement = bill(
+            self.hold(account, pick), amount, account=account, key_id=key_id, resource=ref, resource_usage=usage
+        )
+        self.do("settle", lose, settlement=settlement)
+
+    @rule(account=accounts, pick=some_hold, ref=st.none() | refs, lose=lost)
+    def release(self, account: str, pick: str | int, ref: ResourceRef | None, lose: int) -> None:
+        """Give a hold back."""
+        self.do("release", lose, account=account, hold_id=self.hold(account, pick), resource=ref)
+
+    @rule(account=accounts, picks=st.lists(some_hold, max_size=6), lease=st.sampled_from([1, 90]), lose=lost)
+    def renew(self, account: str, picks: list[str | int], lease: int, lose: int) -> None:
+        """Extend leases."""
+        hold_ids = [self.hold(account, pick) for pick in picks]
+        self.do("renew", lose, account=account, hold_ids=hold_ids, lease_seconds=lease)
+
+    @rule(account=accounts, ref=refs, pick=some_hold | st.just(""), keep=st.sampled_from([0, 50]), lose=lost)
+    def accept(self, account: str, ref: ResourceRef, pick: str | int, keep: int, lose: int) -> None:
+        """Record a job, or an upload."""
+        hold_id = self.hold(account, pick)
+        resource = Resource(
+            ref=ref, state="open" if hold_id else "kept", product="speech-to-text", hold=hold_id, facts={"channels": 2}
+        )
+        self.do("accept", lose, account=account, resource=resource, deadline_seconds=120, keep_seconds=keep)
+
+    @rule(account=accounts, ref=refs, lose=lost)
+    def forget(self, account: str, ref: ResourceRef, lose: int) -> None:
+        """Delete a resource."""
+        self.do("forget", lose, account=account, ref=ref)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 1.0, 1.5, 30.0, 61.0, 3600.0, 20 * 86_400.0]))
+    def wait(self, seconds: float) -> None:
+        """Let leases, grants, windows and months go by."""
+        for world in (self.model, self.subject):
+            self.runner.run(world.advance(seconds))
+
+    @rule(account=accounts, lose=lost)
+    def sweep(self, account: str, lose: int) -> None:
+        """End what is over."""
+        self.do("sweep", lose, account=account)
+
+    # ---- administration
+
+    @rule(
+        account=accounts,
+        operation=operations,
+        amount=st.sampled_from([0, 1, 500, 3000, 10_000, 20_000]).map(Nanos),
+        priority=st.sampled_from([10, 50]),
+        life=st.sampled_from([None, 20_000, 90_000, 40 * 86_400_000]),
+        lose=lost,
+    )
+    def grant(self, account: str, operation: str, amount: Nanos, priority: int, life: int | None, lose: int) -> None:
+        """Give credit."""
+        self.do(
+            "grant", lose, operation=operation, account=account, kind="promotion", amount=amount, priority=priority,
+            expires_ms=self.model.now + life if life else None,
+        )  # fmt: skip
+
+    @rule(
+        account=accounts,
+        operation=operations,
+        plan=st.sampled_from([None, FREE, FREE, FREE, PAID]),
+        status=st.sampled_from([None, *["active"] * 6, "suspended"]),
+        lose=lost,
+    )
+    def change_account(self, account: str, operation: str, plan: Plan | None, status: Any, lose: int) -> None:
+        """Change tier or status."""
+        self.do("change_account", lose, operation=operation, account=account, plan=plan, status=status)
+
+    @rule(
+        account=accounts,
+        operation=operations,
+        key_id=keys,
+        changes=st.fixed_dictionaries(
+            {},
+            optional={
+                "disabled": st.sampled_from([False, False, False, True]),
+                "monthly_budget": st.sampled_from([None, Nanos(0), Nanos(400), Nanos(9000)]),
+                "products": st.sampled_from([None, None, (), ("speech-to-text", "x")]),
+            },
+        ),
+        lose=lost,
+    )
+    def change_key(self, account: str, operation: str, key_id: str, changes: dict[str, Any], lose: int) -> None:
+        """Change a key."""
+        self.do("change_key", lose, operation=operation, account=account, key_id=key_id, changes=changes)
+
+    # ---- trying again what was done before
+
+    @rule(which=st.integers(0, 10_000), lose=lost)
+    def replay(self, which: int, lose: int) -> None:
+        """Any operation of the past once more, as it was."""
+        name, arguments = self.done[which % len(self.done)]
+        self.do(name, lose, **arguments)
+
+    @rule(which=st.integers(0, 10_000), amount=amounts, lose=lost)
+    def replay_with_other_content(self, which: int, amount: Nanos, lose: int) -> None:
+        """The id of an operation of the past with another amount."""
+        name, arguments = self.done[which % len(self.done)]
+        if name == "admit":
+            arguments = {"request": replace(arguments["request"], estimate=amount)}
+        elif name == "settle":
+            arguments = {"settlement": replace(arguments["settlement"], charge=bill("x", amount).charge)}
+        elif name == "grant":
+            arguments = arguments | {"amount": amount}
+        elif name == "open_account":
+            arguments = arguments | {"signup": amount}
+        self.do(name, lose, **arguments)
+
+    # ---- what always holds
+
+    @invariant()
+    def everything_agrees_and_adds_up(self) -> None:
+        """All there is to read is equal, and the invariants 1 to 4 and 7 of the credit semantics hold."""
+        self.tally["steps"] += 1
+        wanted, found = (self.runner.run(everything(world)) for world in (self.model, self.subject))
+        assert found == wanted
+        for facts in found.values():
+            account, entries, open_holds = facts["account"], facts["entries"], facts["holds"]
+            assert account.balance == sum(entry.amount for entry in entries)  # 1
+            assert account.balance == sum(grant.remaining for grant in account.grants) - account.debt
+            assert account.held == sum(hold.amount for hold in open_holds)
+            assert not (account.debt and account.grants)
+            charged = [entry.operation for entry in entries if entry.kind == "charge"]
+            assert len(charged) == len(set(charged))  # 2
+            assert not set(charged) & {hold.id for hold in open_holds}
+            given = [entry.operation for entry in entries if entry.kind == "grant"]
+            assert len(given) == len(set(given))  # 3
+            assert account.held == 0 or min(hold.amount for hold in open_holds) >= 0  # 4: with admit's `available`
+            assert facts["drift"] == []
+        for ref in REFS:  # 7: of its own account only, with its own facts
+            for account_id, facts in found.items():
+                assert facts["owned"][ref] == (ref in {r.ref for r in facts["resources"]}), account_id
+
+
+def describe(name: str, answer: Any) -> str:
+    """The kind of an answer, in a word or two."""
+    if isinstance(answer, type):
+        return f"{name} {answer.__name__}"
+    if isinstance(answer, Refused):
+        return f"{name} {answer.code}"
+    if isinstance(answer, Receipt):
+        return f"{name} {'late' if answer.late else 'in time'}"
+    return f"{name} {answer if isinstance(answer, bool) else type(answer).__name__}"
+
+
+async def outcome(world: World, name: str, arguments: dict[str, Any]) -> Any:
+    """The answer, or the kind of error; what differs between stores by right (ids of entries) is left out."""
+    try:
+        answer = await getattr(world.ledger, name)(**arguments)
+    except LedgerRefused as error:
+        return type(error)
+    return replace(answer, entry_id="") if isinstance(answer, Receipt) else answer
+
+
+async def outcomes(world: World, name: str, every: list[dict[str, Any]]) -> list[Any]:
+    return list(await asyncio.gather(*(outcome(world, name, arguments) for arguments in every)))
+
+
+async def everything(world: World) -> dict[str, dict[str, Any]]:
+    """All that can be read of both accounts."""
+    return dict(zip(ACCOUNTS, await asyncio.gather(*(read(world, account) for account in ACCOUNTS)), strict=True))
+
+
+async def read(world: World, account: str) -> dict[str, Any]:
+    ledger = world.ledger
+    standing, open_holds, every_key, drift, owned = await asyncio.gather(
+        ledger.account(account),
+        ledger.holds(account),
+        ledger.keys(account),
+        ledger.verify(account),
+        ledger.owned(account=account, refs=REFS),
+    )
+    resources = await asyncio.gather(*(ledger.resource(account=account, ref=ref) for ref in REFS))
+    entries: list[Entry] = list(await ledger.entries(account, limit=1000))
+    return {
+        "account": standing,
+        "holds": list(open_holds),
+        "keys": list(every_key),
+        "drift": list(drift),
+        "owned": dict(zip(REFS, owned, strict=True)),
+        "resources": [found for found in resources if found is not None],
+        "entries": [replace(entry, id="") for entry in entries],
+    }
+
+
+def run(make: Callable[[asyncio.Runner], Machine], runner: asyncio.Runner, model: settings = MODEL) -> None:
+    factory = cast("type[Machine]", lambda: make(runner))  # Hypothesis calls it, no more
+    run_state_machine_as_test(factory, settings=model)
+
+
+def compare(redis_url: str, model: settings) -> Counter[str]:
+    """Run the machine on RedisLedger behind a relay; how many steps were done and replies lost."""
+    tally: Counter[str] = Counter()
+    with asyncio.Runner() as runner:
+        relay = CuttingRelay(redis_url)
+        runner.run(relay.start())
+        link = SingleLink(LinkSettings(url=relay.url, command_seconds_max=20.0))
+        direct = SingleLink(LinkSettings(url=redis_url))
+        runner.run(link.open())
+        runner.run(direct.open())
+
+        def fresh(runner: asyncio.Runner) -> Machine:
+            runner.run(flush(direct))
+            return Machine(runner, RedisWorld(link, direct=direct), relay, tally)
+
+        try:
+            run(fresh, runner, model)
+        finally:
+            runner.run(link.close())
+            runner.run(direct.close())
+            runner.run(relay.stop())
+    return tally
+
+
+async def flush(link: SingleLink) -> None:
+    await link.call("FLUSHALL")
+
+
+def test_redis_is_the_specification_though_replies_are_lost(redis_url: str) -> None:
+    """At least 2,000 random steps over a line that loses replies: RedisLedger and MemoryLedger never differ."""
+    tally = compare(redis_url, MODEL)
+    assert tally["steps"] >= STEPS_MIN, tally
+    assert tally["lost"] >= STEPS_MIN // 10, tally
+    assert set(HAPPENED) <= tally.keys(), set(HAPPENED) - tally.keys()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_redis_is_the_specification_for_long(redis_url: str) -> None:
+    """The same with other seeds every time, and longer runs."""
+    long = settings(MODEL, max_examples=400, stateful_step_count=120, derandomize=False)
+    assert compare(redis_url, long)["lost"] >= STEPS_MIN
+
+
+def test_the_specification_agrees_with_itself() -> None:
+    """The same machine on two MemoryLedgers: the invariants hold for the specification too."""
+    tally: Counter[str] = Counter()
+    with asyncio.Runner() as runner:
+        run(lambda runner: Machine(runner, MemoryWorld(), None, tally), runner)
+    assert tally["steps"] >= STEPS_MIN, tally
