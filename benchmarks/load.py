@@ -1,6 +1,6 @@
 """A closed-loop load generator: so many connections, each sending its next request when the answer has come.
 
-`python -m benchmarks.load PORT CONNECTIONS SECONDS KEY` prints one JSON line: requests, seconds, p50 and p99 in ms, errors.
+`python -m benchmarks.load PORT CONNECTIONS SECONDS KEY` prints one JSON line; p50 and p99 are in ms.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ Owns: the commands that run or check something. Does not know: accounts (cli_acc
 import asyncio
 import errno
 import signal
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -128,9 +129,9 @@ def check_command(invocation: Invocation, *, rate_card: str | None) -> None:
     runtime = invocation.runtime()
     cards = rate_cards(runtime)
     if rate_card is not None and rate_card not in cards:
-        raise Failure(
-            f"There is no rate card {rate_card!r}; there are: {', '.join(sorted(cards))}", code="unknown_name"
-        )
+        names = ", ".join(sorted(cards))
+        raise Failure(f"There is no rate card {rate_card!r}; there are: {names}", code="unknown_rate_card")
+    card = rate_card or runtime.tiers[runtime.default_tier].rate_card
     invocation.show(
         {
             "ok": True,
@@ -139,21 +140,25 @@ def check_command(invocation: Invocation, *, rate_card: str | None) -> None:
             "routes": {name: sum(route.product.name == name for route in runtime.routes) for name in runtime.products},
             "tiers": {name: sorted(tier.products) for name, tier in runtime.tiers.items()},
             "rate_cards": sorted(cards),
-            "prices": [asdict(row) for row in price_table(runtime, rate_card)],
+            "price_version": runtime.prices.current(time.time(), card).version,
+            "prices": [asdict(row) for row in price_table(runtime, card)],
         },
         _checked,
     )
 
 
 def _checked(found: dict[str, Any]) -> str:
+    """For people: no prices of price lists that are over."""
     products = table(("product", "routes"), list(found["routes"].items()))
     tiers = table(("tier", "products"), list(found["tiers"].items()))
-    columns = ("sku", "unit_price", "version", "product", "rate_card")
-    prices = table(
-        [column.replace("_", " ") for column in columns],
-        [[row[column] for column in columns] for row in found["prices"]],
-    )
-    return f"{found['config']} is in order\n\n{products}\n\n{tiers}\n\n{prices}"
+    told = [f"{found['config']} is in order", products, tiers]
+    since = next(row["effective_from"] for row in found["prices"] if row["version"] == found["price_version"])
+    for version in dict.fromkeys(row["version"] for row in found["prices"] if row["effective_from"] >= since):
+        rows = [row for row in found["prices"] if row["version"] == version]
+        told.append(f"Prices {version}, from {rows[0]['effective_from']}, rate card {rows[0]['rate_card']}")
+        cells = [(row["sku"], row["unit_price"], row["product"]) for row in rows]
+        told.append(table(("sku", "price", "product"), cells))
+    return "\n\n".join(told)
 
 
 def not_started(runtime: Runtime, error: BaseException) -> Failure:

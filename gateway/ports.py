@@ -13,13 +13,14 @@ from gateway.core.admission import Concurrency, Rate, RateState
 from gateway.core.errors import Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge
+from gateway.core.record import record
 
 GrantKind = Literal["signup", "purchase", "promotion", "goodwill"]
 AccountStatus = Literal["active", "suspended"]
 ResourceState = Literal["open", "settled", "released", "kept"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Plan:
     """What decides an account's entitlements, limits and prices: its tier and its rate card ("" = the tier's)."""
 
@@ -27,7 +28,7 @@ class Plan:
     rate_card: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Identity:
     """Whose key it is. The two ids never change for a key; `plan` is only a hint that `admit` checks."""
 
@@ -36,7 +37,7 @@ class Identity:
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ResourceRef:
     """A job, upload or session by its kind and the upstream's id."""
 
@@ -44,7 +45,7 @@ class ResourceRef:
     id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Resource:
     """What the ledger knows of something that an account made at the upstream.
 
@@ -64,7 +65,7 @@ class Resource:
     usage: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AdmissionRequest:
     """One call at the gate. `hold_id` is the call's id and the operation's id.
 
@@ -90,7 +91,7 @@ class AdmissionRequest:
     resources: tuple[ResourceRef, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Admitted:
     """The call may be forwarded. `hold` is what was set aside (0 for a free call), `available` what is left."""
 
@@ -100,14 +101,14 @@ class Admitted:
     resources: tuple[Resource, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PlanChanged:
     """The account's plan is another one than the request was made for. Nothing was written; ask again with it."""
 
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Settlement:
     """One charge for one hold. The operation's id is the hold's: a hold is settled at most once.
 
@@ -127,7 +128,7 @@ class Settlement:
     resource_usage: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Receipt:
     """What a settlement did. `late`: its hold had ended before by expiry. Amounts in nano-dollars."""
 
@@ -351,13 +352,14 @@ class Clock(Protocol):
         """Seconds that never go back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallFinished:
     """One call, told to observers when it is over. No key, token, URL query or body is in it.
 
     `outcome`: refused, passed (free), settled, released, job_accepted, spooled. Seconds and nano-dollars.
     """
 
+    time: float  # seconds since the epoch, when it was over
     call_id: str
     account: str
     key_id: str

@@ -7,12 +7,14 @@ Does not know: where the numbers come from. Everything, now included, is handed 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gateway.core.errors import Code, Refused
 from gateway.core.money import Nanos
+from gateway.core.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Rate:
     """A limit of requests per window. `name` is the policy's name, fixed by config."""
 
@@ -20,8 +22,13 @@ class Rate:
     quota: int
     window_seconds: int
 
+    @cached_property
+    def policy(self) -> str:
+        """Its item of the `RateLimit-Policy` field (draft-ietf-httpapi-ratelimit-headers-10)."""
+        return f'"{self.name}";q={self.quota};w={self.window_seconds}'
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@record
 class RateState:
     """How a rate stands after this call: requests left in the window, and seconds until it starts afresh."""
 
@@ -30,7 +37,7 @@ class RateState:
     reset_seconds: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Concurrency:
     """A limit of open holds of one class."""
 

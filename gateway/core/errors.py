@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from gateway.core.record import record
+
 
 class Code(StrEnum):
     """The value of `X-Gateway-Error`. The first seven are the guards, in their order."""
@@ -84,7 +86,7 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Refused:
     """A call that is not served, and why. A value, not a fault."""
 

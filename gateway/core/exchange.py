@@ -16,6 +16,8 @@ from gateway.core.errors import IllegalMove
 class State(StrEnum):
     """Where a call stands."""
 
+    __hash__ = str.__hash__  # the enum's own is a Python function, and every move looks up two
+
     RECEIVED = "received"
     REFUSED = "refused"
     ADMITTED = "admitted"
@@ -31,6 +33,8 @@ class State(StrEnum):
 
 class Move(StrEnum):
     """What may happen to a call."""
+
+    __hash__ = str.__hash__
 
     REFUSE = "refuse"
     ADMIT = "admit"

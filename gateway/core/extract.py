@@ -54,6 +54,12 @@ class Field:
 
     def read_all(self, sources: Sources) -> list[Any]:
         """Every value that the path leads to; a list at its end counts as its elements."""
+        if "*" not in self.steps:
+            value = first_reported((self,), sources)
+            return [each for each in (value if type(value) is list else [value]) if each is not None]
+        root = sources.get(self.source)
+        if type(root) is dict and self.steps[0] != "*" and self.steps[0] not in root:
+            return []
         values: list[Any] = [sources.get(self.source)]
         for step in (*self.steps, "*"):
             found: list[Any] = []
@@ -74,7 +80,13 @@ class Field:
 def first_reported(fields: Sequence[Field], sources: Sources) -> Any:
     """The value of the first field that is reported, or None."""
     for field in fields:
-        if (value := field.read(sources)) is not None:
+        value = sources.get(field.source)
+        for step in field.steps:
+            if type(value) is not dict:
+                value = field.read(sources)  # lists and headers are rarer: the long way
+                break
+            value = value.get(step)
+        if value is not None:
             return value
     return None
 

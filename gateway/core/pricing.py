@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Context
 from fractions import Fraction
+from functools import cached_property
 from typing import Final, Literal
 
 from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import NANOS_PER_USD, Nanos, decimal_ratio, round_half_up
+from gateway.core.record import record
 from gateway.core.usage import Quantity, Usage
 
 #: How a price is written in YAML -> (the unit of the quantity it prices, how many of them).
@@ -32,11 +34,11 @@ PER: Final[Mapping[str, tuple[str, int]]] = {
 }
 
 
-#: Wide enough for the product of any two quantities: the default of 28 digits would round them.
-_EXACT: Final = Context(prec=200)
+#: Wide enough for any difference and product of quantities (a float may be 1e-308): the default 28 digits would round.
+_EXACT: Final = Context(prec=1000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Price:
     """What one SKU costs in one price table: a fraction of nano-dollars per unit, and how it is written."""
 
@@ -72,8 +74,17 @@ class PriceTable:
     version: str
     rate_card: str
     prices: Mapping[str, Price]
-    #: (sku, fallback, model) -> price, filled as they are asked for: as many as the config has rules and models.
-    resolved: dict[tuple[str, str | None, str], Price | None] = field(default_factory=dict, repr=False, compare=False)
+    #: (id of the rules, model) -> the rules themselves (so that the id stays theirs) and their prices, as asked for.
+    plans: dict[tuple[int, str], tuple["Rules", tuple["Price | None", ...]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def priced(self, rules: "Rules", model: str) -> tuple["Price | None", ...]:
+        """The price of each rule for a model, or None where there is none: a gap, never free."""
+        plan = self.plans.get((id(rules), model))
+        if plan is None:
+            plan = self.plans[id(rules), model] = (rules, tuple(rule.price(self, model) for rule in rules))
+        return plan[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +102,7 @@ class Condition:
         return on and (self.also is None or self.also.met(sources))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ChargeRule:
     """One line of a charge: which SKU, over which quantity, when.
 
@@ -110,6 +121,16 @@ class ChargeRule:
     not_models: tuple[str, ...] = ()
     part_of: str | None = None  # the product that an add-on belongs to, where it is another one
 
+    @cached_property
+    def always(self) -> bool:
+        """Whether this line is part of every charge."""
+        return self.when is None and not self.only_models and not self.not_models
+
+    @cached_property
+    def derived(self) -> bool:
+        """Whether the quantity is more than its measure."""
+        return bool(self.minus) or self.times is not None
+
     def applies(self, sources: Sources, model: str) -> bool:
         """Whether this line is part of the charge."""
         if (self.only_models and model not in self.only_models) or model in self.not_models:
@@ -118,18 +139,16 @@ class ChargeRule:
 
     def price(self, table: PriceTable, model: str) -> Price | None:
         """The price of this line for a model, or None where there is none: a gap, never free."""
-        key = (self.sku, self.fallback_sku, model)
-        try:
-            return table.resolved[key]
-        except KeyError:
-            found = table.prices.get(self.sku.replace("{model}", model))
-            if found is None and self.fallback_sku is not None:
-                found = table.prices.get(self.fallback_sku.replace("{model}", model))
-            table.resolved[key] = found
+        found = table.prices.get(self.sku.replace("{model}", model))
+        if found is None and self.fallback_sku is not None:
+            found = table.prices.get(self.fallback_sku.replace("{model}", model))
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Rules = tuple[ChargeRule, ...]
+
+
+@record
 class LineItem:
     """One line of a charge. `quantity` is in `unit`s; `unit_price` as listed; `amount` in nano-dollars."""
 
@@ -140,7 +159,7 @@ class LineItem:
     amount: Nanos
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Charge:
     """Priced usage: the line items and their sum, by which price list and rate card."""
 
@@ -151,7 +170,7 @@ class Charge:
     basis: Literal["reported", "estimated"] = "reported"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unpriced:
     """A SKU that ran and has no price in the table: refused or charged by policy, never free."""
 
@@ -159,25 +178,22 @@ class Unpriced:
 
 
 def lines(
-    rules: tuple[ChargeRule, ...], usage: Usage, sources: Sources, model: str, table: PriceTable
+    rules: Rules, usage: Usage, sources: Sources, model: str, table: PriceTable
 ) -> Iterator[tuple[Price, Quantity] | Unpriced]:
     """The lines of a charge, without those of quantity zero: each with its price, or as the gap that it is."""
     quantities = usage.quantities
-    for rule in rules:
-        if not rule.applies(sources, model):
-            continue
+    for rule, price in zip(rules, table.priced(rules, model), strict=True):
         quantity = quantities.get(rule.quantity, 0)
-        if rule.minus or rule.times is not None:
-            quantity = _derived(quantity, rule, quantities)
-        if not quantity:
+        if not quantity or not (rule.always or rule.applies(sources, model)):
             continue
-        price = rule.price(table, model)
+        if rule.derived:
+            quantity = _derived(quantity, rule, quantities)
+            if not quantity:
+                continue
         yield (price, quantity) if price is not None else Unpriced(sku=rule.sku.replace("{model}", model))
 
 
-def amount_for(
-    rules: tuple[ChargeRule, ...], usage: Usage, sources: Sources, model: str, table: PriceTable
-) -> Nanos | Unpriced:
+def amount_for(rules: Rules, usage: Usage, sources: Sources, model: str, table: PriceTable) -> Nanos | Unpriced:
     """What the usage costs, without line items."""
     total = 0
     for line in lines(rules, usage, sources, model, table):
@@ -187,9 +203,7 @@ def amount_for(
     return Nanos(total)
 
 
-def charge_for(
-    rules: tuple[ChargeRule, ...], usage: Usage, sources: Sources, model: str, table: PriceTable
-) -> Charge | Unpriced:
+def charge_for(rules: Rules, usage: Usage, sources: Sources, model: str, table: PriceTable) -> Charge | Unpriced:
     """Price the usage. The sum of the lines is the charge."""
     items: list[LineItem] = []
     total = 0
@@ -209,6 +223,8 @@ def _derived(quantity: Quantity, rule: ChargeRule, quantities: Mapping[str, Quan
     """Less what other lines charge, never below zero, times the multiplier: exactly."""
     for name in rule.minus:
         less = quantities.get(name, 0)
+        if not less:
+            continue
         both_whole = type(quantity) is int and type(less) is int
         quantity = max(0, quantity - less if both_whole else _EXACT.subtract(quantity, less))
     if rule.times is not None:

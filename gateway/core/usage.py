@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Final, Literal
 
 from gateway.core.extract import REPLY_SOURCES, Field, Sources, first_reported
+from gateway.core.record import record
 
 #: Whole units (seconds, tokens, characters, calls), or an exact decimal where the upstream reports a fraction.
 Quantity = int | Decimal
@@ -38,7 +39,7 @@ def quantity(value: Any) -> Quantity | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """How much of a measure to expect before anything is known: the first of what is given.
 
@@ -51,6 +52,13 @@ class Estimate:
     default: int = 0
     maximum: int | None = None
     times: tuple[Field, ...] = ()
+
+    @cached_property
+    def constant(self) -> int | None:
+        """The quantity, where no request changes it."""
+        if self.fields or self.times or self.request_bytes_per_unit is not None:
+            return None
+        return self.default if self.maximum is None else min(self.default, self.maximum)
 
     def of(self, sources: Sources, request_bytes: int) -> Quantity:
         """The expected quantity, in the measure's unit."""
@@ -85,7 +93,10 @@ class Measure:
 
     def read(self, sources: Sources) -> Quantity | None:
         """The reported quantity, the default where nothing is reported, else None."""
-        value = first_reported(self.fields, sources)
+        return self.judged(first_reported(self.fields, sources))
+
+    def judged(self, value: Any) -> Quantity | None:
+        """What a reported value counts as."""
         if value is None:
             return self.default
         if self.count == "value":
@@ -97,7 +108,7 @@ class Measure:
         return len(value) if self.count == "characters" else len(value.encode(errors="surrogatepass"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Usage:
     """What one call used: measure name -> quantity. `missing` names the measures that were not reported."""
 
@@ -115,7 +126,9 @@ def read_usage(measures: tuple[Measure, ...], sources: Sources) -> Usage:
     quantities: dict[str, Quantity] = {"calls": 1}
     missing: list[str] = []
     for measure in measures:
-        found = measure.read(sources)
+        found = first_reported(measure.fields, sources)
+        if type(found) is not int or not 0 <= found <= QUANTITY_MAX or measure.count != "value":
+            found = measure.judged(found)  # whole numbers are the rule
         if found is None:
             missing.append(measure.name)
         else:
@@ -127,6 +140,6 @@ def estimate_usage(measures: tuple[Measure, ...], sources: Sources, request_byte
     """The usage to expect, from the request alone."""
     quantities: dict[str, Quantity] = {"calls": 1}
     for measure in measures:
-        known = measure.read(sources) if measure.known_before else None
+        known = measure.read(sources) if measure.known_before else measure.estimate.constant
         quantities[measure.name] = measure.estimate.of(sources, request_bytes) if known is None else known
     return Usage(quantities=quantities)

@@ -11,7 +11,7 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ from gateway.edge.identify import Identifier
 from gateway.edge.ops import add_ops_routes
 from gateway.edge.proxy import CustomerServer
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings
+from gateway.ledger.link import LinkDown, LinkSettings
 from gateway.ledger.links import open_link
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.spool import Spool
@@ -52,15 +52,26 @@ class SystemClock:
 
 
 class Observers:
-    """Several observers as one."""
+    """Several observers as one. Finished calls gather, and are told a batch at a time, off the path of a call."""
+
+    _BATCH = 64
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
+        self._finished: list[CallFinished] = []
 
     def call_finished(self, record: CallFinished) -> None:
         """See `Observer`."""
+        self._finished.append(record)
+        if len(self._finished) >= self._BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell what has gathered."""
+        finished, self._finished = self._finished, []
         for observer in self._observers:
-            observer.call_finished(record)
+            for record in finished:
+                observer.call_finished(record)
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""
@@ -75,29 +86,37 @@ def call_id_maker() -> Callable[[], str]:
 
 
 @asynccontextmanager
-async def open_ledger(runtime: Runtime) -> AsyncIterator[RedisLedger]:
-    """The ledger on `redis.url`, or on an embedded server in `redis.directory` (a running one is used)."""
+async def open_ledger(runtime: Runtime, *, keep: bool = False) -> AsyncIterator[RedisLedger]:
+    """The ledger on `redis.url`, or on an embedded server in `redis.directory` (a running one is used).
+
+    With `keep` an embedded server that ends, or that was another process's, is started again while the block runs.
+    A server that cannot be reached is no error here: operations raise LedgerUnavailable until it can.
+    """
     settings = runtime.redis
-    embedded = None
-    if not settings.url:
-        embedded = EmbeddedRedis(settings.directory)
-        await embedded.start()
-    try:
+    async with AsyncExitStack() as stack:
+        url = settings.url
+        if not url:
+            embedded = await stack.enter_async_context(EmbeddedRedis(settings.directory))
+            url = embedded.url
+            if keep:
+                keeper = asyncio.create_task(embedded.keep())
+                stack.push_async_callback(_ended, keeper)
         link = open_link(
             LinkSettings(
-                url=settings.url or (embedded.url if embedded else ""),
+                url=url,
                 connect_seconds_max=settings.connect_seconds_max,
                 command_seconds_max=settings.command_seconds_max,
             )
         )
-        await link.open()
-        try:
-            yield RedisLedger(link, prefix=settings.prefix, operation_seconds=settings.operation_seconds)
-        finally:
-            await link.close()
-    finally:
-        if embedded is not None:
-            await embedded.stop()
+        stack.push_async_callback(link.close)
+        with suppress(LinkDown):
+            await link.open()
+        yield RedisLedger(link, prefix=settings.prefix, operation_seconds=settings.operation_seconds)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class Gateway:
@@ -109,7 +128,7 @@ class Gateway:
         self.runtime = runtime
         self.metrics = Metrics()
         self.logs = Logs(clock, level=runtime.log_level)
-        observer = Observers(self.metrics, self.logs)
+        self.observers = observer = Observers(self.metrics, self.logs)
         self.spool = Spool(runtime.spool_directory, bytes_max=limits.spool_bytes_max)
         self.upstreams = PooledUpstreamClient()
         self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
@@ -176,6 +195,7 @@ class Gateway:
         await self._ops.cleanup()
         await self.upstreams.close()
         self.spool.close()
+        self.observers.flush()
         self.logs.info("stopped", spooled=len(self.spool))
         self.logs.flush()
 
@@ -201,6 +221,7 @@ class Gateway:
         return app
 
     def _set_gauges(self) -> None:
+        self.observers.flush()
         gauges = self.metrics.gauges
         gauges["gateway_holds_open"].set(len(self.leases))
         gauges["gateway_calls_open"].set(self.pipeline.calls_open)
@@ -214,6 +235,7 @@ class Gateway:
             self.allowance.reset()
 
     async def _flush_logs(self) -> None:
+        self.observers.flush()
         self.logs.flush()
 
 
@@ -224,7 +246,7 @@ async def serve(runtime: Runtime, *, ready: Callable[[], None] | None = None) ->
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     try:
-        async with open_ledger(runtime) as ledger, Gateway(runtime, ledger=ledger):
+        async with open_ledger(runtime, keep=True) as ledger, Gateway(runtime, ledger=ledger):
             gc.collect()
             gc.freeze()  # what is alive now stays: it need not be looked at again (halves the p99)
             gc.set_threshold(50_000, 20, 20)

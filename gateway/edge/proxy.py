@@ -5,7 +5,7 @@ Does not know: products, money.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import aiohttp
 from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import Code, Refused
@@ -24,6 +25,10 @@ _BODY_FAILED: Final = (ConnectionError, web.RequestPayloadError, aiohttp.ClientE
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _WITHOUT_LENGTH: Final = frozenset({204, 304})
+#: After these nobody waits for the rest of a body.
+_GIVES_UP: Final = frozenset({408, 413})
+#: How long idle connections may take to close.
+_CLOSE_SECONDS: Final = 1.0
 _DRAIN_SECONDS_DEFAULT: Final = 60.0
 
 
@@ -31,6 +36,31 @@ class CustomerConnection(web.RequestHandler):
     """aiohttp's connection, which also tells the call at hand that its client has left."""
 
     call: "RequestClient | None" = None
+    unwanted = False  # over the limit of connections
+    closing = False  # no request is taken after the one at hand
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A new connection; one too many is closed at once."""
+        super().connection_made(transport)
+        if self.unwanted:
+            self.force_close()
+
+    def close(self) -> None:
+        """Take no further request. The body of the one at hand still comes in: aiohttp would stop reading it."""
+        self.closing = True
+        if self.call is None or self.call.has_whole_body:
+            super().close()
+
+    def log_exception(self, *_args: Any, **facts: Any) -> None:
+        """A fault that nobody expected: its type and where. Its text may hold what a client sent: a parser's does."""
+        error = facts.get("exc_info")
+        if not isinstance(error, BaseException) or isinstance(error, HttpProcessingError):
+            return
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
+        self.logger.error("%s at %s", type(error).__name__, where)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The transport is gone: bound what the call may still do."""
@@ -47,6 +77,7 @@ class CustomerServer(web.Server):
         super().__init__(self._handle, handler_cancellation=False)
         self._pipeline = pipeline
         self._limits = limits
+        self._calls: set[asyncio.Task[Any]] = set()
         self._options: dict[str, Any] = {
             "keepalive_timeout": 75.0,
             "tcp_keepalive": True,
@@ -62,22 +93,37 @@ class CustomerServer(web.Server):
     def __call__(self) -> web.RequestHandler:
         """A new connection. Over the limit of connections it is closed at once."""
         connection = CustomerConnection(self, loop=asyncio.get_running_loop(), **self._options)
-        if len(self._connections) >= self._limits.connections_max:
-            connection.force_close()
+        connection.unwanted = len(self._connections) >= self._limits.connections_max
         return connection
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Let calls under way finish for `timeout` seconds, then cut them. None runs any more when this returns."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=timeout)
+        for task in self._calls:
+            task.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=timeout)
+        await super().shutdown(_CLOSE_SECONDS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         client = RequestClient(request, self._limits)
         connection = request.protocol
         connection.call = client  # type: ignore[attr-defined]
+        task = asyncio.current_task()
+        assert task is not None, "aiohttp serves requests in tasks"
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
         try:
             answer = await self._pipeline.serve(client)
         finally:
             connection.call = None  # type: ignore[attr-defined]
             client.done()
-        if answer is None:
-            return client.response or web.Response(status=400)
-        return cast("web.StreamResponse", WholeResponse(answer))
+        if client.response is not None:
+            if answer is not None:  # a fault after the head was sent
+                client.abort()
+            return cast("web.StreamResponse", client.response)
+        return web.Response(status=400) if answer is None else cast("web.StreamResponse", WholeResponse(answer))
 
 
 class WholeResponse:
@@ -100,26 +146,103 @@ class WholeResponse:
             raise ConnectionResetError("the client has left")
         answer = self._answer
         self._protocol = request.protocol
-        self.keep_alive = request.keep_alive
-        reason = answer.reason or _REASONS.get(answer.status, "")
-        lines = [f"HTTP/{request.version.major}.{request.version.minor} {answer.status} {reason}\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
-        if "Date" not in answer.headers:
-            lines.append(f"Date: {rfc822_formatted_time()}\r\n")
-        if "Content-Length" not in answer.headers and answer.status not in _WITHOUT_LENGTH:
-            lines.append(f"Content-Length: {len(answer.body)}\r\n")
-        if not self.keep_alive:
-            lines.append("Connection: close\r\n")
-        elif request.version < aiohttp.HttpVersion11:
-            lines.append("Connection: keep-alive\r\n")
-        lines.append("\r\n")
-        head = "".join(lines).encode("utf-8", "surrogateescape")
+        self.keep_alive = request.keep_alive and not _ends_connection(request, answer.status)
+        length = len(answer.body)
+        fields = f"Content-Length: {length}\r\n"
+        if "Content-Length" in answer.headers or answer.status in _WITHOUT_LENGTH:
+            fields = ""
+        elif not length and request.method == "HEAD":
+            fields = ""  # what GET would send is not known to us
+        head = _head(request, answer.status, answer.reason, answer.headers, fields, keep_alive=self.keep_alive)
         transport.write(head if request.method == "HEAD" else head + answer.body)
 
     async def write_eof(self) -> None:
         """Nothing is left to write; a slow reader is waited for before its next request is read."""
         if self._protocol.writing_paused:
             await self._protocol._drain_helper()
+
+
+class StreamedResponse:
+    """An answer whose body follows its head piece by piece, with its bytes as the upstream sent them.
+
+    It has what aiohttp's connection asks of a response: `prepare`, `write_eof`, `keep_alive`.
+    """
+
+    __slots__ = ("_chunked", "_complete", "_request", "keep_alive")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._chunked = False
+        self._complete = False
+        self.keep_alive = False
+
+    async def start(self, status: int, reason: str, headers: CIMultiDict[str], length: int | None) -> None:
+        """Write the head. ConnectionError if the client has left, as in what follows."""
+        request = self._request
+        self._chunked = length is None and request.version >= aiohttp.HttpVersion11
+        if self._chunked:
+            fields = "Transfer-Encoding: chunked\r\n"
+        else:
+            fields = "" if length is None else f"Content-Length: {length}\r\n"
+        unending = length is None and not self._chunked
+        self.keep_alive = request.keep_alive and not unending and not _ends_connection(request, status)
+        await self._send(_head(request, status, reason, headers, fields, keep_alive=self.keep_alive))
+
+    async def write(self, chunk: bytes) -> None:
+        """Write a piece, and wait while the client is slow."""
+        if chunk:
+            await self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
+
+    async def finish(self) -> None:
+        """The body is complete."""
+        if self._chunked:
+            await self._send(b"0\r\n\r\n")
+        self._complete = True
+
+    async def _send(self, data: bytes) -> None:
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has left")
+        transport.write(data)
+        protocol = self._request.protocol
+        if protocol.writing_paused:
+            await protocol._drain_helper()
+
+    async def prepare(self, _request: web.BaseRequest) -> None:
+        """Nothing is left to do; of a body that was not finished, nothing more can come."""
+        if not self._complete:
+            raise ConnectionResetError("the answer was cut")
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""
+
+
+def _head(
+    request: web.BaseRequest, status: int, reason: str, headers: CIMultiDict[str], framing: str, *, keep_alive: bool
+) -> bytes:
+    """An answer's head, in the client's version."""
+    version = request.version
+    lines = [f"HTTP/{version.major}.{version.minor} {status} {reason or _REASONS.get(status, '')}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+    if "Date" not in headers:
+        lines.append(f"Date: {rfc822_formatted_time()}\r\n")
+    lines.append(framing)
+    if not keep_alive:
+        lines.append("Connection: close\r\n")
+    elif version < aiohttp.HttpVersion11:
+        lines.append("Connection: keep-alive\r\n")
+    lines.append("\r\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _ends_connection(request: web.BaseRequest, status: int) -> bool:
+    """Whether this is the connection's last answer: we are closing, or a refused body will not come, or go on for long.
+
+    A client that waits for `100 Continue` must not take its next request for the body that it kept to itself.
+    """
+    if request.protocol.closing:  # type: ignore[attr-defined]
+        return True
+    return status >= 400 and not request.content.is_eof() and (status in _GIVES_UP or "Expect" in request.headers)
 
 
 class RequestClient:
@@ -134,7 +257,7 @@ class RequestClient:
         self._drain_seconds = _DRAIN_SECONDS_DEFAULT
         self._lost_timer: asyncio.TimerHandle | None = None
         self.gone = False
-        self.response: web.StreamResponse | None = None
+        self.response: StreamedResponse | None = None
 
     # ---- what was asked
 
@@ -167,7 +290,7 @@ class RequestClient:
     def query(self) -> Mapping[str, str]:
         """The query's fields, the last one of a name."""
         query = self.query_string
-        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=1000)) if query else {}
+        return dict(parse_qsl(query, keep_blank_values=True)) if query else {}  # `header_bytes_max` bounds it
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
@@ -188,6 +311,11 @@ class RequestClient:
     def has_body(self) -> bool:
         """Whether a body was announced."""
         return self._request.body_exists
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the body has come in."""
+        return self._request.content.is_eof()
 
     # ---- its body
 
@@ -246,11 +374,8 @@ class RequestClient:
 
     async def start(self, status: int, reason: str, headers: CIMultiDict[str], length: int | None) -> None:
         """Send the head; ClientGone."""
-        response = web.StreamResponse(status=status, reason=reason or None, headers=headers)
-        if length is not None:
-            response.content_length = length
-        self.response = response
-        await self._written(response.prepare(self._request))
+        self.response = StreamedResponse(self._request)
+        await self._written(self.response.start(status, reason, headers, length))
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body; ClientGone."""
@@ -260,12 +385,17 @@ class RequestClient:
     async def finish(self) -> None:
         """The body is complete; ClientGone."""
         assert self.response is not None, "the head goes first"
-        await self._written(self.response.write_eof())
+        await self._written(self.response.finish())
 
-    async def _written(self, writing: Any) -> None:
+    async def _written(self, writing: Awaitable[None]) -> None:
         try:
-            await writing
+            async with asyncio.timeout(self._drain_seconds):  # for one that takes nothing at all in this time
+                await writing
         except (ConnectionError, aiohttp.ClientError):
+            self.gone = True
+            raise ClientGone from None
+        except TimeoutError:
+            self.abort()
             self.gone = True
             raise ClientGone from None
 

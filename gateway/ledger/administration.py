@@ -13,7 +13,7 @@ from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.ledger import records, rules
 from gateway.ledger.connection import Part
 from gateway.ledger.store import Store
-from gateway.ledger.verify import State, recompute
+from gateway.ledger.verify import Entered, State, recompute
 from gateway.ports import Account, AccountStatus, Drift, Entry, Grant, GrantKind, Hold, Key, Plan, Swept
 
 _ENDED_MAX = 100  # of one script's time, as in lib.lua
@@ -168,11 +168,12 @@ class Administration(Store):
         """See ports.Ledger. Exact under traffic: the state and the last entry's id are read in one script, and entries
         before that one never change."""
         _, answer = await self._run("state", account, [self._names.keys(account)], [])
-        state, entries, after = State.read(answer), [], "-"
-        while len(page := await self._page(account, after, state.last_entry)) > 0:
-            entries += [records.entry(*line) for line in page]
-            after = f"({entries[-1].id}"
-        return recompute(account, state, entries)
+        state, entered, start = State.read(answer), Entered(), "-"
+        while page := await self._page(account, start, state.last_entry):
+            for line in page:
+                entered.add(records.entry(*line))
+            start = f"({page[-1][0].decode()}"
+        return recompute(account, state, entered)
 
     async def _page(self, account: str, start: str, end: str) -> list[Any]:
         if not end:

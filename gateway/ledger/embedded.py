@@ -30,6 +30,7 @@ from urllib.parse import quote
 SOCKET_PATH_BYTES_MAX: Final = 103 if sys.platform == "darwin" else 107
 LOG_TAIL_LINES: Final = 20
 _POLL_SECONDS: Final = 0.01
+_KEEP_SECONDS: Final = 0.5
 _PING_SECONDS_MAX: Final = 0.5
 _PR_SET_PDEATHSIG: Final = 1
 # What a server says that has finished loading, whether or not it wants a password first.
@@ -141,6 +142,15 @@ class EmbeddedRedis:
         with contextlib.closing(self._starting()) as steps:
             for pause in steps:
                 time.sleep(pause)
+
+    async def keep(self) -> None:
+        """Run until cancelled: start the server again if it ends, whether it is ours or one that we found running."""
+        while True:
+            await asyncio.sleep(_KEEP_SECONDS)
+            if self._process is not None and self._process.poll() is not None:
+                self._process = None
+            if self._process is None:
+                await self.start()
 
     async def stop(self) -> None:
         """As `stop_sync`, without blocking the loop."""

@@ -12,6 +12,7 @@ from gateway.ledger.link import Script
 #: With this line a script on a cluster may not touch another slot, and one that writes is refused whole, not half
 #: way, when memory is out.
 _SHEBANG: Final = "#!lua\n"
+_READS_ONLY: Final = "#!lua flags=no-writes\n"
 HOT: Final = ("admit", "settle", "accept", "release", "renew", "sweep")
 ADMIN: Final = (
     "open_account", "change_account", "grant", "put_key", "change_key", "account", "keys", "holds",
@@ -27,5 +28,7 @@ def read(name: str) -> str:
 @cache
 def script(verb: str) -> Script:
     """The whole script of a verb."""
-    preludes = () if verb in ALONE else ("lib",) if verb in HOT else ("lib", "admin")
+    if verb in ALONE:
+        return Script(verb, _READS_ONLY + read(verb))
+    preludes = ("lib",) if verb in HOT else ("lib", "admin")
     return Script(verb, _SHEBANG + "".join(read(name) for name in (*preludes, verb)))

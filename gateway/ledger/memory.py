@@ -111,10 +111,8 @@ class MemoryLedger:
         open_, end = books.holds.get(resource.hold), books.ends.get(resource.hold)
         if open_ is not None:
             open_.hold = replace(open_.hold, expires_ms=now + deadline_seconds * 1000, resource=resource.ref)
-        elif end is not None and end.how == "settled":
-            resource = replace(resource, state="settled")
-        elif end is not None and end.how == "released":
-            resource = replace(resource, state="released")
+        elif end is not None and end.how != "expired":
+            resource = replace(resource, state=end.how)
         until = now + keep_seconds * 1000 if keep_seconds else float("inf")
         books.resources[resource.ref] = (replace(resource, created_ms=now), until)
 
@@ -298,6 +296,5 @@ class MemoryLedger:
         """See ports.Ledger. Everything here is summed on reading; only balance and entries can differ."""
         books = self._of(account)
         entered = sum(entry.amount for entry in books.entries)
-        if books.balance == entered:
-            return []
-        return [Drift(account=account, what="balance", stored=books.balance, recomputed=entered)]
+        drift = Drift(account=account, what="balance", stored=books.balance, recomputed=entered)
+        return [drift] if drift.stored != drift.recomputed else []

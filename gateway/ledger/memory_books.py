@@ -7,7 +7,7 @@ Does not know: guards (core.admission), or that there are other accounts.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from gateway.core.admission import Demand, Rate, RateState, Standing
 from gateway.core.errors import OperationConflict
@@ -45,7 +45,7 @@ class Open:
 class End:
     """How a hold ended: settled (with what), released or expired."""
 
-    how: str
+    how: Literal["settled", "released", "expired"]
     content: object = None
     receipt: Receipt | None = None
 

@@ -6,7 +6,7 @@ Does not know: where they came from.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from gateway.ledger import records
@@ -46,7 +46,24 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(words, words, strict=True))
 
 
-def recompute(account: str, state: State, entries: Sequence[Entry]) -> list[Drift]:
+@dataclass(slots=True)
+class Entered:
+    """What the entries say, taken one after the other: their sum, each key's charges by month, the first wrong one."""
+
+    total: int = 0
+    spent: Counter[tuple[str, str]] = field(default_factory=Counter)
+    wrong: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """The next entry."""
+        self.total += entry.amount
+        if entry.balance != self.total and not self.wrong:
+            self.wrong = {f"entry.{entry.id}.balance": (entry.balance, self.total)}
+        if entry.kind == "charge":
+            self.spent[entry.data["key_id"], month_of(entry.at_ms)] -= entry.amount
+
+
+def recompute(account: str, state: State, entered: Entered) -> list[Drift]:
     """Every difference between what is stored and what follows from entries and records."""
     holds = [
         records.hold(account, hold_id, record, state.due.get(b"h:" + hold_id, b"0"))
@@ -57,15 +74,14 @@ def recompute(account: str, state: State, entries: Sequence[Entry]) -> list[Drif
         for grant_id, record in state.grants.items()
         if not grant_id.endswith(b".left")
     ]
-    entered = sum(entry.amount for entry in entries)
     stored = {name: int(state.account[name]) for name in ("balance", "held", "debt")}
     pairs = {
-        "balance": (stored["balance"], entered),
+        "balance": (stored["balance"], entered.total),
         "grants": (stored["balance"], sum(grant.remaining for grant in grants) - stored["debt"]),
         "held": (stored["held"], sum(hold.amount for hold in holds)),
-        **_entry_balances(entries),
+        **entered.wrong,
         **_open(state, holds),
-        **_keys(state, holds, entries),
+        **_keys(state, holds, entered),
         **_order(state, holds, grants),
     }
     return [
@@ -75,35 +91,21 @@ def recompute(account: str, state: State, entries: Sequence[Entry]) -> list[Drif
     ]
 
 
-def _entry_balances(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
-    """The first entry whose balance is not the sum up to it."""
-    total = 0
-    for entry in entries:
-        total += entry.amount
-        if entry.balance != total:
-            return {f"entry.{entry.id}.balance": (entry.balance, total)}
-    return {}
-
-
 def _open(state: State, holds: Sequence[Hold]) -> dict[str, tuple[int, int]]:
     counted = Counter(f"open.{hold.concurrency_class}" for hold in holds if hold.concurrency_class)
     stored = {name: int(value) for name, value in state.account.items() if name.startswith("open.")}
     return {name: (stored.get(name, 0), counted[name]) for name in sorted(stored.keys() | counted.keys())}
 
 
-def _keys(state: State, holds: Sequence[Hold], entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
+def _keys(state: State, holds: Sequence[Hold], entered: Entered) -> dict[str, tuple[int, int]]:
     """What each key holds, and has spent in the month that its `spent` is of."""
     held: Counter[str] = Counter()
     for hold in holds:
         held[hold.key_id] += hold.amount
-    spent: Counter[tuple[str, str]] = Counter()
-    for entry in entries:
-        if entry.kind == "charge":
-            spent[entry.data["key_id"], month_of(entry.at_ms)] -= entry.amount
     pairs: dict[str, tuple[int, int]] = {}
     for key_id, key in sorted(state.keys.items()):
         pairs[f"key.{key_id}.held"] = (int(key["held"]), held[key_id])
-        pairs[f"key.{key_id}.spent"] = (int(key["spent"]), spent[key_id, key["month"]])
+        pairs[f"key.{key_id}.spent"] = (int(key["spent"]), entered.spent[key_id, key["month"]])
     return pairs
 
 

@@ -39,7 +39,7 @@ class Logs:
     def call_finished(self, record: CallFinished) -> None:
         """One line with the record's own field names; times in seconds, money in nano-dollars."""
         if self._calls:
-            self._append(b'{"time":%.6f,"event":"call",%b' % (self._clock.now(), orjson.dumps(record, option=_LINE)[1:]))
+            self._append(b'{"event":"call",%b' % orjson.dumps(record, option=_LINE)[1:])
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line."""

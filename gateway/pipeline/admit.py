@@ -5,14 +5,17 @@ Does not know: upstream replies. One round trip to the ledger for a known key.
 """
 
 from collections.abc import Awaitable, Callable
+from unicodedata import normalize
+from urllib.parse import unquote, urlsplit
 
 from multidict import CIMultiDictProxy
 
-from gateway.core.admission import Rate
+from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.exchange import Move
+from gateway.core.extract import Field, Sources
 from gateway.core.money import ZERO, Nanos
-from gateway.core.pricing import PriceTable
+from gateway.core.record import record
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call
@@ -35,6 +38,23 @@ from gateway.settings.runtime import Requirement, Route, Runtime, Tier
 #: How often a plan may change under one admission before we call it a fault.
 _PLANS_MAX = 4
 _RESOURCE_ID_MAX = 512
+
+
+#: Routes x plans x sets of models: a bound that no config in good faith reaches.
+_TERMS_MAX = 10_000
+
+
+@record
+class Terms:
+    """What the settings say of one plan's calls to one route for one set of models."""
+
+    tier: Tier | None
+    rate_card: str
+    entitled: bool
+    overdraft: Nanos
+    rates: tuple[Rate, ...]
+    concurrency: Concurrency | None
+    price_names: tuple[str, ...]
 
 
 class Admission:
@@ -60,6 +80,7 @@ class Admission:
         self._observer = observer
         self._clock = clock
         self.allowance = allowance
+        self._known_terms: dict[tuple[str, str, str, tuple[str, ...]], Terms] = {}
 
     async def admit(self, call: Call) -> Refused | None:
         """None: the call may be forwarded. Raises LedgerUnavailable and BodyRefused."""
@@ -113,27 +134,51 @@ class Admission:
     def _request(self, call: Call, plan: Plan, models: tuple[str, ...], *, metered: bool) -> AdmissionRequest:
         assert call.identity is not None, "only identified calls are admitted"
         route = call.route
-        tier = call.tier = self._runtime.tiers.get(plan.tier)
-        share = tier.products.get(route.product.name) if tier is not None else None
-        call.table = table = self._table(plan, tier)
+        terms = self._terms(route, plan, models)
+        call.tier = terms.tier
+        call.table = table = self._runtime.prices.current(self._clock.now(), terms.rate_card)
         size = len(call.body) if call.body is not None else call.client.content_length or 0
-        known = route.product.models is None or all(model in route.product.models.known for model in models)
         return AdmissionRequest(
             account=call.identity.account,
             key_id=call.identity.key_id,
             plan=plan,
             hold_id=call.id,
             product=route.product.name,
-            entitled=pricing.entitled(route, tier, call.sources, models if route.metered else ()),
+            entitled=terms.entitled and pricing.entitled_to_add_ons(route, terms.tier, call.sources),
             metered=metered,
-            estimate=pricing.estimate(route, call.sources, models, table, size) if metered and known else ZERO,
-            overdraft=tier.overdraft if tier is not None else ZERO,
+            estimate=pricing.estimate(route, call.sources, terms.price_names, table, size) if metered else ZERO,
+            overdraft=terms.overdraft,
             covers_estimate=route.covers_estimate,
-            rates=_rates(tier, route, models if known else ()),
-            concurrency=share.concurrency if share is not None else None,
+            rates=terms.rates,
+            concurrency=terms.concurrency,
             lease_seconds=self._leases.lease_seconds,
             price_version=table.version,
             resources=call.resources,
+        )
+
+    def _terms(self, route: Route, plan: Plan, models: tuple[str, ...]) -> Terms:
+        """What the settings say of a plan's call to a route for these models; as many as the settings have."""
+        key = (route.name, plan.tier, plan.rate_card, models)
+        terms = self._known_terms.get(key)
+        if terms is None:
+            terms = self._make_terms(route, plan, models)
+            known = route.product.models is None or all(model in route.product.models.known for model in models)
+            if known and len(self._known_terms) < _TERMS_MAX:
+                self._known_terms[key] = terms
+        return terms
+
+    def _make_terms(self, route: Route, plan: Plan, models: tuple[str, ...]) -> Terms:
+        tier = self._runtime.tiers.get(plan.tier)
+        share = tier.products.get(route.product.name) if tier is not None else None
+        known = route.product.models.known if route.product.models is not None else {}
+        return Terms(
+            tier=tier,
+            rate_card=self._rate_card(plan, tier),
+            entitled=pricing.entitled(route, tier, models if route.metered else ()),
+            overdraft=tier.overdraft if tier is not None else ZERO,
+            rates=_rates(tier, route, tuple(model for model in models if model in known)),
+            concurrency=share.concurrency if share is not None else None,
+            price_names=tuple({known[model] for model in models if model in known}) or ("",),
         )
 
     def _admitted(self, call: Call, request: AdmissionRequest, answer: Admitted) -> None:
@@ -145,15 +190,15 @@ class Admission:
             self._leases.add(call.id, request.account)
         call.record = next((record for record in answer.resources if record.hold), None)
 
-    def _table(self, plan: Plan, tier: Tier | None) -> PriceTable:
-        """The prices of today for the account: by its own rate card, its tier's, or the default tier's."""
+    def _rate_card(self, plan: Plan, tier: Tier | None) -> str:
+        """Whose prices: the account's own rate card, its tier's, or the default tier's."""
         default = self._runtime.tiers[self._runtime.default_tier].rate_card
         card = plan.rate_card or (tier.rate_card if tier is not None else default)
         book = self._runtime.prices
         if (book.versions[0], card) not in book.tables:
             self._observer.event("rate_card_unknown")
             card = default
-        return book.current(self._clock.now(), card)
+        return card
 
     # ---- what the call needs of the account's resources
 
@@ -161,12 +206,16 @@ class Admission:
         refs: list[ResourceRef] = []
         for requirement in route.requires:
             value = requirement.field.read(call.sources)
+            if (other := _lookalike(requirement.field, call.sources)) is not None:
+                reason = f"write {requirement.field}, not {other[:100]}"
+                return Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
             if value is None:
+                continue
+            if type(value) is str and not _names_ours(requirement, value):
                 continue
             if type(value) is not str or not value or len(value) > _RESOURCE_ID_MAX:
                 return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{requirement.field} is no id"})
-            if _names_ours(requirement, value):
-                refs.append(ResourceRef(kind=requirement.kind, id=value))
+            refs.append(ResourceRef(kind=requirement.kind, id=value))
         return tuple(refs)
 
     async def _read_record(self, call: Call) -> Refused | None:
@@ -236,4 +285,25 @@ def _rates(tier: Tier | None, route: Route, models: tuple[str, ...]) -> tuple[Ra
 
 
 def _names_ours(requirement: Requirement, value: str) -> bool:
-    return not requirement.prefixes or value.startswith(requirement.prefixes)
+    """With prefixes: whether it starts with one, or is another spelling of an address on the same host."""
+    prefixes = requirement.prefixes
+    return not prefixes or value.startswith(prefixes) or _host(value) in {_host(prefix) for prefix in prefixes} - {""}
+
+
+def _host(address: str) -> str:
+    """The host of a URL however it is spelled; empty where it has none."""
+    try:
+        host = urlsplit(address.strip()).hostname or ""
+    except ValueError:
+        return ""  # no service can read it either
+    return normalize("NFKC", unquote(host)).lower().rstrip(".")
+
+
+def _lookalike(field: Field, sources: Sources) -> str | None:
+    """A field that a service which does not tell upper from lower case would read in its place."""
+    request = sources.get("request") if field.source == "request" else None
+    if type(request) is not dict:
+        return None
+    name = str(field.steps[0])
+    folded = name.casefold()
+    return next((other for other in request if other != name and other.casefold() == folded), None)

@@ -4,7 +4,7 @@ Owns: the exposure of each account since the ledger went away.
 Does not know: the ledger. An account that reached its bound is refused until the ledger is back.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Final
 
 from gateway.core.money import Nanos
@@ -17,6 +17,7 @@ class Allowance:
 
     def __init__(self) -> None:
         self._exposure: OrderedDict[str, int] = OrderedDict()
+        self._running: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Allowance accounts={len(self._exposure)} exposure={self.exposure}>"
@@ -33,13 +34,17 @@ class Allowance:
             return None
         hold = min(estimate, bound - used)
         self._exposure[account] = used + max(hold, 1)
+        self._running[account] += 1
         return Nanos(hold)
 
-    def correct(self, account: str, held: Nanos, charged: Nanos) -> None:
-        """The call cost another amount than was held for it."""
-        if account in self._exposure:
-            self._exposure[account] += charged - held
+    def end(self, account: str, held: Nanos, charged: Nanos) -> None:
+        """A call that was taken has ended, and cost this much instead of its hold."""
+        self._exposure[account] += charged - held
+        self._running[account] -= 1
+        if not self._running[account]:
+            del self._running[account]
 
     def reset(self) -> None:
-        """The ledger is back and the spool is empty."""
-        self._exposure.clear()
+        """Nothing waits in the spool: whoever has no call running starts afresh. Running calls are still to be paid."""
+        for account in self._exposure.keys() - self._running.keys():
+            del self._exposure[account]

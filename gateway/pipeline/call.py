@@ -5,7 +5,6 @@ Does not know: how bytes are read or written.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -15,11 +14,12 @@ from gateway.core.errors import Refused
 from gateway.core.exchange import Move, State, after
 from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import PriceTable
+from gateway.core.record import record
 from gateway.ports import Identity, Resource, ResourceRef
 from gateway.settings.runtime import Route, Tier
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Answer:
     """A whole answer for the client: its body is in hand before its head goes."""
 

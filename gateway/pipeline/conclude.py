@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gateway.core.exchange import Move, State
-from gateway.core.money import ZERO
+from gateway.core.money import ZERO, Nanos
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books
@@ -70,8 +70,7 @@ class Conclusion:
         call.estimated = charge.basis == "estimated"
         call.outcome = "settled" if receipt is not None else "spooled"
         call.late = receipt is not None and receipt.late
-        if call.covered_locally:
-            self._allowance.correct(call.account, call.admitted_hold, charge.amount)
+        self._end_allowance(call, charge.amount)
 
     async def accept_job(self, call: Call) -> None:
         """The upstream made a job: the account owns it, and the hold is the job's from now on."""
@@ -100,10 +99,12 @@ class Conclusion:
         call.outcome = "job_accepted"
         await self.observe_job(call, record)
 
-    async def observe_job(self, call: Call, record: Resource) -> None:
-        """The reply may say that the job is over."""
+    async def observe_job(self, call: Call, record: Resource, *, unread: bool = False) -> None:
+        """The reply may say that the job is over. `unread`: it is over, and its reply is too large to be read."""
         started = self._clock.monotonic()
-        concluded = await self._finished(call, lambda: self._jobs.conclude(call.account, record, call.sources))
+        concluded = await self._finished(
+            call, lambda: self._jobs.conclude(call.account, record, call.sources, unread=unread)
+        )
         if concluded is None:
             return
         call.settle_seconds = self._clock.monotonic() - started
@@ -113,6 +114,8 @@ class Conclusion:
             return
         call.charged = charge.amount
         call.estimated = charge.basis == "estimated"
+        if call.estimated:
+            self._observer.event("usage_unknown", product=record.product)
         call.outcome = "settled" if receipt is not None else "spooled"
         call.late = receipt is not None and receipt.late
 
@@ -148,9 +151,14 @@ class Conclusion:
         call.move(Move.RELEASE)
         call.outcome = "released"
         if call.covered_locally:
-            self._allowance.correct(call.account, call.admitted_hold, ZERO)
+            self._end_allowance(call, ZERO)
         else:
             await self._finished(call, lambda: self._books.release(call.account, call.id))
+
+    def _end_allowance(self, call: Call, charged: Nanos) -> None:
+        if call.covered_locally:
+            call.covered_locally = False
+            self._allowance.end(call.account, call.admitted_hold, charged)
 
     async def _finished(self, call: Call, operation: Callable[[], Awaitable[_T]]) -> _T:
         call.unfinished = operation
@@ -161,8 +169,10 @@ class Conclusion:
     def abandon(self, call: Call) -> None:
         """The call was cut down (shutdown, or a client that left too long ago): what is owed is done in a task."""
         operation = call.unfinished
+        locally = call.covered_locally
+        self._end_allowance(call, call.admitted_hold if operation is not None else ZERO)
         if operation is None:
-            if not call.holds or call.covered_locally:
+            if not call.holds or locally:
                 return
             account, hold_id = call.account, call.id
             call.outcome = "released"

@@ -97,6 +97,10 @@ class HttpPipeline:
             if isinstance(fault, LedgerUnavailable):
                 self._observer.event("ledger_error", product=call.route.product.name)
             return self._refuse(call, Refused(code=fault.code, retry_after_seconds=fault.retry_after_seconds))
+        except Exception as error:  # noqa: BLE001 - a fault of ours is answered in the product's dialect as well
+            self._observer.event("internal_error", product=call.route.product.name, error=_where(error))
+            await self._conclusion.fail(call)
+            return self._refuse(call, Refused(code=Code.INTERNAL))
         finally:
             self._open -= 1
             self._conclusion.abandon(call)
@@ -118,6 +122,9 @@ class HttpPipeline:
         started = self._clock.monotonic()
         async with await self._forward(call) as reply:
             call.upstream_seconds = self._clock.monotonic() - started
+            if _shows_result(call) and reply.status < 300 and call.record is not None:
+                # The job may have ended since the look before: its result waits until it is charged.
+                call.record = await self._jobs.look(call.account, call.record)
             return await self._relay(call, reply)
 
     # ---- forward
@@ -157,7 +164,7 @@ class HttpPipeline:
         ours = {
             upstream.credential_header: upstream.credential,
             "X-Call-Id": call.id,
-            "X-Forwarded-For": client.address,
+            "X-Forwarded-For": self._forwarded_for(client),
             "X-Forwarded-Proto": client.scheme,
             "X-Forwarded-Host": client.host,
         }
@@ -170,13 +177,21 @@ class HttpPipeline:
             decodable_only=_reads_reply(call) or bool(call.route.product.strip_reply_fields),
         )
 
+    def _forwarded_for(self, client: Client) -> str:
+        """Whom the call comes from. What a client says of that only counts where a balancer before us says it."""
+        if not self._runtime.trust_forwarded_for:
+            return client.address
+        said = [value.strip() for value in client.headers.getall("X-Forwarded-For", ())]
+        return ", ".join([*filter(None, said), client.address])
+
     # ---- meter and respond
 
     async def _relay(self, call: Call, reply: Reply) -> Answer | None:
         """Answer whole where the body is in hand before the first byte would have to wait for it; else stream."""
         call.upstream_status = reply.status
         product = call.route.product
-        must_be_whole = _must_be_whole(call) and reply.status < 300
+        stripped = bool(product.strip_reply_fields) and "json" in reply.headers.get("Content-Type", "")
+        must_be_whole = (_must_be_whole(call) or stripped) and reply.status < 300
         bytes_max = product.metered_body_bytes_max if must_be_whole else product.whole_body_bytes_max
         chunks: list[bytes] = []
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
@@ -207,12 +222,16 @@ class HttpPipeline:
     async def _stream(self, call: Call, reply: Reply, chunks: list[bytes]) -> None:
         """Pass the body on as it comes. A client that leaves does not stop metering, within bounds."""
         client = call.client
+        if _polls_open_job(call) and reply.status < 300 and call.record is not None:
+            # Larger than what is read: only a finished job's reply is. It is charged before it leaves, like any other.
+            await self._conclusion.observe_job(call, call.record, unread=True)
         wanted = _reads_reply(call) and reply.status < 300
         copy = Copy(call.route.product.metered_body_bytes_max if wanted else 0)
         headers = reply_headers(reply.headers)
         self._own_headers(call, headers)
         call.status = reply.status
         left_at: float | None = None  # when the client was found to have left
+        size_then = 0  # how much of the body had come by then
         try:
             await client.start(reply.status, reply.reason, headers, reply.length)
         except ClientGone:
@@ -226,8 +245,11 @@ class HttpPipeline:
                         await client.write(chunk)
                         call.reply_bytes += len(chunk)
                     except ClientGone:
-                        left_at = self._clock.monotonic()
-                elif not wanted or self._drained(call, copy, left_at):
+                        left_at, size_then = self._clock.monotonic(), copy.size
+                elif not wanted:
+                    complete = call.route.metered  # what it costs is known without the rest
+                    break
+                elif self._drained(call, copy.size - size_then, left_at):
                     complete = False
                     break
         except GatewayError:
@@ -240,14 +262,17 @@ class HttpPipeline:
             client.abort()
             await self._conclusion.fail(call)
         if complete and left_at is None:
-            try:
-                await client.finish()
-            except ClientGone:
-                self._observer.event("client_gone", product=call.route.product.name)
+            await self._finish(call)
 
-    def _drained(self, call: Call, copy: Copy, since: float) -> bool:
+    async def _finish(self, call: Call) -> None:
+        try:
+            await call.client.finish()
+        except ClientGone:
+            self._observer.event("client_gone", product=call.route.product.name)
+
+    def _drained(self, call: Call, size: int, since: float) -> bool:
         product = call.route.product
-        return copy.size > product.drain_bytes_max or self._clock.monotonic() - since > product.drain_seconds_max
+        return size > product.drain_bytes_max or self._clock.monotonic() - since > product.drain_seconds_max
 
     async def _conclude(self, call: Call, reply: Reply, body: bytes) -> bytes:
         """Everything that follows from a complete reply: ownership, charge, release. The body as the client gets it."""
@@ -265,7 +290,7 @@ class HttpPipeline:
             await self._conclusion.accept_job(call)
         elif call.route.metered:
             await self._conclusion.charge(call)
-        elif call.record is not None and call.route.reports is not None:
+        elif call.record is not None and (call.route.reports is not None or call.route.deletes is not None):
             await self._conclusion.observe_job(call, call.record)
         await self._conclusion.keep_ownership(call)
         return self._stripped(call, reply, body, plain)
@@ -297,17 +322,18 @@ class HttpPipeline:
         return answer
 
     def _own_headers(self, call: Call, headers: CIMultiDict[str]) -> None:
-        headers["X-Gateway-Call-Id"] = call.id
-        headers["Server"] = SERVER
+        headers.add("X-Gateway-Call-Id", call.id)
+        headers.add("Server", SERVER)
         if call.charged is not None:
-            headers["X-Gateway-Charge"] = format_usd(call.charged)
-            headers["X-Gateway-Currency"] = "USD"
+            headers.add("X-Gateway-Charge", format_usd(call.charged))
+            headers.add("X-Gateway-Currency", "USD")
         if call.rates:
-            headers["RateLimit-Policy"] = policies(tuple(state.rate for state in call.rates))
-            headers["RateLimit"] = remaining(call.rates)
+            headers.add("RateLimit-Policy", policies([state.rate for state in call.rates]))
+            headers.add("RateLimit", remaining(call.rates))
 
     def _record(self, call: Call) -> CallFinished:
         return CallFinished(
+            time=self._clock.now(),
             call_id=call.id,
             account=call.identity.account if call.identity else "",
             key_id=call.identity.key_id if call.identity else "",
@@ -331,9 +357,31 @@ class HttpPipeline:
         )
 
 
+def _where(error: BaseException) -> str:
+    """A fault's type and place; its text could hold what a client sent."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + place
+
+
 def _must_be_whole(call: Call) -> bool:
-    """Whether the client may act on the reply's id: then it owns it before it learns of it."""
-    return call.route.job is not None or call.route.creates is not None
+    """Whether the ledger must know of the reply before the client does: whose it is, or that the job has ended."""
+    return call.route.job is not None or call.route.creates is not None or _polls_open_job(call)
+
+
+def _job_is_open(call: Call) -> bool:
+    return call.record is not None and call.record.state == "open"
+
+
+def _polls_open_job(call: Call) -> bool:
+    return call.route.reports is not None and _job_is_open(call)
+
+
+def _shows_result(call: Call) -> bool:
+    """Whether a success shows what a job made that is not charged yet, without saying how the job stands."""
+    return _job_is_open(call) and call.route.reports is None and call.route.deletes is None
 
 
 def _reads_reply(call: Call) -> bool:
@@ -341,4 +389,4 @@ def _reads_reply(call: Call) -> bool:
     route = call.route
     if _must_be_whole(call) or (route.metering is not None and route.metering.reads_reply):
         return True
-    return route.reports is not None and call.record is not None and call.record.state == "open"
+    return route.deletes is not None and _job_is_open(call)

@@ -53,14 +53,15 @@ class Jobs:
                 return record
             plain = decoded(copy.body(), reply.headers.get("Content-Encoding", ""), bytes_max)
         data = parsed(plain) if plain else None
-        concluded = await self.conclude(account, record, {"reply": data})
+        concluded = await self.conclude(account, record, {"reply": data}, unread=copy.overflown)
         return record if concluded is None else concluded[0]
 
     async def conclude(
-        self, account: str, record: Resource, sources: Sources
+        self, account: str, record: Resource, sources: Sources, *, unread: bool = False
     ) -> tuple[Resource, Charge | None, Receipt | None] | None:
         """Settle or release an open job if `sources["reply"]` shows that it is over; None while it is not.
 
+        `unread`: the reply is larger than what is read of one. Only a completed job's is: its usage is unknown.
         The record comes back as it is then, with the charge (None: released) and the receipt (None: spooled).
         """
         if record.state != "open" or (entry := self._made.get(record.ref.kind)) is None:
@@ -70,10 +71,10 @@ class Jobs:
         if status in job.failed:
             await self._books.release(account, record.hold, record.ref)
             return _ended(record, "released", {}), None, None
-        if status not in job.completed:
+        if status not in job.completed and not unread:
             return None
         facts = record.facts
-        seen = {"reply": sources["reply"], "job": facts.get("request", {})}
+        seen = {"reply": sources.get("reply"), "job": facts.get("request", {})}
         priced = pricing.price(job.metering, route.product, seen, self._table(record), Nanos(int(facts.get("held", 0))))
         if priced is None:
             await self._books.release(account, record.hold, record.ref)

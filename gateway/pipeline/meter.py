@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+#: orjson writes 254 levels; nothing that a service means to say is as deep as this.
+_DEPTH_MAX = 200
 
 
 class Copy:
@@ -64,10 +66,12 @@ def parsed(body: bytes) -> Any:
         return None
 
 
-def without_fields(data: Any, names: frozenset[str]) -> Any:
-    """JSON data without the named fields, at any depth."""
+def without_fields(data: Any, names: frozenset[str], depth: int = _DEPTH_MAX) -> Any:
+    """JSON data without the named fields, at any depth. What is deeper than can be written again becomes null."""
+    if depth == 0:
+        return None
     if type(data) is dict:
-        return {name: without_fields(value, names) for name, value in data.items() if name not in names}
+        return {name: without_fields(value, names, depth - 1) for name, value in data.items() if name not in names}
     if type(data) is list:
-        return [without_fields(value, names) for value in data]
+        return [without_fields(value, names, depth - 1) for value in data]
     return data

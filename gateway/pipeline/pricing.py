@@ -27,7 +27,8 @@ def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
 def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refused | None:
     """What is wrong with the request itself, before anybody's credit is looked at."""
     request = sources.get("request")
-    if route.body == "json" and route.metered and type(request) is not dict:
+    named = route.metered or any(requirement.field.source == "request" for requirement in route.requires)
+    if route.body == "json" and named and type(request) is not dict:
         return Refused(code=Code.INVALID_REQUEST, details={"reason": "the body must be a JSON object"})
     for rejection in route.rejections:
         value = rejection.field.read(sources)
@@ -42,14 +43,19 @@ def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refuse
     return None
 
 
-def entitled(route: Route, tier: Tier | None, sources: Sources, models: tuple[str, ...]) -> bool:
-    """Whether the tier includes the product, every model asked for, and the products of the add-ons switched on."""
+def entitled(route: Route, tier: Tier | None, models: tuple[str, ...]) -> bool:
+    """Whether the tier includes the product and every model asked for."""
     if tier is None or (share := tier.products.get(route.product.name)) is None:
         return False
-    if share.models is not None and not share.models.issuperset(models):
-        return False
+    return share.models is None or share.models.issuperset(models)
+
+
+def entitled_to_add_ons(route: Route, tier: Tier | None, sources: Sources) -> bool:
+    """Whether the tier includes the products of the add-ons that the request switches on."""
     metering = metering_of(route)
-    for rule in metering.rules if metering is not None else ():
+    if metering is None or tier is None:
+        return True
+    for rule in metering.rules:
         if rule.part_of is not None and rule.part_of not in tier.products and rule.applies(sources, ""):
             return False
     return True
@@ -60,18 +66,17 @@ def metering_of(route: Route) -> Metering | None:
     return route.job.metering if route.job is not None else route.metering
 
 
-def estimate(route: Route, sources: Sources, models: tuple[str, ...], table: PriceTable, request_bytes: int) -> Nanos:
+def estimate(
+    route: Route, sources: Sources, price_names: tuple[str, ...], table: PriceTable, request_bytes: int
+) -> Nanos:
     """The hold to ask for, in nano-dollars: fixed, or the dearest of the models asked for at the expected usage."""
-    if not route.metered:
-        return ZERO
     if route.hold is not None:
         return route.hold
     metering = metering_of(route)
     assert metering is not None, f"the metered route {route.name} has no metering"
     usage = estimate_usage(metering.measures, sources, request_bytes)
     dearest = ZERO
-    names = {route.product.models.known[model] for model in models} if route.product.models else {""}
-    for name in names:
+    for name in price_names:
         amount = amount_for(metering.rules, usage, sources, name, table)
         if not isinstance(amount, Unpriced) and amount > dearest:
             dearest = amount

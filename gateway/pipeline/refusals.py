@@ -5,7 +5,7 @@ Does not know: why a call was refused.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multidict import CIMultiDict
@@ -67,11 +67,11 @@ def _filled(template: Any, values: Mapping[str, Any]) -> Any:
     return template
 
 
-def policies(rates: tuple[Rate, ...]) -> str:
+def policies(rates: Sequence[Rate]) -> str:
     """The `RateLimit-Policy` field (draft-ietf-httpapi-ratelimit-headers-10)."""
-    return ", ".join(f'"{rate.name}";q={rate.quota};w={rate.window_seconds}' for rate in rates)
+    return ", ".join([rate.policy for rate in rates])
 
 
 def remaining(states: tuple[RateState, ...]) -> str:
     """The `RateLimit` field of the same draft: requests left, and seconds until the window starts afresh."""
-    return ", ".join(f'"{state.rate.name}";r={state.remaining};t={state.reset_seconds}' for state in states)
+    return ", ".join([f'"{state.rate.name}";r={state.remaining};t={state.reset_seconds}' for state in states])

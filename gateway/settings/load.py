@@ -6,7 +6,6 @@ Does not know: any single key. A config with a problem is no config: nothing of 
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -57,7 +56,6 @@ class _Loading:
         main = self._read(self._path, str(self._path))
         if main is None:
             raise SettingsError(self._report.problems)
-        main = replace(main, secrets=SECRETS)
         settings = checked(GatewaySettings, main, self._report, self._path.parent)
         self._include(main, settings)
         runtime = self._compile(main, settings)
@@ -75,7 +73,7 @@ class _Loading:
             self._note(Problem(shown, 0, 0, "", f"the file cannot be read: {error.strerror or error}"))
             return None
         self._digest.update(hashlib.sha256(content).digest())
-        document, problems = read_yaml(shown, content, self._environ)
+        document, problems = read_yaml(shown, content, self._environ, SECRETS)
         for problem in problems:
             self._note(problem)
         return document
@@ -94,6 +92,7 @@ class _Loading:
             place = Place(main, ("include", index))
             found = sorted(self._matching(pattern))
             if not found:
+                self._unreadable = True
                 self._report.add(place, f'no file matches "{pattern}" in {self._path.parent}')
             for path in found:
                 if path.resolve() in seen:
@@ -159,6 +158,7 @@ class _Loading:
         jobs = job_measures(documents)
         scope = Scope(
             report=self._report,
+            complete=not self._unreadable,
             upstreams={} if settings is None else _upstreams(settings),
             upstream_names=names_below(main, "upstreams"),
             products=product_names(documents),
@@ -204,8 +204,7 @@ class _Loading:
         read = [(document, self._checked(ProductSettings, document)) for document in self._files["product"]]
         files = [(document, settings) for document, settings in read if settings is not None]
         check_names(files, scope)
-        compiled = [compile_product(settings, Place(document), scope) for document, settings in files]
-        made = [product for product in compiled if product is not None]
+        made = [compile_product(settings, Place(document), scope) for document, settings in files]
         for product in made:
             compile_routes(product, jobs_of(made), scope)
         routes = [found for product in made for found in product.routes]

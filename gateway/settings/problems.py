@@ -4,10 +4,14 @@ Owns: the shape and the rendering of problems, places in files, "did you mean".
 Does not know: what is checked.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+#: So many valid names are listed where none is near.
+NAMES_SHOWN_MAX: Final = 12
 
 Step = str | int
 Path = tuple[Step, ...]
@@ -59,7 +63,7 @@ class SettingsError(Exception):
 class Document:
     """One YAML file as plain data, and where each key and value of it stands.
 
-    `keys` and `values` have an entry for every path; `secrets` are the paths whose lines are never shown.
+    `keys` and `values` have an entry for every path. Lines with one of the keys in `secrets` are never shown.
     """
 
     file: str
@@ -75,7 +79,7 @@ class Document:
             path = path[:-1]
         found = (self.keys.get(path) if at_key else None) or self.values.get(path) or Position(1, 1)
         secret = any(step in self.secrets for step in path)
-        source = "" if secret or found.line > len(self.lines) else self.lines[found.line - 1]
+        source = "" if secret else shown_line(self.lines, found.line, self.secrets)
         return Problem(self.file, found.line, found.column, dotted(path), message, source)
 
 
@@ -105,8 +109,20 @@ class Report:
         """Note a problem."""
         self.problems[place.document.problem(place.path, message, at_key=at_key)] = None
 
-    def __len__(self) -> int:
-        return len(self.problems)
+    def has_below(self, place: Place) -> bool:
+        """Whether there is a problem at the place or anywhere below it."""
+        file, above = place.document.file, dotted(place.path)
+        return any(
+            found.file == file
+            and (not above or found.path == above or found.path.startswith((f"{above}.", f"{above}[")))
+            for found in self.problems
+        )
+
+
+def shown_line(lines: Sequence[str], line: int, secrets: Collection[str]) -> str:
+    """A line of a file, or nothing where it has a secret in it."""
+    text = lines[line - 1] if 0 < line <= len(lines) else ""
+    return "" if any(re.search(rf"\b{name}\b\W*:", text) for name in secrets) else text
 
 
 def dotted(path: Path) -> str:
@@ -125,5 +141,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f'; did you mean "{close[0]}"?'
     if not names:
         return "; there are none"
-    shown = ", ".join(names[:20])
-    return f"; there are: {shown}{', ...' if len(names) > 20 else ''}"
+    shown = ", ".join(names[:NAMES_SHOWN_MAX])
+    return f"; there are: {shown}{', ...' if len(names) > NAMES_SHOWN_MAX else ''}"

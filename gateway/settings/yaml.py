@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.settings.problems import Document, Path, Position, Problem, dotted
+from gateway.settings.problems import Document, Path, Position, Problem, dotted, shown_line
 
 DOCUMENT_BYTES_MAX: Final = 1024 * 1024
 DEPTH_MAX: Final = 40
@@ -50,6 +50,7 @@ class _Node:
 class _Reading:
     file: str
     environ: Mapping[str, str]
+    secrets: frozenset[str]
     lines: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
     keys: dict[Path, Position] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class _Reading:
     nodes: int = 0
 
     def problem(self, path: Path, position: Position, message: str) -> None:
-        source = self.lines[position.line - 1] if position.line <= len(self.lines) else ""
+        source = shown_line(self.lines, position.line, self.secrets)
         self.problems.append(Problem(self.file, position.line, position.column, dotted(path), message, source))
 
 
@@ -78,9 +79,11 @@ def parse_scalar(text: str) -> Any:
     return text
 
 
-def read_yaml(file: str, content: bytes, environ: Mapping[str, str]) -> tuple[Document | None, tuple[Problem, ...]]:
-    """A file's content as data with positions, or the problems that it has."""
-    reading = _Reading(file, environ)
+def read_yaml(
+    file: str, content: bytes, environ: Mapping[str, str], secrets: frozenset[str] = frozenset()
+) -> tuple[Document | None, tuple[Problem, ...]]:
+    """A file's content as data with positions, or its problems. Lines with keys of `secrets` are not shown."""
+    reading = _Reading(file, environ, secrets)
     if len(content) > DOCUMENT_BYTES_MAX:
         return None, (Problem(file, 0, 0, "", f"the file is too large: at most {DOCUMENT_BYTES_MAX} bytes"),)
     try:
@@ -103,7 +106,9 @@ def read_yaml(file: str, content: bytes, environ: Mapping[str, str]) -> tuple[Do
         return None, tuple(reading.problems)
     except yaml.YAMLError as error:
         return None, (Problem(file, 0, 0, "", f"this is not YAML: {str(error).splitlines()[0]}"),)
-    document = Document(file=file, lines=reading.lines, data=data, keys=reading.keys, values=reading.values)
+    document = Document(
+        file=file, lines=reading.lines, data=data, keys=reading.keys, values=reading.values, secrets=secrets
+    )
     return document, tuple(reading.problems)
 
 

@@ -10,7 +10,7 @@ docs/adr/0006). The protocol (`ResponseHandler`) brings the parser, read timeout
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Final, Protocol, Self, cast
 
@@ -29,6 +29,9 @@ _READ_BYTES: Final = 2**16
 #: An idle connection is not used after this: the other side may be about to close it.
 _IDLE_SECONDS_MAX: Final = 15.0
 _IDLE_MAX: Final = 1024
+#: How often calls under way are looked at: timeouts are late by no more than this.
+_WATCH_SECONDS: Final = 0.25
+_NEVER: Final = float("inf")
 #: Safe to send once more when a kept connection turns out to have been closed (RFC 9110 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -106,16 +109,20 @@ def _mapped(error: BaseException) -> UpstreamTimeout | UpstreamUnreachable:
 class PooledReply:
     """A `Reply` on a connection of a pool."""
 
-    __slots__ = ("_connection", "_payload", "_pool", "_timer", "_writer", "headers", "length", "reason", "status")
+    __slots__ = (
+        "_closed", "_connection", "_payload", "_pool", "ends_at", "headers", "length", "reason", "silent_until",
+        "status", "writer",
+    )  # fmt: skip
 
-    def __init__(
-        self, pool: "Pool", connection: ResponseHandler, timer: asyncio.TimerHandle, writer: asyncio.Task[None] | None
-    ) -> None:
+    def __init__(self, pool: "Pool", connection: ResponseHandler, ends_at: float) -> None:
         self._pool = pool
         self._connection = connection
-        self._timer = timer
-        self._writer = writer
         self._payload: StreamReader | None = None
+        self._closed = False
+        #: By the loop's clock: when the call must be over, and until when the upstream may be silent.
+        self.ends_at = ends_at
+        self.silent_until = _NEVER
+        self.writer: asyncio.Task[None] | None = None
         self.status = 0
         self.reason = ""
 
@@ -133,18 +140,21 @@ class PooledReply:
         assert self._payload is not None, "no head has come"
         if self._payload.is_eof() and self._payload.exception() is None:  # in hand: no error can come of it
             return self._payload.read_nowait(-1) if not self._payload.at_eof() else b""
+        self.silent_until = self._pool.silence_ends()
         try:
             return await self._payload.readany()
         except _FAULTS as error:
             raise _mapped(error) from error
+        finally:
+            self.silent_until = _NEVER  # from now on it is ours to read on
 
     def at_end(self) -> bool:
         """See `Reply`."""
         return self._payload is not None and self._payload.at_eof()
 
     def expire(self) -> None:
-        """The whole time for this call is over."""
-        error = aiohttp.ServerTimeoutError("total_seconds_max")
+        """The upstream was silent for too long, or the whole time for this call is over."""
+        error = aiohttp.ServerTimeoutError("the upstream took too long")
         self._connection.set_exception(error)
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(error)
@@ -159,12 +169,14 @@ class PooledReply:
 
     def close(self) -> None:
         """See `Reply.__aexit__`. May be called more than once."""
-        self._timer.cancel()
-        writing = self._writer is not None and not self._writer.done()
-        if self._writer is not None and writing:
-            self._writer.cancel()
+        if self._closed:
+            return
+        self._closed = True
+        writing = self.writer is not None and not self.writer.done()
+        if self.writer is not None and writing:
+            self.writer.cancel()
         done = not writing and self._payload is not None and self._payload.is_eof()
-        self._pool.release(self._connection, reusable=done)
+        self._pool.release(self, self._connection, reusable=done)
 
 
 class Pool:
@@ -186,6 +198,8 @@ class Pool:
         self._idle: deque[tuple[float, ResponseHandler]] = deque()
         self._places = asyncio.Semaphore(upstream.connections_max) if upstream.connections_max else None
         self._open = 0
+        self._active: set[PooledReply] = set()
+        self._watch: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Pool {self._host}:{self._port} open={self._open} idle={len(self._idle)}>"
@@ -223,33 +237,56 @@ class Pool:
             skip_payload=method == "HEAD",
             read_until_eof=True,
             auto_decompress=False,
-            read_timeout=self._upstream.reply_seconds_max,
+            read_timeout=None,  # see `_watch_active`
             read_bufsize=_READ_BYTES,
             max_line_size=_HEAD_BYTES_MAX,
             max_field_size=_HEAD_BYTES_MAX,
         )
         transport = cast("asyncio.Transport", connection.transport)
-        writer: asyncio.Task[None] | None = None
+        reply = PooledReply(self, connection, asyncio.get_running_loop().time() + self._upstream.total_seconds_max)
+        self._begin_watch(reply)
         if body is None or isinstance(body, bytes):
             transport.write(head + body if body else head)
-            connection.start_timeout()
+            reply.silent_until = self.silence_ends()
         else:
             transport.write(head)
             chunked = "Content-Length" not in headers
-            writer = asyncio.create_task(_write(connection, body, chunked=chunked))
-        loop = asyncio.get_running_loop()
-        reply: PooledReply | None = None
-        timer = loop.call_later(self._upstream.total_seconds_max, lambda: reply.expire() if reply else None)
-        reply = PooledReply(self, connection, timer, writer)
+            reply.writer = asyncio.create_task(_write(connection, reply, self.silence_ends, body, chunked=chunked))
         try:
             message, payload = await connection.read()
-            while 100 <= message.code < 200 and message.code != 101:  # an interim answer is not ours to pass on
+            while 100 <= message.code < 200:  # an interim answer is not ours to pass on
+                if message.code == 101:
+                    raise aiohttp.ClientError("the upstream switches protocols, and nobody asked it to")
+                if reply.writer is None or reply.writer.done():
+                    reply.silent_until = self.silence_ends()
                 message, payload = await connection.read()
         except BaseException:
             reply.close()
             raise
+        reply.silent_until = _NEVER
         reply.begin(message, payload)
         return reply
+
+    # ---- time: one timer for all calls under way, because a timer for each costs more than a look at all of them
+
+    def silence_ends(self) -> float:
+        """Until when the upstream may be silent from now on, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self._upstream.reply_seconds_max
+
+    def _begin_watch(self, reply: PooledReply) -> None:
+        self._active.add(reply)
+        if self._watch is None:
+            every = min(_WATCH_SECONDS, self._upstream.reply_seconds_max / 4, self._upstream.total_seconds_max / 4)
+            self._watch = asyncio.get_running_loop().call_later(every, self._watch_active)
+
+    def _watch_active(self) -> None:
+        self._watch = None
+        now = asyncio.get_running_loop().time()
+        for reply in [reply for reply in self._active if now > reply.ends_at or now > reply.silent_until]:
+            self._active.discard(reply)
+            reply.expire()
+        if self._active:
+            self._begin_watch(next(iter(self._active)))
 
     # ---- connections
 
@@ -281,8 +318,9 @@ class Pool:
         self._open += 1
         return connection
 
-    def release(self, connection: ResponseHandler, *, reusable: bool) -> None:
+    def release(self, reply: PooledReply, connection: ResponseHandler, *, reusable: bool) -> None:
         """The call is over with this connection."""
+        self._active.discard(reply)
         if reusable and connection.is_connected() and not connection.should_close and len(self._idle) < _IDLE_MAX:
             self._idle.append((asyncio.get_running_loop().time(), connection))
         else:
@@ -293,13 +331,23 @@ class Pool:
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it is released."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         while self._idle:
             _, connection = self._idle.pop()
             connection.close()
             self._open -= 1
 
 
-async def _write(connection: ResponseHandler, body: AsyncIterator[bytes], *, chunked: bool) -> None:
+async def _write(
+    connection: ResponseHandler,
+    reply: PooledReply,
+    silence_ends: Callable[[], float],
+    body: AsyncIterator[bytes],
+    *,
+    chunked: bool,
+) -> None:
     """Send a body as it comes, waiting while the upstream is slow. The body's own error becomes the reply's."""
     transport = cast("asyncio.Transport", connection.transport)
     try:
@@ -311,7 +359,7 @@ async def _write(connection: ResponseHandler, body: AsyncIterator[bytes], *, chu
                 await connection._drain_helper()
         if chunked:
             transport.write(b"0\r\n\r\n")
-        connection.start_timeout()
+        reply.silent_until = silence_ends()
     except _DISCONNECTED:
         return  # the reply tells: it may have come before the upstream closed
     except Exception as error:  # noqa: BLE001 - whatever the body raised is for whoever waits for the reply

@@ -80,7 +80,7 @@ class _Filter:
         return passed
 
     def _judge(self, name: str) -> bool:
-        lower = name.lower()
+        lower = name.lower().replace("_", "-")  # some servers read the one as the other
         passes = lower not in self._dropped and not lower.startswith(self._prefixes)
         if len(self._verdicts) < self._NAMES_MAX:
             self._verdicts[name] = passes
@@ -100,10 +100,14 @@ def request_headers(
 ) -> CIMultiDict[str]:
     """The client's headers as the upstream gets them. `ours` are set last and never come from the client.
 
-    With `decodable_only`, `Accept-Encoding` offers just what metering can decode.
+    With `decodable_only`, `Accept-Encoding` offers just what metering can decode, and no part of a reply is asked for:
+    half a reply reports nothing, and half a result is still a result.
     """
     passed = _FROM_CLIENTS.passing(client)
     passed.popall(credential_header, None)
+    if decodable_only:
+        passed.popall("Range", None)
+        passed.popall("If-Range", None)
     if decodable_only and "Accept-Encoding" in passed:
         offered = [item.strip() for value in passed.popall("Accept-Encoding") for item in value.split(",")]
         kept = [item for item in offered if item.partition(";")[0].strip().lower() in _DECODABLE]

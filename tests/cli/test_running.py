@@ -41,7 +41,17 @@ def test_check_prints_prices_and_routes() -> None:
     assert data["ok"] is True
     assert data["routes"]["speech-to-text"] > 5
     assert {"free", "payg", "contracted"} <= set(data["tiers"])
-    assert any(price["sku"] == "stt.universal-2" for price in data["prices"])
+    prices = {(price["sku"], price["version"]): price["unit_price"] for price in data["prices"]}
+    assert ("stt.universal-2", data["price_version"]) in prices
+    assert text.count("stt.universal-2 ") == 1  # older price lists are not for people
+
+
+def test_check_prints_the_prices_of_a_rate_card() -> None:
+    """Discounts are shown as the card has them; a card that is not there is refused with those that are."""
+    assert " -50%" in run("check", "-c", str(CONFIG), "--rate-card", "startup").stdout
+    result = run("check", "-c", str(CONFIG), "--rate-card", "nope")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "standard" in result.stderr
 
 
 def test_check_prints_every_error_with_its_place(tmp_path: Path) -> None:

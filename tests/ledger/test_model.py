@@ -51,7 +51,7 @@ RATES = (Rate(name="minute", quota=6, window_seconds=60), Rate(name="burst", quo
 accounts = st.sampled_from(ACCOUNTS)
 keys = st.sampled_from(["one", "two"])
 holds = st.sampled_from([f"call-{n}" for n in range(30)])
-some_hold = holds | st.integers(0, 20) | st.integers(0, 20)  # a number: one of those that are open
+some_hold = holds | st.integers(0, 20) | st.integers(0, 20) | st.integers(-20, -1)  # numbers: see Machine.hold
 operations = st.sampled_from([f"op-{n}" for n in range(40)])
 amounts = st.sampled_from([0, 1, 7, 100, 333, 1000, 4000]).map(Nanos)
 refs = st.sampled_from(REFS)
@@ -72,8 +72,10 @@ class Machine(RuleBasedStateMachine):
 
     # ---- doing
 
-    def do(self, name: str, lose: int = 0, **arguments: Any) -> Any:
-        """Do one operation to both; their answers must be equal."""
+    def do(self, name: str, lose: int = 0, idle: float = 0, **arguments: Any) -> Any:
+        """Do one operation to both, after a while in which nothing looked at them; their answers must be equal."""
+        if idle:
+            self.wait(idle)
         self.done.append((name, arguments))
         answer = self.runner.run(outcome(self.model, name, arguments))
         self.tally[describe(name, answer)] += 1
@@ -90,15 +92,22 @@ class Machine(RuleBasedStateMachine):
             self.asked = count
             self.relay.drop_replies(count)
 
+    def wait(self, seconds: float) -> None:
+        for world in (self.model, self.subject):
+            self.runner.run(world.advance(seconds))
+
     def hold(self, account: str, pick: str | int) -> str:
-        """The hold picked: by its id, or from the open ones by a number."""
+        """The hold picked: by its id, from the open ones by a number, from all there ever were by a negative one."""
         if isinstance(pick, str):
             return pick
         open_holds = self.runner.run(outcome(self.model, "holds", {"account": account}))
-        return open_holds[pick % len(open_holds)].id if open_holds else "call-0"
+        asked = [arguments["request"] for name, arguments in self.done if name == "admit"]
+        ids = [hold.id for hold in open_holds] if pick >= 0 else [r.hold_id for r in asked if r.account == account]
+        return ids[pick % len(ids)] if ids else "call-0"
 
     asked = 0
     lost = st.sampled_from([0, 0, 0, 1, 1, 2])
+    idle = st.sampled_from([0.0, 0.0, 0.0, 0.0, 1.0, 61.0])
 
     @initialize()
     def begin(self) -> None:
@@ -125,11 +134,12 @@ class Machine(RuleBasedStateMachine):
         resources=st.sampled_from([(), (), (), (), (), REFS[:1], REFS[1:3]]),
         lease_seconds=st.sampled_from([2, 60, 3600, 3600]),
         lose=lost,
+        idle=idle,
     )
-    def admit(self, hold_id: str, lose: int, **changes: Any) -> None:
+    def admit(self, hold_id: str, lose: int, idle: float, **changes: Any) -> None:
         """Ask for a call."""
         request = ask(hold_id, **changes)
-        answer = self.do("admit", lose, request=request)
+        answer = self.do("admit", lose, idle, request=request)
         if isinstance(answer, Admitted) and request.metered and ("admit", {"request": request}) not in self.done[:-1]:
             assert answer.available >= 0, "more is held than there is"
 
@@ -154,21 +164,47 @@ class Machine(RuleBasedStateMachine):
         amount=amounts,
         ref=st.none() | refs,
         lose=lost,
+        idle=idle,
     )
     def settle(
-        self, account: str, pick: str | int, key_id: str, amount: Nanos, ref: ResourceRef | None, lose: int
+        self, account: str, pick: str | int, key_id: str, amount: Nanos, ref: ResourceRef | None, lose: int, idle: float
     ) -> None:
         """Charge a hold: open, ended, or never seen."""
         usage = {"seconds": amount / 8}
         settlement = bill(
             self.hold(account, pick), amount, account=account, key_id=key_id, resource=ref, resource_usage=usage
         )
-        self.do("settle", lose, settlement=settlement)
+        self.do("settle", lose, idle, settlement=settlement)
 
     @rule(account=accounts, pick=some_hold, ref=st.none() | refs, lose=lost)
     def release(self, account: str, pick: str | int, ref: ResourceRef | None, lose: int) -> None:
         """Give a hold back."""
         self.do("release", lose, account=account, hold_id=self.hold(account, pick), resource=ref)
+
+    @rule(
+        account=accounts,
+        pick=st.integers(0, 20),
+        ends=st.lists(st.sampled_from(["settle", "release", "expire", "admit"]), min_size=2, max_size=3),
+        amount=amounts,
+        ref=refs,
+        lose=lost,
+    )
+    def end_more_than_once(
+        self, account: str, pick: int, ends: list[str], amount: Nanos, ref: ResourceRef, lose: int
+    ) -> None:
+        """An open hold, often a job's, is ended in two or three ways, or taken anew between."""
+        hold_id = self.hold(account, pick)
+        resource = Resource(ref=ref, state="open", product="speech-to-text", hold=hold_id)
+        self.do("accept", account=account, resource=resource, deadline_seconds=50, keep_seconds=0)
+        for end in ends:
+            if end == "settle":
+                self.do("settle", lose, settlement=bill(hold_id, amount, account=account, key_id="one", resource=ref))
+            elif end == "release":
+                self.do("release", lose, account=account, hold_id=hold_id, resource=ref)
+            elif end == "expire":
+                self.wait(51)
+            else:
+                self.do("admit", lose, request=ask(hold_id, account=account, key_id="one"))
 
     @rule(account=accounts, picks=st.lists(some_hold, max_size=6), lease=st.sampled_from([1, 90]), lose=lost)
     def renew(self, account: str, picks: list[str | int], lease: int, lose: int) -> None:
@@ -191,22 +227,21 @@ class Machine(RuleBasedStateMachine):
         self.do("forget", lose, account=account, ref=ref)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 1.0, 1.5, 30.0, 61.0, 3600.0, 20 * 86_400.0]))
-    def wait(self, seconds: float) -> None:
+    def let_time_pass(self, seconds: float) -> None:
         """Let leases, grants, windows and months go by."""
-        for world in (self.model, self.subject):
-            self.runner.run(world.advance(seconds))
+        self.wait(seconds)
 
-    @rule(account=accounts, lose=lost)
-    def sweep(self, account: str, lose: int) -> None:
+    @rule(account=accounts, lose=lost, idle=st.sampled_from([2.0, 61.0, 3600.0]))
+    def sweep(self, account: str, lose: int, idle: float) -> None:
         """End what is over."""
-        self.do("sweep", lose, account=account)
+        self.do("sweep", lose, idle, account=account)
 
     # ---- administration
 
     @rule(
         account=accounts,
         operation=operations,
-        amount=st.sampled_from([0, 1, 500, 3000, 10_000, 20_000]).map(Nanos),
+        amount=st.sampled_from([0, 1, 100, 1000, 4000, 20_000]).map(Nanos),
         priority=st.sampled_from([10, 50]),
         life=st.sampled_from([None, 20_000, 90_000, 40 * 86_400_000]),
         lose=lost,

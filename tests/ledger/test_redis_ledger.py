@@ -10,7 +10,7 @@ from gateway.core.money import Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.records import UnreadableRecord
 from gateway.ledger.redis import RedisLedger
-from gateway.ports import CallFinished, Drift, Key, Plan, Resource, ResourceRef
+from gateway.ports import CallFinished, Drift, Key, Plan, Resource, ResourceRef, Swept
 from tests.fakes.link import CuttingRelay
 from tests.ledger.ledgers import FREE, RedisWorld, admitted, ask, bill, one_at_a_time, opened, refused, usd
 
@@ -99,6 +99,27 @@ async def test_leases_end_by_the_servers_own_clock(link: SingleLink) -> None:
     await admitted(ledger, ask("b", estimate=usd(1)))
     assert events.seen == [("hold_expired", 1, {})]
     assert (await ledger.settle(bill("a", usd(1)))).late
+
+
+async def test_what_was_done_before_its_reply_was_lost_is_answered_as_done(redis_url: str, link: SingleLink) -> None:
+    """A release and a sweep that the link repeats say what their first time did; a second call says that it did not."""
+    direct = RedisWorld(link)
+    await opened(direct)
+    for call in ("a", "b", "c"):
+        await admitted(direct.ledger, ask(call, estimate=Nanos(5)))
+    async with CuttingRelay(redis_url) as relay:
+        behind = SingleLink(LinkSettings(url=relay.url))
+        await behind.open()
+        world = RedisWorld(behind)
+        relay.drop_replies(2)
+        assert await world.ledger.release(account="acme", hold_id="a")
+        assert not await world.ledger.release(account="acme", hold_id="a")
+        world.now += 60_000
+        relay.drop_replies(2)
+        assert await world.ledger.sweep("acme") == Swept(holds=2, held=Nanos(10))
+        assert await world.ledger.sweep("acme") == Swept()
+        assert relay.replies_to_drop == 0
+        await behind.close()
 
 
 async def test_a_link_that_is_down_is_an_unavailable_ledger(redis_url: str, link: SingleLink) -> None:

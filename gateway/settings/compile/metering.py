@@ -52,10 +52,10 @@ def compile_metering(
     )
     uses_models = any(is_by_model(rule) for rule in rules)
     if reading.of_job and uses_models and models is not None:
-        for field in models.ran:
+        for index, field in enumerate(models.ran):
             if field.source not in _AT_SETTLEMENT:
-                message = f"models.ran reads {field}, unknown when a job is settled: write job.x for the request's x"
-                scope.report.add(place, message, at_key=True)
+                message = f"{field} is not known when a job is settled: write job.x for the request's x"
+                scope.report.add(Place(place.document, ("models", "ran", index)), message)
     read = [*fields_of(measures, rules), *(models.ran if uses_models and models is not None else ())]
     return Metering(
         measures=measures,
@@ -180,7 +180,7 @@ def _rule(
     names = {*models.known.values(), models.unknown} if models is not None else set()
     for key, listed in (("only_models", settings.only_models), ("not_models", settings.not_models)):
         for index, name in enumerate(listed):
-            scope.known(place.at(key, index), name, names, "model (its name in SKUs)")
+            scope.known(place.at(key, index), name, names, "model in SKUs")
     if settings.part_of is not None:
         scope.known(place.at("part_of"), settings.part_of, scope.products, "product")
     return ChargeRule(

@@ -159,6 +159,8 @@ def check_priced(scope: Scope) -> None:
     for meter in scope.metered:
         for index, rule in enumerate(meter.metering.rules):
             where = meter.place.at("charges", index)
+            if scope.report.has_below(where.at("sku")):
+                continue
             gaps: dict[str, None] = {}
             units: set[str] = set()
             known: set[str] = set()

@@ -31,6 +31,7 @@ from gateway.settings.runtime import (
     Rejection,
     Requirement,
     Route,
+    Upstream,
 )
 from gateway.settings.schema.product import JobSettings, ListingSettings, ProductSettings, RouteSettings
 
@@ -48,18 +49,16 @@ class Made:
     routes: list[tuple[Route, Place]] = field(default_factory=list)
 
 
-def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Made | None:
+def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Made:
     """The product and its jobs; the routes need the jobs of every product and come after."""
     errors = compile_errors(settings.errors, place.at("errors"), scope)
     models = _models(settings, place, scope)
-    if not scope.known(place.at("upstream"), settings.upstream, scope.upstream_names, "upstream"):
-        return None
-    if settings.upstream not in scope.upstreams:
-        return None  # it has problems of its own
+    scope.known(place.at("upstream"), settings.upstream, scope.upstream_names, "upstream")
+    nowhere = Upstream(name=settings.upstream, base_url="", credential="")  # only to find the other problems
     product = Product(
         name=settings.product,
         title=settings.title,
-        upstream=scope.upstreams[settings.upstream],
+        upstream=scope.upstreams.get(settings.upstream, nowhere),
         errors=errors,
         models=models,
         strip_reply_fields=tuple(settings.strip_reply_fields),

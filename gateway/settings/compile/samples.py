@@ -18,7 +18,11 @@ from gateway.settings.schema.product import SampleSettings
 def check_sample(sample: SampleSettings, route: Route, place: Place, scope: Scope) -> None:
     """Price the sample; problems where it is refused, reports no usage, or costs something else."""
     metering = route.job.metering if route.job is not None else route.metering
-    if metering is None or not scope.list_prices:
+    job = () if route.job is None else ("jobs", route.job.kind)
+    broken = scope.report.has_below(Place(place.document, place.path[:-1])) or (
+        job and scope.report.has_below(Place(place.document, job))
+    )
+    if metering is None or not scope.list_prices or broken:
         return
     version = sample.version or next(iter(scope.list_prices))
     if not scope.known(place.at("version"), version, scope.list_prices, "version of the price list"):

@@ -36,15 +36,18 @@ class Metered:
 
 @dataclass(slots=True, kw_only=True)
 class Scope:
-    """Everything that is known while compiling. `list_prices` is by version, without any rate card."""
+    """Everything that is known while compiling. `list_prices` is by version, without any rate card.
+
+    Not `complete`: a file could not be read, so an unknown name may well be in it.
+    """
 
     report: Report
+    complete: bool = True
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     upstream_names: Collection[str] = ()
     products: Collection[str] = ()
     jobs: Mapping[str, Collection[str]] = field(default_factory=dict)  # kind -> its measures
     kinds: Collection[str] = ()
-    tiers: Collection[str] = ()
     rate_cards: Collection[str] = ()
     list_prices: Mapping[str, PriceTable] = field(default_factory=dict)
     metered: list[Metered] = field(default_factory=list)
@@ -53,6 +56,8 @@ class Scope:
         """Whether the name is one of the names; a problem where it is not."""
         if name in names:
             return True
+        if not self.complete and (names is self.products or names is self.kinds or names is self.jobs):
+            return False
         self.report.add(place, f'unknown {what} "{name}"{nearest(name, names)}', at_key=at_key)
         return False
 

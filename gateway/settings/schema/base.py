@@ -46,6 +46,11 @@ def text_of(value: Any, otherwise: str) -> str:
 # ---- text
 
 
+def plain_text(value: Any) -> Any:
+    """A value from the environment as the text that it is."""
+    return str(value) if isinstance(value, FromEnvironment) else value
+
+
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("a name is made of lower-case letters, digits, dots, dashes and underscores (at most 64)")
@@ -70,10 +75,11 @@ def _header(text: str) -> str:
     return text
 
 
-Name = Annotated[str, AfterValidator(_name)]
-Sku = Annotated[str, AfterValidator(_sku)]
-Filled = Annotated[str, AfterValidator(_filled)]
-HeaderName = Annotated[str, AfterValidator(_header)]
+Word = Annotated[str, BeforeValidator(plain_text)]
+Name = Annotated[Word, AfterValidator(_name)]
+Sku = Annotated[Word, AfterValidator(_sku)]
+Filled = Annotated[Word, AfterValidator(_filled)]
+HeaderName = Annotated[Word, AfterValidator(_header)]
 
 
 def _secret(value: Any, info: ValidationInfo) -> Any:
@@ -114,7 +120,6 @@ def _from_environment(value: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_from_environment)]
 Seconds = Annotated[float, BeforeValidator(_from_environment)]
 Flag = Annotated[bool, BeforeValidator(_from_environment)]
-Word = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, FromEnvironment) else value)]
 
 
 def _money(value: Any) -> Nanos:

@@ -3,9 +3,21 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from gateway.settings.schema.base import Filled, Flag, HeaderName, Name, Seconds, Secret, Settings, Whole, Word, key
+from gateway.settings.schema.base import (
+    Filled,
+    Flag,
+    HeaderName,
+    Name,
+    Seconds,
+    Secret,
+    Settings,
+    Whole,
+    Word,
+    key,
+    plain_text,
+)
 from gateway.settings.schema.product import ErrorsSettings
 
 MEBIBYTE = 1024 * 1024
@@ -25,9 +37,7 @@ def _base_url(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in (
-        "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix",
-    ):  # fmt: skip
+    if text and urlsplit(text).scheme not in ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"):
         raise ValueError("must be a Redis URL, like redis://127.0.0.1:6379/0")
     return text
 
@@ -41,8 +51,14 @@ def _pattern(text: str) -> str:
 class ListenerSettings(Settings):
     """Where the gateway listens."""
 
-    host: Word = key("Address to listen on", default="127.0.0.1")
-    port: Whole = key("Port to listen on; 0 takes a free one", ge=0, le=65535)
+    host: Word = key("Address to listen on; 0.0.0.0 is every one", default="127.0.0.1")
+    port: Whole = key("Port to listen on; 0 takes a free one", default=8080, ge=0, le=65535)
+
+
+class OpsListenerSettings(ListenerSettings):
+    """Where operators are listened to."""
+
+    port: Whole = key("Port to listen on; 0 takes a free one", default=8081, ge=0, le=65535)
 
 
 class RedisYaml(Settings):
@@ -67,8 +83,8 @@ class RedisYaml(Settings):
 class LogSettings(Settings):
     """What is logged."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Word] = key(
-        "Least severe level that is logged", default="info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(plain_text)] = key(
+        "Least severe level that is logged: `debug`, `info`, `warning` or `error`", default="info"
     )
 
 
@@ -126,10 +142,8 @@ class UpstreamSettings(Settings):
 class GatewaySettings(Settings):
     """The file that everything starts from."""
 
-    customers: ListenerSettings = key("The customers' listener", default=lambda: ListenerSettings(port=8080))
-    ops: ListenerSettings = key(
-        "The operators' listener: admin API, health, metrics", default=lambda: ListenerSettings(port=8081)
-    )
+    customers: ListenerSettings = key("The customers' listener", default=ListenerSettings)
+    ops: OpsListenerSettings = key("The operators' listener: admin API, health, metrics", default=OpsListenerSettings)
     redis: RedisYaml = key("The ledger's server", default=RedisYaml)
     spool_directory: Word = key(
         "Where charges wait on disk while the ledger is away, relative to the working directory", default="data/spool"

@@ -102,7 +102,9 @@ class MeasureSettings(Settings):
     """Where one quantity comes from."""
 
     fields: Fields = key("Fields that report it; the first one reported counts", alias="from", min_length=1)
-    count: Literal["value", "characters", "bytes", "items"] = key("How the field becomes a number", default="value")
+    count: Literal["value", "characters", "bytes", "items"] = key(
+        "The field's `value`, or the number of its `characters`, `bytes` or `items`", default="value"
+    )
     default: Whole | None = key(
         "Quantity where nothing is reported; without, the usage is then unknown",
         default=None, unit="the measure's", ge=0, le=10**12, shown="none",
@@ -155,7 +157,7 @@ class JobSettings(Settings):
     )
     charges: list[ChargeSettings] = key("The lines of its charge", min_length=1)
     unknown_usage: Literal["charge_hold", "charge_nothing"] = key(
-        "Answer to a success that reports no usage", default="charge_hold"
+        "A success that reports no usage: `charge_hold` or `charge_nothing`", default="charge_hold"
     )
 
 
@@ -262,7 +264,7 @@ class RouteSettings(Settings):
     usage: dict[Name, MeasureSettings] = key("The measures, by name", default=dict, shown="none")
     charges: list[ChargeSettings] = key("The lines of the charge", default=list, shown="none")
     unknown_usage: Literal["charge_hold", "charge_nothing"] = key(
-        "Answer to a success that reports no usage", default="charge_hold"
+        "A success that reports no usage: `charge_hold` or `charge_nothing`", default="charge_hold"
     )
     sample: SampleSettings | None = key("A call with its charge", default=None, shown="none")
 

@@ -1,0 +1,168 @@
+"""docs/reference/configuration.md has every key of every file, as the schema has it."""
+
+from typing import Any
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from gateway.settings.schema.base import Settings
+from gateway.settings.schema.checked import models_in
+from gateway.settings.schema.gateway import (
+    GatewaySettings,
+    LimitsSettings,
+    ListenerSettings,
+    LogSettings,
+    OpsListenerSettings,
+    RedisYaml,
+    UpstreamSettings,
+)
+from gateway.settings.schema.plans import (
+    PriceListSettings,
+    PriceSettings,
+    PricesSettings,
+    ProductRequestsSettings,
+    RateCardSettings,
+    RequestsSettings,
+    TierProductSettings,
+    TierSettings,
+    TiersSettings,
+)
+from gateway.settings.schema.product import (
+    ChargeSettings,
+    ConditionSettings,
+    CreationSettings,
+    ErrorsSettings,
+    EstimateSettings,
+    HoldSettings,
+    JobSettings,
+    LedgerAwaySettings,
+    ListingSettings,
+    MeasureSettings,
+    ModelsSettings,
+    ProductSettings,
+    RejectionSettings,
+    RequirementSettings,
+    RouteSettings,
+    SampleSettings,
+    WordingSettings,
+)
+from tests.settings.project import ROOT
+
+DOCUMENT = ROOT / "docs" / "reference" / "configuration.md"
+
+#: The sections of the document, in their order: heading and model.
+SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
+    "gateway.yaml": [
+        ("", GatewaySettings),
+        ("customers", ListenerSettings),
+        ("ops", OpsListenerSettings),
+        ("redis", RedisYaml),
+        ("log", LogSettings),
+        ("limits", LimitsSettings),
+        ("upstreams.NAME", UpstreamSettings),
+    ],
+    "config/products/*.yaml": [
+        ("", ProductSettings),
+        ("errors", ErrorsSettings),
+        ("errors.codes.CODE", WordingSettings),
+        ("models", ModelsSettings),
+        ("on_ledger_unavailable", LedgerAwaySettings),
+        ("jobs.KIND", JobSettings),
+        ("routes[]", RouteSettings),
+        ("routes[].requires[]", RequirementSettings),
+        ("routes[].creates", CreationSettings),
+        ("routes[].lists", ListingSettings),
+        ("routes[].rejects[]", RejectionSettings),
+        ("routes[].hold", HoldSettings),
+        ("usage.MEASURE", MeasureSettings),
+        ("usage.MEASURE.estimate", EstimateSettings),
+        ("charges[]", ChargeSettings),
+        ("charges[].when", ConditionSettings),
+        ("routes[].sample", SampleSettings),
+    ],
+    "config/tiers.yaml": [
+        ("", TiersSettings),
+        ("tiers.NAME", TierSettings),
+        ("tiers.NAME.requests", RequestsSettings),
+        ("tiers.NAME.products.PRODUCT", TierProductSettings),
+        ("tiers.NAME.products.PRODUCT.requests", ProductRequestsSettings),
+    ],
+    "config/prices.yaml": [
+        ("", PricesSettings),
+        ("price_lists[]", PriceListSettings),
+        ("price_lists[].prices.SKU, rate_cards.NAME.overrides.SKU", PriceSettings),
+        ("rate_cards.NAME", RateCardSettings),
+    ],
+}
+
+
+def default_of(info: Any) -> str:
+    """How the document shows a default."""
+    extra = info.json_schema_extra
+    if extra["shown"] is not None:
+        return str(extra["shown"])
+    if info.default_factory is not None:
+        return "see below"
+    if info.default is PydanticUndefined:
+        return "**required**"
+    if isinstance(info.default, bool):
+        return f"`{str(info.default).lower()}`"
+    number = f"{info.default:g}" if isinstance(info.default, float) else str(info.default)
+    return f"`{number}`"
+
+
+def table(model: type[Settings]) -> str:
+    """The table of a model's keys."""
+    rows = ["| key | meaning | unit | default |", "|---|---|---|---|"]
+    for name, info in model.model_fields.items():
+        extra: Any = info.json_schema_extra
+        meaning = (info.description or "").replace("|", "\\|")
+        rows.append(f"| `{info.alias or name}` | {meaning} | {extra['unit']} | {default_of(info)} |")
+    return "\n".join(rows)
+
+
+def heading(name: str) -> str:
+    """The heading of a section within a file's chapter."""
+    return "### " + ", ".join(f"`{part}`" for part in name.split(", "))
+
+
+@pytest.mark.parametrize("file", SECTIONS)
+def test_every_key_is_documented(file: str) -> None:
+    """Each section has its heading and exactly the keys, units and defaults of the schema, in the schema's order."""
+    text = DOCUMENT.read_text()
+    _, found, chapter = text.partition(f"\n## `{file}`\n")
+    assert found, f"there is no chapter on {file}"
+    chapter = chapter.partition("\n## ")[0]
+    for name, model in SECTIONS[file]:
+        if name:
+            _, found, section = chapter.partition(f"\n{heading(name)}\n")
+            assert found, f"there is no section {heading(name)} in the chapter on {file}"
+        else:
+            section = chapter
+        section = section.partition("\n### ")[0]
+        assert table(model) in section, f"the table of {heading(name)} should be:\n{table(model)}"
+
+
+def test_every_mapping_is_documented() -> None:
+    """No model of the schema is left out."""
+    documented = {model for sections in SECTIONS.values() for _, model in sections}
+    found: set[type] = set()
+    waiting: list[Any] = [GatewaySettings, ProductSettings, TiersSettings, PricesSettings]
+    while waiting:
+        model = waiting.pop()
+        if model not in found:
+            found.add(model)
+            waiting += [below for info in model.model_fields.values() for below in models_in(info.annotation)]
+    assert found - documented == set()
+
+
+def test_every_key_says_what_it_means() -> None:
+    """Each key has a meaning, and each number with a unit in its name has that unit."""
+    for sections in SECTIONS.values():
+        for _, model in sections:
+            for name, info in model.model_fields.items():
+                assert info.description, f"{model.__name__}.{name}"
+                extra: Any = info.json_schema_extra
+                for unit in ("seconds", "bytes"):
+                    if name.endswith((unit, f"{unit}_max")):
+                        assert extra["unit"] == unit, f"{model.__name__}.{name}"

@@ -1,0 +1,166 @@
+"""Products that nobody has written code for: a file, a price and a place in a tier are enough."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gateway.core.money import Nanos
+from gateway.core.pricing import Charge, charge_for
+from gateway.core.usage import estimate_usage
+from gateway.pipeline import pricing
+from gateway.settings.runtime import Route
+from tests.settings.project import Project
+
+SPEECH = """
+product: text-to-speech
+title: Text to speech
+upstream: tts
+errors:
+  body: {code: "{code}", message: "{message}", param: null, request_id: "{call_id}", retryable: false}
+routes:
+  - name: speech.create
+    match: POST /v1/speech
+    meter: response
+    usage: {METER}
+    charges: [{sku: tts.characters, quantity: characters}]
+    sample:
+      request: {text: "Grüß dich!"}
+      reply: {billed: 10}
+      reply_headers: {X-TTS-Billed-Characters: "10"}
+      charge: "0.000150000"
+  - name: speech.realtime_token
+    match: GET tts.example.com/v1/token
+"""
+PER_REQUEST = "{characters: {from: request.text, count: characters, estimate: {default: 1000}}}"
+BY_REPLY = "{characters: {from: reply.billed, estimate: {from: request.units, default: 1000, max: 5000}}}"
+BY_HEADER = "{characters: {from: reply_header.X-TTS-Billed-Characters, estimate: {request_bytes_per_unit: 2}}}"
+
+
+@pytest.fixture
+def extended(project: Project) -> Project:
+    """The shipped config with an upstream, a price and a tier for text to speech."""
+    project.edit(
+        "gateway.yaml", "upstreams:\n", "upstreams:\n  tts: {base_url: 'https://tts.example.com/', credential: x}\n"
+    )
+    price = '      tts.characters: {per_1m_characters: "15"}\n'
+    project.edit(
+        "config/prices.yaml",
+        '      stt.medical: {per_hour: "0.15"}\n',
+        f'      stt.medical: {{per_hour: "0.15"}}\n{price}',
+    )
+    project.edit(
+        "config/tiers.yaml",
+        "      speech-to-text: {concurrency: 5}\n",
+        "      speech-to-text: {concurrency: 5}\n      text-to-speech: {}\n",
+    )
+    return project
+
+
+def route_of(project: Project, meter: str) -> Route:
+    """The route of text to speech, metered this way."""
+    project.write("config/products/text-to-speech.yaml", SPEECH.replace("{METER}", meter))
+    return next(route for route in project.load().routes if route.name == "speech.create")
+
+
+def charged(project: Project, route: Route, **sources: Any) -> Nanos:
+    """What a call costs at list prices."""
+    assert route.metering is not None
+    table = project.load().prices.tables["2026-04-07", "standard"]
+    priced = pricing.price(route.metering, route.product, sources, table, Nanos(0))
+    assert priced is not None
+    assert priced[0].basis == "reported"
+    return priced[0].amount
+
+
+def expected(project: Project, route: Route, request: dict[str, Any]) -> Nanos:
+    """What a call is expected to cost before it is forwarded."""
+    assert route.metering is not None
+    usage = estimate_usage(route.metering.measures, {"request": request}, 99)
+    table = project.load().prices.tables["2026-04-07", "standard"]
+    charge = charge_for(route.metering.rules, usage, {"request": request}, "", table)
+    assert isinstance(charge, Charge)
+    return charge.amount
+
+
+def test_by_the_characters_of_the_request(extended: Project) -> None:
+    """Characters are counted, not bytes; the reply is not even read, and the estimate is exact."""
+    route = route_of(extended, PER_REQUEST)
+    assert charged(extended, route, request={"text": "Grüß dich!"}) == 150_000  # 10 of 15/1e6 dollars
+    assert charged(extended, route, request={"text": "🙂" * 1_000_000}) == 15_000_000_000
+    assert route.body == "json"
+    assert route.metering is not None and not route.metering.reads_reply
+    assert expected(extended, route, {"text": "abc"}) == 45_000
+
+
+def test_by_a_field_of_the_reply(extended: Project) -> None:
+    """The number that the reply reports is charged, zero included; the request only says what to expect."""
+    route = route_of(extended, BY_REPLY)
+    assert charged(extended, route, request={"text": "abc"}, reply={"billed": 7}) == 105_000
+    assert charged(extended, route, request={"text": "abc"}, reply={"billed": 0}) == 0
+    assert route.metering is not None and route.metering.reads_reply
+    assert expected(extended, route, {"units": 2000}) == 30_000_000
+    assert expected(extended, route, {"units": 10**9}) == 75_000_000
+
+
+def test_by_a_header_of_the_reply(extended: Project) -> None:
+    """Headers are text and found in any case; a body is then streamed both ways."""
+    route = route_of(extended, BY_HEADER)
+    assert charged(extended, route, reply_header={"x-tts-billed-characters": "1234"}) == 18_510_000
+    assert route.body == "stream"
+    assert route.metering is not None and not route.metering.reads_reply
+
+
+def test_its_own_upstream_and_dialect(extended: Project) -> None:
+    """Upstream URLs lose the slash at their end; the dialect is the product's own."""
+    product = route_of(extended, PER_REQUEST).product
+    assert product.upstream.base_url == "https://tts.example.com"
+    assert product.errors.body["retryable"] is False
+
+
+def test_priced_in_the_wrong_unit(extended: Project) -> None:
+    """Milliseconds priced by the hour would cost a thousandfold: the measure's name tells."""
+    meter = "{audio_ms: {from: reply.audio_duration_ms, estimate: {default: 1}}}"
+    text = SPEECH.replace("{METER}", meter).replace("quantity: characters", "quantity: audio_ms")
+    extended.write("config/products/text-to-speech.yaml", text)
+    assert any(
+        "audio_ms is counted in milliseconds, and the SKU is priced by the character" in each
+        for each in extended.problems()
+    )
+
+
+def test_a_job_with_fractions_of_a_second(extended: Project) -> None:
+    """A job of a product of our own, charged by an exact decimal that its reply reports."""
+    extended.write("config/products/dubbing.yaml", """
+product: dubbing
+title: Dubbing
+upstream: tts
+errors: {body: {error: "{message}"}}
+jobs:
+  dub:
+    id: reply.job.id
+    status: reply.job.state
+    completed: done
+    failed: [failed, cancelled]
+    look: /v1/dubs/{id}
+    usage: {audio_seconds: {from: [reply.job.seconds], estimate: {from: request.seconds, default: 60, max: 3600}}}
+    charges: [{sku: stt.universal-2, quantity: audio_seconds}]
+routes:
+  - name: dub.create
+    match: POST /v1/dubs
+    meter: job
+    job: dub
+    hold: {fixed: "0.05"}
+    sample: {reply: {job: {id: a, state: done, seconds: 0.5}}, charge: "0.000020833"}
+  - {name: dub.get, match: "GET /v1/dubs/{id}", requires: [{resource: dub, id: path.id}], reports: dub}
+""")  # fmt: skip
+    extended.edit("config/tiers.yaml", "      text-to-speech: {}\n", "      dubbing: {}\n")
+    runtime = extended.load()
+    create = next(route for route in runtime.routes if route.name == "dub.create")
+    assert create.job is not None and create.hold == 50_000_000
+    sources = {"reply": {"job": {"seconds": Decimal("12.34")}}, "job": {}}
+    priced = pricing.price(
+        create.job.metering, create.product, sources, runtime.prices.tables["2026-04-07", "standard"], Nanos(0)
+    )
+    assert priced is not None
+    assert priced[0].amount == 514_167  # 12.34 s x 0.15/3600 = 0.000514166...

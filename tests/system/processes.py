@@ -1,0 +1,173 @@
+"""Real gateway processes: `python -m gateway serve` on free ports, with everything that they say kept in files."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.edge.app import open_ledger
+from gateway.ledger.redis import RedisLedger
+from gateway.sandbox import Sandbox, SandboxSettings, start
+from gateway.settings.load import load
+from gateway.settings.runtime import Runtime
+from tests.harness import ROOT, Change, open_account, write_config
+from tests.pipeline.helpers import CHAT, CHAT_PATH, sandbox, until
+
+START_SECONDS_MAX = 20
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on right now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@dataclass
+class Served:
+    """One gateway process."""
+
+    directory: Path
+    customers_port: int
+    ops_port: int
+    process: asyncio.subprocess.Process
+
+    @property
+    def url(self) -> str:
+        """Where customers call."""
+        return f"http://127.0.0.1:{self.customers_port}"
+
+    @property
+    def ops_url(self) -> str:
+        """Where ops call."""
+        return f"http://127.0.0.1:{self.ops_port}"
+
+    @property
+    def errors(self) -> str:
+        """What it said on standard error: nothing, if all is well."""
+        return (self.directory / "stderr").read_text()
+
+    async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal and wait for the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(how)
+        async with asyncio.timeout(40):
+            return await self.process.wait()
+
+
+class World:
+    """A sandbox, a ledger, and as many gateway processes as a test starts."""
+
+    def __init__(self, directory: Path, redis_url: str, changes: Mapping[str, Change]) -> None:
+        self.directory = directory
+        self.redis_url = redis_url
+        self.changes = changes
+        self.runtime: Runtime
+        self.ledger: RedisLedger
+        self.sandbox: Sandbox
+        self.http: aiohttp.ClientSession
+        self._served: list[Served] = []
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator["World"]:
+        """Until the block ends; then no process of ours is left."""
+        async with AsyncExitStack() as stack:
+            self.sandbox = await start(SandboxSettings(job_seconds=0.05))
+            stack.push_async_callback(self.sandbox.stop)
+            self.runtime = load(self._config("books", self.redis_url, {}), {})
+            self.ledger = await stack.enter_async_context(open_ledger(self.runtime))
+            connector = aiohttp.TCPConnector(limit=0)
+            self.http = await stack.enter_async_context(
+                aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
+            )
+            stack.push_async_callback(self._end)
+            yield self
+
+    async def serve(self, name: str, *, redis_url: str = "") -> Served:
+        """Start a gateway process with a directory of its own (the same name: the same spool), and wait for it."""
+        customers, ops = free_ports(2)
+
+        def ports(data: dict[str, Any]) -> None:
+            data["customers"]["port"], data["ops"]["port"] = customers, ops
+
+        path = self._config(name, redis_url or self.redis_url, {"gateway.yaml": ports})
+        command = [sys.executable, "-m", "gateway", "serve", "-c", str(path), "--json"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+        with (path.parent / "stdout").open("ab") as stdout, (path.parent / "stderr").open("ab") as stderr:
+            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=stdout, stderr=stderr)
+        served = Served(path.parent, customers, ops, process)
+        self._served.append(served)
+
+        async def up() -> bool:
+            assert process.returncode is None, served.errors
+            return await self._ready(served)
+
+        assert await until(up, START_SECONDS_MAX), "the gateway does not come up"
+        return served
+
+    async def open_account(self, account: str, **facts: Any) -> str:
+        """An account with a key; the key's secret."""
+        return await open_account(self.ledger, self.runtime, account, **facts)
+
+    async def chat(self, at: Served, key: str, request: Mapping[str, Any] | None = None, **knobs: Any) -> int:
+        """A chat completion's status, once all of its body has come."""
+        headers = {"Authorization": key, **sandbox(**knobs)}
+        async with self.http.post(at.url + CHAT_PATH, json={**CHAT, **(request or {})}, headers=headers) as response:
+            await response.read()
+            return response.status
+
+    async def charged(self, account: str) -> list[int]:
+        """The amounts that the account was charged, oldest first."""
+        entries = await self.ledger.entries(account, limit=1000)
+        return [-entry.amount for entry in entries if entry.kind == "charge"]
+
+    async def charged_as_often(self, account: str, count: int) -> None:
+        """Wait a while until the account was charged so many times."""
+
+        async def done() -> bool:
+            return len(await self.charged(account)) >= count
+
+        await until(done, 5)
+
+    async def holding(self, account: str, count: int) -> None:
+        """Wait until the account has so many open holds."""
+
+        async def done() -> bool:
+            return (await self.ledger.account(account)).open_holds >= count
+
+        assert await until(done)
+
+    async def _ready(self, served: Served) -> bool:
+        try:
+            async with self.http.get(served.ops_url + "/readyz") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    def _config(self, name: str, redis_url: str, more: Mapping[str, Change]) -> Path:
+        def both(data: dict[str, Any]) -> None:
+            for changes in (self.changes, more):
+                changes.get("gateway.yaml", _nothing)(data)
+
+        changes = {**self.changes, "gateway.yaml": both}
+        return write_config(self.directory / name, upstream_url=self.sandbox.url, redis_url=redis_url, changes=changes)
+
+    async def _end(self) -> None:
+        for served in self._served:
+            await served.end(signal.SIGKILL)
+
+
+def _nothing(_data: dict[str, Any]) -> None:
+    """No change."""
