@@ -11,7 +11,7 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any, Self
 
@@ -79,6 +79,21 @@ class Observers:
             observer.event(name, value=value, **facts)
 
 
+class Observing:
+    """Everybody who is told of things: metrics and logs, and the two as one."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.metrics = Metrics()
+        self.metrics.info.labels(__version__, runtime.digest).set(1)
+        self.logs = Logs(level=runtime.log_level)
+        self.all = Observers(self.metrics, self.logs)
+
+    def flush(self) -> None:
+        """Tell and write what has gathered."""
+        self.all.flush()
+        self.logs.flush()
+
+
 def call_id_maker() -> Callable[[], str]:
     """Ids that are unique over processes and restarts: 64 random bits for the process, then a count."""
     boot, counter = secrets.token_hex(8), count(1)
@@ -86,11 +101,13 @@ def call_id_maker() -> Callable[[], str]:
 
 
 @asynccontextmanager
-async def open_ledger(runtime: Runtime, *, keep: bool = False) -> AsyncIterator[RedisLedger]:
+async def open_ledger(
+    runtime: Runtime, *, keep: bool = False, observer: Observer | None = None
+) -> AsyncIterator[RedisLedger]:
     """The ledger on `redis.url`, or on an embedded server in `redis.directory` (a running one is used).
 
     With `keep` an embedded server that ends, or that was another process's, is started again while the block runs.
-    A server that cannot be reached is no error here: operations raise LedgerUnavailable until it can.
+    LinkDown if the server cannot be reached; with `keep` operations raise LedgerUnavailable until it can.
     """
     settings = runtime.redis
     async with AsyncExitStack() as stack:
@@ -109,9 +126,12 @@ async def open_ledger(runtime: Runtime, *, keep: bool = False) -> AsyncIterator[
             )
         )
         stack.push_async_callback(link.close)
-        with suppress(LinkDown):
+        try:
             await link.open()
-        yield RedisLedger(link, prefix=settings.prefix, operation_seconds=settings.operation_seconds)
+        except LinkDown:
+            if not keep:
+                raise  # a gateway starts all the same, refuses politely, and is ready when the link is
+        yield RedisLedger(link, settings.prefix, observer, operation_seconds=settings.operation_seconds)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
@@ -122,13 +142,12 @@ async def _ended(task: asyncio.Task[None]) -> None:
 class Gateway:
     """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves both listeners."""
 
-    def __init__(self, runtime: Runtime, *, ledger: Ledger) -> None:
+    def __init__(self, runtime: Runtime, *, ledger: Ledger, observing: Observing | None = None) -> None:
         clock = SystemClock()
         limits = runtime.limits
         self.runtime = runtime
-        self.metrics = Metrics()
-        self.logs = Logs(clock, level=runtime.log_level)
-        self.observers = observer = Observers(self.metrics, self.logs)
+        self.observing = observing or Observing(runtime)
+        observer = self.observing.all
         self.spool = Spool(runtime.spool_directory, bytes_max=limits.spool_bytes_max)
         self.upstreams = PooledUpstreamClient()
         self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
@@ -170,7 +189,6 @@ class Gateway:
         runtime = self.runtime
         self.spool.open(f"{os.getpid()}-{secrets.token_hex(4)}")
         self._tasks = [asyncio.create_task(loop) for loop in self._loops]
-        self.metrics.info.labels(__version__, runtime.digest).set(1)
         self._ops = web.AppRunner(self._ops_app(), access_log=None)
         await self._ops.setup()
         await web.TCPSite(self._ops, runtime.ops.host, runtime.ops.port).start()
@@ -178,7 +196,7 @@ class Gateway:
         self._listener = await asyncio.get_running_loop().create_server(
             self._customers, runtime.customers.host, runtime.customers.port, backlog=4096, reuse_address=True
         )
-        self.logs.info("started", version=__version__, config=runtime.digest)
+        self.observing.logs.info("started", version=__version__, config=runtime.digest)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -195,9 +213,8 @@ class Gateway:
         await self._ops.cleanup()
         await self.upstreams.close()
         self.spool.close()
-        self.observers.flush()
-        self.logs.info("stopped", spooled=len(self.spool))
-        self.logs.flush()
+        self.observing.logs.info("stopped", spooled=len(self.spool))
+        self.observing.flush()
 
     @property
     def customers_port(self) -> int:
@@ -214,15 +231,15 @@ class Gateway:
     def _ops_app(self) -> web.Application:
         app = web.Application(client_max_size=1024 * 1024)
         add_ops_routes(
-            app, runtime=self.runtime, ledger=self._ledger, metrics=self.metrics, gauges=self._set_gauges,
+            app, runtime=self.runtime, ledger=self._ledger, metrics=self.observing.metrics, gauges=self._set_gauges,
             draining=lambda: self._draining,
         )  # fmt: skip
         add_admin_routes(app, ledger=self._ledger, runtime=self.runtime, clock=self._clock)
         return app
 
     def _set_gauges(self) -> None:
-        self.observers.flush()
-        gauges = self.metrics.gauges
+        self.observing.all.flush()
+        gauges = self.observing.metrics.gauges
         gauges["gateway_holds_open"].set(len(self.leases))
         gauges["gateway_calls_open"].set(self.pipeline.calls_open)
         gauges["gateway_spool_pending"].set(len(self.spool))
@@ -235,18 +252,21 @@ class Gateway:
             self.allowance.reset()
 
     async def _flush_logs(self) -> None:
-        self.observers.flush()
-        self.logs.flush()
+        self.observing.flush()
 
 
 async def serve(runtime: Runtime, *, ready: Callable[[], None] | None = None) -> None:
     """Run both listeners until SIGTERM or SIGINT, then drain."""
     stop = asyncio.Event()
+    observing = Observing(runtime)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     try:
-        async with open_ledger(runtime, keep=True) as ledger, Gateway(runtime, ledger=ledger):
+        async with (
+            open_ledger(runtime, keep=True, observer=observing.all) as ledger,
+            Gateway(runtime, ledger=ledger, observing=observing),
+        ):
             gc.collect()
             gc.freeze()  # what is alive now stays: it need not be looked at again (halves the p99)
             gc.set_threshold(50_000, 20, 20)

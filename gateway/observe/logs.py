@@ -6,12 +6,13 @@ Does not know: what is worth logging.
 
 import logging
 import sys
+import time
 from typing import BinaryIO, Final
 
 import orjson
 import structlog
 
-from gateway.ports import CallFinished, Clock
+from gateway.ports import CallFinished
 
 _BATCH_BYTES: Final = 64 * 1024
 _LINE: Final = orjson.OPT_APPEND_NEWLINE
@@ -20,8 +21,7 @@ _LINE: Final = orjson.OPT_APPEND_NEWLINE
 class Logs:
     """An `Observer` that writes lines. `flush` is called by a timer and at the end."""
 
-    def __init__(self, clock: Clock, *, level: str = "info", stream: BinaryIO | None = None) -> None:
-        self._clock = clock
+    def __init__(self, *, level: str = "info", stream: BinaryIO | None = None) -> None:
         self._calls = level in ("debug", "info")
         self._stream = stream if stream is not None else sys.stdout.buffer
         self._lines: list[bytes] = []
@@ -33,7 +33,7 @@ class Logs:
         )
 
     def _render(self, _logger: object, _method: str, event: structlog.typing.EventDict) -> str:
-        self._add({"time": self._clock.now(), **event})
+        self._add({"time": time.time(), **event})
         raise structlog.DropEvent  # it is in the batch
 
     def call_finished(self, record: CallFinished) -> None:

@@ -53,6 +53,8 @@ async def own_page(call: Call, ledger: Ledger, upstreams: UpstreamClient, header
             break
         query[listing.before] = _ref(listing, items[-1]).id
     more = len(shown) > limit or (more and len(shown) == limit)
+    if listing.shown_limit is not None:
+        _put(page, listing.shown_limit, limit)
     return _answer(call, listing, page, shown[:limit], more=more, headers=kept)
 
 

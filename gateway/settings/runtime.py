@@ -100,8 +100,9 @@ class Listing:
     """A list of which a caller sees only its own items: pages of the upstream are read until the page is full.
 
     `items` is the list in the reply and `id` the item's id. `limit` and `before` are the query parameters of paging,
-    `count` the field that says how many items the page has, `links` those that hold URLs of pages: the one named
-    `older` leads on, the rest are rebuilt or nulled. `pages_max` bounds the upstream pages read for one call.
+    `count` the field that says how many items the page has, `shown_limit` the one that repeats the limit. `older` holds
+    the URL that leads on; `current` and `newer` are rebuilt or nulled. `pages_max` bounds the upstream pages read for
+    one call.
     """
 
     kind: str
@@ -112,6 +113,7 @@ class Listing:
     limit_max: int
     before: str
     count: Field | None
+    shown_limit: Field | None
     current: Field | None
     older: Field | None
     newer: Field | None

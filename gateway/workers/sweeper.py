@@ -34,7 +34,5 @@ class Sweeper:
             self._walk = None  # an iterator that raised is over: the next round starts a new walk
             raise
         for swept in await asyncio.gather(*(self._ledger.sweep(account) for account in batch)):
-            if swept.holds:
-                self._observer.event("hold_expired", value=swept.holds)
-            if swept.grants:
+            if swept.grants:  # the ledger itself tells of the holds that it ends, here and elsewhere
                 self._observer.event("grant_expired", value=swept.grants)

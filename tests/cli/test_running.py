@@ -92,7 +92,6 @@ def test_a_ledger_that_cannot_be_reached_is_exit_code_2(tmp_path: Path) -> None:
         ["accounts", "list"],
         ["credits", "show", "demo-free"],
         ["ledger", "verify"],
-        ["serve"],
         ["demo", "--no-sandbox"],
     ):
         result = run(*command, "-c", str(path))

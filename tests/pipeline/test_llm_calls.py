@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.money import format_usd, parse_usd
 from tests.harness import Running, running
-from tests.pipeline.helpers import CHAT, CHAT_PATH, charges, chat, in_order, sandbox, skus, without_rates
+from tests.pipeline.helpers import CHAT, CHAT_PATH, charges, chat, in_order, sandbox, skus, until, without_rates
 
 
 async def test_cached_and_reasoning_tokens_have_their_own_prices(gw: Running) -> None:
@@ -202,8 +202,12 @@ async def test_the_estimate_knows_how_much_is_asked_for(tmp_path: Path, empty_re
         key = await gw.open_account("a", credit="100")
 
         async def held(body: dict[str, Any]) -> int:
-            call = asyncio.create_task(chat(gw, key, body, latency_seconds=0.15))
-            await asyncio.sleep(0.08)
+            call = asyncio.create_task(chat(gw, key, body, latency_seconds=0.3))
+
+            async def admitted() -> bool:
+                return (await gw.ledger.account("a")).open_holds == 1
+
+            assert await until(admitted)
             found = (await gw.ledger.account("a")).held
             assert (await call).status == 200
             return found

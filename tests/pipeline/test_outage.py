@@ -95,9 +95,8 @@ async def test_without_the_ledger_nothing_is_forwarded(
         return (await chat(cut, key, **TOKENS)).status == 200
 
     assert await until(served)
-    await settled(books, "a", 2)
-    held = (await books.ledger.account("a")).held
-    assert held == 0 or how == "pause", "an admission that was not answered may hold until its lease ends"
+    if how == "stop":  # an admission that went out and was not answered may hold until its lease ends
+        await in_order(books, "a", balance=parse_usd("9.99685"))
     assert len(await charges(books, "a")) == 2
 
 

@@ -263,7 +263,7 @@ def test_dialects(runtime: Runtime) -> None:
     assert bodies["llm-gateway"]["error"]["message"] == "{message}"
     assert not any(Code.INSUFFICIENT_CREDIT in product.errors.codes for product in runtime.products.values())
     unknown = runtime.products["speech-to-text"].errors.codes[Code.NOT_FOUND]
-    assert (unknown.status, unknown.message) == (400, "Transcript lookup error, transcript id not found")
+    assert (unknown.status, unknown.message) == (None, "Transcript lookup error, transcript id not found")
 
 
 # ---- prices

@@ -5,14 +5,18 @@ Owns: the set-up that these tests share. Does not know: what they expect.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 
-from tests.fakes.upstream import ScriptedUpstream, answering, message
-from tests.harness import Change, Running, running
+from gateway.edge.app import Gateway, open_ledger
+from gateway.sandbox import SandboxSettings, start
+from gateway.settings.load import load
+from tests.fakes.upstream import RawClient, ScriptedUpstream, answering, message
+from tests.harness import Change, Running, running, write_config
 
 CHAT: dict[str, Any] = {"model": "gpt-5.2", "messages": [{"role": "user", "content": "Hello"}]}
 CHAT_PATH = "/v1/chat/completions"
@@ -38,15 +42,16 @@ async def before(
     llm: dict[str, Any] | None = None,
     limits: dict[str, Any] | None = None,
     service: dict[str, Any] | None = None,
+    below: str = "",
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A gateway before it, for all products. `llm` changes the LLM product, `service` every upstream's settings,
-    `limits` and the rest gateway.yaml.
+    `below` is a path for their URLs, `limits` and the rest change gateway.yaml.
     """
 
     def change(data: dict[str, Any]) -> None:
         for each in data["upstreams"].values():
-            each["base_url"] = upstream.url
+            each["base_url"] = upstream.url + below
             each.update(service or {})
         data.setdefault("limits", {}).update(limits or {})
         data.update(settings)
@@ -56,6 +61,11 @@ async def before(
         changes["config/products/llm-gateway.yaml"] = lambda data: data.update(llm)
     async with upstream, running(directory, redis_url, changes=changes) as gw:
         yield gw
+
+
+async def opened(gw: Running) -> RawClient:
+    """A customer's connection."""
+    return await RawClient.open(gw.gateway.customers_port)
 
 
 def chat_bytes(key: str, *fields: str, body: bytes | None = None, length: bool = True) -> bytes:
@@ -100,3 +110,32 @@ async def metric(gw: Running, name: str) -> dict[str, float]:
         text = await response.text()
     lines = [line for line in text.splitlines() if line.startswith(name)]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+@asynccontextmanager
+async def stoppable(
+    upstream: ScriptedUpstream, directory: Path, redis_url: str, *, seconds: float, drain_seconds: int = 60
+) -> AsyncIterator[Running]:
+    """A gateway that the test stops itself, with `gateway.__aexit__()`; its ledger is there after that."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["limits"]["shutdown_seconds_max"] = seconds
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(upstream)
+        path = write_config(
+            directory,
+            upstream_url=upstream.url,
+            redis_url=redis_url,
+            changes={
+                "gateway.yaml": change,
+                "config/products/llm-gateway.yaml": lambda data: data.update(drain_seconds_max=drain_seconds),
+            },
+        )
+        runtime = load(path, {})
+        ledger = await stack.enter_async_context(open_ledger(runtime))
+        gateway = await Gateway(runtime, ledger=ledger).__aenter__()
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)))
+        sandbox = await start(SandboxSettings())
+        stack.push_async_callback(sandbox.stop)
+        yield Running(gateway, runtime, ledger, sandbox, http)

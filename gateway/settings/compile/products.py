@@ -207,6 +207,7 @@ def _listing(settings: ListingSettings) -> Listing:
         limit_max=settings.limit_max,
         before=settings.before,
         count=settings.count,
+        shown_limit=settings.shown_limit,
         current=settings.current,
         older=settings.older,
         newer=settings.newer,

@@ -195,6 +195,7 @@ class ListingSettings(Settings):
     limit_max: Whole = key("Most items on a page", default=200, unit="items", ge=1, le=10_000)
     before: Filled = key("Query parameter: the id that the page starts after")
     count: InBody | None = key("Field that counts the page's items", default=None, shown="none")
+    shown_limit: InBody | None = key("Field that repeats the limit", default=None, shown="none")
     current: InBody | None = key("Field with the page's own URL", default=None, shown="none")
     older: InBody | None = key("Field with the URL of the next older page", default=None, shown="none")
     newer: InBody | None = key("Field with the URL of the next newer page", default=None, shown="none")
