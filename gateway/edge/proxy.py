@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from gateway.core.errors import Code, Refused
 from gateway.pipeline.call import Answer, BodyRefused, ClientGone
@@ -48,7 +48,9 @@ class CustomerConnection(web.RequestHandler):
     def close(self) -> None:
         """Take no further request. The body of the one at hand still comes in: aiohttp would stop reading it."""
         self.closing = True
-        if self.call is None or self.call.has_whole_body:
+        if self._waiter is not None and not self._waiter.done():
+            self.force_close()  # it is idle
+        elif self.call is None or self.call.has_whole_body:
             super().close()
 
     def log_exception(self, *_args: Any, **facts: Any) -> None:
@@ -248,7 +250,10 @@ def _ends_connection(request: web.BaseRequest, status: int) -> bool:
 class RequestClient:
     """A `pipeline.call.Client` over one aiohttp request."""
 
-    __slots__ = ("_drain_seconds", "_limits", "_lost_timer", "_request", "_task", "gone", "response")
+    __slots__ = (
+        "_drain_seconds", "_limits", "_lost_timer", "_request", "_task", "gone", "headers", "method", "query_string",
+        "raw_path", "response",
+    )  # fmt: skip
 
     def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
         self._request = request
@@ -258,13 +263,12 @@ class RequestClient:
         self._lost_timer: asyncio.TimerHandle | None = None
         self.gone = False
         self.response: StreamedResponse | None = None
+        self.method = request.method
+        self.headers = request.headers
+        #: As sent: percent-encoded path, and the query without its question mark.
+        self.raw_path, _, self.query_string = request.raw_path.partition("?")
 
     # ---- what was asked
-
-    @property
-    def method(self) -> str:
-        """The method as sent."""
-        return self._request.method
 
     @property
     def host(self) -> str:
@@ -277,25 +281,10 @@ class RequestClient:
         return self._request.scheme
 
     @property
-    def raw_path(self) -> str:
-        """Percent-encoded, without the query."""
-        return self._request.raw_path.partition("?")[0]
-
-    @property
-    def query_string(self) -> str:
-        """The raw query, without its question mark."""
-        return self._request.raw_path.partition("?")[2]
-
-    @property
     def query(self) -> Mapping[str, str]:
         """The query's fields, the last one of a name."""
         query = self.query_string
         return dict(parse_qsl(query, keep_blank_values=True)) if query else {}  # `header_bytes_max` bounds it
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """As sent."""
-        return self._request.headers
 
     @property
     def address(self) -> str:

@@ -6,8 +6,15 @@ Does not know: what is in them (records, scripts).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.ports import ResourceRef
+
+
+@lru_cache(maxsize=4096)
+def _of_account(prefix: str, account: str) -> tuple[str, ...]:
+    base = f"{prefix}:{{{account}}}:"
+    return tuple(base + name for name in ("account", "holds", "due", "grants", "burn", "ledger"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +36,9 @@ class Keys:
         """STRING "account|key id", for ever."""
         return f"{self.prefix}:key:{digest}"
 
-    def of_account(self, account: str) -> list[str]:
+    def of_account(self, account: str) -> tuple[str, ...]:
         """KEYS 1 to 6 of every script: account, holds, due, grants, burn, ledger."""
-        base = f"{self.prefix}:{{{account}}}:"
-        return [base + "account", base + "holds", base + "due", base + "grants", base + "burn", base + "ledger"]
+        return _of_account(self.prefix, account)
 
     def account(self, account: str) -> str:
         """HASH: plan, status, sums and counters."""

@@ -1,0 +1,109 @@
+"""The spool: what it keeps survives, in order, and is applied once it can be."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.core.errors import LedgerRefused, LedgerUnavailable
+from gateway.ledger.spool import Record, Spool, SpoolFull
+
+
+def opened(directory: Path, name: str = "a", *, bytes_max: int = 10_000) -> Spool:
+    """A spool in a directory."""
+    spool = Spool(directory, bytes_max=bytes_max)
+    spool.open(name)
+    return spool
+
+
+async def test_records_are_applied_in_order_and_then_gone(tmp_path: Path) -> None:
+    """What was applied is not applied again, and the file is empty afterwards."""
+    spool = opened(tmp_path)
+    for number in range(3):
+        spool.append({"n": number})
+    applied: list[int] = []
+
+    async def apply(record: Record) -> None:
+        applied.append(record["n"])
+
+    assert await spool.replay(apply) == (3, 0)
+    assert await spool.replay(apply) == (0, 0)
+    assert applied == [0, 1, 2]
+    assert (tmp_path / "a.spool").stat().st_size == 0
+    spool.close()
+    assert not list(tmp_path.glob("*.spool"))
+
+
+async def test_the_ledger_going_away_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
+    """A replay stops at the first record that cannot be done, and goes on there."""
+    spool = opened(tmp_path)
+    for number in range(3):
+        spool.append({"n": number})
+    applied: list[int] = []
+    away = True
+
+    async def apply(record: Record) -> None:
+        if record["n"] == 1 and away:
+            raise LedgerUnavailable
+        applied.append(record["n"])
+
+    assert await spool.replay(apply) == (1, 0)
+    away = False
+    assert await spool.replay(apply) == (2, 0)
+    assert applied == [0, 1, 2]
+    spool.close()
+
+
+async def test_a_dead_process_s_file_is_adopted_and_a_living_one_s_is_not(tmp_path: Path) -> None:
+    """The next process applies what the last one left; a file whose process lives stays its own."""
+    dead, living = opened(tmp_path, "dead"), opened(tmp_path, "living")
+    dead.append({"n": 1})
+    living.append({"n": 2})
+    dead.close()  # as a killed process: its lock is gone, its file is not
+    heir = opened(tmp_path, "heir")
+    applied: list[int] = []
+
+    async def apply(record: Record) -> None:
+        applied.append(record["n"])
+
+    assert len(heir) == 1
+    await heir.replay(apply)
+    assert applied == [1]
+    assert sorted(path.name for path in tmp_path.glob("*.spool")) == ["heir.spool", "living.spool"]
+    heir.close()
+    living.close()
+
+
+async def test_a_line_torn_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    """The half line of a write that never returned is not an operation."""
+    (tmp_path / "dead.spool").write_bytes(b'{"n":1}\n{"n":2')
+    heir = opened(tmp_path, "heir")
+    assert len(heir) == 1
+    heir.close()
+
+
+async def test_a_refused_record_is_put_aside_for_people(tmp_path: Path) -> None:
+    """It blocks nothing, and is kept with the reason."""
+    spool = opened(tmp_path)
+    spool.append({"n": 1})
+    spool.append({"n": 2})
+    applied: list[int] = []
+
+    async def apply(record: Record) -> None:
+        if record["n"] == 1:
+            raise LedgerRefused("another charge was made for this hold")
+        applied.append(record["n"])
+
+    assert await spool.replay(apply) == (1, 1)
+    assert applied == [2]
+    assert "another charge" in (tmp_path / "rejected.jsonl").read_text()
+    spool.close()
+
+
+async def test_the_spool_is_bounded(tmp_path: Path) -> None:
+    """Beyond its bound a record is refused, not half kept."""
+    spool = opened(tmp_path, bytes_max=20)
+    spool.append({"n": 1})
+    with pytest.raises(SpoolFull):
+        spool.append({"text": "x" * 20})
+    assert len(spool) == 1
+    spool.close()
