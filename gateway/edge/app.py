@@ -176,7 +176,7 @@ class Gateway:
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),
-            forever("replay", 1.0, self._replay, observer),
+            forever("replay", 0.2, self._replay, observer),
             forever("logs", 0.2, self._flush_logs, observer),
         )
         self._tasks: list[asyncio.Task[None]] = []

@@ -5,6 +5,7 @@ Does not know: products, money.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -21,6 +22,8 @@ from gateway.pipeline.call import Answer, BodyRefused, ClientGone
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits
 
+_LOGGER: Final = logging.getLogger("gateway.customers")
+_LOGGER.setLevel(logging.INFO)  # aiohttp's debug lines quote what clients sent
 _BODY_FAILED: Final = (ConnectionError, web.RequestPayloadError, aiohttp.ClientError)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -84,6 +87,7 @@ class CustomerServer(web.Server):
             "keepalive_timeout": 75.0,
             "tcp_keepalive": True,
             "access_log": None,
+            "logger": _LOGGER,
             "max_line_size": limits.header_bytes_max,
             "max_field_size": limits.header_bytes_max,
             "max_headers": 128,

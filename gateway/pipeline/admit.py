@@ -226,7 +226,8 @@ class Admission:
             if record is None or not record.hold:
                 continue  # not the account's: admission will say so, after every other guard
             if record.state == "open":
-                record = await self._jobs.look(account, record)
+                concluded = await self._jobs.look(account, record)
+                record = record if concluded is None else concluded.record
             if record.state != "settled":
                 return Refused(code=Code.JOB_NOT_FINISHED, details={"resource": ref.kind})
             call.sources["job"] = {"usage": record.usage}

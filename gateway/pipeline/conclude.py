@@ -6,18 +6,22 @@ Does not know: bytes. Every operation carries an operation id, so one that was c
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from gateway.core.errors import GatewayError
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, Nanos
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books
 from gateway.pipeline.call import Call
-from gateway.pipeline.jobs import Jobs
+from gateway.pipeline.jobs import Concluded, Jobs
+from gateway.pipeline.listing import tombstone
 from gateway.ports import Clock, Observer, Resource, ResourceRef, Settlement
 
 _T = TypeVar("_T")
+#: How long a list may be paged on from an item that was deleted, in seconds.
+_TOMBSTONE_SECONDS: Final = 86_400
 
 
 class Conclusion:
@@ -108,14 +112,23 @@ class Conclusion:
         if concluded is None:
             return
         call.settle_seconds = self._clock.monotonic() - started
-        call.record, charge, receipt = concluded
+        self._told_of_job(call, concluded)
+
+    async def look(self, call: Call, record: Resource) -> None:
+        """Ask the upstream how the job of a call stands, and conclude the job if it is over."""
+        concluded = await self._finished(call, lambda: self._jobs.look(call.account, record))
+        if concluded is not None:
+            self._told_of_job(call, concluded)
+
+    def _told_of_job(self, call: Call, concluded: Concluded) -> None:
+        call.record, charge, receipt = concluded.record, concluded.charge, concluded.receipt
         if charge is None:
             call.outcome = "released"
             return
         call.charged = charge.amount
         call.estimated = charge.basis == "estimated"
         if call.estimated:
-            self._observer.event("usage_unknown", product=record.product)
+            self._observer.event("usage_unknown", product=concluded.record.product)
         call.outcome = "settled" if receipt is not None else "spooled"
         call.late = receipt is not None and receipt.late
 
@@ -138,6 +151,12 @@ class Conclusion:
             if record.state == "open":  # deleted before it was over: nothing was delivered, nothing is charged
                 await self._finished(call, lambda: self._books.release(call.account, record.hold, record.ref))
                 call.outcome = "released"
+            # Its id stays the account's as an anchor of paging for a while; then it is nobody's.
+            gone = Resource(ref=tombstone(record.ref), state="kept", product=route.product.name)
+            await self._finished(
+                call,
+                lambda: self._books.accept(call.account, gone, deadline_seconds=0, keep_seconds=_TOMBSTONE_SECONDS),
+            )
             await self._finished(call, lambda: self._books.forget(call.account, record.ref))
 
     # ---- when it does not go on
@@ -162,7 +181,11 @@ class Conclusion:
 
     async def _finished(self, call: Call, operation: Callable[[], Awaitable[_T]]) -> _T:
         call.unfinished = operation
-        result = await operation()
+        try:
+            result = await operation()
+        except GatewayError:  # it is over, and the caller is told; only a call cut down leaves it unfinished
+            call.unfinished = None
+            raise
         call.unfinished = None
         return result
 

@@ -115,16 +115,16 @@ class HttpPipeline:
         record = call.record
         if record is not None and record.state == "open" and (call.route.reports is None or call.route.deletes):
             # No result of a job leaves the gateway before the job is settled, and none is deleted unpaid.
-            call.record = await self._jobs.look(call.account, record)
+            await self._conclusion.look(call, record)
         if call.route.listing is not None:
-            answer = await own_page(call, self._ledger, self._upstreams, self._request_headers(call))
-            return self._whole(call, answer)
+            page = await own_page(call, self._ledger, self._upstreams, self._request_headers(call))
+            return self._refuse(call, page) if isinstance(page, Refused) else self._whole(call, page)
         started = self._clock.monotonic()
         async with await self._forward(call) as reply:
             call.upstream_seconds = self._clock.monotonic() - started
             if _shows_result(call) and reply.status < 300 and call.record is not None:
                 # The job may have ended since the look before: its result waits until it is charged.
-                call.record = await self._jobs.look(call.account, call.record)
+                await self._conclusion.look(call, call.record)
             return await self._relay(call, reply)
 
     # ---- forward
@@ -174,7 +174,9 @@ class HttpPipeline:
             client.headers,
             ours=ours,
             credential_header=upstream.credential_header,
-            decodable_only=_reads_reply(call) or bool(call.route.product.strip_reply_fields),
+            decodable_only=_reads_reply(call)
+            or call.route.listing is not None
+            or bool(call.route.product.strip_reply_fields),
         )
 
     def _forwarded_for(self, client: Client) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from multidict import CIMultiDict
 
+from gateway.core import record as records
 from gateway.core.extract import Sources
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, PriceTable
@@ -20,6 +21,15 @@ from gateway.pipeline.meter import Copy, decoded, parsed
 from gateway.ports import Clock, Receipt, Resource, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
 from gateway.upstream.client import UpstreamClient
+
+
+@records.record
+class Concluded:
+    """A job that is over: its record as it is then, the charge (None: released) and the receipt (None: spooled)."""
+
+    record: Resource
+    charge: Charge | None = None
+    receipt: Receipt | None = None
 
 
 class Jobs:
@@ -35,8 +45,8 @@ class Jobs:
             route.job.kind: (route.job, route) for route in runtime.routes if route.job is not None
         }
 
-    async def look(self, account: str, record: Resource) -> Resource:
-        """Ask the upstream how an open job stands and conclude it if it is over; the record as it is then.
+    async def look(self, account: str, record: Resource) -> Concluded | None:
+        """Ask the upstream how an open job stands and conclude it if it is over; None while it is not.
 
         Raises UpstreamUnreachable or UpstreamTimeout.
         """
@@ -50,19 +60,17 @@ class Jobs:
             while (chunk := await reply.chunk()) and not copy.overflown:
                 copy.add(chunk)
             if not 200 <= reply.status < 300:
-                return record
+                return None
             plain = decoded(copy.body(), reply.headers.get("Content-Encoding", ""), bytes_max)
         data = parsed(plain) if plain else None
-        concluded = await self.conclude(account, record, {"reply": data}, unread=copy.overflown)
-        return record if concluded is None else concluded[0]
+        return await self.conclude(account, record, {"reply": data}, unread=copy.overflown)
 
     async def conclude(
         self, account: str, record: Resource, sources: Sources, *, unread: bool = False
-    ) -> tuple[Resource, Charge | None, Receipt | None] | None:
+    ) -> Concluded | None:
         """Settle or release an open job if `sources["reply"]` shows that it is over; None while it is not.
 
         `unread`: the reply is larger than what is read of one. Only a completed job's is: its usage is unknown.
-        The record comes back as it is then, with the charge (None: released) and the receipt (None: spooled).
         """
         if record.state != "open" or (entry := self._made.get(record.ref.kind)) is None:
             return None
@@ -70,7 +78,7 @@ class Jobs:
         status = job.status.read(sources)
         if status in job.failed:
             await self._books.release(account, record.hold, record.ref)
-            return _ended(record, "released", {}), None, None
+            return Concluded(record=_ended(record, "released", {}))
         if status not in job.completed and not unread:
             return None
         facts = record.facts
@@ -78,7 +86,7 @@ class Jobs:
         priced = pricing.price(job.metering, route.product, seen, self._table(record), Nanos(int(facts.get("held", 0))))
         if priced is None:
             await self._books.release(account, record.hold, record.ref)
-            return _ended(record, "released", {}), None, None
+            return Concluded(record=_ended(record, "released", {}))
         charge, usage = priced
         used = pricing.usage_record(usage)
         receipt = await self._books.settle(
@@ -95,7 +103,7 @@ class Jobs:
                 resource_usage=used,
             )
         )
-        return _ended(record, "settled", used), charge, receipt
+        return Concluded(record=_ended(record, "settled", used), charge=charge, receipt=receipt)
 
     def _table(self, record: Resource) -> PriceTable:
         """The prices that the job was admitted with; those of today if the config no longer has them."""

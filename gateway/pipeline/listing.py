@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 from multidict import CIMultiDict
 
-from gateway.core.errors import UpstreamUnreachable
+from gateway.core.errors import Code, Refused, UpstreamUnreachable
 from gateway.core.extract import Field
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
@@ -20,7 +20,9 @@ from gateway.upstream.client import Reply, UpstreamClient
 from gateway.upstream.headers import reply_headers
 
 
-async def own_page(call: Call, ledger: Ledger, upstreams: UpstreamClient, headers: CIMultiDict[str]) -> Answer:
+async def own_page(
+    call: Call, ledger: Ledger, upstreams: UpstreamClient, headers: CIMultiDict[str]
+) -> Answer | Refused:
     """The caller's page: as many of its items as it asked for, in the upstream's order.
 
     What is not a success passes through as it came. Raises UpstreamUnreachable and UpstreamTimeout.
@@ -30,6 +32,10 @@ async def own_page(call: Call, ledger: Ledger, upstreams: UpstreamClient, header
     upstream = call.route.product.upstream
     asked = dict(parse_qsl(call.client.query_string, keep_blank_values=True))
     limit = _limit(listing, asked.get(listing.limit))
+    anchors = [ResourceRef(kind=listing.kind, id=asked[name]) for name in listing.anchors if asked.get(name)]
+    owned = await ledger.owned(account=call.account, refs=[*anchors, *map(tombstone, anchors)])
+    if not all(one or other for one, other in zip(owned[: len(anchors)], owned[len(anchors) :], strict=True)):
+        return Refused(code=Code.NOT_FOUND)  # somebody else's item is no place to page from, nor is one that is not
     shown: list[Any] = []
     page: Any = None
     query = {**asked, listing.limit: str(listing.limit_max)}
@@ -56,6 +62,11 @@ async def own_page(call: Call, ledger: Ledger, upstreams: UpstreamClient, header
     if listing.shown_limit is not None:
         _put(page, listing.shown_limit, limit)
     return _answer(call, listing, page, shown[:limit], more=more, headers=kept)
+
+
+def tombstone(ref: ResourceRef) -> ResourceRef:
+    """What stays of a deleted item: its id as a place to page on from."""
+    return ResourceRef(kind=f"{ref.kind}.deleted", id=ref.id)
 
 
 def _limit(listing: Listing, text: str | None) -> int:

@@ -212,7 +212,7 @@ def list_(call: Call) -> Reply:
                 "limit": limit,
                 "result_count": len(page),
                 "current_url": f"{origin}{call.request.path_qs}",
-                "prev_url": link(before_id=page[-1].id) if older else None,
+                "prev_url": link(before_id=page[-1].id) if older and page else None,
                 "next_url": link(after_id=page[0].id) if page else None,
             },
             "transcripts": [job.item(now, origin) for job in page],

@@ -99,10 +99,10 @@ class Creation:
 class Listing:
     """A list of which a caller sees only its own items: pages of the upstream are read until the page is full.
 
-    `items` is the list in the reply and `id` the item's id. `limit` and `before` are the query parameters of paging,
-    `count` the field that says how many items the page has, `shown_limit` the one that repeats the limit. `older` holds
-    the URL that leads on; `current` and `newer` are rebuilt or nulled. `pages_max` bounds the upstream pages read for
-    one call.
+    `items` is the list in the reply and `id` the item's id. `limit`, `before` and `after` are the query parameters of
+    paging, `count` the field that says how many items the page has, `shown_limit` the one that repeats the limit.
+    `older` holds the URL that leads on; `current` and `newer` are rebuilt or nulled. `pages_max` bounds the upstream
+    pages read for one call.
     """
 
     kind: str
@@ -112,12 +112,18 @@ class Listing:
     limit_default: int
     limit_max: int
     before: str
+    after: str | None
     count: Field | None
     shown_limit: Field | None
     current: Field | None
     older: Field | None
     newer: Field | None
     pages_max: int
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """The query parameters that name an item to page on from."""
+        return (self.before,) if self.after is None else (self.before, self.after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ async def test_a_delete_settles_a_finished_job_first(gw: Running) -> None:
     assert (await gw.call("DELETE", path, key)).status == 200
     await in_order(gw, "a", balance=parse_usd("49.79"))
     got = await gw.call("GET", path, key)
-    assert (got.status, got.code) == (400, "not_found")
+    assert (got.status, got.code) == (404, "not_found")
     assert len(await charges(gw, "a")) == 1
 
 

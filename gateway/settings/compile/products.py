@@ -206,6 +206,7 @@ def _listing(settings: ListingSettings) -> Listing:
         limit_default=settings.limit_default,
         limit_max=settings.limit_max,
         before=settings.before,
+        after=settings.after,
         count=settings.count,
         shown_limit=settings.shown_limit,
         current=settings.current,

@@ -42,6 +42,12 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _pepper(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty: without it, who reads the ledger can try keys against their digests")
+    return text
+
+
 def _pattern(text: str) -> str:
     if not text.strip() or "**" in text:
         raise ValueError("must be a file or a pattern of files, like config/products/*.yaml")
@@ -149,7 +155,7 @@ class GatewaySettings(Settings):
         "Where charges wait on disk while the ledger is away, relative to the working directory", default="data/spool"
     )
     admin_token: Secret = key("Bearer token of the admin API. May be `file:/path`")
-    key_pepper: Secret = key(
+    key_pepper: Annotated[Secret, AfterValidator(_pepper)] = key(
         "Mixed into the digests of API keys; changing it makes every key unknown. May be `file:/path`"
     )
     trust_forwarded_for: Flag = key(

@@ -194,6 +194,7 @@ class ListingSettings(Settings):
     limit_default: Whole = key("Items on a page where none are asked for", default=10, unit="items", ge=1, le=10_000)
     limit_max: Whole = key("Most items on a page", default=200, unit="items", ge=1, le=10_000)
     before: Filled = key("Query parameter: the id that the page starts after")
+    after: Filled | None = key("Query parameter: the id that the page ends before", default=None, shown="none")
     count: InBody | None = key("Field that counts the page's items", default=None, shown="none")
     shown_limit: InBody | None = key("Field that repeats the limit", default=None, shown="none")
     current: InBody | None = key("Field with the page's own URL", default=None, shown="none")

@@ -1,0 +1,143 @@
+"""What one bad record, one bad line or one broken pipe may not do: stop a loop, a start, or everybody's charges."""
+
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.errors import LedgerRefused
+from gateway.core.extract import Field
+from gateway.core.money import BALANCE_MAX, Nanos
+from gateway.core.pricing import Charge, LineItem
+from gateway.ledger.rules import check_settlement
+from gateway.ledger.spool import Spool
+from gateway.observe.logs import Logs
+from gateway.pipeline.books import Books
+from gateway.pipeline.pricing import asked_models
+from gateway.ports import Settlement
+from gateway.settings.runtime import Models
+from gateway.workers.loops import forever
+
+
+class Told:
+    """An observer that remembers the names of events."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def call_finished(self, record: Any) -> None:
+        """Nobody calls here."""
+
+    def event(self, name: str, *, value: int = 1, **facts: str) -> None:
+        """Remember it."""
+        self.events.append(name)
+
+
+class Time:
+    """It is always the year 2026."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return 1_790_000_000.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return 0.0
+
+
+class Done:
+    """A ledger that notes what is released."""
+
+    def __init__(self) -> None:
+        self.released: list[str] = []
+
+    async def release(self, *, account: str, hold_id: str, resource: Any = None) -> bool:
+        """Note it."""
+        self.released.append(hold_id)
+        return True
+
+
+async def test_a_loop_outlives_any_fault_of_a_round() -> None:
+    """Leases, sweeper and replay go on after a fault that nobody expected; it is told."""
+    told, rounds = Told(), []
+
+    async def work() -> None:
+        rounds.append(1)
+        raise OSError("the disk")
+
+    task = asyncio.create_task(forever("test", 0.001, work, told))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(rounds) > 2
+    assert "worker_failed" in told.events
+
+
+RELEASE = {"v": 1, "operation": "release", "at": 1_790_000_000}
+GOOD = {**RELEASE, "arguments": {"account": "a", "hold_id": "good", "resource": None}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {},
+        {**RELEASE, "arguments": {}},
+        {**RELEASE, "arguments": {"account": "a", "hold_id": "x", "resource": {"kind": "t"}}},
+        {**RELEASE, "operation": "settle", "arguments": {"charge": None}},
+        {**RELEASE, "operation": "accept", "arguments": {"resource": {"ref": {}}}},
+        [],
+        b"\0\0\0\0\n",
+        b"{half\n",
+    ],
+    ids=str,
+)
+async def test_a_record_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, line: Any) -> None:
+    """Another version's record, or bytes that a crash left: kept for people to look at; what follows is done."""
+    bad = line if isinstance(line, bytes) else orjson.dumps(line) + b"\n"
+    (tmp_path / "old.spool").write_bytes(bad + orjson.dumps(GOOD) + b"\n")
+    spool, ledger = Spool(tmp_path, bytes_max=10_000), Done()
+    spool.open("new")
+    books = Books(ledger=ledger, spool=spool, observer=Told(), clock=Time(), operation_seconds=1000)  # type: ignore[arg-type]
+    await books.replay()
+    assert ledger.released == ["good"]
+    assert len(spool) == 0
+    assert (tmp_path / "rejected.jsonl").read_bytes().count(b"\n") == 1
+    spool.close()
+
+
+def test_a_log_that_cannot_be_written_fails_no_call() -> None:
+    """Standard output is gone: lines are dropped, and nobody who is told of a call raises."""
+
+    class Broken(io.BytesIO):
+        def write(self, _data: Any) -> int:
+            raise BrokenPipeError
+
+    logs = Logs(stream=Broken())
+    for _ in range(2000):
+        logs.event("something", value=1, fact="x" * 100)
+    logs.flush()
+
+
+def test_models_named_again_are_one_model() -> None:
+    """A request that names one model a thousand times is the same to the settings as one that names it once."""
+    models = Models(asked=(Field.parse("request.models"),), ran=(), default="m", unknown="m", known={"m": "m", "n": "n"})
+    assert asked_models(models, {"request": {"models": ["n", "m"] * 1000}}) == ("n", "m")
+
+
+def test_a_charge_beyond_what_an_account_may_hold_is_refused_before_it_is_written() -> None:
+    """It would overflow the store's numbers in the middle of a script, and wait in the spool for ever."""
+    amount = Nanos(BALANCE_MAX + 1)
+    charge = Charge(
+        amount=amount,
+        items=(LineItem(sku="s", quantity="1", unit="call", unit_price="1", amount=amount),),
+        price_version="1",
+        rate_card="standard",
+    )
+    settlement = Settlement(
+        account="a", hold_id="h", key_id="k", product="p", route="r", call_id="h", charge=charge
+    )  # fmt: skip
+    with pytest.raises(LedgerRefused):
+        check_settlement(settlement)
