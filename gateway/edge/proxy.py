@@ -33,6 +33,7 @@ _GIVES_UP: Final = frozenset({408, 413})
 #: How long idle connections may take to close.
 _CLOSE_SECONDS: Final = 1.0
 _DRAIN_SECONDS_DEFAULT: Final = 60.0
+_TAKES_NOTHING_SECONDS: Final = 60.0
 
 
 class CustomerConnection(web.RequestHandler):
@@ -163,9 +164,27 @@ class WholeResponse:
         transport.write(head if request.method == "HEAD" else head + answer.body)
 
     async def write_eof(self) -> None:
-        """Nothing is left to write; a slow reader is waited for before its next request is read."""
-        if self._protocol.writing_paused:
-            await self._protocol._drain_helper()
+        """Nothing is left to write; a slow reader is waited for before its next request is read.
+
+        One that takes nothing at all for `_TAKES_NOTHING_SECONDS` is cut: its answer would stay in memory for ever.
+        """
+        protocol, transport = self._protocol, self._protocol.transport
+        if not protocol.writing_paused or transport is None:
+            return
+        # Of its own: one that was cancelled cannot be awaited again.
+        drained = asyncio.ensure_future(protocol._drain_helper())
+        try:
+            while True:
+                left = transport.get_write_buffer_size()
+                await asyncio.wait({drained}, timeout=_TAKES_NOTHING_SECONDS)
+                if drained.done():
+                    drained.result()
+                    return
+                if transport.get_write_buffer_size() >= left:
+                    transport.abort()
+                    raise ConnectionResetError("the client takes nothing")
+        finally:
+            drained.cancel()
 
 
 class StreamedResponse:

@@ -19,6 +19,8 @@ FREE_CALL_MS: Final = 60_000
 NEVER_MS: Final = 9_999_999_999_999
 EXPIRES_MS_MAX: Final = NEVER_MS - 1
 PRIORITY_MAX: Final = 1_000_000
+#: The largest number that scripts compare exactly. A larger charge would fail in the middle of one, every time.
+CHARGE_MAX: Final = 2**53 - 1
 CHANGEABLE: Final = ("name", "disabled", "expires_ms", "products", "monthly_budget")
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
 DIGEST_TAKEN: Final = "another key has this digest"
@@ -74,6 +76,8 @@ def check_settlement(settlement: Settlement) -> None:
     charge = settlement.charge
     if charge.amount < 0 or sum(item.amount for item in charge.items) != charge.amount:
         raise LedgerRefused(f"the charge of hold {settlement.hold_id!r} is not the sum of its items")
+    if charge.amount > CHARGE_MAX:
+        raise LedgerRefused(f"the charge of hold {settlement.hold_id!r} is more than the store can count")
 
 
 def check_id(what: str, value: str) -> None:

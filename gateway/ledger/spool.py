@@ -6,6 +6,7 @@ Does not know: what an operation means. Replay is safe to repeat, because every 
 One file for each process, locked while it lives. A file without a lock belongs to nobody, and is adopted.
 """
 
+import errno
 import fcntl
 import os
 from collections import deque
@@ -47,28 +48,44 @@ class Spool:
         self._directory.mkdir(parents=True, exist_ok=True)
         for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
             self._adopt(path)
-        self._file = _locked((self._directory / f"{name}{_SUFFIX}").open("ab"))
+        self._file = _locked((self._directory / f"{name}{_SUFFIX}").open("ab", buffering=0))
         assert self._file is not None, "two processes with one spool name"
 
     def _adopt(self, path: Path) -> None:
-        handle = _locked(path.open("r+b"))
+        try:
+            handle = _locked(path.open("r+b"))
+        except FileNotFoundError:
+            return  # another process has adopted it and is done
         if handle is None:
             return  # its process is alive
         for line in handle:
             if not line.endswith(b"\n"):
                 break  # torn by a crash in the middle of a write: its operation was never promised to be kept
-            self._pending.append(orjson.loads(line))
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                record = None
+            if type(record) is dict:
+                self._pending.append(record)
+            else:  # what a crash made of it: for people to look at, and no reason not to start
+                self._reject({"line": line.decode(errors="replace")}, "cannot be read")
         self._adopted.append(handle)
 
     def append(self, record: Record) -> None:
         """Keep a record; when this returns it survives a crash of the process and of the machine."""
         assert self._file is not None, "the spool is not open"
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-        if self._file.tell() + len(line) > self._bytes_max:
+        end = self._file.tell()
+        if end + len(line) > self._bytes_max:
             raise SpoolFull(f"the spool has reached {self._bytes_max} bytes")
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, "no room for the whole record")
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(end)  # half a record would spoil the one after it
+            self._file.seek(end)
+            raise
         self._pending.append(record)
 
     async def replay(self, apply: Callable[[Record], Awaitable[None]]) -> tuple[int, int]:

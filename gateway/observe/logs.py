@@ -7,6 +7,7 @@ Does not know: what is worth logging.
 import logging
 import sys
 import time
+from contextlib import suppress
 from typing import BinaryIO, Final
 
 import orjson
@@ -67,8 +68,9 @@ class Logs:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write what has gathered. What cannot be written is dropped: nobody's call fails because of a log."""
         lines, self._lines, self._size = self._lines, [], 0
         if lines:
-            self._stream.write(b"".join(lines))
-            self._stream.flush()
+            with suppress(OSError):
+                self._stream.write(b"".join(lines))
+                self._stream.flush()

@@ -4,7 +4,9 @@ Owns: the fallback from ledger to spool, the form of a spooled operation, its re
 Does not know: calls. A settlement never fails the customer's response.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable
@@ -65,7 +67,7 @@ class Books:
         record = {"v": 1, "operation": operation, "at": int(self._clock.now()), "arguments": arguments}
         try:
             self._spool.append(record)
-        except (SpoolFull, OSError):
+        except (SpoolFull, OSError, TypeError):  # TypeError: a number that JSON has no place for
             self._observer.event("spool_failed", operation=operation)
         else:
             self._observer.event("spooled", operation=operation)
@@ -80,26 +82,37 @@ class Books:
         return done, refused
 
     async def _apply(self, record: Record) -> None:
-        arguments = record["arguments"]
-        if self._clock.now() - record["at"] > self._operation_seconds:
+        try:
+            at, operation = record["at"], self._operation(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # Another version wrote it, or a crash cut it. It must not hold up those behind it.
+            raise LedgerRefused(f"cannot be read: {type(error).__name__}") from error
+        if self._clock.now() - at > self._operation_seconds:
             # The ledger may have forgotten that it did this one already: a person decides, not a replay.
             raise LedgerRefused("older than the ledger remembers operations")
+        await operation()
+
+    def _operation(self, record: Record) -> Callable[[], Awaitable[object]]:
+        """What a record asks for, read to its last field before anything is done."""
+        arguments = record["arguments"]
         match record["operation"]:
             case "settle":
-                await self._ledger.settle(_settlement(arguments))
+                return partial(self._ledger.settle, _settlement(arguments))
             case "release":
                 ref = arguments["resource"] and ResourceRef(**arguments["resource"])
-                await self._ledger.release(account=arguments["account"], hold_id=arguments["hold_id"], resource=ref)
+                account, hold_id = arguments["account"], arguments["hold_id"]
+                return partial(self._ledger.release, account=account, hold_id=hold_id, resource=ref)
             case "accept":
                 fields = arguments["resource"]
-                await self._ledger.accept(
+                return partial(
+                    self._ledger.accept,
                     account=arguments["account"],
                     resource=Resource(**{**fields, "ref": ResourceRef(**fields["ref"])}),
                     deadline_seconds=arguments["deadline_seconds"],
                     keep_seconds=arguments["keep_seconds"],
                 )
             case "forget":
-                await self._ledger.forget(account=arguments["account"], ref=ResourceRef(**arguments["ref"]))
+                return partial(self._ledger.forget, account=arguments["account"], ref=ResourceRef(**arguments["ref"]))
             case other:
                 raise LedgerRefused(f"unknown operation {other!r} in the spool")
 

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 from multidict import CIMultiDict
 
-from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused
+from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
 from gateway.pipeline.admit import Admission
@@ -125,6 +125,10 @@ class HttpPipeline:
             if _shows_result(call) and reply.status < 300 and call.record is not None:
                 # The job may have ended since the look before: its result waits until it is charged.
                 await self._conclusion.look(call, call.record)
+                if _shows_result(call):  # nothing is known of its end: the result stays here, the job stays open
+                    await self._conclusion.fail(call)
+                    kind = call.record.ref.kind
+                    return self._refuse(call, Refused(code=Code.JOB_NOT_FINISHED, details={"resource": kind}))
             return await self._relay(call, reply)
 
     # ---- forward
@@ -243,11 +247,13 @@ class HttpPipeline:
             while chunk := chunks.pop(0) if chunks else await reply.chunk():
                 copy.add(chunk)
                 if left_at is None:
+                    reply.pause()  # a slow client must not make a timeout of the upstream's, which costs nothing
                     try:
                         await client.write(chunk)
                         call.reply_bytes += len(chunk)
                     except ClientGone:
                         left_at, size_then = self._clock.monotonic(), copy.size
+                    reply.resume()
                 elif not wanted:
                     complete = call.route.metered  # what it costs is known without the rest
                     break
@@ -288,6 +294,10 @@ class HttpPipeline:
             product = call.route.product
             plain = decoded(body, reply.headers.get("Content-Encoding", ""), product.metered_body_bytes_max)
             sources["reply"] = parsed(plain) if plain else None
+            if body and type(sources["reply"]) is not dict and (call.route.job is not None or _polls_open_job(call)):
+                # A job that nobody could find again, or a result that may be in there unpaid.
+                self._observer.event("reply_unreadable", product=product.name)
+                raise UpstreamUnreachable("a job's reply cannot be read")
         if call.route.job is not None:
             await self._conclusion.accept_job(call)
         elif call.route.metered:

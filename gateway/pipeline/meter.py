@@ -10,6 +10,9 @@ from typing import Any
 import orjson
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+_GZIP_MAGIC = b"\x1f\x8b"
+#: A body of more gzip members than this is nobody's in good faith.
+_MEMBERS_MAX = 64
 #: orjson writes 254 levels; nothing that a service means to say is as deep as this.
 _DEPTH_MAX = 200
 
@@ -49,12 +52,24 @@ def decoded(body: bytes, encoding: str, bytes_max: int) -> bytes | None:
     if encoding not in ("gzip", "x-gzip", "deflate"):
         return None
     for window_bits in (_GZIP_OR_ZLIB, -zlib.MAX_WBITS):  # some servers send deflate without its zlib wrapper
-        decoder = zlib.decompressobj(window_bits)
         try:
-            plain = decoder.decompress(body, bytes_max)
+            return _inflated(body, window_bits, bytes_max)
         except zlib.error:
             continue
-        return plain if decoder.eof else None
+    return None
+
+
+def _inflated(body: bytes, window_bits: int, bytes_max: int) -> bytes | None:
+    """All members of a compressed body (RFC 1952 2.2); None if it is cut or larger than the bound."""
+    plain = b""
+    for _ in range(_MEMBERS_MAX):
+        decoder = zlib.decompressobj(window_bits)
+        plain += decoder.decompress(body, bytes_max - len(plain) + 1)  # 0 would be no bound
+        if not decoder.eof or len(plain) > bytes_max:
+            return None
+        body = decoder.unused_data
+        if not body.startswith(_GZIP_MAGIC):
+            return plain
     return None
 
 

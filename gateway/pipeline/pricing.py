@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.core.errors import Code, Refused
 from gateway.core.extract import Sources, fields_on, first_reported
-from gateway.core.money import ZERO, Nanos
+from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
 from gateway.core.usage import Usage, estimate_usage, read_usage
 from gateway.settings.runtime import Metering, Models, Product, Route, Tier
@@ -19,9 +19,9 @@ _NAME_MAX: Final = 64
 
 
 def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
-    """Every model that the request names, or the default."""
+    """Every model that the request names, each once, or the default."""
     named = [name for field in models.asked for name in field.read_all(sources)]
-    return tuple(name if type(name) is str else repr(name) for name in named) or (models.default,)
+    return tuple(dict.fromkeys(name if type(name) is str else repr(name) for name in named)) or (models.default,)
 
 
 def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refused | None:
@@ -104,9 +104,12 @@ def price(
     usage = read_usage(metering.measures, sources)
     if usage.reported:
         charge = charge_for(metering.rules, usage, sources, ran_model(product, sources), table)
-        if isinstance(charge, Charge):
+        if isinstance(charge, Unpriced):
+            why = f"unpriced {charge.sku}"
+        elif charge.amount <= BALANCE_MAX:
             return charge, usage
-        why = f"unpriced {charge.sku}"
+        else:
+            why = "more than an account may hold"
     else:
         why = f"not reported: {', '.join(usage.missing)}"
     if metering.unknown_usage == "charge_nothing":

@@ -78,6 +78,12 @@ class Reply(Protocol):
     def at_end(self) -> bool:
         """Whether the whole body has come and was read."""
 
+    def pause(self) -> None:
+        """From now on it is the client that is waited for: that is no time of the upstream's."""
+
+    def resume(self) -> None:
+        """The upstream's time goes on."""
+
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -110,8 +116,8 @@ class PooledReply:
     """A `Reply` on a connection of a pool."""
 
     __slots__ = (
-        "_closed", "_connection", "_payload", "_pool", "ends_at", "headers", "length", "reason", "silent_until",
-        "status", "writer",
+        "_closed", "_connection", "_payload", "_pool", "ends_at", "headers", "left", "length", "reason",
+        "silent_until", "status", "writer",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool", connection: ResponseHandler, ends_at: float) -> None:
@@ -122,6 +128,7 @@ class PooledReply:
         #: By the loop's clock: when the call must be over, and until when the upstream may be silent.
         self.ends_at = ends_at
         self.silent_until = _NEVER
+        self.left: float | None = None  # what was left of its time when it was paused
         self.writer: asyncio.Task[None] | None = None
         self.status = 0
         self.reason = ""
@@ -151,6 +158,18 @@ class PooledReply:
     def at_end(self) -> bool:
         """See `Reply`."""
         return self._payload is not None and self._payload.at_eof()
+
+    def pause(self) -> None:
+        """See `Reply`."""
+        if self.left is None:
+            self.left = self.ends_at - asyncio.get_running_loop().time()
+            self.ends_at = _NEVER
+
+    def resume(self) -> None:
+        """See `Reply`."""
+        if self.left is not None:
+            self.ends_at = asyncio.get_running_loop().time() + self.left
+            self.left = None
 
     def expire(self) -> None:
         """The upstream was silent for too long, or the whole time for this call is over."""

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from gateway.core.errors import GatewayError
 from gateway.ports import Observer
 
 
@@ -18,5 +17,5 @@ async def forever(name: str, seconds: float, work: Callable[[], Awaitable[object
         await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
         try:
             await work()
-        except GatewayError as error:
+        except Exception as error:  # noqa: BLE001 - a loop that ends in silence would renew, replay and sweep no more
             observer.event("worker_failed", worker=name, error=type(error).__name__)

@@ -10,9 +10,9 @@ import pytest
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.extract import Field
-from gateway.core.money import BALANCE_MAX, Nanos
+from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, LineItem
-from gateway.ledger.rules import check_settlement
+from gateway.ledger.rules import CHARGE_MAX, check_settlement
 from gateway.ledger.spool import Spool
 from gateway.observe.logs import Logs
 from gateway.pipeline.books import Books
@@ -123,13 +123,15 @@ def test_a_log_that_cannot_be_written_fails_no_call() -> None:
 
 def test_models_named_again_are_one_model() -> None:
     """A request that names one model a thousand times is the same to the settings as one that names it once."""
-    models = Models(asked=(Field.parse("request.models"),), ran=(), default="m", unknown="m", known={"m": "m", "n": "n"})
+    models = Models(
+        asked=(Field.parse("request.models"),), ran=(), default="m", unknown="m", known={"m": "m", "n": "n"}
+    )
     assert asked_models(models, {"request": {"models": ["n", "m"] * 1000}}) == ("n", "m")
 
 
-def test_a_charge_beyond_what_an_account_may_hold_is_refused_before_it_is_written() -> None:
+def test_a_charge_beyond_what_the_store_can_count_is_refused_before_it_is_written() -> None:
     """It would overflow the store's numbers in the middle of a script, and wait in the spool for ever."""
-    amount = Nanos(BALANCE_MAX + 1)
+    amount = Nanos(CHARGE_MAX + 1)
     charge = Charge(
         amount=amount,
         items=(LineItem(sku="s", quantity="1", unit="call", unit_price="1", amount=amount),),

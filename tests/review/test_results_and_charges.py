@@ -46,7 +46,7 @@ async def test_a_result_waits_while_nothing_is_known_of_its_job(tmp_path: Path, 
         key = await gw.open_account("a")
         assert (await submitted(gw, key)).status == 200
         got = await gw.call("GET", "/v2/transcript/t1/sentences", key)
-        assert (got.status, got.code) == (502, "upstream_unreachable")
+        assert (got.status, got.code) == (400, "job_not_finished")
         assert b"result" not in got.body
         assert len(await gw.ledger.holds("a")) == 1
 
