@@ -6,7 +6,7 @@ Does not know: where usage comes from, what day it is, who pays.
 A rate is a fraction (nano-dollars per unit of quantity), so `0.21 per hour` charges a second exactly.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Context
 from fractions import Fraction
@@ -177,40 +177,37 @@ class Unpriced:
     sku: str
 
 
-def lines(
-    rules: Rules, usage: Usage, sources: Sources, model: str, table: PriceTable
-) -> Iterator[tuple[Price, Quantity] | Unpriced]:
-    """The lines of a charge, without those of quantity zero: each with its price, or as the gap that it is."""
-    quantities = usage.quantities
-    for rule, price in zip(rules, table.priced(rules, model), strict=True):
-        quantity = quantities.get(rule.quantity, 0)
-        if not quantity or not (rule.always or rule.applies(sources, model)):
-            continue
-        if rule.derived:
-            quantity = _derived(quantity, rule, quantities)
-            if not quantity:
-                continue
-        yield (price, quantity) if price is not None else Unpriced(sku=rule.sku.replace("{model}", model))
+def _quantity(rule: ChargeRule, quantities: Mapping[str, Quantity], sources: Sources, model: str) -> Quantity:
+    """How much of a line there is; 0 where it does not apply."""
+    quantity = quantities.get(rule.quantity, 0)
+    if not quantity or not (rule.always or rule.applies(sources, model)):
+        return 0
+    return _derived(quantity, rule, quantities) if rule.derived else quantity
 
 
 def amount_for(rules: Rules, usage: Usage, sources: Sources, model: str, table: PriceTable) -> Nanos | Unpriced:
     """What the usage costs, without line items."""
     total = 0
-    for line in lines(rules, usage, sources, model, table):
-        if isinstance(line, Unpriced):
-            return line
-        total += line[0].amount(line[1])
+    quantities = usage.quantities
+    for rule, price in zip(rules, table.priced(rules, model), strict=True):
+        if not quantities.get(rule.quantity) or not (quantity := _quantity(rule, quantities, sources, model)):
+            continue
+        if price is None:
+            return Unpriced(sku=rule.sku.replace("{model}", model))
+        total += price.amount(quantity)
     return Nanos(total)
 
 
 def charge_for(rules: Rules, usage: Usage, sources: Sources, model: str, table: PriceTable) -> Charge | Unpriced:
-    """Price the usage. The sum of the lines is the charge."""
+    """Price the usage: a line for each rule that applies, without those of quantity zero. Their sum is the charge."""
     items: list[LineItem] = []
     total = 0
-    for line in lines(rules, usage, sources, model, table):
-        if isinstance(line, Unpriced):
-            return line
-        price, quantity = line
+    quantities = usage.quantities
+    for rule, price in zip(rules, table.priced(rules, model), strict=True):
+        if not quantities.get(rule.quantity) or not (quantity := _quantity(rule, quantities, sources, model)):
+            continue
+        if price is None:
+            return Unpriced(sku=rule.sku.replace("{model}", model))
         amount = price.amount(quantity)
         total += amount
         items.append(

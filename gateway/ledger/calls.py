@@ -90,7 +90,8 @@ class Calls(Store):
             content += [rate.name, str(rate.quota), str(rate.window_seconds * 1000)]
         resources = [self._names.resource(account, ref) for ref in request.resources]
         keys = [self._names.end(account, request.hold_id), self._names.key(account, request.key_id), *resources]
-        args = [request.hold_id, records.digest(*content, *resources), *content]
+        digest = records.digest_of(SEPARATOR.join((*content, *resources)).encode())
+        args = [request.hold_id, digest, *content]
         tag, answer = await self._run("admit", account, keys, args)
         if tag == b"plan":
             plan = Plan(tier=answer[0].decode(), rate_card=answer[1].decode())

@@ -37,8 +37,12 @@ class UnreadableRecord(GatewayError):
 
 def digest(*words: str | bytes) -> str:
     """What tells two contents of one operation apart."""
-    joined = SEPARATOR.encode().join(word if isinstance(word, bytes) else word.encode() for word in words)
-    return blake2b(joined, digest_size=16).hexdigest()
+    return digest_of(SEPARATOR.encode().join([word if isinstance(word, bytes) else word.encode() for word in words]))
+
+
+def digest_of(content: bytes) -> str:
+    """The same, of a content that is joined already."""
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 def json(value: object) -> bytes:

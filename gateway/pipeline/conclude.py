@@ -116,7 +116,12 @@ class Conclusion:
 
     async def look(self, call: Call, record: Resource) -> None:
         """Ask the upstream how the job of a call stands, and conclude the job if it is over."""
-        concluded = await self._finished(call, lambda: self._jobs.look(call.account, record))
+        seen = await self._jobs.ask(call.account, record)
+        if seen is None:
+            return
+        concluded = await self._finished(
+            call, lambda: self._jobs.conclude(call.account, record, seen.sources, unread=seen.unread)
+        )
         if concluded is not None:
             self._told_of_job(call, concluded)
 

@@ -202,7 +202,8 @@ class HttpPipeline:
         chunks: list[bytes] = []
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
             size = 0
-            wait = must_be_whole or (reply.length is not None and reply.length <= bytes_max)
+            # A small body is waited for where the answer's head is to name the charge.
+            wait = must_be_whole or (call.metered and reply.length is not None and reply.length <= bytes_max)
             while chunk := await reply.chunk():
                 chunks.append(chunk)
                 size += len(chunk)

@@ -32,6 +32,14 @@ class Concluded:
     receipt: Receipt | None = None
 
 
+@records.record
+class Seen:
+    """What an upstream said of a job. `unread`: its reply is larger than what is read of one."""
+
+    sources: Sources
+    unread: bool = False
+
+
 class Jobs:
     """Concludes jobs from what an upstream says of them."""
 
@@ -50,6 +58,11 @@ class Jobs:
 
         Raises UpstreamUnreachable or UpstreamTimeout.
         """
+        seen = await self.ask(account, record)
+        return None if seen is None else await self.conclude(account, record, seen.sources, unread=seen.unread)
+
+    async def ask(self, account: str, record: Resource) -> Seen | None:
+        """What the upstream says of a job; None where it says nothing. Raises as `look` does. Changes nothing."""
         job, route = self._made[record.ref.kind]
         upstream = route.product.upstream
         headers = CIMultiDict({upstream.credential_header: upstream.credential, "X-Account-Id": account})
@@ -62,8 +75,7 @@ class Jobs:
             if not 200 <= reply.status < 300:
                 return None
             plain = decoded(copy.body(), reply.headers.get("Content-Encoding", ""), bytes_max)
-        data = parsed(plain) if plain else None
-        return await self.conclude(account, record, {"reply": data}, unread=copy.overflown)
+        return Seen(sources={"reply": parsed(plain) if plain else None}, unread=copy.overflown)
 
     async def conclude(
         self, account: str, record: Resource, sources: Sources, *, unread: bool = False
