@@ -167,7 +167,7 @@ def main() -> None:
     os.sched_setaffinity(0, {SUPPORT})  # what is tested is moved to its own core
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
-        redis = EmbeddedRedis(directory / "redis", appendonly=True)
+        redis = EmbeddedRedis(directory / "redis", appendonly=False)
         redis.start_sync()
         os.sched_setaffinity(redis.pid or 0, {SUPPORT})
         try:

@@ -44,7 +44,11 @@ class Field:
         """The value, or None where nothing is reported. `*` steps are for `read_all`."""
         value = sources.get(self.source)
         for step in self.steps:
-            if type(value) is dict or isinstance(value, Mapping):
+            if type(value) is dict:
+                value = value.get(step)
+            elif value is None:
+                return None
+            elif isinstance(value, Mapping):
                 value = value.get(step)
             elif type(value) is list and type(step) is int and step < len(value):
                 value = value[step]
@@ -83,7 +87,8 @@ def first_reported(fields: Sequence[Field], sources: Sources) -> Any:
         value = sources.get(field.source)
         for step in field.steps:
             if type(value) is not dict:
-                value = field.read(sources)  # lists and headers are rarer: the long way
+                if value is not None:
+                    value = field.read(sources)  # lists and headers are rarer: the long way
                 break
             value = value.get(step)
         if value is not None:

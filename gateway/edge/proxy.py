@@ -32,6 +32,8 @@ _WITHOUT_LENGTH: Final = frozenset({204, 304})
 _GIVES_UP: Final = frozenset({408, 413})
 #: How long idle connections may take to close.
 _CLOSE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.02
+_NEVER: Final = float("inf")
 _DRAIN_SECONDS_DEFAULT: Final = 60.0
 _TAKES_NOTHING_SECONDS: Final = 60.0
 
@@ -83,7 +85,7 @@ class CustomerServer(web.Server):
         super().__init__(self._handle, handler_cancellation=False)
         self._pipeline = pipeline
         self._limits = limits
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: set[RequestClient] = set()
         self._options: dict[str, Any] = {
             "keepalive_timeout": 75.0,
             "tcp_keepalive": True,
@@ -105,25 +107,28 @@ class CustomerServer(web.Server):
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Let calls under way finish for `timeout` seconds, then cut them. None runs any more when this returns."""
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=timeout)
-        for task in self._calls:
-            task.cancel()
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=timeout)
+        await self._calls_over(timeout)
+        for client in self._calls:
+            client.cut()
+        await self._calls_over(timeout)
         await super().shutdown(_CLOSE_SECONDS)
+
+    async def _calls_over(self, timeout: float | None) -> None:
+        """Wait until no call is under way, at most so long."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout if timeout is not None else _NEVER
+        while self._calls and loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every call
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         client = RequestClient(request, self._limits)
         connection = request.protocol
         connection.call = client  # type: ignore[attr-defined]
-        task = asyncio.current_task()
-        assert task is not None, "aiohttp serves requests in tasks"
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        self._calls.add(client)
         try:
             answer = await self._pipeline.serve(client)
         finally:
+            self._calls.discard(client)
             connection.call = None  # type: ignore[attr-defined]
             client.done()
         if client.response is not None:
@@ -427,6 +432,10 @@ class RequestClient:
         self.gone = True
         if not self._task.done():
             self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self._task.cancel)
+
+    def cut(self) -> None:
+        """The gateway stops, and the call has had its time."""
+        self._task.cancel()
 
     def done(self) -> None:
         """The call is over."""

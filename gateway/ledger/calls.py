@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+import orjson
+
 from gateway.core.admission import RateState
 from gateway.core.errors import Code, LedgerRefused, Refused
 from gateway.core.money import Nanos
@@ -131,9 +133,10 @@ class Calls(Store):
         if settlement.resource is not None:
             keys.append(self._names.resource(account, settlement.resource))
             usage = records.json(dict(settlement.resource_usage))
-        data = charge_data(settlement)
-        content = records.digest(str(charge.amount), records.json(data["items"]))
-        args: list[Part] = [hold_id, content, str(charge.amount), records.json(data), usage]
+        items = orjson.dumps(charge.items)
+        amount = str(charge.amount)
+        data = charge_data(settlement, orjson.Fragment(items))
+        args: list[Part] = [hold_id, records.digest_of(amount.encode() + items), amount, orjson.dumps(data), usage]
         _, (entry_id, charged, balance, late) = await self._run("settle", account, keys, args)
         return Receipt(
             entry_id=entry_id.decode(), charged=Nanos(int(charged)), balance=Nanos(int(balance)), late=late == b"1"

@@ -6,6 +6,7 @@ Does not know: how anything is stored.
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -41,20 +42,11 @@ def month_of(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m")
 
 
-def charge_data(settlement: Settlement) -> dict[str, Any]:
-    """What the entry of a charge says for itself: its items, by which prices, for which call."""
+def charge_data(settlement: Settlement, items: Any = None) -> dict[str, Any]:
+    """What the entry of a charge says for itself: its items (JSON already, where given), by which prices, for what."""
     charge = settlement.charge
     return {
-        "items": [
-            {
-                "sku": item.sku,
-                "quantity": item.quantity,
-                "unit": item.unit,
-                "unit_price": item.unit_price,
-                "amount": item.amount,
-            }
-            for item in charge.items
-        ],
+        "items": [asdict(item) for item in charge.items] if items is None else items,
         "price_version": charge.price_version,
         "rate_card": charge.rate_card,
         "basis": charge.basis,
@@ -74,7 +66,7 @@ def grant_data(kind: str, priority: int, expires_ms: int | None, note: str) -> d
 def check_settlement(settlement: Settlement) -> None:
     """A charge is never a gift, and is the sum of its lines."""
     charge = settlement.charge
-    if charge.amount < 0 or sum(item.amount for item in charge.items) != charge.amount:
+    if charge.amount < 0 or sum([item.amount for item in charge.items]) != charge.amount:
         raise LedgerRefused(f"the charge of hold {settlement.hold_id!r} is not the sum of its items")
     if charge.amount > CHARGE_MAX:
         raise LedgerRefused(f"the charge of hold {settlement.hold_id!r} is more than the store can count")

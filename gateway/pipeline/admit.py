@@ -51,6 +51,7 @@ class Terms:
     tier: Tier | None
     rate_card: str
     entitled: bool
+    every_add_on: bool  # the tier has the products of all add-ons of the route
     overdraft: Nanos
     rates: tuple[Rate, ...]
     concurrency: Concurrency | None
@@ -144,7 +145,8 @@ class Admission:
             plan=plan,
             hold_id=call.id,
             product=route.product.name,
-            entitled=terms.entitled and pricing.entitled_to_add_ons(route, terms.tier, call.sources),
+            entitled=terms.entitled
+            and (terms.every_add_on or pricing.entitled_to_add_ons(route, terms.tier, call.sources)),
             metered=metered,
             estimate=pricing.estimate(route, call.sources, terms.price_names, table, size) if metered else ZERO,
             overdraft=terms.overdraft,
@@ -175,6 +177,7 @@ class Admission:
             tier=tier,
             rate_card=self._rate_card(plan, tier),
             entitled=pricing.entitled(route, tier, models if route.metered else ()),
+            every_add_on=tier is None or pricing.add_on_products(route) <= tier.products.keys(),
             overdraft=tier.overdraft if tier is not None else ZERO,
             rates=_rates(tier, route, tuple(model for model in models if model in known)),
             concurrency=share.concurrency if share is not None else None,
@@ -306,5 +309,7 @@ def _lookalike(field: Field, sources: Sources) -> str | None:
     if type(request) is not dict:
         return None
     name = str(field.steps[0])
-    folded = name.casefold()
-    return next((other for other in request if other != name and other.casefold() == folded), None)
+    for other in request:
+        if other != name and not (other.islower() and other.isascii()) and other.casefold() == name.casefold():
+            return str(other)
+    return None

@@ -20,7 +20,11 @@ _NAME_MAX: Final = 64
 
 def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
     """Every model that the request names, each once, or the default."""
-    named = [name for field in models.asked for name in field.read_all(sources)]
+    named: list[Any] = []
+    for field in models.asked:
+        named += field.read_all(sources)
+    if len(named) == 1 and type(named[0]) is str:
+        return (named[0],)
     return tuple(dict.fromkeys(name if type(name) is str else repr(name) for name in named)) or (models.default,)
 
 
@@ -31,7 +35,8 @@ def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refuse
     if route.body == "json" and named and type(request) is not dict:
         return Refused(code=Code.INVALID_REQUEST, details={"reason": "the body must be a JSON object"})
     for rejection in route.rejections:
-        value = rejection.field.read(sources)
+        if (value := first_reported((rejection.field,), sources)) is None:
+            continue
         if bool(value) if rejection.equals is None else value == rejection.equals:
             return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})
     known = route.product.models.known if route.product.models else {}
@@ -48,6 +53,13 @@ def entitled(route: Route, tier: Tier | None, models: tuple[str, ...]) -> bool:
     if tier is None or (share := tier.products.get(route.product.name)) is None:
         return False
     return share.models is None or share.models.issuperset(models)
+
+
+def add_on_products(route: Route) -> frozenset[str]:
+    """The products of the route's add-ons."""
+    metering = metering_of(route)
+    rules = metering.rules if metering is not None else ()
+    return frozenset(rule.part_of for rule in rules if rule.part_of is not None)
 
 
 def entitled_to_add_ons(route: Route, tier: Tier | None, sources: Sources) -> bool:

@@ -218,6 +218,7 @@ class Pool:
         self._places = asyncio.Semaphore(upstream.connections_max) if upstream.connections_max else None
         self._open = 0
         self._active: set[PooledReply] = set()
+        self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -262,7 +263,7 @@ class Pool:
             max_field_size=_HEAD_BYTES_MAX,
         )
         transport = cast("asyncio.Transport", connection.transport)
-        reply = PooledReply(self, connection, asyncio.get_running_loop().time() + self._upstream.total_seconds_max)
+        reply = PooledReply(self, connection, self._loop.time() + self._upstream.total_seconds_max)
         self._begin_watch(reply)
         if body is None or isinstance(body, bytes):
             transport.write(head + body if body else head)
@@ -290,17 +291,17 @@ class Pool:
 
     def silence_ends(self) -> float:
         """Until when the upstream may be silent from now on, by the loop's clock."""
-        return asyncio.get_running_loop().time() + self._upstream.reply_seconds_max
+        return self._loop.time() + self._upstream.reply_seconds_max
 
     def _begin_watch(self, reply: PooledReply) -> None:
         self._active.add(reply)
         if self._watch is None:
             every = min(_WATCH_SECONDS, self._upstream.reply_seconds_max / 4, self._upstream.total_seconds_max / 4)
-            self._watch = asyncio.get_running_loop().call_later(every, self._watch_active)
+            self._watch = self._loop.call_later(every, self._watch_active)
 
     def _watch_active(self) -> None:
         self._watch = None
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         for reply in [reply for reply in self._active if now > reply.ends_at or now > reply.silent_until]:
             self._active.discard(reply)
             reply.expire()
@@ -314,7 +315,7 @@ class Pool:
         if self._places is not None:
             async with asyncio.timeout(self._upstream.connect_seconds_max):
                 await self._places.acquire()
-        oldest = asyncio.get_running_loop().time() - _IDLE_SECONDS_MAX
+        oldest = self._loop.time() - _IDLE_SECONDS_MAX
         while self._idle and not fresh:
             since, connection = self._idle.pop()
             if since >= oldest and connection.is_connected() and not connection.should_close:
@@ -329,7 +330,7 @@ class Pool:
             raise
 
     async def _connect(self) -> ResponseHandler:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         async with asyncio.timeout(self._upstream.connect_seconds_max):
             _, connection = await loop.create_connection(
                 lambda: ResponseHandler(loop), self._host, self._port, ssl=self._tls
@@ -341,7 +342,7 @@ class Pool:
         """The call is over with this connection."""
         self._active.discard(reply)
         if reusable and connection.is_connected() and not connection.should_close and len(self._idle) < _IDLE_MAX:
-            self._idle.append((asyncio.get_running_loop().time(), connection))
+            self._idle.append((self._loop.time(), connection))
         else:
             connection.close()
             self._open -= 1
