@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final, Literal
 
 from gateway.core.extract import REPLY_SOURCES, Field, Sources, first_reported
@@ -72,7 +72,7 @@ class Estimate:
         return found if self.maximum is None or found <= self.maximum else self.maximum
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Measure:
     """Where one quantity comes from, once the upstream has answered.
 
@@ -138,8 +138,22 @@ def read_usage(measures: tuple[Measure, ...], sources: Sources) -> Usage:
 
 def estimate_usage(measures: tuple[Measure, ...], sources: Sources, request_bytes: int) -> Usage:
     """The usage to expect, from the request alone."""
-    quantities: dict[str, Quantity] = {"calls": 1}
-    for measure in measures:
-        known = measure.read(sources) if measure.known_before else measure.estimate.constant
+    constant, varying = _split(measures)
+    quantities = constant.copy()
+    for measure in varying:
+        known = measure.read(sources) if measure.known_before else None
         quantities[measure.name] = measure.estimate.of(sources, request_bytes) if known is None else known
     return Usage(quantities=quantities)
+
+
+@lru_cache(maxsize=1024)
+def _split(measures: tuple[Measure, ...]) -> tuple[dict[str, Quantity], tuple[Measure, ...]]:
+    """What every request is expected to use alike (one call among it), and the measures that differ."""
+    constant: dict[str, Quantity] = {"calls": 1}
+    varying: list[Measure] = []
+    for measure in measures:
+        if not measure.known_before and measure.estimate.constant is not None:
+            constant[measure.name] = measure.estimate.constant
+        else:
+            varying.append(measure)
+    return constant, tuple(varying)

@@ -21,7 +21,7 @@ from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
-from gateway.pipeline.meter import decoded, parsed
+from gateway.pipeline.meter import decoded, parsed, repeats_a_name
 from gateway.ports import (
     AdmissionRequest,
     Admitted,
@@ -91,12 +91,16 @@ class Admission:
             return Refused(code=Code.UNAUTHORIZED)
         if client.content_length is not None and client.content_length > route.body_bytes_max:
             return Refused(code=Code.BODY_TOO_LARGE, details={"bytes_max": str(route.body_bytes_max)})
+        repeats = False
         if route.body == "json":
             call.body = await client.read(route.body_bytes_max)
             plain = decoded(call.body, client.headers.get("Content-Encoding", ""), route.body_bytes_max)
-            call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None
+            request = call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None
+            repeats = type(request) is dict and plain is not None and repeats_a_name(plain, request)
         models = pricing.asked_models(route.product.models, call.sources) if route.product.models else ()
         wrong = pricing.objection(route, call.sources, models if route.metered else ())
+        if repeats:
+            wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": "a name stands twice in one object"})
         resources = self._resources(route, call)
         if isinstance(resources, Refused):
             wrong, resources = wrong or resources, ()

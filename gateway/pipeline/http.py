@@ -305,8 +305,10 @@ class HttpPipeline:
             await self._conclusion.charge(call)
         elif call.record is not None and (call.route.reports is not None or call.route.deletes is not None):
             await self._conclusion.observe_job(call, call.record)
-        await self._conclusion.keep_ownership(call)
-        return self._stripped(call, reply, body, plain)
+        route = call.route
+        if route.creates is not None or route.deletes is not None:
+            await self._conclusion.keep_ownership(call)
+        return self._stripped(call, reply, body, plain) if route.product.strip_reply_fields else body
 
     def _stripped(self, call: Call, reply: Reply, body: bytes, plain: bytes | None) -> bytes:
         """The body without the service's own identifiers, which are not the customer's to see."""

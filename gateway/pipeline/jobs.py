@@ -88,6 +88,8 @@ class Jobs:
             return None
         job, route = entry
         status = job.status.read(sources)
+        if type(status) is not str:
+            status = ""
         if status in job.failed:
             await self._books.release(account, record.hold, record.ref)
             return Concluded(record=_ended(record, "released", {}))

@@ -4,6 +4,7 @@ Owns: the copy, its bound, content decoding, JSON.
 Does not know: prices. Never raises on what an upstream sent: what cannot be read reports nothing.
 """
 
+import json
 import zlib
 from typing import Any
 
@@ -71,6 +72,31 @@ def _inflated(body: bytes, window_bits: int, bytes_max: int) -> bytes | None:
         if not body.startswith(_GZIP_MAGIC):
             return plain
     return None
+
+
+def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
+    """Whether an object of the body has a name twice: what we judged would not be what another parser reads.
+
+    The count of each name at the top settles nearly every body; only a suspicion is looked into.
+    """
+    if b"\\u" not in body and all(body.count(b'"%b"' % name.encode()) < 2 for name in data):
+        return False
+
+    def judge(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise _RepeatedName
+        return found
+
+    try:
+        json.loads(body, object_pairs_hook=judge)
+    except (_RepeatedName, ValueError, RecursionError):
+        return True
+    return False
+
+
+class _RepeatedName(Exception):
+    """An object has a name twice."""
 
 
 def parsed(body: bytes) -> Any:

@@ -260,3 +260,38 @@ async def test_the_customers_key_never_reaches_the_upstream(gw: Running) -> None
     assert "someone-else" not in str(seen)
     assert "6.6.6.6" not in str(seen)
     assert gw.sandbox.state.counts["foreign_credentials"] == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "gpt-4.1", "messages": [], "model": "gpt-5.2"}',
+        b'{"model": "gpt-4.1", "messages": [], "mod\\u0065l": "gpt-5.2"}',
+        b'{"model": "gpt-5.2", "messages": [], "stream": true, "stream": false}',
+    ],
+)
+async def test_a_name_that_stands_twice_is_refused(gw: Running, body: bytes) -> None:
+    """What was judged must be what the upstream reads, whichever of the two it takes."""
+    key = await gw.open_account("a", credit="10")
+    got = await gw.call("POST", "/v1/chat/completions", key, data=body, headers={"Content-Type": "application/json"})
+    assert (got.status, got.code) == (400, "invalid_request")
+    assert not await gw.seen()
+
+
+async def test_names_that_only_look_repeated_pass(gw: Running) -> None:
+    """The same name in another object, or in a text with an escape, is no repetition."""
+    key = await gw.open_account("a", credit="10")
+    content = b'"\\u00e9 \\"model\\""'
+    body = b'{"model": "gpt-5.2", "messages": [{"role": "user", "content": %b}], "metadata": {"model": "x"}}' % content
+    got = await gw.call("POST", "/v1/chat/completions", key, data=body, headers={"Content-Type": "application/json"})
+    assert got.status == 200
+
+
+@pytest.mark.parametrize("field", ["service_tier", "plugins", "speech_understanding"])
+async def test_a_field_that_may_cost_money_is_refused(gw: Running, field: str) -> None:
+    """A request field that is on, and has neither a price nor a known absence of one, is not forwarded."""
+    key = await gw.open_account("a", credit="10")
+    body = {"model": "gpt-5.2", "messages": [{"role": "user", "content": "x"}], field: "priority"}
+    got = await gw.call("POST", "/v1/chat/completions", key, json=body)
+    assert (got.status, got.code) == (400, "unpriced_field")
+    assert not await gw.seen()
