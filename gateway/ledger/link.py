@@ -101,17 +101,21 @@ class RedisLink(Protocol):
 
 
 class _Command:
-    """One command in flight. `source` is what to say when the server does not have the script (NOSCRIPT)."""
+    """One command in flight. `script` is what it runs, with keys and arguments, if the server must be told (NOSCRIPT)."""
 
-    __slots__ = ("data", "deadline", "future", "sent", "source")
+    __slots__ = ("data", "deadline", "future", "script", "sent")
 
     def __init__(
-        self, data: bytes, future: asyncio.Future[Reply], deadline: float, source: tuple[Part, ...] | None
+        self,
+        data: bytes,
+        future: asyncio.Future[Reply],
+        deadline: float,
+        script: tuple[Script, tuple[Part, ...]] | None,
     ) -> None:
         self.data = data
         self.future = future
         self.deadline = deadline
-        self.source = source
+        self.script = script
         self.sent = False
 
     def fail(self, error: LinkError) -> None:
@@ -198,18 +202,18 @@ class SingleLink:
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> asyncio.Future[Reply]:
         rest = (len(keys), *keys, *args)
-        return self._submit(pack(("EVALSHA", script.sha1, *rest)), ("EVAL", script.source, *rest))
+        return self._submit(pack(("EVALSHA", script.sha1, *rest)), (script, rest))
 
     # Commands
 
-    def _submit(self, data: bytes, source: tuple[Part, ...] | None) -> asyncio.Future[Reply]:
+    def _submit(self, data: bytes, script: tuple[Script, tuple[Part, ...]] | None) -> asyncio.Future[Reply]:
         if self._state in {"down", "closed"}:
             return self._refused(self._why)
         if len(self._pending) >= self._settings.pending_max:
             return self._refused(f"overloaded: {len(self._pending)} commands in flight")
         loop = self._loop
         deadline = loop.time() + self._settings.command_seconds_max
-        command = _Command(data, loop.create_future(), deadline, source)
+        command = _Command(data, loop.create_future(), deadline, script)
         self._enqueue(command)
         if self._watch is None:
             self._watch = loop.call_at(deadline, self._expire)
@@ -241,8 +245,10 @@ class SingleLink:
             return
         text = str(reply)
         code = text.split(" ", 1)[0]
-        if code == "NOSCRIPT" and command.source is not None:
-            self._enqueue(_Command(pack(command.source), command.future, command.deadline, None))
+        if code == "NOSCRIPT" and command.script is not None:
+            script, rest = command.script
+            data = pack(("EVAL", script.source, *rest))
+            self._enqueue(_Command(data, command.future, command.deadline, None))
         elif code in _UNABLE:
             command.fail(LinkDown(text, code))
         else:

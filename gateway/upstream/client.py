@@ -112,6 +112,27 @@ def _mapped(error: BaseException) -> UpstreamTimeout | UpstreamUnreachable:
     return fault(type(error).__name__)
 
 
+class Connection(ResponseHandler):
+    """aiohttp's client protocol, whose parser serves one reply after another as long as they are of one kind."""
+
+    _bodiless: bool | None = None
+
+    def expect(self, *, bodiless: bool) -> None:
+        """The next reply answers HEAD, or it does not. A parser is made only when that changes."""
+        if self._bodiless is bodiless:
+            return
+        self._bodiless = bodiless
+        self.set_response_params(
+            skip_payload=bodiless,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=None,  # see `Pool._watch_active`
+            read_bufsize=_READ_BYTES,
+            max_line_size=_HEAD_BYTES_MAX,
+            max_field_size=_HEAD_BYTES_MAX,
+        )
+
+
 class PooledReply:
     """A `Reply` on a connection of a pool."""
 
@@ -120,7 +141,7 @@ class PooledReply:
         "silent_until", "status", "writer",
     )  # fmt: skip
 
-    def __init__(self, pool: "Pool", connection: ResponseHandler, ends_at: float) -> None:
+    def __init__(self, pool: "Pool", connection: Connection, ends_at: float) -> None:
         self._pool = pool
         self._connection = connection
         self._payload: StreamReader | None = None
@@ -214,7 +235,7 @@ class Pool:
                 self._tls.verify_mode = ssl.CERT_NONE
         self._prefix = url.raw_path.rstrip("/")
         self._authority = f"Host: {url.authority}\r\n"
-        self._idle: deque[tuple[float, ResponseHandler]] = deque()
+        self._idle: deque[tuple[float, Connection]] = deque()
         self._places = asyncio.Semaphore(upstream.connections_max) if upstream.connections_max else None
         self._open = 0
         self._active: set[PooledReply] = set()
@@ -251,17 +272,9 @@ class Pool:
         return "".join(lines).encode("utf-8", "surrogateescape")
 
     async def _exchange(
-        self, connection: ResponseHandler, method: str, head: bytes, headers: CIMultiDict[str], body: Body
+        self, connection: Connection, method: str, head: bytes, headers: CIMultiDict[str], body: Body
     ) -> PooledReply:
-        connection.set_response_params(
-            skip_payload=method == "HEAD",
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=None,  # see `_watch_active`
-            read_bufsize=_READ_BYTES,
-            max_line_size=_HEAD_BYTES_MAX,
-            max_field_size=_HEAD_BYTES_MAX,
-        )
+        connection.expect(bodiless=method == "HEAD")
         transport = cast("asyncio.Transport", connection.transport)
         reply = PooledReply(self, connection, self._loop.time() + self._upstream.total_seconds_max)
         self._begin_watch(reply)
@@ -310,7 +323,7 @@ class Pool:
 
     # ---- connections
 
-    async def _acquire(self, *, fresh: bool = False) -> tuple[ResponseHandler, bool]:
+    async def _acquire(self, *, fresh: bool = False) -> tuple[Connection, bool]:
         """A connection that is ours alone, and whether it was used before (never if it is to be `fresh`)."""
         if self._places is not None:
             async with asyncio.timeout(self._upstream.connect_seconds_max):
@@ -329,16 +342,16 @@ class Pool:
                 self._places.release()
             raise
 
-    async def _connect(self) -> ResponseHandler:
+    async def _connect(self) -> Connection:
         loop = self._loop
         async with asyncio.timeout(self._upstream.connect_seconds_max):
             _, connection = await loop.create_connection(
-                lambda: ResponseHandler(loop), self._host, self._port, ssl=self._tls
+                lambda: Connection(loop), self._host, self._port, ssl=self._tls
             )
         self._open += 1
         return connection
 
-    def release(self, reply: PooledReply, connection: ResponseHandler, *, reusable: bool) -> None:
+    def release(self, reply: PooledReply, connection: Connection, *, reusable: bool) -> None:
         """The call is over with this connection."""
         self._active.discard(reply)
         if reusable and connection.is_connected() and not connection.should_close and len(self._idle) < _IDLE_MAX:
@@ -361,7 +374,7 @@ class Pool:
 
 
 async def _write(
-    connection: ResponseHandler,
+    connection: Connection,
     reply: PooledReply,
     silence_ends: Callable[[], float],
     body: AsyncIterator[bytes],
