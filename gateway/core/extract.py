@@ -105,13 +105,12 @@ def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | N
     if type(value) is not dict:
         return None
     for name, below in value.items():
-        if below is None or below is False or below in ("", []):
-            continue
-        path = f"{prefix}{name}"
-        if name not in known:
-            return path
-        branch = known[name]
-        if branch and (found := fields_on(below, branch, f"{path}.")) is not None:
+        branch = known.get(name)
+        if branch is None:
+            if below is None or below is False or below in ("", []):
+                continue
+            return f"{prefix}{name}"
+        if branch and (found := fields_on(below, branch, f"{prefix}{name}.")) is not None:
             return found
     return None
 

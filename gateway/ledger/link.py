@@ -101,7 +101,7 @@ class RedisLink(Protocol):
 
 
 class _Command:
-    """One command in flight. `script` is what it runs, with keys and arguments, if the server must be told (NOSCRIPT)."""
+    """One command in flight. `script` is what it runs, with keys and arguments, for a server that asks (NOSCRIPT)."""
 
     __slots__ = ("data", "deadline", "future", "script", "sent")
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from itertools import product
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -50,13 +51,11 @@ async def test_a_foreign_transcript_in_a_body_answers_like_an_unknown_one(gw: Ru
     asked = len(await gw.seen())
 
     async def call(key: str, transcript: str) -> Got:
-        body = {
-            **CHAT,
-            "transcript_id": transcript,
-            "speech_understanding": {"request": {"translation": {"target_languages": ["es"]}}},
-        }
-        if path != CHAT_PATH:
-            body = {name: body[name] for name in ("transcript_id", "speech_understanding")}
+        body: dict[str, Any] = {"transcript_id": transcript}
+        if path == CHAT_PATH:
+            body |= CHAT
+        else:
+            body["speech_understanding"] = {"request": {"translation": {"target_languages": ["es"]}}}
         return await gw.call("POST", path, key, json=body)
 
     foreign, unknown = await call(other, made.rpartition("/")[2]), await call(other, str(uuid4()))
