@@ -54,6 +54,29 @@ end
 """
 
 
+NGINX = """
+daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_timeout 3600; keepalive_requests 1000000000; tcp_nodelay on; default_type application/json;
+  client_body_temp_path {directory}; proxy_temp_path {directory}; fastcgi_temp_path {directory};
+  uwsgi_temp_path {directory}; scgi_temp_path {directory};
+  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 '{body}'; }} }}
+}}
+"""
+
+
+def upstream_argv(directory: Path) -> list[str]:
+    """The fixed upstream: nginx where it is installed, so that core 1 has room; else one of our own."""
+    if shutil.which("nginx") is None:
+        return [sys.executable, "-m", "benchmarks.upstream", str(UPSTREAM_PORT)]
+    from benchmarks.upstream import BODY  # noqa: PLC0415 - only where nginx is there
+
+    path = directory / "nginx.conf"
+    path.write_text(NGINX.format(directory=directory, port=UPSTREAM_PORT, body=BODY.decode()))
+    return ["nginx", "-p", str(directory), "-c", str(path)]
+
+
 def write_config(directory: Path, redis_url: str) -> Path:
     """The project's own config, with the addresses of the benchmark and without limits of rate."""
     data = yaml.safe_load((ROOT / "gateway.yaml").read_text())
@@ -75,9 +98,9 @@ def write_config(directory: Path, redis_url: str) -> Path:
 
 @contextmanager
 def process(log: Path, core: int, *argv: str) -> Iterator[int]:
-    """A Python process pinned to a core; its id."""
+    """A process pinned to a core; its id."""
     with log.open("wb") as output:
-        child = subprocess.Popen([sys.executable, "-m", *argv], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     os.sched_setaffinity(child.pid, {core})
     try:
         yield child.pid
@@ -180,11 +203,12 @@ def main() -> None:
 
                 script = directory / "chat.lua"
                 script.write_text(WRK_SCRIPT.format(key=SECRET, body=BODY.decode()))
+            python = (sys.executable, "-m")
             plain_argv = (str(PASSTHROUGH_PORT), f"http://127.0.0.1:{UPSTREAM_PORT}")
             with (
-                process(directory / "upstream.log", SUPPORT, "benchmarks.upstream", str(UPSTREAM_PORT)),
-                process(directory / "plain.log", TESTED, "benchmarks.passthrough", *plain_argv) as plain,
-                process(directory / "gateway.log", TESTED, "gateway", "serve", "-c", str(path)) as gateway,
+                process(directory / "upstream.log", SUPPORT, *upstream_argv(directory)),
+                process(directory / "plain.log", TESTED, *python, "benchmarks.passthrough", *plain_argv) as plain,
+                process(directory / "gateway.log", TESTED, *python, "gateway", "serve", "-c", str(path)) as gateway,
             ):
                 ports = {"pass-through": PASSTHROUGH_PORT, "gateway": GATEWAY_PORT}
                 for port in (UPSTREAM_PORT, *ports.values()):

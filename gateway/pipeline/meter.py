@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+_NAME_MAX = 64  # longer names are not remembered
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _GZIP_MAGIC = b"\x1f\x8b"
 #: A body of more gzip members than this is nobody's in good faith.
@@ -82,7 +83,8 @@ def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
     """
     suspicious = b"\\u" in body
     for name in data:
-        suspicious = suspicious or body.count(_quoted(name)) > 1
+        quoted = _quoted(name) if len(name) <= _NAME_MAX else b'"%b"' % name.encode()
+        suspicious = suspicious or body.count(quoted) > 1
     if not suspicious:
         return False
 
