@@ -7,13 +7,16 @@ Does not know: calls. A settlement never fails the customer's response.
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, LineItem
 from gateway.ledger.spool import Record, Spool, SpoolFull
 from gateway.ports import Clock, Ledger, Observer, Receipt, Resource, ResourceRef, Settlement
+
+#: What became of a charge. Nothing was charged by a `conflict`: the hold had another end.
+Settled = Receipt | Literal["spooled", "conflict"]
 
 
 class Books:
@@ -28,15 +31,16 @@ class Books:
         self._clock = clock
         self._operation_seconds = operation_seconds
 
-    async def settle(self, settlement: Settlement) -> Receipt | None:
-        """Charge; None if the charge waits in the spool, or if the ledger refused it (counted, for ops to look at)."""
+    async def settle(self, settlement: Settlement) -> Settled:
+        """Charge: the receipt, or that it waits in the spool, or that the ledger refused it for good (counted)."""
         try:
             return await self._ledger.settle(settlement)
         except LedgerUnavailable:
             self._keep("settle", asdict(settlement))
+            return "spooled"
         except LedgerRefused:
             self._observer.event("settlement_refused", product=settlement.product)
-        return None
+            return "conflict"
 
     async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
         """Give a hold back."""

@@ -11,9 +11,10 @@ from typing import Final, TypeVar
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, Nanos
+from gateway.core.pricing import Charge
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
-from gateway.pipeline.books import Books
+from gateway.pipeline.books import Books, Settled
 from gateway.pipeline.call import Call
 from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.listing import tombstone
@@ -67,13 +68,10 @@ class Conclusion:
             upstream_id=_upstream_id(call),
         )
         started = self._clock.monotonic()
-        receipt = await self._finished(call, lambda: self._books.settle(settlement))
+        settled = await self._finished(call, lambda: self._books.settle(settlement))
         call.settle_seconds = self._clock.monotonic() - started
         call.move(Move.SETTLE)
-        call.charged = charge.amount
-        call.estimated = charge.basis == "estimated"
-        call.outcome = "settled" if receipt is not None else "spooled"
-        call.late = receipt is not None and receipt.late
+        self._told_of_charge(call, charge, settled)
         self._end_allowance(call, charge.amount)
 
     async def accept_job(self, call: Call) -> None:
@@ -126,16 +124,23 @@ class Conclusion:
             self._told_of_job(call, concluded)
 
     def _told_of_job(self, call: Call, concluded: Concluded) -> None:
-        call.record, charge, receipt = concluded.record, concluded.charge, concluded.receipt
-        if charge is None:
+        call.record = concluded.record
+        if concluded.charge is None or concluded.settled is None:
             call.outcome = "released"
+            return
+        if concluded.charge.basis == "estimated":
+            self._observer.event("usage_unknown", product=concluded.record.product)
+        self._told_of_charge(call, concluded.charge, concluded.settled)
+
+    @staticmethod
+    def _told_of_charge(call: Call, charge: Charge, settled: Settled) -> None:
+        """What the answer and the observers say of a charge. A conflict charged nothing, and says so."""
+        call.outcome = settled if isinstance(settled, str) else "settled"
+        if settled == "conflict":
             return
         call.charged = charge.amount
         call.estimated = charge.basis == "estimated"
-        if call.estimated:
-            self._observer.event("usage_unknown", product=concluded.record.product)
-        call.outcome = "settled" if receipt is not None else "spooled"
-        call.late = receipt is not None and receipt.late
+        call.late = not isinstance(settled, str) and settled.late
 
     async def keep_ownership(self, call: Call) -> None:
         route = call.route

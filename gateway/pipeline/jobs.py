@@ -16,20 +16,20 @@ from gateway.core.extract import Sources
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, PriceTable
 from gateway.pipeline import pricing
-from gateway.pipeline.books import Books
+from gateway.pipeline.books import Books, Settled
 from gateway.pipeline.meter import Copy, decoded, parsed
-from gateway.ports import Clock, Receipt, Resource, ResourceState, Settlement
+from gateway.ports import Clock, Resource, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
 from gateway.upstream.client import UpstreamClient
 
 
 @records.record
 class Concluded:
-    """A job that is over: its record as it is then, the charge (None: released) and the receipt (None: spooled)."""
+    """A job that is over: its record as it is then, the charge (None: released) and what became of it."""
 
     record: Resource
     charge: Charge | None = None
-    receipt: Receipt | None = None
+    settled: Settled | None = None
 
 
 @records.record
@@ -103,7 +103,7 @@ class Jobs:
             return Concluded(record=_ended(record, "released", {}))
         charge, usage = priced
         used = pricing.usage_record(usage)
-        receipt = await self._books.settle(
+        settled = await self._books.settle(
             Settlement(
                 account=account,
                 hold_id=record.hold,
@@ -117,7 +117,7 @@ class Jobs:
                 resource_usage=used,
             )
         )
-        return Concluded(record=_ended(record, "settled", used), charge=charge, receipt=receipt)
+        return Concluded(record=_ended(record, "settled", used), charge=charge, settled=settled)
 
     def _table(self, record: Resource) -> PriceTable:
         """The prices that the job was admitted with; those of today if the config no longer has them."""

@@ -295,3 +295,20 @@ async def test_a_field_that_may_cost_money_is_refused(gw: Running, field: str) -
     got = await gw.call("POST", "/v1/chat/completions", key, json=body)
     assert (got.status, got.code) == (400, "unpriced_field")
     assert not await gw.seen()
+
+
+async def test_a_charge_that_the_ledger_refuses_is_not_told_as_one(gw: Running) -> None:
+    """Ops release a call's hold while it runs: the answer comes, nothing is charged, and no header claims a charge."""
+    key = await gw.open_account("a", credit="10")
+    body = {"model": "gpt-5.2", "messages": [{"role": "user", "content": "x"}]}
+    calling = asyncio.create_task(
+        gw.call("POST", "/v1/chat/completions", key, json=body, headers={"X-Sandbox-Latency-Seconds": "0.4"})
+    )
+    async with asyncio.timeout(5):
+        while not (holds := await gw.ledger.holds("a")):  # noqa: ASYNC110 - the ledger has no event to wait for
+            await asyncio.sleep(0.01)
+    assert await gw.ledger.release(account="a", hold_id=holds[0].id)
+    got = await calling
+    assert (got.status, got.charge) == (200, None)
+    assert await gw.balance("a") == parse_usd("10")
+    assert not await gw.ledger.verify("a")
