@@ -15,7 +15,7 @@ from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge
 from gateway.core.record import record
 
-GrantKind = Literal["signup", "purchase", "promotion", "goodwill"]
+GrantKind = Literal["signup", "purchase", "promotion", "goodwill", "correction"]
 AccountStatus = Literal["active", "suspended"]
 ResourceState = Literal["open", "settled", "released", "kept"]
 
@@ -71,7 +71,8 @@ class AdmissionRequest:
 
     `entitled` is what the tier in `plan` says of the product and the models asked for. `estimate` in nano-dollars.
     `lease_seconds` is the hold's time by the store's clock. `rates` are all checked before any is counted.
-    `resources` must belong to the account.
+    `resources` must belong to the account. `add_ons` are the other products of which the request uses something: a
+    key's product list must have them too.
     """
 
     account: str
@@ -89,6 +90,7 @@ class AdmissionRequest:
     lease_seconds: int = 60
     price_version: str = ""
     resources: tuple[ResourceRef, ...] = ()
+    add_ons: tuple[str, ...] = ()
 
 
 @record
@@ -136,6 +138,27 @@ class Receipt:
     charged: Nanos
     balance: Nanos
     late: bool = False
+
+
+@record
+class Renewal:
+    """A session's next slice: `settlement` charges the slice whose hold is open, `request` asks for the next hold.
+
+    `request.hold_id` is the next hold's own id. Its rates and resources are empty: a session is counted when it opens.
+    """
+
+    settlement: Settlement
+    request: AdmissionRequest
+
+
+@record
+class Renewed:
+    """What a renewal did. The slice is charged in any case; `refused` says why there is no next one (`hold` is 0)."""
+
+    receipt: Receipt
+    hold: Nanos
+    available: Nanos
+    refused: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,8 +297,36 @@ class Ledger(Protocol):
     async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
         """Give a hold back; True if this ended it. False if it had ended before, whatever the end."""
 
-    async def renew(self, *, account: str, hold_ids: Sequence[str], lease_seconds: int) -> Sequence[str]:
+    async def extend(self, *, account: str, hold_ids: Sequence[str], lease_seconds: int) -> Sequence[str]:
         """Extend the leases of open holds; the ids that are not open any more come back."""
+
+    async def renew(self, renewal: Renewal) -> Renewed | PlanChanged:
+        """Charge the slice that was used and hold the next one, in one atomic step.
+
+        The charge is made as `settle` makes it. Then guards 1 to 5 are judged for the next hold, with the credit that
+        is left; rates are not counted, and the place in the concurrency class passes from hold to hold. PlanChanged:
+        nothing was written, not even the charge; ask again with that plan. Replay: the first answer, also after the
+        next hold has ended; other content is an OperationConflict. An old hold that had expired is charged late, and the
+        next one is judged all the same, concurrency included.
+        """
+
+    async def correct(
+        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
+    ) -> Receipt:
+        """Add a `correction` entry: what a later receipt changes of a charge, which itself stays as it is.
+
+        A positive `amount` gives credit back (debt first, the rest as a grant of kind correction that burns first and
+        never expires), a negative one charges more, like a charge. The key's month moves with it, not below zero.
+        `data` says what is corrected and why (JSON data: `call_id`, `reason`, `items`, ...). Receipt.charged is -amount.
+        LedgerRefused if the balance would pass BALANCE_MAX, or the amount is 0 or cannot be counted.
+        """
+
+    async def changes(self, accounts: Sequence[str]) -> Sequence[int]:
+        """For each account a number that grows with every change that an administrator makes of it: plan, status, keys,
+        grants, corrections. 0 for an unknown account. The commands leave in one write."""
+
+    async def use_once(self, *, account: str, name: str, by: str, seconds: int) -> bool:
+        """Whether `name` (a one-time token's) was not used before, or by `by` itself; from now on it is, for `seconds`."""
 
     async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
         """The account's record of it; None if it is not the account's (whether it exists or not)."""

@@ -14,6 +14,21 @@ from gateway.core.money import Nanos
 from gateway.core.record import record
 
 
+@record
+class Scaling:
+    """How a rate's quota follows its use. All in percent of the quota in force, whole.
+
+    A window of which at least `grow_at_percent` was used makes the next one's quota larger by `grow_percent` (rounded
+    half up, at most `quota_max`); one of which less than `shrink_below_percent` was used makes it smaller by the same
+    step, never below the configured quota. Windows that nobody used count as such.
+    """
+
+    grow_at_percent: int = 70
+    grow_percent: int = 10
+    shrink_below_percent: int = 50
+    quota_max: int = 1_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """A limit of requests per window. `name` is the policy's name, fixed by config."""
@@ -21,6 +36,7 @@ class Rate:
     name: str
     quota: int
     window_seconds: int
+    scaling: Scaling | None = None
 
     @cached_property
     def policy(self) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-SOURCES: Final = ("request", "request_header", "query", "path", "reply", "reply_header", "job")
-REPLY_SOURCES: Final = frozenset({"reply", "reply_header"})
+SOURCES: Final = ("request", "request_header", "query", "path", "reply", "reply_header", "job", "frame")
+REPLY_SOURCES: Final = frozenset({"reply", "reply_header", "frame"})
 
 #: What a call has shown so far: source name -> its data. A source that is missing reports nothing.
 Sources = Mapping[str, Any]

@@ -77,13 +77,15 @@ class Measure:
     """Where one quantity comes from, once the upstream has answered.
 
     `count` says how text or a list becomes a number: its characters (code points), UTF-8 bytes, or items.
-    A measure with a `default` is optional; without, its absence makes the usage unknown.
+    A measure with a `default` is optional; without, its absence makes the usage unknown. `clock`: of a session, the
+    seconds that its socket was open by our clock, until the upstream reports them.
     """
 
     name: str
     fields: tuple[Field, ...]
     count: Literal["value", "characters", "bytes", "items"] = "value"
     default: int | None = None
+    clock: bool = False
     estimate: Estimate
 
     @cached_property

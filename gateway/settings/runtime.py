@@ -17,8 +17,8 @@ from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, PriceTable
 from gateway.core.usage import Measure
 
-MeterKind = Literal["none", "fixed", "response", "job"]
-UnknownUsage = Literal["charge_hold", "charge_nothing"]
+MeterKind = Literal["none", "fixed", "response", "sse", "job", "session"]
+UnknownUsage = Literal["charge_hold", "charge_floor", "charge_estimate", "charge_nothing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +158,87 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedFrame:
+    """A client's text frame of this type that names a resource: passed on only if the resource is the caller's."""
+
+    type: str
+    requirement: Requirement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameWording:
+    """A text frame of ours, and how the socket is closed after it. `body`: JSON data filled like `ErrorStyle.body`.
+
+    A string that is exactly "{close_code}" becomes the number.
+    """
+
+    body: Any
+    close_code: int
+    close_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A socket that is paid for while it is open, in slices. Seconds, bytes and counts as named.
+
+    Text frames are told apart by the JSON field `type_field`. Of the upstream's, those of type `begins` name the
+    session (`id`), those of `ends` (and of `reports`) carry usage (source `frame`). Of the client's, those of
+    `updates` change what is charged from then on (their fields are laid over the source `request`), and `judged` ones
+    must name the caller's own resources. Frames of other types are never parsed, binary ones never looked at.
+    `terminate` is the text frame that makes the upstream end the session. `refusals` words refusals in band by code,
+    `refusal` the others; where `refusal` is None, refusals before the upgrade are HTTP errors.
+    `kind`: the kind of resource that the session is to its account; "" is none.
+    """
+
+    slice_seconds: float
+    renew_before_seconds: float
+    warn_seconds: float
+    grace_seconds: float
+    redis_grace_seconds: float
+    seconds_max: float
+    idle_seconds_max: float  # 0: no limit
+    message_bytes_max: int
+    buffer_bytes_max: int
+    stalled_seconds_max: float
+    watched_bytes_max: int
+    kind: str
+    id: Field | None
+    type_field: str
+    begins: str
+    ends: str
+    reports: frozenset[str]
+    updates: frozenset[str]
+    judged: tuple[JudgedFrame, ...]
+    client_binary: bool  # whether clients may send binary frames
+    terminate: str
+    refusal: FrameWording | None
+    refusals: Mapping[Code, FrameWording]
+    warning: Any = None  # JSON body of a text frame; None: the dialect has no room for one
+    dropped_query: tuple[str, ...] = ()  # query parameters that are ours and not the upstream's (temporary tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenMint:
+    """A route at which the gateway itself mints a temporary token for its caller's sessions of `product`.
+
+    Query parameters name the seconds for which it may be used, and the longest session that it opens.
+    `once`: it opens one session; else as many as it lives for. `reply` is the JSON body, in which "{token}" and
+    "{expires_in_seconds}" are filled.
+    """
+
+    product: str
+    expires_parameter: str
+    expires_seconds_min: int
+    expires_seconds_max: int
+    expires_seconds_default: int | None  # None: the parameter is required
+    session_parameter: str
+    session_seconds_min: int
+    session_seconds_max: int
+    once: bool
+    reply: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
     """A request that is refused as unsupported when the field equals `equals` (or is on, where that is None)."""
 
@@ -188,6 +269,8 @@ class Route:
     reports: Job | None = None
     requires: tuple[Requirement, ...] = ()
     creates: Creation | None = None
+    session: Session | None = None  # a WebSocket, with meter session
+    mints: TokenMint | None = None
     deletes: str | None = None
     listing: Listing | None = None
     body: Literal["json", "stream"] = "stream"
