@@ -14,6 +14,10 @@ from typing import Any, Final
 SOURCES: Final = ("request", "request_header", "query", "path", "reply", "reply_header", "job", "frame")
 REPLY_SOURCES: Final = frozenset({"reply", "reply_header", "frame"})
 
+#: Sources of plain JSON data: objects are dicts.
+_JSON_SOURCES: Final = frozenset({"request", "reply", "job", "frame"})
+_NOTHING: Final[Mapping[str, Any]] = {}
+
 #: What a call has shown so far: source name -> its data. A source that is missing reports nothing.
 Sources = Mapping[str, Any]
 
@@ -94,6 +98,62 @@ def first_reported(fields: Sequence[Field], sources: Sources) -> Any:
         if value is not None:
             return value
     return None
+
+
+class Places:
+    """Where many fields stand, so that all are read at once: an object that several of them are in is found once.
+
+    `of` takes groups of fields; `read` gives the first reported value of each group, as `first_reported` would.
+    """
+
+    __slots__ = ("_groups", "_objects")
+
+    def __init__(self, objects: Sequence[tuple[int, str]], groups: Sequence[tuple[Any, ...]]) -> None:
+        self._objects = tuple(objects)  # the index of the object that it is in, and its name there; 0 is the sources
+        self._groups = tuple(groups)  # each: fields one by one, or (index of the object, name) pairs
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[Field]]) -> "Places":
+        """Work out the places of groups of fields."""
+        indexes: dict[tuple[str, ...], int] = {(): 0}
+        objects: list[tuple[int, str]] = []
+
+        def index_of(path: tuple[str, ...]) -> int:
+            if path not in indexes:
+                objects.append((index_of(path[:-1]), path[-1]))
+                indexes[path] = len(objects)
+            return indexes[path]
+
+        made: list[tuple[Any, ...]] = []
+        for fields in groups:
+            if any(field.source not in _JSON_SOURCES or not _all_names(field.steps) for field in fields):
+                made.append(((None, tuple(fields)),))
+            else:
+                paths = [(field.source, *map(str, field.steps)) for field in fields]
+                made.append(tuple((index_of(path[:-1]), path[-1]) for path in paths))
+        return cls(objects, made)
+
+    def read(self, sources: Sources) -> list[Any]:
+        """The first reported value of each group, or None."""
+        objects: list[Any] = [sources]
+        for parent, name in self._objects:
+            value = objects[parent].get(name)
+            objects.append(value if type(value) is dict else _NOTHING)
+        values: list[Any] = []
+        for group in self._groups:
+            value = None
+            for index, name in group:
+                if index is None:
+                    value = first_reported(name, sources)
+                elif (value := objects[index].get(name)) is None:
+                    continue
+                break
+            values.append(value)
+        return values
+
+
+def _all_names(steps: tuple[str | int, ...]) -> bool:
+    return all(type(step) is str and step != "*" for step in steps)
 
 
 def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | None:

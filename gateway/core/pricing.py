@@ -7,7 +7,7 @@ A rate is a fraction (nano-dollars per unit of quantity), so `0.21 per hour` cha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Context
 from fractions import Fraction
 from functools import cached_property
@@ -50,8 +50,8 @@ class Price:
 
     def amount(self, quantity: Quantity) -> Nanos:
         """quantity x rate, multiplied exactly, rounded once."""
-        if type(quantity) is int:
-            return round_half_up(quantity * self.numerator, self.denominator)
+        if type(quantity) is int:  # the rule; `round_half_up` written out
+            return Nanos((2 * quantity * self.numerator + self.denominator) // (2 * self.denominator))
         numerator, denominator = quantity.as_integer_ratio()
         return round_half_up(numerator * self.numerator, denominator * self.denominator)
 
@@ -74,16 +74,17 @@ class PriceTable:
     version: str
     rate_card: str
     prices: Mapping[str, Price]
-    #: (id of the rules, model) -> the rules themselves (so that the id stays theirs) and their prices, as asked for.
-    plans: dict[tuple[int, str], tuple["Rules", tuple["Price | None", ...]]] = field(
+    #: (id of the rules, model) -> the rules (so that the id stays theirs), and each with its price, as asked for.
+    plans: dict[tuple[int, str], tuple["Rules", tuple[tuple["ChargeRule", "Price | None"], ...]]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
-    def priced(self, rules: "Rules", model: str) -> tuple["Price | None", ...]:
-        """The price of each rule for a model, or None where there is none: a gap, never free."""
+    def priced(self, rules: "Rules", model: str) -> tuple[tuple["ChargeRule", "Price | None"], ...]:
+        """Each rule with its price for a model, or None where there is none: a gap, never free."""
         plan = self.plans.get((id(rules), model))
         if plan is None:
-            plan = self.plans[id(rules), model] = (rules, tuple(rule.price(self, model) for rule in rules))
+            prices = tuple((rule, rule.price(self, model)) for rule in rules)
+            plan = self.plans[id(rules), model] = (rules, prices)
         return plan[1]
 
 
@@ -177,20 +178,24 @@ class Unpriced:
     sku: str
 
 
-def _quantity(rule: ChargeRule, quantities: Mapping[str, Quantity], sources: Sources, model: str) -> Quantity:
-    """How much of a line there is; 0 where it does not apply."""
-    quantity = quantities.get(rule.quantity, 0)
-    if not quantity or not (rule.always or rule.applies(sources, model)):
-        return 0
-    return _derived(quantity, rule, quantities) if rule.derived else quantity
+def expected_rules(rules: Rules, never: frozenset[str]) -> Rules:
+    """The rules as far as they matter to an estimate, where nothing is ever expected of some measures."""
+    return tuple(
+        replace(rule, minus=tuple(name for name in rule.minus if name not in never)) if never & {*rule.minus} else rule
+        for rule in rules
+        if rule.quantity not in never
+    )
 
 
 def amount_for(rules: Rules, usage: Usage, sources: Sources, model: str, table: PriceTable) -> Nanos | Unpriced:
     """What the usage costs, without line items."""
     total = 0
     quantities = usage.quantities
-    for rule, price in zip(rules, table.priced(rules, model), strict=True):
-        if not quantities.get(rule.quantity) or not (quantity := _quantity(rule, quantities, sources, model)):
+    for rule, price in table.priced(rules, model):
+        quantity = quantities.get(rule.quantity)
+        if not quantity or not (rule.always or rule.applies(sources, model)):
+            continue
+        if rule.derived and not (quantity := _derived(quantity, rule, quantities)):
             continue
         if price is None:
             return Unpriced(sku=rule.sku.replace("{model}", model))
@@ -203,8 +208,11 @@ def charge_for(rules: Rules, usage: Usage, sources: Sources, model: str, table: 
     items: list[LineItem] = []
     total = 0
     quantities = usage.quantities
-    for rule, price in zip(rules, table.priced(rules, model), strict=True):
-        if not quantities.get(rule.quantity) or not (quantity := _quantity(rule, quantities, sources, model)):
+    for rule, price in table.priced(rules, model):
+        quantity = quantities.get(rule.quantity)
+        if not quantity or not (rule.always or rule.applies(sources, model)):
+            continue
+        if rule.derived and not (quantity := _derived(quantity, rule, quantities)):
             continue
         if price is None:
             return Unpriced(sku=rule.sku.replace("{model}", model))

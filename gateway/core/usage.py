@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal
 
-from gateway.core.extract import REPLY_SOURCES, Field, Sources, first_reported
+from gateway.core.extract import REPLY_SOURCES, Field, Places, Sources, first_reported
 from gateway.core.record import record
 
 #: Whole units (seconds, tokens, characters, calls), or an exact decimal where the upstream reports a fraction.
@@ -127,15 +127,19 @@ def read_usage(measures: tuple[Measure, ...], sources: Sources) -> Usage:
     """The usage that the sources report."""
     quantities: dict[str, Quantity] = {"calls": 1}
     missing: list[str] = []
-    for measure in measures:
-        found = first_reported(measure.fields, sources)
-        if type(found) is not int or not 0 <= found <= QUANTITY_MAX or measure.count != "value":
-            found = measure.judged(found)  # whole numbers are the rule
-        if found is None:
-            missing.append(measure.name)
-        else:
+    for measure, value in zip(measures, _places(measures).read(sources), strict=True):
+        if type(value) is int and 0 <= value <= QUANTITY_MAX and measure.count == "value":  # the rule
+            quantities[measure.name] = value
+        elif (found := measure.judged(value)) is not None:
             quantities[measure.name] = found
+        else:
+            missing.append(measure.name)
     return Usage(quantities=quantities, missing=tuple(missing))
+
+
+@lru_cache(maxsize=1024)
+def _places(measures: tuple[Measure, ...]) -> Places:
+    return Places.of([measure.fields for measure in measures])
 
 
 def estimate_usage(measures: tuple[Measure, ...], sources: Sources, request_bytes: int) -> Usage:
@@ -146,6 +150,11 @@ def estimate_usage(measures: tuple[Measure, ...], sources: Sources, request_byte
         known = measure.read(sources) if measure.known_before else None
         quantities[measure.name] = measure.estimate.of(sources, request_bytes) if known is None else known
     return Usage(quantities=quantities)
+
+
+def never_expected(measures: tuple[Measure, ...]) -> frozenset[str]:
+    """The measures of which no estimate expects anything."""
+    return frozenset(name for name, expected in _split(measures)[0].items() if not expected)
 
 
 @lru_cache(maxsize=1024)

@@ -213,7 +213,8 @@ class Admission:
         refs: list[ResourceRef] = []
         for requirement in route.requires:
             value = requirement.field.read(call.sources)
-            if (other := _lookalike(requirement.field, call.sources)) is not None:
+            # Where all fields are known, a lookalike is refused as an unknown one.
+            if route.known_fields is None and (other := _lookalike(requirement.field, call.sources)) is not None:
                 reason = f"write {requirement.field}, not {other[:100]}"
                 return Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
             if value is None:

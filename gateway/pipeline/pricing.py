@@ -89,7 +89,7 @@ def estimate(
     usage = estimate_usage(metering.measures, sources, request_bytes)
     dearest = ZERO
     for name in price_names:
-        amount = amount_for(metering.rules, usage, sources, name, table)
+        amount = amount_for(metering.expected_rules, usage, sources, name, table)
         if not isinstance(amount, Unpriced) and amount > dearest:
             dearest = amount
     return dearest

@@ -14,8 +14,8 @@ from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code
 from gateway.core.extract import Field
 from gateway.core.money import Nanos
-from gateway.core.pricing import ChargeRule, PriceTable
-from gateway.core.usage import Measure
+from gateway.core.pricing import ChargeRule, PriceTable, expected_rules
+from gateway.core.usage import Measure, never_expected
 
 MeterKind = Literal["none", "fixed", "response", "sse", "job", "session"]
 UnknownUsage = Literal["charge_hold", "charge_floor", "charge_estimate", "charge_nothing"]
@@ -128,12 +128,19 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metering:
-    """How usage is read and priced. `unknown_usage` answers "success, but no usage"."""
+    """How usage is read and priced. `unknown_usage` answers "success, but no usage".
+
+    `expected_rules` are the rules as far as estimates go: without the lines of which nothing is ever expected.
+    """
 
     measures: tuple[Measure, ...]
     rules: tuple[ChargeRule, ...]
     unknown_usage: UnknownUsage = "charge_hold"
     reads_reply: bool = True  # some measure, rule or model is read from the reply's body
+    expected_rules: tuple[ChargeRule, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expected_rules", expected_rules(self.rules, never_expected(self.measures)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
