@@ -17,6 +17,7 @@ from gateway.core.pricing import PriceTable
 from gateway.core.record import record
 from gateway.ports import Identity, Resource, ResourceRef
 from gateway.settings.runtime import Route, Tier
+from gateway.sockets.ports import Relay, Watch, Watcher
 
 
 @record
@@ -89,6 +90,14 @@ class Client(Protocol):
 
     def abort(self) -> None:
         """Cut the connection: the body that was started cannot be completed, and must not look complete."""
+
+    @property
+    def wants_socket(self) -> bool:
+        """Whether this is the opening handshake of a WebSocket that we can take (RFC 6455 4.2.1)."""
+
+    def accept_socket(self, watch: Watch, watcher: Watcher, headers: CIMultiDict[str], subprotocol: str) -> Relay:
+        """Answer 101 with these headers, and take the connection over. Of what the client sends nothing is passed on
+        before an upstream is joined. ClientGone."""
 
 
 class Call:

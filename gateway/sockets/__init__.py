@@ -1,0 +1,1 @@
+"""Sockets: WebSocket frames, handshakes, and two sockets joined into one, byte for byte."""
