@@ -95,7 +95,7 @@ class Relay(Protocol):
         """From now on no data message of the client's is passed on. Its control frames are."""
 
     def close_client(self, code: int | None, reason: bytes = b"") -> None:
-        """Send the client a Close frame (1005: one without a code), after what was sent before, then close in good order
+        """Send the client a Close frame (1005: one without a code), after what was sent before, then close orderly
         within a second or two. None: cut the connection. Closing again does nothing."""
 
     def close_upstream(self, code: int | None, reason: bytes = b"") -> None:
