@@ -28,6 +28,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     ROUTE_NOT_FOUND = "route_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    UPGRADE_REQUIRED = "upgrade_required"
     INVALID_REQUEST = "invalid_request"
     UNKNOWN_MODEL = "unknown_model"
     UNPRICED_FIELD = "unpriced_field"
@@ -35,6 +36,8 @@ class Code(StrEnum):
     JOB_NOT_FINISHED = "job_not_finished"
     BODY_TOO_LARGE = "body_too_large"
     REQUEST_TIMEOUT = "request_timeout"
+    SESSION_EXPIRED = "session_expired"
+    SESSION_IDLE = "session_idle"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     OVERLOADED = "overloaded"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
@@ -71,6 +74,7 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.NOT_FOUND: Refusal(status=404, message="Not found"),
     Code.ROUTE_NOT_FOUND: Refusal(status=404, message="Not found"),
     Code.METHOD_NOT_ALLOWED: Refusal(status=405, message="Method not allowed"),
+    Code.UPGRADE_REQUIRED: Refusal(status=426, message="This is a WebSocket. Open it with a WebSocket client."),
     Code.INVALID_REQUEST: Refusal(status=400, message="Invalid request: {reason}"),
     Code.UNKNOWN_MODEL: Refusal(status=400, message="Unknown model: {model}. Available: {models}."),
     Code.UNPRICED_FIELD: Refusal(status=400, message="The field {field} is not supported here. Remove it."),
@@ -78,6 +82,8 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.JOB_NOT_FINISHED: Refusal(status=400, message="The {resource} is not completed yet. Retry when it is."),
     Code.BODY_TOO_LARGE: Refusal(status=413, message="Request body too large: at most {bytes_max} bytes."),
     Code.REQUEST_TIMEOUT: Refusal(status=408, message="The request body did not arrive in time."),
+    Code.SESSION_EXPIRED: Refusal(status=408, message="The session has reached its maximum duration."),
+    Code.SESSION_IDLE: Refusal(status=408, message="The session was idle for too long."),
     Code.LEDGER_UNAVAILABLE: Refusal(status=503, message="Credit cannot be checked right now. Please retry."),
     Code.OVERLOADED: Refusal(status=503, message="The gateway is at its limit. Please retry."),
     Code.UPSTREAM_UNREACHABLE: Refusal(status=502, message="The service could not be reached. You were not charged."),

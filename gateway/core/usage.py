@@ -91,7 +91,7 @@ class Measure:
     @cached_property
     def known_before(self) -> bool:
         """Whether it is read from the request alone, so that no estimate is needed."""
-        return all(field.source not in REPLY_SOURCES for field in self.fields)
+        return not self.clock and all(field.source not in REPLY_SOURCES for field in self.fields)
 
     def read(self, sources: Sources) -> Quantity | None:
         """The reported quantity, the default where nothing is reported, else None."""

@@ -5,6 +5,7 @@ Does not know: upstream replies. One round trip to the ledger for a known key.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,7 @@ from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.exchange import Move
 from gateway.core.extract import Field, Sources
 from gateway.core.money import ZERO, Nanos
+from gateway.core.parameters import parameters_of, repeated
 from gateway.core.record import record
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
@@ -97,10 +99,15 @@ class Admission:
             plain = decoded(call.body, client.headers.get("Content-Encoding", ""), route.body_bytes_max)
             request = call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None
             repeats = type(request) is dict and plain is not None and repeats_a_name(plain, request)
+        if route.session is not None or route.known_parameters is not None:
+            call.sources["query"] = parameters_of(client.query_string)
         models = pricing.asked_models(route.product.models, call.sources) if route.product.models else ()
         wrong = pricing.objection(route, call.sources, models if route.metered else ())
         if repeats:
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": "a name stands twice in one object"})
+        if route.read_parameters and (name := repeated(client.query_string, route.read_parameters)) is not None:
+            reason = f"the parameter {name} stands twice"
+            wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
         resources = self._resources(route, call)
         if isinstance(resources, Refused):
             wrong, resources = wrong or resources, ()
@@ -250,14 +257,19 @@ class Admission:
         """A refusal with the words that only the settings know."""
         if refused.code is not Code.NOT_ENTITLED:
             return refused
-        product = call.route.product
+        product, tier = call.route.product, call.tier
+        if tier is not None and pricing.entitled(call.route, tier, models if call.route.metered else ()):
+            # It is an add-on that the tier (or else the key) does not have.
+            add_ons = pricing.add_ons_of(call.route, call.sources)
+            missing = next((name for name in add_ons if name not in tier.products), "")
+            product, models = self._runtime.products.get(missing, product), models if not missing else ()
         having = [
             tier.title
             for tier in self._runtime.tiers.values()
             if (share := tier.products.get(product.name)) is not None
             and (share.models is None or share.models.issuperset(models))
         ]
-        title = call.tier.title if call.tier is not None else "unknown"
+        title = tier.title if tier is not None else "unknown"
         details = {"product": product.title, "tier": title, "entitled_tiers": ", ".join(having) or "no plan"}
         return Refused(code=refused.code, details=details)
 
@@ -285,11 +297,7 @@ def _rates(tier: Tier | None, route: Route, models: tuple[str, ...]) -> tuple[Ra
         return tier.rates
     if not share.per_model:
         return (*tier.rates, *share.rates)
-    named = tuple(
-        Rate(name=f"{rate.name}-{model}", quota=rate.quota, window_seconds=rate.window_seconds)
-        for rate in share.per_model
-        for model in models[:1]
-    )
+    named = tuple(replace(rate, name=f"{rate.name}-{model}") for rate in share.per_model for model in models[:1])
     return (*tier.rates, *share.rates, *named)
 
 

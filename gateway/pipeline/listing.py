@@ -4,6 +4,8 @@ Owns: reading on in the upstream's pages until the caller's page is full, and th
 Does not know: the meaning of an item. An id of somebody else never appears, not even in a link.
 """
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -31,17 +33,17 @@ async def own_page(
     assert listing is not None, f"the route {call.route.name} is no list"
     upstream = call.route.product.upstream
     asked = dict(parse_qsl(call.client.query_string, keep_blank_values=True))
-    limit = _limit(listing, asked.get(listing.limit))
+    limit = _limit(listing, asked)
     anchors = [ResourceRef(kind=listing.kind, id=asked[name]) for name in listing.anchors if asked.get(name)]
     owned = await ledger.owned(account=call.account, refs=[*anchors, *map(tombstone, anchors)])
     if not all(one or other for one, other in zip(owned[: len(anchors)], owned[len(anchors) :], strict=True)):
         return Refused(code=Code.NOT_FOUND)  # somebody else's item is no place to page from, nor is one that is not
     shown: list[Any] = []
     page: Any = None
-    query = {**asked, listing.limit: str(listing.limit_max)}
+    query = asked if listing.limit is None else {**asked, listing.limit: str(listing.limit_max)}
     more, kept = True, CIMultiDict[str]()
     for _ in range(listing.pages_max):
-        path = f"{call.client.raw_path}?{urlencode(query)}"
+        path = f"{call.client.raw_path}?{urlencode(query)}" if query else call.client.raw_path
         async with await upstreams.send(upstream, "GET", path, headers.copy(), None) as reply:
             body, data = await _read(reply, call.route.product.metered_body_bytes_max)
             call.upstream_status = reply.status
@@ -55,7 +57,7 @@ async def own_page(
         mine = await ledger.owned(account=call.account, refs=[_ref(listing, item) for item in items])
         shown += [item for item, own in zip(items, mine, strict=True) if own]
         more = bool(listing.older and listing.older.read({"reply": data}))
-        if len(shown) > limit or not items or not more:
+        if listing.before is None or len(shown) > limit or not items or not more:
             break
         query[listing.before] = _ref(listing, items[-1]).id
     more = len(shown) > limit or (more and len(shown) == limit)
@@ -69,7 +71,10 @@ def tombstone(ref: ResourceRef) -> ResourceRef:
     return ResourceRef(kind=f"{ref.kind}.deleted", id=ref.id)
 
 
-def _limit(listing: Listing, text: str | None) -> int:
+def _limit(listing: Listing, query: Mapping[str, str]) -> int:
+    if listing.limit is None:
+        return sys.maxsize
+    text = query.get(listing.limit)
     asked = int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 9 else 0
     return min(asked or listing.limit_default, listing.limit_max)
 
@@ -100,7 +105,7 @@ def _answer(
     query = dict(parse_qsl(client.query_string, keep_blank_values=True))
     if listing.current is not None:
         _put(page, listing.current, f"{here}?{urlencode(query)}" if query else here)
-    if listing.older is not None:
+    if listing.older is not None and listing.before is not None:
         older = {**query, listing.before: _ref(listing, shown[-1]).id} if more else None
         _put(page, listing.older, f"{here}?{urlencode(older)}" if older else None)
     if listing.newer is not None:

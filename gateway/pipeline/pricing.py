@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.core.errors import Code, Refused
 from gateway.core.extract import Sources, fields_on, first_reported
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.core.parameters import unknown_on
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
 from gateway.core.usage import Usage, estimate_usage, read_usage
 from gateway.settings.runtime import Metering, Models, Product, Route, Tier
@@ -35,17 +36,16 @@ def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refuse
     if route.body == "json" and named and type(request) is not dict:
         return Refused(code=Code.INVALID_REQUEST, details={"reason": "the body must be a JSON object"})
     for rejection in route.rejections:
-        if (value := first_reported((rejection.field,), sources)) is None:
-            continue
-        if bool(value) if rejection.equals is None else value == rejection.equals:
+        if rejection.meets(sources):
             return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})
     known = route.product.models.known if route.product.models else {}
     for model in models:
         if model not in known:
             return Refused(code=Code.UNKNOWN_MODEL, details={"model": model[:100], "models": ", ".join(sorted(known))})
-    if route.known_fields is not None and (field := fields_on(request, route.known_fields)) is not None:
-        return Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
-    return None
+    field = None if route.known_fields is None else fields_on(request, route.known_fields)
+    if field is None and route.known_parameters is not None:
+        field = unknown_on(sources["query"], route.known_parameters)
+    return None if field is None else Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
 
 
 def entitled(route: Route, tier: Tier | None, models: tuple[str, ...]) -> bool:
@@ -56,21 +56,25 @@ def entitled(route: Route, tier: Tier | None, models: tuple[str, ...]) -> bool:
 
 
 def add_on_products(route: Route) -> frozenset[str]:
-    """The products of the route's add-ons."""
+    """The products of the route's add-ons, and of what it refuses as another product's."""
     metering = metering_of(route)
-    rules = metering.rules if metering is not None else ()
-    return frozenset(rule.part_of for rule in rules if rule.part_of is not None)
+    names = [rule.part_of for rule in metering.rules] if metering is not None else []
+    names += [rejection.part_of for rejection in route.rejections]
+    return frozenset(name for name in names if name is not None)
 
 
 def entitled_to_add_ons(route: Route, tier: Tier | None, sources: Sources) -> bool:
     """Whether the tier includes the products of the add-ons that the request switches on."""
+    return tier is None or tier.products.keys() >= {*add_ons_of(route, sources)}
+
+
+def add_ons_of(route: Route, sources: Sources) -> tuple[str, ...]:
+    """The other products of which the request uses something."""
     metering = metering_of(route)
-    if metering is None or tier is None:
-        return True
-    for rule in metering.rules:
-        if rule.part_of is not None and rule.part_of not in tier.products and rule.applies(sources, ""):
-            return False
-    return True
+    rules = metering.rules if metering is not None else ()
+    used = [rule.part_of for rule in rules if rule.part_of is not None and rule.applies(sources, "")]
+    used += [each.part_of for each in route.rejections if each.part_of is not None and each.meets(sources)]
+    return tuple(dict.fromkeys(used))
 
 
 def metering_of(route: Route) -> Metering | None:

@@ -13,7 +13,14 @@ from gateway.settings.compile.errors import compile_errors
 from gateway.settings.compile.prices import check_priced, compile_prices, owners_of
 from gateway.settings.compile.products import Made, compile_product, compile_routes
 from gateway.settings.compile.samples import check_sample
-from gateway.settings.compile.scope import Scope, job_measures, made_kinds, names_below, product_names
+from gateway.settings.compile.scope import (
+    Scope,
+    job_measures,
+    made_kinds,
+    names_below,
+    product_names,
+    products_with_sockets,
+)
 from gateway.settings.compile.tiers import compile_tiers, products_given
 from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
@@ -164,6 +171,7 @@ class _Loading:
             products=product_names(documents),
             jobs=jobs,
             kinds={*jobs, *made_kinds(documents)},
+            sockets=products_with_sockets(documents),
             rate_cards=names_below(prices_document, "rate_cards"),
         )
         errors = None if settings is None else compile_errors(settings.errors, Place(main, ("errors",)), scope)

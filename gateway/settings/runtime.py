@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code
-from gateway.core.extract import Field
+from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
@@ -100,18 +100,18 @@ class Listing:
     """A list of which a caller sees only its own items: pages of the upstream are read until the page is full.
 
     `items` is the list in the reply and `id` the item's id. `limit`, `before` and `after` are the query parameters of
-    paging, `count` the field that says how many items the page has, `shown_limit` the one that repeats the limit.
-    `older` holds the URL that leads on; `current` and `newer` are rebuilt or nulled. `pages_max` bounds the upstream
-    pages read for one call.
+    paging; without `limit` all items are shown, without `before` there is one page. `count` is the field that says how
+    many items the page has, `shown_limit` the one that repeats the limit. `older` holds the URL that leads on;
+    `current` and `newer` are rebuilt or nulled. `pages_max` bounds the upstream pages read for one call.
     """
 
     kind: str
     items: Field
     id: str
-    limit: str
+    limit: str | None
     limit_default: int
     limit_max: int
-    before: str
+    before: str | None
     after: str | None
     count: Field | None
     shown_limit: Field | None
@@ -123,7 +123,7 @@ class Listing:
     @property
     def anchors(self) -> tuple[str, ...]:
         """The query parameters that name an item to page on from."""
-        return (self.before,) if self.after is None else (self.before, self.after)
+        return tuple(name for name in (self.before, self.after) if name is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,23 +165,31 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedFrame:
-    """A client's text frame of this type that names a resource: passed on only if the resource is the caller's."""
-
-    type: str
-    requirement: Requirement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameWording:
-    """A text frame of ours, and how the socket is closed after it. `body`: JSON data filled like `ErrorStyle.body`.
+    """A text frame of ours, and how the socket is closed after it.
 
-    A string that is exactly "{close_code}" becomes the number.
+    `body`: JSON data in which "{message}", "{code}", "{close_code}", "{call_id}" and "{session_id}" are filled; None:
+    no frame. A string that is exactly one of them becomes its value (a number, or null where there is no session yet).
+    In `close_reason` "{code}" and "{message}" are filled. `message` None: as the product's dialect words the code.
     """
 
     body: Any
     close_code: int
-    close_reason: str = ""
+    close_reason: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedFrame:
+    """A client's text frame of this type that names a resource: passed on only if the resource is the caller's.
+
+    The requirement reads the frame as source `frame`. `refusal` words that there is no such resource; None: as
+    NOT_FOUND of the session.
+    """
+
+    type: str
+    requirement: Requirement
+    refusal: FrameWording | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,12 +197,13 @@ class Session:
     """A socket that is paid for while it is open, in slices. Seconds, bytes and counts as named.
 
     Text frames are told apart by the JSON field `type_field`. Of the upstream's, those of type `begins` name the
-    session (`id`), those of `ends` (and of `reports`) carry usage (source `frame`). Of the client's, those of
-    `updates` change what is charged from then on (their fields are laid over the source `request`), and `judged` ones
-    must name the caller's own resources. Frames of other types are never parsed, binary ones never looked at.
-    `terminate` is the text frame that makes the upstream end the session. `refusals` words refusals in band by code,
-    `refusal` the others; where `refusal` is None, refusals before the upgrade are HTTP errors.
-    `kind`: the kind of resource that the session is to its account; "" is none.
+    session (`id`), those of `ends` and of `reports` carry usage; the fields of all of them, laid over one another, are
+    the source `frame`. Of the client's, those of `updates` change what is charged from then on (their fields, laid over
+    one another, are the source `request`; `Route.known_fields` knows them), and `judged` ones must name the caller's
+    own resources. Frames of other types are never parsed, binary ones never looked at.
+    `terminate` is the text frame that makes the upstream end the session; empty: it has none, and is closed.
+    `refusals` words refusals in band by code, `refusal` the others; where `refusal` is None, refusals before the
+    upgrade are HTTP errors. `kind`: the kind of resource that the session is to its account; "" is none.
     """
 
     slice_seconds: float
@@ -204,10 +213,10 @@ class Session:
     redis_grace_seconds: float
     seconds_max: float
     idle_seconds_max: float  # 0: no limit
+    ping_seconds: float  # 0: never
     message_bytes_max: int
     buffer_bytes_max: int
     stalled_seconds_max: float
-    watched_bytes_max: int
     kind: str
     id: Field | None
     type_field: str
@@ -220,7 +229,8 @@ class Session:
     terminate: str
     refusal: FrameWording | None
     refusals: Mapping[Code, FrameWording]
-    warning: Any = None  # JSON body of a text frame; None: the dialect has no room for one
+    #: JSON body of a text frame in which "{seconds_left}" is filled; None: the dialect has no room for one.
+    warning: Any = None
     dropped_query: tuple[str, ...] = ()  # query parameters that are ours and not the upstream's (temporary tokens)
 
 
@@ -247,11 +257,20 @@ class TokenMint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A request that is refused as unsupported when the field equals `equals` (or is on, where that is None)."""
+    """A request that is refused as unsupported when the field equals `equals` (or is on, where that is None).
+
+    `part_of`: the product that it belongs to, where it is another one; who does not have that is not entitled.
+    """
 
     field: Field
     equals: Any
     message: str
+    part_of: str | None = None
+
+    def meets(self, sources: Sources) -> bool:
+        """Whether the request is one of these."""
+        value = first_reported((self.field,), sources)
+        return value is not None and (bool(value) if self.equals is None else value == self.equals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +279,8 @@ class Route:
 
     `body`: "json" is read whole and parsed, "stream" passes by as it comes. `job` is what a job-creating route makes,
     `reports` the job whose status the reply is. `known_fields` is the tree of request fields that may be on (None:
-    all). `hold` is a fixed estimate in nano-dollars; where None the estimate is priced from the measures.
+    all), `known_parameters` the query parameters that may be; those in `read_parameters` may stand only once.
+    `hold` is a fixed estimate in nano-dollars; where None the estimate is priced from the measures.
     `needs_record`: the price depends on the record of the required job, which is read before admission.
     """
 
@@ -283,6 +303,8 @@ class Route:
     body: Literal["json", "stream"] = "stream"
     body_bytes_max: int = 10 * 1024 * 1024
     known_fields: Mapping[str, Any] | None = None
+    known_parameters: frozenset[str] | None = None
+    read_parameters: frozenset[str] = frozenset()
     rejections: tuple[Rejection, ...] = ()
     hold: Nanos | None = None
     covers_estimate: bool = False

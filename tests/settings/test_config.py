@@ -29,8 +29,10 @@ def route_of(runtime: Runtime, name: str) -> Route:
 
 
 def test_it_loads(runtime: Runtime) -> None:
-    """The four products, three tiers and four rate cards are there, with the default listeners."""
-    assert set(runtime.products) == {"speech-to-text", "llm-gateway", "speech-understanding", "guardrails"}
+    """The six products, three tiers and four rate cards are there, with the default listeners."""
+    assert set(runtime.products) == {
+        "speech-to-text", "streaming-speech-to-text", "voice-agent", "llm-gateway", "speech-understanding", "guardrails",
+    }  # fmt: skip
     assert set(runtime.tiers) == {"free", "payg", "contracted"}
     assert {card for _, card in runtime.prices.tables} == {"standard", "nonprofit", "startup", "acme"}
     assert (runtime.customers.port, runtime.ops.port) == (8080, 8081)
@@ -162,11 +164,13 @@ def test_the_paid_tiers(runtime: Runtime) -> None:
 
 
 def test_what_is_free_and_what_costs(runtime: Runtime) -> None:
-    """Only creating a job, understanding and chat completions need credit; only the list of models no key."""
+    """Only a job, understanding, chat completions and sockets need credit; only the list of models no key."""
     assert {route.name: route.meter for route in runtime.routes if route.metered} == {
         "transcript.create": "job",
         "understanding.create": "response",
         "chat.completions": "response",
+        "streaming.session": "session",
+        "agent.session": "session",
     }
     assert {route.name for route in runtime.routes if route.public} == {"models.list"}
 
@@ -272,6 +276,10 @@ CONTRACT = {
     "stt.universal-3-pro": "0.21 per_hour", "stt.universal-2": "0.15 per_hour", "stt.keyterms": "0.05 per_hour",
     "stt.prompting": "0.05 per_hour", "stt.medical": "0.15 per_hour", "stt.speaker_labels": "0.02 per_hour",
     "stt.speaker_labels_experimental": "0.045 per_hour",
+    "streaming.universal-3-pro": "0.45 per_hour", "streaming.universal-streaming": "0.15 per_hour",
+    "streaming.whisper": "0.30 per_hour", "streaming.keyterms": "0.04 per_hour",
+    "streaming.prompting": "0.05 per_hour", "streaming.medical": "0.15 per_hour",
+    "streaming.speaker_labels": "0.12 per_hour", "voice-agent.session": "4.50 per_hour",
     "understanding.speaker_identification": "0.02 per_hour", "understanding.translation": "0.06 per_hour",
     "understanding.custom_formatting": "0.03 per_hour", "understanding.entity_detection": "0.08 per_hour",
     "understanding.sentiment_analysis": "0.02 per_hour", "understanding.auto_chapters": "0.08 per_hour",

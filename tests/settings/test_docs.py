@@ -23,6 +23,7 @@ from gateway.settings.schema.plans import (
     ProductRequestsSettings,
     RateCardSettings,
     RequestsSettings,
+    ScalingSettings,
     TierProductSettings,
     TierSettings,
     TiersSettings,
@@ -45,6 +46,14 @@ from gateway.settings.schema.product import (
     RouteSettings,
     SampleSettings,
     WordingSettings,
+)
+from gateway.settings.schema.session import (
+    FrameRefusalsSettings,
+    FramesSettings,
+    FrameWordingSettings,
+    JudgedSettings,
+    MintSettings,
+    SessionSettings,
 )
 from tests.settings.project import ROOT
 
@@ -74,6 +83,15 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("routes[].lists", ListingSettings),
         ("routes[].rejects[]", RejectionSettings),
         ("routes[].hold", HoldSettings),
+        ("routes[].session", SessionSettings),
+        ("routes[].session.frames", FramesSettings),
+        ("routes[].session.frames.judged[]", JudgedSettings),
+        ("routes[].session.refusals", FrameRefusalsSettings),
+        (
+            "routes[].session.refusals.codes.CODE, routes[].session.frames.judged[].refusal",
+            FrameWordingSettings,
+        ),
+        ("routes[].mints", MintSettings),
         ("usage.MEASURE", MeasureSettings),
         ("usage.MEASURE.estimate", EstimateSettings),
         ("charges[]", ChargeSettings),
@@ -86,6 +104,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("tiers.NAME.requests", RequestsSettings),
         ("tiers.NAME.products.PRODUCT", TierProductSettings),
         ("tiers.NAME.products.PRODUCT.requests", ProductRequestsSettings),
+        ("tiers.NAME.products.PRODUCT.requests.scaling", ScalingSettings),
     ],
     "config/prices.yaml": [
         ("", PricesSettings),

@@ -4,6 +4,7 @@ Owns: which placeholders and codes there are. Does not know: how a refusal is re
 """
 
 import re
+from collections.abc import Collection
 from string import Formatter
 from typing import Any, Final
 
@@ -21,28 +22,33 @@ _RETRIED: Final = (429, *range(500, 600))
 
 def compile_errors(settings: ErrorsSettings, place: Place, scope: Scope) -> ErrorStyle:
     """The dialect, its problems noted."""
-    _check_body(settings.body, place.at("body"), scope)
+    check_body(settings.body, place.at("body"), scope)
     codes: dict[Code, ErrorWording] = {}
     for name, wording in settings.codes.items():
         where = place.at("codes", name)
-        if not scope.known(where, name, [code.value for code in Code], "code", at_key=True):
-            continue
-        codes[Code(name)] = _wording(Code(name), wording, where, scope)
+        if is_code(name, where, scope):
+            codes[Code(name)] = _wording(Code(name), wording, where, scope)
     return ErrorStyle(body=settings.body, codes=codes)
+
+
+def is_code(name: str, place: Place, scope: Scope) -> bool:
+    """Whether there is such a code."""
+    return scope.known(place, name, [code.value for code in Code], "code", at_key=True)
 
 
 def _wording(code: Code, settings: WordingSettings, place: Place, scope: Scope) -> ErrorWording:
     if settings.body is not None:
-        _check_body(settings.body, place.at("body"), scope)
+        check_body(settings.body, place.at("body"), scope)
     if settings.message is not None:
-        _check_message(code, settings.message, place.at("message"), scope)
+        check_message(code, settings.message, place.at("message"), scope)
     if code is Code.INSUFFICIENT_CREDIT and settings.status in _RETRIED:
         message = f"clients retry {settings.status}, again and again: answer missing credit with 400 or 402"
         scope.report.add(place.at("status"), message)
     return ErrorWording(status=settings.status, message=settings.message, body=settings.body)
 
 
-def _check_message(code: Code, text: str, place: Place, scope: Scope) -> None:
+def check_message(code: Code, text: str, place: Place, scope: Scope) -> None:
+    """Every detail that the sentence names is one of the code's."""
     known = [name for _, name, _, _ in Formatter().parse(REFUSALS[code].message) if name]
     try:
         used = [(name, spec, how) for _, name, spec, how in Formatter().parse(text) if name is not None]
@@ -54,13 +60,14 @@ def _check_message(code: Code, text: str, place: Place, scope: Scope) -> None:
             scope.report.add(place, f'{code} has no detail "{{{name}}}"{nearest(name, known)}')
 
 
-def _check_body(template: Any, place: Place, scope: Scope) -> None:
+def check_body(template: Any, place: Place, scope: Scope, placeholders: Collection[str] = _PLACEHOLDERS) -> None:
+    """Every placeholder of the template is known."""
     if isinstance(template, dict):
         for name, below in template.items():
-            _check_body(below, place.at(name), scope)
+            check_body(below, place.at(name), scope, placeholders)
     elif isinstance(template, list):
         for index, below in enumerate(template):
-            _check_body(below, place.at(index), scope)
+            check_body(below, place.at(index), scope, placeholders)
     elif isinstance(template, str):
         for name in _BRACED.findall(template):
-            scope.known(place, name, _PLACEHOLDERS, "placeholder")
+            scope.known(place, name, placeholders, "placeholder")

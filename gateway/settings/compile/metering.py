@@ -9,6 +9,7 @@ admission the same `job.x` is read from the request at hand. Elsewhere `job.usag
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from gateway.core.extract import Field
@@ -24,18 +25,20 @@ from gateway.settings.schema.product import (
     MeasureSettings,
     RouteSettings,
 )
+from gateway.settings.schema.session import SessionSettings
 
 _AT_SETTLEMENT: Final = ("reply", "job")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Who meters: a job (`of_job`), or a route with these parameters and required kinds of resources."""
+    """Who meters: a job (`of_job`), or a route with these parameters and required kinds of resources, or a socket."""
 
-    of_job: bool
+    of_job: bool = False
     parameters: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     fixed_hold: bool = False
+    session: SessionSettings | None = None
 
 
 def compile_metering(
@@ -86,6 +89,17 @@ def fields_of(measures: Iterable[Measure], rules: Iterable[ChargeRule]) -> list[
     return found + [field for condition in conditions_of(rules) for field in condition.fields]
 
 
+def fields_of_settings(settings: JobSettings | RouteSettings) -> list[Field]:
+    """The same, as written."""
+    found = [field for measure in settings.usage.values() for field in measure.fields]
+    for charge in settings.charges:
+        condition = charge.when
+        while condition is not None:
+            found += condition.fields
+            condition = condition.also
+    return found
+
+
 def check_parameter(field: Field, place: Place, parameters: Sequence[str], scope: Scope) -> None:
     """A `path.x` must be a parameter of the route."""
     if field.source == "path":
@@ -98,17 +112,26 @@ def check_parameter(field: Field, place: Place, parameters: Sequence[str], scope
 def _measure(name: str, settings: MeasureSettings, place: Place, reading: Reading, scope: Scope) -> Measure:
     for index, field in enumerate(settings.fields):
         _check_field(field, place.at("from", index), reading, scope)
+    if settings.clock and reading.session is None:
+        scope.report.add(place.at("clock"), "only a session is measured by the clock: its route has meter: session")
+    if not settings.fields and not settings.clock:
+        scope.report.add(place, "nothing reports this measure: add from", at_key=True)
     return Measure(
         name=name,
         fields=tuple(settings.fields),
         count=settings.count,
         default=settings.default,
+        clock=settings.clock,
         estimate=_estimate(settings, place, reading, scope),
     )
 
 
 def _estimate(settings: MeasureSettings, place: Place, reading: Reading, scope: Scope) -> Estimate:
     estimate = settings.estimate
+    if settings.clock and reading.session is not None:
+        if estimate is not None:
+            scope.report.add(place.at("estimate"), "what is held is one slice: remove the estimate", at_key=True)
+        return Estimate(default=ceil(reading.session.slice_seconds))
     if estimate is None:
         if settings.default is None and not reading.fixed_hold:
             message = "say what to expect before the call is forwarded: add an estimate, like estimate: {default: 1000}"
@@ -150,6 +173,12 @@ def _check_field(field: Field, place: Place, reading: Reading, scope: Scope) -> 
             scope.report.add(place, f"{field.source} is not known when a job is settled: write reply.x or job.x")
         return
     check_parameter(field, place, reading.parameters, scope)
+    if reading.session is not None and field.source in ("reply", "reply_header", "job"):
+        scope.report.add(place, "a session has no reply and no job: write frame.x, request.x or query.x")
+        return
+    if reading.session is None and field.source == "frame":
+        scope.report.add(place, "only a session has frames: its route has meter: session")
+        return
     if field.source != "job":
         return
     if field.steps[0] != "usage" or len(field.steps) != 2:

@@ -1,24 +1,19 @@
 """Products, their jobs and routes.
 
-Owns: what belongs to what (a job to the routes that make, report and delete it), which body is read.
-Does not know: prices, tiers.
+Owns: what belongs to what (a job to the routes that make, report and delete it).
+Does not know: prices, tiers, what of a request is read (`asked`), sockets (`sessions`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final
 
-from gateway.core.extract import Field, known_tree
+from gateway.core.extract import Field
+from gateway.settings.compile.asked import Asked
 from gateway.settings.compile.errors import compile_errors
-from gateway.settings.compile.metering import (
-    Reading,
-    check_parameter,
-    compile_metering,
-    conditions_of,
-    fields_of,
-    is_by_model,
-)
+from gateway.settings.compile.metering import Reading, check_parameter, compile_metering, fields_of
 from gateway.settings.compile.scope import Metered, Scope
+from gateway.settings.compile.sessions import check_socket, compile_mint, compile_session
 from gateway.settings.problems import Place
 from gateway.settings.routing import Pattern, parse_pattern
 from gateway.settings.runtime import (
@@ -147,11 +142,15 @@ def _route(
         return None
     _check_meter(settings, place, scope)
     _check_resources(settings, pattern, place, scope)
+    check_socket(settings, pattern, place, scope)
     required = tuple(requirement.resource for requirement in settings.requires)
     metering = None
-    if settings.meter in ("fixed", "response"):
+    if settings.meter in ("fixed", "response", "session"):
         reading = Reading(
-            of_job=False, parameters=pattern.parameters, required=required, fixed_hold=settings.hold is not None
+            parameters=pattern.parameters,
+            required=required,
+            fixed_hold=settings.hold is not None,
+            session=settings.session,
         )
         metering = compile_metering(settings, place, reading, product.models, scope)
         scope.metered.append(Metered(place=place, product=product.name, metering=metering, models=product.models))
@@ -159,7 +158,7 @@ def _route(
     if job is not None and job.product != product.name:
         scope.report.add(place.at("job"), f"the job {job.kind} belongs to the product {job.product}: make it there")
         job = None
-    read = _read_of_request(settings, metering, job, product.models)
+    asked = Asked.by(settings, metering, job, product.models)
     return Route(
         name=settings.name,
         product=product,
@@ -180,15 +179,16 @@ def _route(
         else Creation(
             kind=settings.creates.resource, field=settings.creates.id, keep_seconds=settings.creates.keep_seconds
         ),
+        session=None if settings.session is None else compile_session(settings.session, place.at("session"), scope),
+        mints=None if settings.mints is None else compile_mint(settings.mints, product.name, place.at("mints"), scope),
         deletes=settings.deletes,
         listing=None if settings.lists is None else _listing(settings.lists),
-        body=_body(settings, read, place, scope),
+        body=asked.body(place, scope),
         body_bytes_max=settings.body_bytes_max,
-        known_fields=_known_fields(settings, metering, job, read, place, scope),
-        rejections=tuple(
-            Rejection(field=rejection.field, equals=rejection.equals, message=rejection.message)
-            for rejection in settings.rejects
-        ),
+        known_fields=asked.known_fields(place, scope),
+        known_parameters=asked.known_parameters(place, scope),
+        read_parameters=asked.read_parameters,
+        rejections=tuple(Rejection(**dict(rejection)) for rejection in settings.rejects),
         hold=None if settings.hold is None else settings.hold.fixed,
         covers_estimate=settings.admission == "covers_estimate",
         needs_record=metering is not None
@@ -225,7 +225,7 @@ def _check_meter(settings: RouteSettings, place: Place, scope: Scope) -> None:
     if meter == "none":
         for key in given:
             message = (
-                f"this route is free, so {key} has no effect: add meter: response (or fixed, or job), or remove it"
+                f"this route is free, so {key} has no effect: add meter: response (or fixed, job, session), or remove it"
             )
             add(place.at(key), message, at_key=True)
     elif settings.public:
@@ -238,7 +238,7 @@ def _check_meter(settings: RouteSettings, place: Place, scope: Scope) -> None:
                 add(place.at(key), f"a job is charged by its own {key}: move this to jobs.{settings.job}", at_key=True)
     elif settings.job is not None:
         add(place.at("job"), "a route that makes a job has meter: job", at_key=True)
-    if meter in ("response", "fixed") and not settings.charges:
+    if meter in ("response", "fixed", "session") and not settings.charges:
         add(place.at("meter"), f"this route is unpriced: meter: {meter} needs charges")
     if meter == "response" and not settings.usage:
         add(place.at("meter"), "meter: response needs usage: where the quantities are read from")
@@ -251,86 +251,31 @@ def _check_resources(settings: RouteSettings, pattern: Pattern, place: Place, sc
         scope.known(where.at("resource"), requirement.resource, scope.kinds, "resource")
         check_parameter(requirement.id, where.at("id"), pattern.parameters, scope)
     for index, rejection in enumerate(settings.rejects):
-        check_parameter(rejection.field, place.at("rejects", index, "field"), pattern.parameters, scope)
+        where = place.at("rejects", index)
+        check_parameter(rejection.field, where.at("field"), pattern.parameters, scope)
+        if rejection.part_of is not None:
+            scope.known(where.at("part_of"), rejection.part_of, scope.products, "product")
     if settings.job is not None:
         scope.known(place.at("job"), settings.job, scope.jobs, "job")
     for key, kind, names in (("reports", settings.reports, scope.jobs), ("deletes", settings.deletes, scope.kinds)):
         if kind is not None and scope.known(place.at(key), kind, names, "resource") and kind not in required:
             scope.report.add(place.at(key), f"the {kind} must be the caller's: add it to requires")
     if settings.lists is not None:
-        scope.known(place.at("lists", "resource"), settings.lists.resource, scope.kinds, "resource")
-        if pattern.methods != {"GET"}:
-            scope.report.add(place.at("match"), "a list is read with GET")
-        if settings.lists.limit_default > settings.lists.limit_max:
-            message = f"limit_default is more than the limit_max of {settings.lists.limit_max}"
-            scope.report.add(place.at("lists", "limit_default"), message)
+        _check_list(settings.lists, pattern, place, scope)
     if settings.public:
         for key in ("requires", "creates", "deletes", "reports", "lists"):
             if getattr(settings, key):
                 scope.report.add(place.at(key), "nobody owns what a public route touches: remove public", at_key=True)
 
 
-# ---- the request's body
-
-
-def _read_of_request(
-    settings: RouteSettings, metering: Metering | None, job: Job | None, models: Models | None
-) -> list[Field]:
-    """The fields of the request's body that are read before it is forwarded."""
-    fields = [requirement.id for requirement in settings.requires]
-    fields += [rejection.field for rejection in settings.rejects]
-    priced = job.metering if job is not None else metering
-    if priced is not None:
-        read = fields_of(priced.measures, priced.rules)
-        if job is not None:
-            read += job.facts
-            read = [Field("request", field.steps) if field.source == "job" else field for field in read]
-        fields += read
-        for measure in priced.measures:
-            fields += [*measure.estimate.fields, *measure.estimate.times]
-        if models is not None and any(is_by_model(rule) for rule in priced.rules):
-            fields += models.asked
-    return [field for field in fields if field.source == "request"]
-
-
-def _body(settings: RouteSettings, read: Iterable[Field], place: Place, scope: Scope) -> Literal["json", "stream"]:
-    first = next(iter(read), None)
-    needed = first is not None or settings.free_fields is not None
-    if settings.body == "stream" and needed:
-        why = f"{first} is read" if first is not None else "free_fields are looked for"
-        scope.report.add(place.at("body"), f"{why}, and a streamed body is not parsed: write body: json")
-    return settings.body or ("json" if needed else "stream")
-
-
-def _known_fields(
-    settings: RouteSettings,
-    metering: Metering | None,
-    job: Job | None,
-    read: Iterable[Field],
-    place: Place,
-    scope: Scope,
-) -> dict[str, Any] | None:
-    if settings.free_fields is not None:
-        return known_tree([*settings.free_fields, *(_object_path(field) for field in read)])
-    priced = job.metering if job is not None else metering
-    if priced is not None and any(
-        field.source in ("request", "job") and field.steps[0] != "usage"
-        for condition in conditions_of(priced.rules)
-        for field in condition.fields
-    ):
-        message = (
-            "charges depend on what the request switches on: list the other fields in free_fields, "
-            "so that none is free by accident"
-        )
-        scope.report.add(place, message, at_key=True)
-    return None
-
-
-def _object_path(field: Field) -> str:
-    """The path as far as it leads through objects."""
-    steps: list[str] = []
-    for step in field.steps:
-        if isinstance(step, int) or step == "*":
-            break
-        steps.append(step)
-    return ".".join(steps)
+def _check_list(settings: ListingSettings, pattern: Pattern, place: Place, scope: Scope) -> None:
+    where = place.at("lists")
+    scope.known(where.at("resource"), settings.resource, scope.kinds, "resource")
+    if pattern.methods != {"GET"}:
+        scope.report.add(place.at("match"), "a list is read with GET")
+    for name in ("after", "older"):
+        if settings.before is None and getattr(settings, name) is not None:
+            scope.report.add(where.at(name), f"pages are read on with before, so {name} needs it: add before")
+    if settings.limit_default > settings.limit_max:
+        message = f"limit_default is more than the limit_max of {settings.limit_max}"
+        scope.report.add(where.at("limit_default"), message)

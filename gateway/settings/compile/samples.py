@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.core.extract import Sources, fields_on, first_reported
 from gateway.core.money import format_usd
+from gateway.core.parameters import meaning, unknown_on
 from gateway.core.pricing import Unpriced, charge_for
 from gateway.core.usage import read_usage
 from gateway.settings.compile.scope import Scope
@@ -29,6 +30,9 @@ def check_sample(sample: SampleSettings, route: Route, place: Place, scope: Scop
         return
     if route.known_fields is not None and (found := fields_on(sample.request, route.known_fields)) is not None:
         scope.report.add(place.at("request"), f"this request would be refused: {found} is neither free nor charged")
+    known = route.known_parameters
+    if known is not None and (found := unknown_on(_parameters(sample), known)) is not None:
+        scope.report.add(place.at("query"), f"this request would be refused: {found} is neither free nor charged")
     sources = _sources(sample, route)
     if route.job is not None and (status := route.job.status.read(sources)) not in route.job.completed:
         completed = " or ".join(sorted(route.job.completed))
@@ -38,7 +42,8 @@ def check_sample(sample: SampleSettings, route: Route, place: Place, scope: Scop
     for measure in metering.measures:
         if measure.name in usage.missing:
             fields = " or ".join(map(str, measure.fields))
-            scope.report.add(place.at("reply"), f"the sample does not report {measure.name}: {fields} is missing")
+            told = "reply" if route.session is None else "frame"
+            scope.report.add(place.at(told), f"the sample does not report {measure.name}: {fields} is missing")
     if usage.missing:
         return
     model = _ran(route.product.models, sources)
@@ -57,12 +62,17 @@ def _sources(sample: SampleSettings, route: Route) -> Sources:
     return {
         "request": sample.request,
         "request_header": {name.lower(): value for name, value in sample.request_headers.items()},
-        "query": sample.query,
+        "query": _parameters(sample),
         "path": sample.path,
         "reply": sample.reply,
         "reply_header": {name.lower(): value for name, value in sample.reply_headers.items()},
         "job": sample.job,
+        "frame": sample.frame,
     }
+
+
+def _parameters(sample: SampleSettings) -> dict[str, Any]:
+    return {name: meaning(text) for name, text in sample.query.items()}
 
 
 def _ran(models: Models | None, sources: Sources) -> str:

@@ -5,7 +5,7 @@ Owns: the look-up of names. Does not know: what is compiled.
 The names are read from the data as it is, so that a file with problems of its own makes no others in other files.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ class Scope:
     products: Collection[str] = ()
     jobs: Mapping[str, Collection[str]] = field(default_factory=dict)  # kind -> its measures
     kinds: Collection[str] = ()
+    sockets: Collection[str] = ()  # the products that have sessions
     rate_cards: Collection[str] = ()
     list_prices: Mapping[str, PriceTable] = field(default_factory=dict)
     metered: list[Metered] = field(default_factory=list)
@@ -86,13 +87,21 @@ def job_measures(documents: Iterable[Document]) -> dict[str, set[str]]:
 
 def made_kinds(documents: Iterable[Document]) -> set[str]:
     """The kinds of resources that routes make without a job."""
-    found = set()
+    made = {kind for _, kind in _routes(documents, "creates") if isinstance(kind, str)}
+    return made | {kind for _, kind in _routes(documents, "session") if isinstance(kind, str)}
+
+
+def products_with_sockets(documents: Iterable[Document]) -> set[str]:
+    """The products that have sessions."""
+    return {product for product, _ in _routes(documents, "session")}
+
+
+def _routes(documents: Iterable[Document], key: str) -> Iterator[tuple[str, Any]]:
+    """The product of each route that has this key, and the kind of resource that stands there."""
     for document in documents:
         for route in _list(_dict(document.data).get("routes")):
-            kind = _dict(_dict(route).get("creates")).get("resource")
-            if isinstance(kind, str):
-                found.add(kind)
-    return found
+            if key in _dict(route):
+                yield str(document.data.get("product")), _dict(route[key]).get("resource")
 
 
 def names_below(document: Document | None, name: str) -> set[str]:

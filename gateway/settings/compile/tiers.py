@@ -6,12 +6,12 @@ Owns: the names of rates and of concurrency classes. Does not know: accounts.
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from gateway.core.admission import Concurrency, Rate
+from gateway.core.admission import Concurrency, Rate, Scaling
 from gateway.settings.compile.samples import unknown_models
 from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place
 from gateway.settings.runtime import Product, Tier, TierProduct
-from gateway.settings.schema.plans import TierProductSettings, TierSettings, TiersSettings
+from gateway.settings.schema.plans import ProductRequestsSettings, TierProductSettings, TierSettings, TiersSettings
 
 #: The rate of all requests of an account; those of products are named after them.
 _ACCOUNT_RATE: Final = "account"
@@ -55,7 +55,8 @@ def _share(name: str, settings: TierProductSettings, place: Place, product: Prod
     if requests is not None:
         if requests.per_model and product.models is None:
             scope.report.add(place.at("requests", "per_model"), f"{name} has no models to count by")
-        rates = (Rate(name=name, quota=requests.quota, window_seconds=requests.window_seconds),)
+        scaling = None if requests.scaling is None else _scaling(requests, place.at("requests", "scaling"), scope)
+        rates = (Rate(name=name, quota=requests.quota, window_seconds=requests.window_seconds, scaling=scaling),)
     per_model = requests is not None and requests.per_model
     return TierProduct(
         models=None if settings.models is None else frozenset(settings.models),
@@ -63,6 +64,17 @@ def _share(name: str, settings: TierProductSettings, place: Place, product: Prod
         rates=() if per_model else rates,
         per_model=rates if per_model else (),
     )
+
+
+def _scaling(requests: ProductRequestsSettings, place: Place, scope: Scope) -> Scaling:
+    scaling = requests.scaling
+    assert scaling is not None, "only a quota that scales is asked for its scaling"
+    if scaling.quota_max < requests.quota:
+        scope.report.add(place.at("quota_max"), f"this is less than the quota of {requests.quota}")
+    if scaling.shrink_below_percent > scaling.grow_at_percent:
+        message = f"a quota cannot shrink and grow: at most grow_at_percent ({scaling.grow_at_percent})"
+        scope.report.add(place.at("shrink_below_percent"), message)
+    return Scaling(**dict(scaling))
 
 
 def products_given(settings: TiersSettings) -> Collection[str]:

@@ -173,7 +173,7 @@ def _asked(value: extract.Field) -> extract.Field:
 
 
 def _told(value: extract.Field) -> extract.Field:
-    if value.source not in extract.REPLY_SOURCES:
+    if value.source not in ("reply", "reply_header"):
         raise ValueError("this is read from the reply: write reply.x or reply_header.x")
     return value
 
@@ -181,6 +181,12 @@ def _told(value: extract.Field) -> extract.Field:
 def _in_body(value: extract.Field) -> extract.Field:
     if value.source != "reply":
         raise ValueError("this is read from the reply's body: write reply.x")
+    return value
+
+
+def _framed(value: extract.Field) -> extract.Field:
+    if value.source != "frame":
+        raise ValueError("this is read from a frame: write frame.x")
     return value
 
 
@@ -193,6 +199,7 @@ Asked = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single)
 AskedAll = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_asked)]
 Told = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_told)]
 InBody = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_in_body)]
+Framed = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_framed)]
 #: One, or a list of them.
 Fields = Annotated[list[Anything], BeforeValidator(_listed)]
 AskedFields = Annotated[list[Asked], BeforeValidator(_listed)]

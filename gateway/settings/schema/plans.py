@@ -18,10 +18,22 @@ class RequestsSettings(Settings):
     window_seconds: Whole = key("Length of a window", unit="seconds", ge=1, le=86400)
 
 
+class ScalingSettings(Settings):
+    """How a quota follows its use, window by window. Percent of the quota in force, which never falls below `quota`."""
+
+    grow_at_percent: Whole = key("Used so much, the next window's is larger", default=70, unit="percent", ge=1, le=100)
+    grow_percent: Whole = key("By so much, and smaller by as much", default=10, unit="percent", ge=1, le=100)
+    shrink_below_percent: Whole = key(
+        "Used less, the next window's is smaller", default=50, unit="percent", ge=0, le=100
+    )
+    quota_max: Whole = key("Never larger", default=1_000_000, unit="requests", ge=1, le=10**9)
+
+
 class ProductRequestsSettings(RequestsSettings):
-    """A limit of one product's metered requests."""
+    """A limit of one product's metered requests, and of its new sessions."""
 
     per_model: Flag = key("Counted for each model on its own", default=False)
+    scaling: ScalingSettings | None = key("How the quota follows its use", default=None, shown="it does not")
 
 
 class TierProductSettings(Settings):
@@ -31,7 +43,7 @@ class TierProductSettings(Settings):
         "Models that may be used, as requests name them", default=None, shown="all", min_length=1
     )
     concurrency: Whole | None = key(
-        "Open holds at a time", default=None, unit="calls and jobs", ge=1, le=1_000_000, shown="no limit"
+        "Open holds at a time", default=None, unit="calls, jobs and sessions", ge=1, le=1_000_000, shown="no limit"
     )
     requests: ProductRequestsSettings | None = key("Limit of metered requests", default=None, shown="no limit")
 

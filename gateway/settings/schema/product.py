@@ -23,6 +23,7 @@ from gateway.settings.schema.base import (
     Whole,
     key,
 )
+from gateway.settings.schema.session import MintSettings, SessionSettings
 
 BODY_BYTES_MAX = 10 * 1024**3
 KEEP_SECONDS_MAX = 10 * 366 * 86400
@@ -101,7 +102,10 @@ class EstimateSettings(Settings):
 class MeasureSettings(Settings):
     """Where one quantity comes from."""
 
-    fields: Fields = key("Fields that report it; the first one reported counts", alias="from", min_length=1)
+    fields: Fields = key(
+        "Fields that report it; the first one reported counts", default=list, alias="from", shown="none, with `clock`"
+    )
+    clock: Flag = key("Of a session: the seconds that it was open, until a field reports it", default=False)
     count: Literal["value", "characters", "bytes", "items"] = key(
         "The field's `value`, or the number of its `characters`, `bytes` or `items`", default="value"
     )
@@ -190,10 +194,12 @@ class ListingSettings(Settings):
     resource: Name = key("Kind of resource")
     items: InBody = key("The list in the reply")
     id: Filled = key("An item's id")
-    limit: Filled = key("Query parameter: items on a page", default="limit")
+    limit: Filled | None = key("Query parameter: items on a page", default=None, shown="none: everything is shown")
     limit_default: Whole = key("Items on a page where none are asked for", default=10, unit="items", ge=1, le=10_000)
     limit_max: Whole = key("Most items on a page", default=200, unit="items", ge=1, le=10_000)
-    before: Filled = key("Query parameter: the id that the page starts after")
+    before: Filled | None = key(
+        "Query parameter: the id that the page starts after", default=None, shown="none: there is one page"
+    )
     after: Filled | None = key("Query parameter: the id that the page ends before", default=None, shown="none")
     count: InBody | None = key("Field that counts the page's items", default=None, shown="none")
     shown_limit: InBody | None = key("Field that repeats the limit", default=None, shown="none")
@@ -208,6 +214,9 @@ class RejectionSettings(Settings):
 
     field: Asked = key("Field that is looked at")
     equals: Any = key("Value that is refused", default=None, shown="everything that is on")
+    part_of: Name | None = key(
+        "Product that it belongs to: tiers without that are told so instead", default=None, shown="this one"
+    )
     message: Filled = key("Sentence for people")
 
 
@@ -227,6 +236,7 @@ class SampleSettings(Settings):
     reply: Any = key("Body of the reply; of a job, when it is completed", default=None, shown="none")
     reply_headers: dict[str, str] = key("Headers of the reply", default=dict, shown="none")
     job: dict[str, Any] = key("Record of the job that the price depends on", default=dict, shown="none")
+    frame: Any = key("Fields of a session's frames, over one another", default=None, shown="none")
     charge: Money = key("What the call costs", unit="dollars")
     version: Filled | None = key("Version of the price list", default=None, shown="the first")
 
@@ -237,14 +247,18 @@ class RouteSettings(Settings):
     name: Name = key("Name in logs, metrics and entries")
     match: Filled = key("`METHOD /path` or `METHOD host/path`; `{name}` is one segment, several methods by commas")
     host: Filled | None = key("Host that it is for", default=None, shown="every host")
-    meter: Literal["none", "fixed", "response", "job"] = key(
-        "`none`: free; `fixed`: per success; `response`: by the reply; `job`: by the job's end", default="none"
+    meter: Literal["none", "fixed", "response", "job", "session"] = key(
+        "`none`: free; `fixed`: per success; `response`: by the reply; `job`: by the job's end; `session`: while its "
+        "socket is open",
+        default="none",
     )
     public: Flag = key("Needs no key", default=False)
     job: Name | None = key("Job that it makes (meter job)", default=None, shown="none")
     reports: Name | None = key("Job whose status the reply is", default=None, shown="none")
     requires: list[RequirementSettings] = key("Resources that must be the caller's", default=list, shown="none")
     creates: CreationSettings | None = key("Resource that it makes", default=None, shown="none")
+    session: SessionSettings | None = key("Socket that it opens (meter session)", default=None, shown="none")
+    mints: MintSettings | None = key("Temporary tokens that it mints", default=None, shown="none")
     deletes: Name | None = key("Kind of resource that it deletes", default=None, shown="none")
     lists: ListingSettings | None = key("List of resources that the reply is", default=None, shown="none")
     body: Literal["json", "stream"] | None = key(
@@ -255,8 +269,13 @@ class RouteSettings(Settings):
         "Size of the request's body", default=10 * 1024 * 1024, unit="bytes", ge=0, le=BODY_BYTES_MAX
     )
     free_fields: list[Filled] | None = key(
-        "Request fields without a price. One that is on, and neither here nor read by a charge, is refused",
+        "Request fields (of a session: of its updates) without a price. One that is on, and neither here nor read by a "
+        "charge, is refused",
         default=None, shown="all, where no charge depends on the request's flags",
+    )  # fmt: skip
+    free_parameters: list[Filled] | None = key(
+        "Query parameters without a price, alike. A value that is JSON counts as what it says",
+        default=None, shown="all, where no charge depends on the query",
     )  # fmt: skip
     rejects: list[RejectionSettings] = key("Requests that are refused as unsupported", default=list, shown="none")
     hold: HoldSettings | None = key("Credit set aside", default=None, shown="the estimated charge")

@@ -1,0 +1,54 @@
+"""Query parameters as data, so that conditions and measures read them like fields of JSON.
+
+Owns: what a parameter's text counts as, which names stand twice.
+Does not know: which parameters there are. Never raises on what a client sent.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote_plus
+
+import orjson
+
+#: Clients of some languages write them with a capital.
+_WORDS: Final = {"true": True, "false": False}
+
+
+def parameters_of(query_string: str) -> dict[str, Any]:
+    """Each parameter by its name, the last of a name. A value that is JSON counts as what it says, else as text."""
+    return {name: meaning(text) for name, text in parse_qsl(query_string, keep_blank_values=True)}
+
+
+def meaning(text: str) -> Any:
+    """What a parameter's text says: JSON, with `true` and `false` in any case; everything else is text."""
+    word = _WORDS.get(text.lower())
+    if word is not None:
+        return word
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def repeated(query_string: str, names: Collection[str]) -> str | None:
+    """One of the names that stands twice in a query, or None."""
+    seen: set[str] = set()
+    for name, _ in parse_qsl(query_string, keep_blank_values=True):
+        if name in seen:
+            return name
+        if name in names:
+            seen.add(name)
+    return None
+
+
+def without(query_string: str, names: Collection[str]) -> str:
+    """The query without these parameters; what is left is as it was sent."""
+    return "&".join(part for part in query_string.split("&") if unquote_plus(part.partition("=")[0]) not in names)
+
+
+def unknown_on(parameters: Mapping[str, Any], known: Collection[str]) -> str | None:
+    """The name of a parameter that is switched on but not known, or None. Off is as for fields of a request."""
+    for name, value in parameters.items():
+        if name not in known and not (value is None or value is False or value in ("", [])):
+            return name
+    return None

@@ -1,0 +1,109 @@
+"""What of a request is read before it is forwarded, and what of it is known at all.
+
+Owns: which body is parsed, the fields and query parameters that may be on, those of which one only may stand.
+Does not know: what the fields are read for.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gateway.core.extract import Field, known_tree
+from gateway.settings.compile.metering import conditions_of, fields_of, is_by_model
+from gateway.settings.compile.scope import Scope
+from gateway.settings.problems import Place
+from gateway.settings.runtime import Job, Metering, Models
+from gateway.settings.schema.product import RouteSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The fields of a route's requests that are read. `priced` is how it is charged, itself or by its job."""
+
+    settings: RouteSettings
+    priced: Metering | None
+    fields: tuple[Field, ...]
+
+    @classmethod
+    def by(cls, settings: RouteSettings, metering: Metering | None, job: Job | None, models: Models | None) -> "Asked":
+        """What a route reads for its guards, its estimate and its charge."""
+        fields = [requirement.id for requirement in settings.requires]
+        fields += [rejection.field for rejection in settings.rejects]
+        priced = job.metering if job is not None else metering
+        if priced is not None:
+            read = fields_of(priced.measures, priced.rules)
+            if job is not None:
+                read += job.facts
+                read = [Field("request", field.steps) if field.source == "job" else field for field in read]
+            fields += read
+            for measure in priced.measures:
+                fields += [*measure.estimate.fields, *measure.estimate.times]
+            if models is not None and any(is_by_model(rule) for rule in priced.rules):
+                fields += [*models.asked, *models.ran]
+        return cls(settings=settings, priced=priced, fields=tuple(fields))
+
+    @property
+    def of_body(self) -> list[Field]:
+        """The fields of the request's body (of a session: of the client's updates)."""
+        return [field for field in self.fields if field.source == "request"]
+
+    @property
+    def read_parameters(self) -> frozenset[str]:
+        """The query parameters that are read."""
+        return frozenset(str(field.steps[0]) for field in self.fields if field.source == "query")
+
+    def body(self, place: Place, scope: Scope) -> Literal["json", "stream"]:
+        """How the request's body is taken."""
+        settings = self.settings
+        if settings.session is not None:
+            return "stream"  # a handshake has none
+        first = next(iter(self.of_body), None)
+        needed = first is not None or settings.free_fields is not None
+        if settings.body == "stream" and needed:
+            why = f"{first} is read" if first is not None else "free_fields are looked for"
+            scope.report.add(place.at("body"), f"{why}, and a streamed body is not parsed: write body: json")
+        return settings.body or ("json" if needed else "stream")
+
+    def known_fields(self, place: Place, scope: Scope) -> dict[str, Any] | None:
+        """The tree of the body's fields that may be on; None: all."""
+        settings = self.settings
+        if settings.free_fields is not None:
+            told = [] if settings.session is None else [settings.session.frames.type_field]
+            return known_tree([*settings.free_fields, *told, *(_object_path(field) for field in self.of_body)])
+        if any(field.source in ("request", "job") and field.steps[0] != "usage" for field in self._switches()):
+            message = (
+                "charges depend on what the request switches on: list the other fields in free_fields, "
+                "so that none is free by accident"
+            )
+            scope.report.add(place, message, at_key=True)
+        return None
+
+    def known_parameters(self, place: Place, scope: Scope) -> frozenset[str] | None:
+        """The query parameters that may be on; None: all."""
+        settings = self.settings
+        if settings.free_parameters is not None:
+            ours = () if settings.session is None else settings.session.dropped_parameters
+            return self.read_parameters.union(settings.free_parameters, ours)
+        if settings.job is None and any(field.source == "query" for field in self._switches()):
+            message = (
+                "charges depend on what the query switches on: list the other parameters in free_parameters, "
+                "so that none is free by accident"
+            )
+            scope.report.add(place, message, at_key=True)
+        return None
+
+    def _switches(self) -> Iterable[Field]:
+        """The fields that decide which lines are charged."""
+        if self.priced is None:
+            return ()
+        return (field for condition in conditions_of(self.priced.rules) for field in condition.fields)
+
+
+def _object_path(field: Field) -> str:
+    """The path as far as it leads through objects."""
+    steps: list[str] = []
+    for step in field.steps:
+        if isinstance(step, int) or step == "*":
+            break
+        steps.append(step)
+    return ".".join(steps)
