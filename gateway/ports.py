@@ -194,7 +194,7 @@ class Hold:
 class Entry:
     """One immutable line of an account's ledger. `amount` is signed; `balance` is the balance after it.
 
-    `kind`: grant, charge, grant_expiry. `data` explains it: items, price_version, call_id, key_id, upstream_id, ...
+    `kind`: grant, charge, correction, grant_expiry. `data` explains it: items, price_version, call_id, key_id, ...
     """
 
     id: str
@@ -306,8 +306,10 @@ class Ledger(Protocol):
         The charge is made as `settle` makes it. Then guards 1 to 5 are judged for the next hold, with the credit that
         is left; rates are not counted, and the place in the concurrency class passes from hold to hold. PlanChanged:
         nothing was written, not even the charge; ask again with that plan. Replay: the first answer, also after the
-        next hold has ended; other content is an OperationConflict. An old hold that had expired is charged late, and the
-        next one is judged all the same, concurrency included.
+        next hold has ended; other content is an OperationConflict, and so is a next hold that is in use or has ended.
+        An old hold that had expired is charged late, and the next one is judged all the same, concurrency included; so
+        it is where `settle` made this charge before, whose receipt is then the first one. `settle` after `renew` gets
+        the receipt of `renew`. After a refusal, `admit` may ask for that next hold once more.
         """
 
     async def correct(
@@ -317,16 +319,19 @@ class Ledger(Protocol):
 
         A positive `amount` gives credit back (debt first, the rest as a grant of kind correction that burns first and
         never expires), a negative one charges more, like a charge. The key's month moves with it, not below zero.
-        `data` says what is corrected and why (JSON data: `call_id`, `reason`, `items`, ...). Receipt.charged is -amount.
+        `data` says what is corrected and why (JSON data: `call_id`, `reason`, ...). Receipt.charged is -amount.
         LedgerRefused if the balance would pass BALANCE_MAX, or the amount is 0 or cannot be counted.
         """
 
     async def changes(self, accounts: Sequence[str]) -> Sequence[int]:
-        """For each account a number that grows with every change that an administrator makes of it: plan, status, keys,
-        grants, corrections. 0 for an unknown account. The commands leave in one write."""
+        """For each account a number that grows with every change that administration makes of it: plan, status, keys,
+        grants, corrections. 0 for an unknown account.
+        """
 
     async def use_once(self, *, account: str, name: str, by: str, seconds: int) -> bool:
-        """Whether `name` (a one-time token's) was not used before, or by `by` itself; from now on it is, for `seconds`."""
+        """Whether `name` (a one-time token's) was not used before, or by `by` itself. From the first use on it is used,
+        for `seconds`.
+        """
 
     async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
         """The account's record of it; None if it is not the account's (whether it exists or not)."""

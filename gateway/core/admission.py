@@ -87,6 +87,11 @@ class Demand:
     concurrency: Concurrency | None = None
 
 
+def crowded(limit: Concurrency) -> Refused:
+    """The refusal of a call whose class is full: a place may be free at any moment."""
+    return Refused(code=Code.TOO_MANY_CONCURRENT, details={"limit": str(limit.limit)}, retry_after_seconds=1)
+
+
 def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
     """The size of the hold to take (0 for a free call), or the first guard that refuses."""
     if not standing.key_known:
@@ -112,7 +117,7 @@ def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
             )
     limit = demand.concurrency
     if demand.metered and limit is not None and standing.open_holds >= limit.limit:
-        return Refused(code=Code.TOO_MANY_CONCURRENT, details={"limit": str(limit.limit)}, retry_after_seconds=1)
+        return crowded(limit)
     if not demand.metered:
         return Nanos(0)
     hold = min(demand.estimate, standing.available)

@@ -1,7 +1,7 @@
 """The ledger on Redis: what happens on the path of a call.
 
-Owns: the arguments and answers of the verbs admit, accept, settle, release, renew; a known key costs no round trip
-to identify, and admit and settle are one round trip each.
+Owns: the arguments and answers of the verbs admit, accept, settle, release, extend, renew, use_once; a known key
+costs no round trip to identify, and admit, settle and renew are one round trip each.
 Does not know: administration.
 """
 
@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.admission import RateState
+from gateway.core.admission import RateState, crowded
 from gateway.core.errors import Code, LedgerRefused, Refused
 from gateway.core.money import Nanos
 from gateway.ledger import records
 from gateway.ledger.connection import Part
 from gateway.ledger.link import RedisLink
-from gateway.ledger.rules import FREE_CALL_MS, SEPARATOR, charge_data, check_settlement
+from gateway.ledger.rules import FREE_CALL_MS, SEPARATOR, charge_data, check_renewal, check_settlement
 from gateway.ledger.store import WEEK_SECONDS, Lru, Store
 from gateway.ports import (
     AdmissionRequest,
@@ -27,6 +27,8 @@ from gateway.ports import (
     Plan,
     PlanChanged,
     Receipt,
+    Renewal,
+    Renewed,
     Resource,
     ResourceRef,
     Settlement,
@@ -71,48 +73,38 @@ class Calls(Store):
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """See ports.Ledger. One script, one round trip."""
         assert request.estimate >= 0 and request.overdraft >= 0, "amounts of an admission are not negative"
-        account, limit = request.account, request.concurrency
-        content = [
-            request.plan.tier,
-            request.plan.rate_card,
-            request.product,
-            _FLAG[request.entitled],
-            _FLAG[request.metered],
-            str(request.estimate),
-            str(request.overdraft),
-            _FLAG[request.covers_estimate],
-            str(request.lease_seconds * 1000),
-            request.key_id,
-            request.price_version,
-            limit.name if limit else "",
-            str(limit.limit) if limit else "0",
-            str(FREE_CALL_MS),
-        ]
+        account, demand, rates = request.account, _demand(request), []
         for rate in request.rates:
-            content += [rate.name, str(rate.quota), str(rate.window_seconds * 1000)]
+            rates += [rate.name, str(rate.quota), str(rate.window_seconds * 1000)]
         resources = [self._names.resource(account, ref) for ref in request.resources]
-        keys = [self._names.end(account, request.hold_id), self._names.key(account, request.key_id), *resources]
-        digest = records.digest_of(SEPARATOR.join((*content, *resources)).encode())
-        args = [request.hold_id, digest, *content]
+        digest = records.digest_of(SEPARATOR.join((*demand, *rates, *resources)).encode())
+        keys = [*self._taking(request), *resources]
+        args = [request.hold_id, digest, *demand, str(FREE_CALL_MS), *rates]
         tag, answer = await self._run("admit", account, keys, args)
         if tag == b"plan":
-            plan = Plan(tier=answer[0].decode(), rate_card=answer[1].decode())
-            self._plans.put(account, plan)
-            return PlanChanged(plan=plan)
+            return self._plan_changed(account, *answer)
         if tag == b"refused":
             return self._refused(request, *answer)
         return _admitted(request, *answer)
 
+    def _taking(self, request: AdmissionRequest) -> list[str]:
+        """The names of guards.lua."""
+        return [self._names.end(request.account, request.hold_id), self._names.key(request.account, request.key_id)]
+
+    def _plan_changed(self, account: str, tier: bytes, rate_card: bytes) -> PlanChanged:
+        plan = Plan(tier=tier.decode(), rate_card=rate_card.decode())
+        self._plans.put(account, plan)
+        return PlanChanged(plan=plan)
+
     def _refused(self, request: AdmissionRequest, word: bytes, retry_after: bytes = b"", rate: bytes = b"") -> Refused:
         code = Code(word.decode())
-        details = {}
+        if code is Code.TOO_MANY_CONCURRENT and request.concurrency is not None:
+            return crowded(request.concurrency)
+        if code is Code.RATE_LIMITED:
+            return Refused(code=code, details={"rate": rate.decode()}, retry_after_seconds=int(retry_after))
         if code is Code.UNAUTHORIZED:
             self._plans.drop(request.account)  # the store no longer has what was remembered here
-        elif code is Code.TOO_MANY_CONCURRENT and request.concurrency is not None:
-            details = {"limit": str(request.concurrency.limit)}
-        elif code is Code.RATE_LIMITED:
-            details = {"rate": rate.decode()}
-        return Refused(code=code, details=details, retry_after_seconds=int(retry_after) if retry_after else None)
+        return Refused(code=code)
 
     async def accept(self, *, account: str, resource: Resource, deadline_seconds: int, keep_seconds: int) -> None:
         """See ports.Ledger."""
@@ -127,20 +119,12 @@ class Calls(Store):
     async def settle(self, settlement: Settlement) -> Receipt:
         """See ports.Ledger. One script, one round trip."""
         check_settlement(settlement)
-        account, hold_id, charge = settlement.account, settlement.hold_id, settlement.charge
+        account, hold_id = settlement.account, settlement.hold_id
         keys = [self._names.end(account, hold_id), self._names.key(account, settlement.key_id)]
-        usage = b""
         if settlement.resource is not None:
             keys.append(self._names.resource(account, settlement.resource))
-            usage = records.json(dict(settlement.resource_usage))
-        items = orjson.dumps(charge.items)
-        amount = str(charge.amount)
-        data = charge_data(settlement, orjson.Fragment(items))
-        args: list[Part] = [hold_id, records.digest_of(amount.encode() + items), amount, orjson.dumps(data), usage]
-        _, (entry_id, charged, balance, late) = await self._run("settle", account, keys, args)
-        return Receipt(
-            entry_id=entry_id.decode(), charged=Nanos(int(charged)), balance=Nanos(int(balance)), late=late == b"1"
-        )
+        _, answer = await self._run("settle", account, keys, _charge(settlement))
+        return _receipt(*answer)
 
     async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
         """See ports.Ledger."""
@@ -150,10 +134,41 @@ class Calls(Store):
         _, (ended,) = await self._run("release", account, keys, [hold_id, self._token()])
         return bool(ended == b"1")
 
-    async def renew(self, *, account: str, hold_ids: Sequence[str], lease_seconds: int) -> Sequence[str]:
+    async def extend(self, *, account: str, hold_ids: Sequence[str], lease_seconds: int) -> Sequence[str]:
         """See ports.Ledger."""
-        _, (gone,) = await self._run("renew", account, [], [str(lease_seconds * 1000), *hold_ids])
+        _, (gone,) = await self._run("extend", account, [], [str(lease_seconds * 1000), *hold_ids])
         return [hold_id.decode() for hold_id in gone]
+
+    async def renew(self, renewal: Renewal) -> Renewed | PlanChanged:
+        """See ports.Ledger. One script, one round trip."""
+        check_renewal(renewal)
+        settlement, request = renewal.settlement, renewal.request
+        account, demand = request.account, _demand(request)
+        digest = records.digest_of(SEPARATOR.join(demand).encode())
+        keys = [*self._taking(request), self._names.end(account, settlement.hold_id)]
+        if settlement.resource is not None:
+            keys.append(self._names.resource(account, settlement.resource))
+        args = [request.hold_id, digest, *demand, *_charge(settlement)]
+        tag, answer = await self._run("renew", account, keys, args)
+        if tag == b"plan":
+            return self._plan_changed(account, *answer)
+        *receipt, hold, balance, held, guard = answer
+        return Renewed(
+            receipt=_receipt(*receipt),
+            hold=Nanos(int(hold)),
+            available=Nanos(int(balance) - int(held) + request.overdraft),
+            refused=None if guard == b"-" else self._refused(request, guard),
+        )
+
+    async def changes(self, accounts: Sequence[str]) -> Sequence[int]:
+        """See ports.Ledger. The commands leave in one write."""
+        commands = (self._call("HGET", self._names.account(account), "changes") for account in accounts)
+        return [int(found or 0) for found in await asyncio.gather(*commands)]
+
+    async def use_once(self, *, account: str, name: str, by: str, seconds: int) -> bool:
+        """See ports.Ledger."""
+        _, (mine,) = await self._run("use_once", account, [self._names.once(account, name)], [by, str(seconds)])
+        return bool(mine == b"1")
 
     async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
         """See ports.Ledger."""
@@ -167,6 +182,41 @@ class Calls(Store):
     async def forget(self, *, account: str, ref: ResourceRef) -> None:
         """See ports.Ledger."""
         await self._call("DEL", self._names.resource(account, ref))
+
+
+def _demand(request: AdmissionRequest) -> list[str]:
+    """The arguments of guards.lua from the tier on: all that makes one request for a hold another than another."""
+    limit = request.concurrency
+    return [
+        request.plan.tier,
+        request.plan.rate_card,
+        request.product,
+        _FLAG[request.entitled],
+        _FLAG[request.metered],
+        str(request.estimate),
+        str(request.overdraft),
+        _FLAG[request.covers_estimate],
+        str(request.lease_seconds * 1000),
+        request.key_id,
+        request.price_version,
+        limit.name if limit else "",
+        str(limit.limit) if limit else "0",
+    ]
+
+
+def _charge(settlement: Settlement) -> list[Part]:
+    """The arguments of a charge: hold, digest, amount, explanation, and usage for the job."""
+    charge = settlement.charge
+    items, amount = orjson.dumps(charge.items), str(charge.amount)
+    data = charge_data(settlement, orjson.Fragment(items))
+    usage = records.json(dict(settlement.resource_usage)) if settlement.resource is not None else b""
+    return [settlement.hold_id, records.digest_of(amount.encode() + items), amount, orjson.dumps(data), usage]
+
+
+def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes) -> Receipt:
+    return Receipt(
+        entry_id=entry_id.decode(), charged=Nanos(int(charged)), balance=Nanos(int(balance)), late=late == b"1"
+    )
 
 
 def _admitted(

@@ -56,6 +56,10 @@ class Keys:
         """STRING: the first answer of an administrator's operation."""
         return f"{self.prefix}:{{{account}}}:op:{operation}"
 
+    def once(self, account: str, name: str) -> str:
+        """STRING: who used a name that may be used by one only."""
+        return f"{self.prefix}:{{{account}}}:once:{name}"
+
     def keys(self, account: str) -> str:
         """SET of the account's key ids."""
         return f"{self.prefix}:{{{account}}}:keys"

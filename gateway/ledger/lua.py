@@ -3,6 +3,7 @@
 Owns: which prelude goes before which verb. Does not know: what they do.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -13,10 +14,26 @@ from gateway.ledger.link import Script
 #: way, when memory is out.
 _SHEBANG: Final = "#!lua\n"
 _READS_ONLY: Final = "#!lua flags=no-writes\n"
-HOT: Final = ("admit", "settle", "accept", "release", "renew", "sweep")
-ADMIN: Final = (
-    "open_account", "change_account", "grant", "put_key", "change_key", "account", "keys", "holds",
-)  # fmt: skip
+#: The preludes of each verb, `lib` before all of them left out.
+PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
+    "admit": ("guards",),
+    "settle": ("charge",),
+    "renew": ("charge", "guards"),
+    "accept": (),
+    "release": (),
+    "extend": (),
+    "use_once": (),
+    "sweep": (),
+    "open_account": ("admin",),
+    "change_account": ("admin",),
+    "grant": ("admin",),
+    "correct": ("admin", "charge"),
+    "put_key": ("admin",),
+    "change_key": ("admin",),
+    "account": ("admin",),
+    "keys": ("admin",),
+    "holds": ("admin",),
+}
 ALONE: Final = ("state",)
 
 
@@ -30,5 +47,4 @@ def script(verb: str) -> Script:
     """The whole script of a verb."""
     if verb in ALONE:
         return Script(verb, _READS_ONLY + read(verb))
-    preludes = ("lib",) if verb in HOT else ("lib", "admin")
-    return Script(verb, _SHEBANG + "".join(read(name) for name in (*preludes, verb)))
+    return Script(verb, _SHEBANG + "".join(read(name) for name in ("lib", *PRELUDES[verb], verb)))

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from gateway.core.admission import Demand, Rate, RateState, Standing
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
-from gateway.ledger.rules import grant_data, grant_id, month_of
+from gateway.ledger.rules import charge_data, grant_id, month_of
 from gateway.ports import (
     Account,
     AccountStatus,
@@ -24,8 +24,11 @@ from gateway.ports import (
     Key,
     Plan,
     Receipt,
+    Renewal,
+    Renewed,
     Resource,
     ResourceRef,
+    Settlement,
     Swept,
 )
 
@@ -68,6 +71,8 @@ class Books:
     months: dict[str, str] = field(default_factory=dict)  # the month that a key's `spent` is of
     rates: dict[str, tuple[int, int]] = field(default_factory=dict)  # window start, requests counted
     resources: dict[ResourceRef, tuple[Resource, float]] = field(default_factory=dict)  # and until when
+    renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
+    used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
     operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
     entries: list[Entry] = field(default_factory=list)
 
@@ -133,6 +138,47 @@ class Books:
             raise OperationConflict(f"hold {request.hold_id!r} was taken for another request")
         return answer
 
+    def charged_before(self, settlement: Settlement) -> Receipt | None:
+        """The first receipt of this very charge; None if it may be made now."""
+        end = self.ends.get(settlement.hold_id)
+        if end is not None and end.receipt is not None and end.content == content_of(settlement):
+            return end.receipt
+        if end is not None and end.how != "expired":
+            raise OperationConflict(f"hold {settlement.hold_id!r} was {end.how}")
+        return None
+
+    def charge(self, settlement: Settlement, now: int) -> Receipt:
+        """End the hold by its charge."""
+        charge, hold_id = settlement.charge, settlement.hold_id
+        late = self.holds.pop(hold_id, None) is None
+        data = charge_data(settlement) | self.burn(charge.amount) | ({"late": True} if late else {})
+        entry = self.write(now, "charge", -charge.amount, hold_id, data)
+        self.count(settlement.key_id, charge.amount, now)
+        self.mark(settlement.resource, hold_id, state="settled", usage=settlement.resource_usage)
+        receipt = Receipt(entry_id=entry.id, charged=charge.amount, balance=entry.balance, late=late)
+        self.ends[hold_id] = End("settled", content_of(settlement), receipt)
+        return receipt
+
+    def count(self, key_id: str, amount: int, now: int) -> None:
+        """Count an amount in what a key has spent this month, which is never less than nothing."""
+        if key_id in self.keys:
+            spent = max(0, self.key(key_id, now).spent + amount)
+            self.keys[key_id], self.months[key_id] = replace(self.keys[key_id], spent=Nanos(spent)), month_of(now)
+
+    def renewed_before(self, renewal: Renewal, now: int) -> Renewed | None:
+        """The first answer to this very renewal; None if it may be made now."""
+        request = renewal.request
+        first, answer = self.renewals.get(renewal.settlement.hold_id, (None, None))
+        if first is not None and first != request:
+            raise OperationConflict(f"hold {renewal.settlement.hold_id!r} was renewed otherwise")
+        if first is None and self.is_in_use(request.hold_id, now):
+            raise OperationConflict(f"hold {request.hold_id!r} is in use or has ended")
+        return answer
+
+    def is_in_use(self, hold_id: str, now: int) -> bool:
+        """Whether a call has, or had, this id."""
+        return hold_id in self.holds or hold_id in self.ends or self.passed.get(hold_id, (0,))[0] > now
+
     def mark(self, ref: ResourceRef | None, hold_id: str, **changes: Any) -> None:
         """Move a job's record on with its hold; a record that is settled or released stays."""
         if ref in self.resources:
@@ -180,8 +226,10 @@ class Books:
         self.debt += amount
         return {"grants": burnt} | ({"debt": amount} if amount else {})
 
-    def give(self, now: int, operation: str, given: Grant, note: str) -> Grant:
-        """Add a grant: debt first, the rest remains."""
+    def give(
+        self, now: int, operation: str, given: Grant, facts: Mapping[str, Any], why: str = "grant"
+    ) -> tuple[Grant, Entry]:
+        """Add a grant by an entry of kind `why`: debt first, the rest remains."""
         self.grants_made += 1
         paid = min(self.debt, given.amount)
         self.debt -= paid
@@ -190,10 +238,8 @@ class Books:
         if remaining:
             self.grants.append(grant)
             self.grants.sort(key=lambda g: (g.priority, g.expires_ms or float("inf"), g.id))
-        facts = grant_data(grant.kind, grant.priority, grant.expires_ms, note)
         moved = {"grants": {grant.id: grant.amount}} | ({"debt": -paid} if paid else {})
-        self.write(now, "grant", grant.amount, operation, facts | moved)
-        return grant
+        return grant, self.write(now, why, grant.amount, operation, {**facts, **moved})
 
     def seen(self, operation: str, content: object) -> Any:
         """The first answer of an operation that was done before; None if it is new."""
@@ -220,6 +266,11 @@ class Books:
         )
         self.entries.append(entry)
         return entry
+
+
+def content_of(settlement: Settlement) -> object:
+    """What tells two charges of one hold apart."""
+    return settlement.charge.amount, settlement.charge.items
 
 
 def demand_of(request: AdmissionRequest) -> Demand:

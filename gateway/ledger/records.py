@@ -158,7 +158,7 @@ def entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
     if found.get("v") != _VERSION:
         raise UnreadableRecord(f"entry {entry_id.decode()}: not a record of version {_VERSION}")
     data: dict[str, Any] = orjson.loads(found["data"])
-    if found["grants"] or found["kind"] == "charge":
+    if found["grants"] or found["kind"] in {"charge", "correction"}:
         moved = (part.rsplit(":", 1) for part in found["grants"].split(",") if part)
         data["grants"] = {grant_id: int(amount) for grant_id, amount in moved}
     if found["debt"] != "0":

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, format_usd
-from gateway.ports import Key, Settlement
+from gateway.ports import Key, Renewal, Settlement
 
 #: How long an admitted free call that was counted in a rate is remembered, so that its repeat is not counted too.
 FREE_CALL_MS: Final = 60_000
@@ -20,6 +20,8 @@ FREE_CALL_MS: Final = 60_000
 NEVER_MS: Final = 9_999_999_999_999
 EXPIRES_MS_MAX: Final = NEVER_MS - 1
 PRIORITY_MAX: Final = 1_000_000
+#: What a correction gives back burns before every other grant.
+CORRECTION_PRIORITY: Final = -PRIORITY_MAX - 1
 #: The largest number that scripts compare exactly. A larger charge would fail in the middle of one, every time.
 CHARGE_MAX: Final = 2**53 - 1
 CHANGEABLE: Final = ("name", "disabled", "expires_ms", "products", "monthly_budget")
@@ -72,6 +74,16 @@ def check_settlement(settlement: Settlement) -> None:
         raise LedgerRefused(f"the charge of hold {settlement.hold_id!r} is more than the store can count")
 
 
+def check_renewal(renewal: Renewal) -> None:
+    """One session's two slices. What the pipeline puts together wrongly is a fault of ours, not of a caller."""
+    used, next_ = renewal.settlement, renewal.request
+    check_settlement(used)
+    assert (used.account, used.key_id) == (next_.account, next_.key_id), "both slices are one session's"
+    assert used.hold_id != next_.hold_id, "each slice has a hold of its own"
+    assert next_.metered and not next_.rates and not next_.resources, "a session is counted when it opens"
+    assert next_.estimate >= 0 and next_.overdraft >= 0, "amounts of an admission are not negative"
+
+
 def check_id(what: str, value: str) -> None:
     """Ids become parts of key names and log lines: short, and of plain characters."""
     if _ID.fullmatch(value) is None:
@@ -100,6 +112,16 @@ def check_grant(amount: int, priority: int, expires_ms: int | None) -> None:
     if abs(priority) > PRIORITY_MAX:
         raise LedgerRefused(f"a priority is between -{PRIORITY_MAX} and {PRIORITY_MAX}")
     _check_time(expires_ms)
+
+
+def check_correction(amount: int) -> None:
+    """What may be corrected at once."""
+    if amount == 0:
+        raise LedgerRefused("a correction of nothing changes nothing")
+    if amount > BALANCE_MAX:
+        raise LedgerRefused(TOO_MUCH)
+    if -amount > CHARGE_MAX:
+        raise LedgerRefused("the correction is more than the store can count")
 
 
 def check_key(key: Key) -> None:

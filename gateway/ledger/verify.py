@@ -48,7 +48,7 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 @dataclass(slots=True)
 class Entered:
-    """What the entries say, taken one after the other: their sum, each key's charges by month, the first wrong one."""
+    """What entries say, one after the other: their sum, each key's corrected charges by month, the first wrong one."""
 
     total: int = 0
     spent: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -59,8 +59,9 @@ class Entered:
         self.total += entry.amount
         if entry.balance != self.total and not self.wrong:
             self.wrong = {f"entry.{entry.id}.balance": (entry.balance, self.total)}
-        if entry.kind == "charge":
-            self.spent[entry.data["key_id"], month_of(entry.at_ms)] -= entry.amount
+        if entry.kind in {"charge", "correction"}:
+            month = entry.data["key_id"], month_of(entry.at_ms)
+            self.spent[month] = max(0, self.spent[month] - entry.amount)
 
 
 def recompute(account: str, state: State, entered: Entered) -> list[Drift]:

@@ -40,7 +40,7 @@ class Leases:
             by_account[account].append(hold_id)
         for account, hold_ids in by_account.items():
             try:
-                lost = await self._ledger.renew(account=account, hold_ids=hold_ids, lease_seconds=self.lease_seconds)
+                lost = await self._ledger.extend(account=account, hold_ids=hold_ids, lease_seconds=self.lease_seconds)
             except LedgerUnavailable:
                 self._observer.event("renewal_failed")
                 return  # the others would fail as well; the lease outlasts three tries

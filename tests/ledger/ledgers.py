@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.admission import Concurrency
+from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Refused
 from gateway.core.money import NANOS_PER_USD, ZERO, Nanos
 from gateway.core.pricing import Charge, LineItem
@@ -28,6 +28,7 @@ START_MS = 1_795_435_200_000  # 2026-11-23 12:00 UTC
 FREE = Plan(tier="free")
 DOLLAR = Nanos(NANOS_PER_USD)
 YEARS_SECONDS = 400_000_000
+RATE = Rate(name="r", quota=5, window_seconds=60)
 
 
 def usd(dollars: float) -> Nanos:

@@ -223,7 +223,7 @@ UNKNOWN: list[Callable[[Ledger], Awaitable[object]]] = [
     ),
     lambda ledger: ledger.settle(bill(account="x")),
     lambda ledger: ledger.release(account="x", hold_id="h"),
-    lambda ledger: ledger.renew(account="x", hold_ids=["h"], lease_seconds=1),
+    lambda ledger: ledger.extend(account="x", hold_ids=["h"], lease_seconds=1),
     lambda ledger: ledger.sweep("x"),
     lambda ledger: ledger.change_account(operation="o", account="x", status="active"),
     lambda ledger: ledger.grant(operation="o", account="x", kind="goodwill", amount=usd(1)),

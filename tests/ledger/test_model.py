@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import LedgerRefused, Refused
-from gateway.core.money import Nanos
+from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
-from gateway.ports import Admitted, Entry, Key, Plan, Receipt, Resource, ResourceRef
+from gateway.ports import Admitted, Entry, Key, Plan, Receipt, Renewal, Renewed, Resource, ResourceRef
 from tests.fakes.link import CuttingRelay
 from tests.ledger.ledgers import FREE, MemoryWorld, RedisWorld, World, ask, bill
 
@@ -40,6 +40,9 @@ HAPPENED = (
     "admit Admitted", "admit OperationConflict", "admit PlanChanged", "admit insufficient_credit",
     "admit key_budget_exceeded", "admit rate_limited", "admit too_many_concurrent", "admit not_found",
     "settle in time", "settle late", "settle OperationConflict", "release True", "release False",
+    "renew in time", "renew late", "renew insufficient_credit", "renew key_budget_exceeded",
+    "renew too_many_concurrent", "renew PlanChanged", "renew OperationConflict",
+    "correct in time", "correct OperationConflict", "correct LedgerRefused", "use_once True", "use_once False",
     "accept NoneType", "accept OperationConflict", "grant Grant", "grant OperationConflict", "grant LedgerRefused",
 )  # fmt: skip
 
@@ -47,6 +50,7 @@ PAID = Plan(tier="payg", rate_card="startup")
 ACCOUNTS = ("acme", "rival")
 REFS = tuple(ResourceRef(kind="transcript", id=f"t{n}") for n in range(4))
 RATES = (Rate(name="minute", quota=6, window_seconds=60), Rate(name="burst", quota=3, window_seconds=1))
+CLASSES = (None, Concurrency(name="jobs", limit=1), Concurrency(name="streams", limit=3))
 
 accounts = st.sampled_from(ACCOUNTS)
 keys = st.sampled_from(["one", "two"])
@@ -72,7 +76,7 @@ class Machine(RuleBasedStateMachine):
 
     # ---- doing
 
-    def do(self, name: str, lose: int = 0, idle: float = 0, **arguments: Any) -> Any:
+    def do(self, name: str, lose: int = 0, idle: float = 0, /, **arguments: Any) -> Any:
         """Do one operation to both, after a while in which nothing looked at them; their answers must be equal."""
         if idle:
             self.wait(idle)
@@ -101,8 +105,10 @@ class Machine(RuleBasedStateMachine):
         if isinstance(pick, str):
             return pick
         open_holds = self.runner.run(outcome(self.model, "holds", {"account": account}))
-        asked = [arguments["request"] for name, arguments in self.done if name == "admit"]
-        ids = [hold.id for hold in open_holds] if pick >= 0 else [r.hold_id for r in asked if r.account == account]
+        admissions = [arguments["request"] for name, arguments in self.done if name == "admit"]
+        renewals = [arguments["renewal"].request for name, arguments in self.done if name == "renew"]
+        asked = [request.hold_id for request in (*admissions, *renewals) if request.account == account]
+        ids = [hold.id for hold in open_holds] if pick >= 0 else asked
         return ids[pick % len(ids)] if ids else "call-0"
 
     asked = 0
@@ -130,7 +136,7 @@ class Machine(RuleBasedStateMachine):
         covers_estimate=st.sampled_from([False, False, True]),
         overdraft=st.sampled_from([Nanos(0), Nanos(0), Nanos(50)]),
         rates=st.sampled_from([(), (), RATES]),
-        concurrency=st.sampled_from([None, Concurrency(name="jobs", limit=1), Concurrency(name="streams", limit=3)]),
+        concurrency=st.sampled_from(CLASSES),
         resources=st.sampled_from([(), (), (), (), (), REFS[:1], REFS[1:3]]),
         lease_seconds=st.sampled_from([2, 60, 3600, 3600]),
         lose=lost,
@@ -143,19 +149,25 @@ class Machine(RuleBasedStateMachine):
         if isinstance(answer, Admitted) and request.metered and ("admit", {"request": request}) not in self.done[:-1]:
             assert answer.available >= 0, "more is held than there is"
 
-    @rule(account=accounts, key_id=keys, count=st.integers(2, 12), estimate=amounts, turn=st.integers(0, 3), lose=lost)
-    def admit_at_once(self, account: str, key_id: str, count: int, estimate: Nanos, turn: int, lose: int) -> None:
+    @rule(
+        account=accounts,
+        key_id=keys,
+        count=st.integers(2, 12),
+        estimate=amounts,
+        concurrency=st.sampled_from(CLASSES),
+        turn=st.integers(0, 3),
+        lose=lost,
+    )
+    def admit_at_once(self, count: int, turn: int, lose: int, **changes: Any) -> None:
         """Ask for many calls in the same instant: as if they had come one after the other."""
-        requests = [
-            ask(f"at-once-{turn}-{n}", account=account, key_id=key_id, estimate=estimate, rates=RATES[:1])
-            for n in range(count)
-        ]
+        requests = [ask(f"at-once-{turn}-{n}", rates=RATES[:1], **changes) for n in range(count)]
         every = [{"request": request} for request in requests]
         wanted = [self.runner.run(outcome(self.model, "admit", arguments)) for arguments in every]
         self.lose_replies(lose)
         assert self.runner.run(outcomes(self.subject, "admit", every)) == wanted
         self.lose_replies(0)
         self.done += [("admit", arguments) for arguments in every]
+        self.tally.update(describe("admit", answer) for answer in wanted)
 
     @rule(
         account=accounts,
@@ -207,10 +219,40 @@ class Machine(RuleBasedStateMachine):
                 self.do("admit", lose, request=ask(hold_id, account=account, key_id="one"))
 
     @rule(account=accounts, picks=st.lists(some_hold, max_size=6), lease=st.sampled_from([1, 90]), lose=lost)
-    def renew(self, account: str, picks: list[str | int], lease: int, lose: int) -> None:
+    def extend(self, account: str, picks: list[str | int], lease: int, lose: int) -> None:
         """Extend leases."""
         hold_ids = [self.hold(account, pick) for pick in picks]
-        self.do("renew", lose, account=account, hold_ids=hold_ids, lease_seconds=lease)
+        self.do("extend", lose, account=account, hold_ids=hold_ids, lease_seconds=lease)
+
+    @rule(
+        account=accounts,
+        pick=some_hold,
+        next_pick=holds | st.integers(0, 3),
+        key_id=keys,
+        amount=amounts,
+        estimate=amounts,
+        plan=st.sampled_from([FREE] * 4 + [PAID]),
+        covers_estimate=st.sampled_from([False, False, True]),
+        concurrency=st.sampled_from([*CLASSES, Concurrency(name="jobs", limit=0)]),
+        lease_seconds=st.sampled_from([2, 60, 3600]),
+        lose=lost,
+        idle=idle,
+    )
+    def renew(
+        self, account: str, pick: str | int, next_pick: str | int, amount: Nanos, lose: int, idle: float, **next_: Any
+    ) -> None:
+        """Charge a slice and hold the next: mostly of an open hold, for an id of its own."""
+        used = self.hold(account, pick)
+        hold_id = next_pick if isinstance(next_pick, str) else f"{used}.{next_pick}"
+        if hold_id != used:
+            settlement = bill(used, amount, account=account, key_id=next_["key_id"])
+            renewal = Renewal(settlement=settlement, request=ask(hold_id, account=account, **next_))
+            self.do("renew", lose, idle, renewal=renewal)
+
+    @rule(account=accounts, name=st.sampled_from("abc"), by=some_hold, lose=lost)
+    def use_once(self, account: str, name: str, by: str | int, lose: int) -> None:
+        """Use what may be used by one only."""
+        self.do("use_once", lose, account=account, name=name, by=self.hold(account, by), seconds=40)
 
     @rule(account=accounts, ref=refs, pick=some_hold | st.just(""), keep=st.sampled_from([0, 50]), lose=lost)
     def accept(self, account: str, ref: ResourceRef, pick: str | int, keep: int, lose: int) -> None:
@@ -282,6 +324,18 @@ class Machine(RuleBasedStateMachine):
         """Change a key."""
         self.do("change_key", lose, operation=operation, account=account, key_id=key_id, changes=changes)
 
+    @rule(
+        account=accounts,
+        operation=operations,
+        key_id=keys,
+        amount=st.sampled_from([-4000, -333, -1, 0, 1, 333, 4000, BALANCE_MAX]).map(Nanos),
+        lose=lost,
+    )
+    def correct(self, account: str, operation: str, key_id: str, amount: Nanos, lose: int) -> None:
+        """Give back, or charge more."""
+        data = {"reason": "reported"}
+        self.do("correct", lose, operation=operation, account=account, key_id=key_id, amount=amount, data=data)
+
     # ---- trying again what was done before
 
     @rule(which=st.integers(0, 10_000), lose=lost)
@@ -298,7 +352,10 @@ class Machine(RuleBasedStateMachine):
             arguments = {"request": replace(arguments["request"], estimate=amount)}
         elif name == "settle":
             arguments = {"settlement": replace(arguments["settlement"], charge=bill("x", amount).charge)}
-        elif name == "grant":
+        elif name == "renew":
+            renewal = arguments["renewal"]
+            arguments = {"renewal": replace(renewal, request=replace(renewal.request, estimate=amount))}
+        elif name in {"grant", "correct"}:
             arguments = arguments | {"amount": amount}
         elif name == "open_account":
             arguments = arguments | {"signup": amount}
@@ -321,7 +378,7 @@ class Machine(RuleBasedStateMachine):
             charged = [entry.operation for entry in entries if entry.kind == "charge"]
             assert len(charged) == len(set(charged))  # 2
             assert not set(charged) & {hold.id for hold in open_holds}
-            given = [entry.operation for entry in entries if entry.kind == "grant"]
+            given = [entry.operation for entry in entries if entry.kind in {"grant", "correction"}]
             assert len(given) == len(set(given))  # 3
             assert account.held == 0 or min(hold.amount for hold in open_holds) >= 0  # 4: with admit's `available`
             assert facts["drift"] == []
@@ -336,6 +393,8 @@ def describe(name: str, answer: Any) -> str:
         return f"{name} {answer.__name__}"
     if isinstance(answer, Refused):
         return f"{name} {answer.code}"
+    if isinstance(answer, Renewed):
+        return f"{name} {answer.refused.code}" if answer.refused else describe(name, answer.receipt)
     if isinstance(answer, Receipt):
         return f"{name} {'late' if answer.late else 'in time'}"
     return f"{name} {answer if isinstance(answer, bool) else type(answer).__name__}"
@@ -347,6 +406,8 @@ async def outcome(world: World, name: str, arguments: dict[str, Any]) -> Any:
         answer = await getattr(world.ledger, name)(**arguments)
     except LedgerRefused as error:
         return type(error)
+    if isinstance(answer, Renewed):
+        return replace(answer, receipt=replace(answer.receipt, entry_id=""))
     return replace(answer, entry_id="") if isinstance(answer, Receipt) else answer
 
 
@@ -361,12 +422,13 @@ async def everything(world: World) -> dict[str, dict[str, Any]]:
 
 async def read(world: World, account: str) -> dict[str, Any]:
     ledger = world.ledger
-    standing, open_holds, every_key, drift, owned = await asyncio.gather(
+    standing, open_holds, every_key, drift, owned, changes = await asyncio.gather(
         ledger.account(account),
         ledger.holds(account),
         ledger.keys(account),
         ledger.verify(account),
         ledger.owned(account=account, refs=REFS),
+        ledger.changes([account]),
     )
     resources = await asyncio.gather(*(ledger.resource(account=account, ref=ref) for ref in REFS))
     entries: list[Entry] = list(await ledger.entries(account, limit=1000))
@@ -375,6 +437,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "holds": list(open_holds),
         "keys": list(every_key),
         "drift": list(drift),
+        "changes": changes,
         "owned": dict(zip(REFS, owned, strict=True)),
         "resources": [found for found in resources if found is not None],
         "entries": [replace(entry, id="") for entry in entries],

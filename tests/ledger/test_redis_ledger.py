@@ -10,7 +10,7 @@ from gateway.core.money import Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.records import UnreadableRecord
 from gateway.ledger.redis import RedisLedger
-from gateway.ports import CallFinished, Drift, Key, Plan, Resource, ResourceRef, Swept
+from gateway.ports import CallFinished, Drift, Key, Plan, Renewal, Resource, ResourceRef, Swept
 from tests.fakes.link import CuttingRelay
 from tests.ledger.ledgers import FREE, RedisWorld, admitted, ask, bill, one_at_a_time, opened, refused, usd
 
@@ -29,7 +29,7 @@ class Events:
 
 
 async def test_the_hot_path_is_one_round_trip_each(link: SingleLink) -> None:
-    """A known key costs nothing to identify; admit and settle are one command each, on the wire."""
+    """A known key costs nothing to identify; admit, renew and settle are one command each, on the wire."""
     world = RedisWorld(link)
     ledger = await opened(world)
     await ledger.identify("acme-digest")
@@ -38,8 +38,10 @@ async def test_the_hot_path_is_one_round_trip_each(link: SingleLink) -> None:
     assert world.link.commands == counted
     await admitted(ledger, ask(concurrency=one_at_a_time()))
     assert world.link.commands == counted + 1
-    await ledger.settle(bill())
+    await ledger.renew(Renewal(settlement=bill(), request=ask("call-1.1", concurrency=one_at_a_time())))
     assert world.link.commands == counted + 2
+    await ledger.settle(bill("call-1.1"))
+    assert world.link.commands == counted + 3
 
 
 async def test_a_call_is_one_command_on_the_wire(redis_url: str, link: SingleLink) -> None:

@@ -132,14 +132,14 @@ async def test_a_hold_lives_until_its_lease_is_over(world: World) -> None:
     assert (await admitted(ledger, ask("b", estimate=usd(1)))).hold == usd(1)
 
 
-async def test_leases_are_renewed_in_bulk_and_never_shortened(world: World) -> None:
+async def test_leases_are_extended_in_bulk_and_never_shortened(world: World) -> None:
     """Open holds live on; the ids of others come back."""
     ledger = await opened(world)
     for call, lease in (("a", 10), ("b", 10), ("long", 900)):
         await admitted(ledger, ask(call, lease_seconds=lease))
     await ledger.release(account="acme", hold_id="b")
     await world.advance(5)
-    gone = await ledger.renew(account="acme", hold_ids=["a", "b", "long", "x"], lease_seconds=60)
+    gone = await ledger.extend(account="acme", hold_ids=["a", "b", "long", "x"], lease_seconds=60)
     assert list(gone) == ["b", "x"]
     expiries = {hold.id: hold.expires_ms - START_MS for hold in await ledger.holds("acme")}
     assert expiries == {"a": 65_000, "long": 900_000}

@@ -16,14 +16,16 @@ local function seen()
   return nil
 end
 
--- Remember the answer under the operation, and give it.
+-- Remember the answer under the operation, count the change, and give it.
 local function done(tag, facts)
+  call('HINCRBY', ACCOUNT, 'changes', 1)
   call('SET', KEYS[7], '1 ' .. ARGV[2] .. ' ' .. cjson.encode({tag, facts}), 'EX', REMEMBER)
   return answer(tag, facts)
 end
 
--- Add a grant: debt first, the rest remains. A grant's record: 1 SEP kind SEP amount SEP priority SEP expiry SEP created.
-local function give(operation, kind, given, priority, expires, data)
+-- Add a grant by an entry of kind `why`: debt first, the rest remains. The grant as grant answers it, the entry's id, the
+-- balance. A grant's record: 1 SEP kind SEP amount SEP priority SEP expiry SEP created.
+local function give(why, operation, kind, given, priority, expires, data)
   local debt = call('HGET', ACCOUNT, 'debt')
   local paid = tonumber(debt) < tonumber(given) and debt or given
   local left = paid == given and '0' or amount(tonumber(given) - tonumber(paid))
@@ -39,8 +41,8 @@ local function give(operation, kind, given, priority, expires, data)
       call('ZADD', DUE, expires, 'g:' .. id)
     end
   end
-  enter('grant', given, add(ACCOUNT, 'balance', given), operation, id .. ':' .. given, minus(paid), '', data)
-  return {id, record, left}
+  local balance = add(ACCOUNT, 'balance', given)
+  return {id, record, left}, enter(why, given, balance, operation, id .. ':' .. given, minus(paid), '', data), balance
 end
 
 -- Plan, status and sums, then three for each grant in burn order: id, record, what remains.

@@ -23,4 +23,5 @@ if tonumber(call('HGET', ACCOUNT, 'balance')) > tonumber(ARGV[9]) - tonumber(ARG
 end
 
 -- From here it must succeed: only writes.
-return done('granted', give(ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]))
+local given = give('grant', ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8])
+return done('granted', given)

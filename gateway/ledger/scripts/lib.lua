@@ -1,7 +1,8 @@
 -- lib: the prelude of every script. Ends what is over before anything else is looked at.
 --
 -- KEYS of every script, all in the slot of {account}:
---   1 account  HASH    status tier rate_card balance held debt created grants_made, open.<class>, rate.<name>
+--   1 account  HASH    status tier rate_card balance held debt created grants_made changes,
+--                      open.<class>, rate.<name>
 --   2 holds    HASH    hold id -> record (below)
 --   3 due      ZSET    what ends when (ms): h:<hold id>, g:<grant id>
 --   4 grants   HASH    grant id -> record, <grant id>.left -> what remains

@@ -18,6 +18,6 @@ end
 call('HSET', ACCOUNT, 'v', '1', 'status', 'active', 'tier', ARGV[4], 'rate_card', ARGV[5], 'balance', '0', 'held', '0',
   'debt', '0', 'grants_made', '0', 'created', amount(NOW))
 if ARGV[6] ~= '0' then
-  give(ARGV[3], 'signup', ARGV[6], '50', '', ARGV[7])
+  give('grant', ARGV[3], 'signup', ARGV[6], '50', '', ARGV[7])
 end
 return done('account', standing())

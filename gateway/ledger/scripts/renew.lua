@@ -1,21 +1,53 @@
--- renew: extend the leases of open holds; never shorten one.
+-- renew: charge the slice of a session that was used and hold the next one, in one step. The charge is made in any case.
 --
--- KEYS  1-6 as in lib
--- ARGV  2 lease (ms from now), 3.. hold ids
--- Answers  renewed, list of those that are not open
+-- KEYS  1-6 as in lib, 7-8 as in guards (of the next hold; its key is also the one charged), 9 end:<used hold id>,
+--       10 res:<kind>:<id> of the session (if any)
+-- ARGV  2-16 as in guards (of the next hold), 17 used hold id, 18 digest of the charge, 19 amount,
+--       20 what the entry explains (JSON), 21 usage for the session (JSON)
+-- Answers  renewed, entry id, amount, balance, late, hold, balance, held, guard that refused the next hold or '-'
+--                                     of this call, or of the first renewal of this hold
+--          plan, tier, rate card      the account's plan is another one: nothing was written
+--          conflict, how              the used hold was charged or renewed otherwise, or the next one is in use
 --          unknown                    no such account
 -- Callers  RedisLedger.renew
-if call('EXISTS', ACCOUNT) == 0 then
+local record, first, after, how = stands(ARGV[17], KEYS[9], ARGV[18])
+if how then
+  return answer('conflict', how)
+end
+if first and after ~= '' then
+  local digest, hold, balance, held, refusal, id = string.match(after, '^ (%x+) (%d+) (%-?%d+) (%d+) (%S+) (.*)$')
+  if digest ~= ARGV[3] or id ~= ARGV[2] then
+    return answer('conflict', 'renewed')
+  end
+  local entry, charged, balance_then, late = unpack(first)
+  return answer('renewed', entry, charged, balance_then, late, hold, balance, held, refusal)
+end
+local status, tier, rate_card = unpack(call('HMGET', ACCOUNT, 'status', 'tier', 'rate_card'), 1, 3)
+if not status then
   return answer('unknown')
+end
+if call('HEXISTS', HOLDS, ARGV[2]) == 1 or call('EXISTS', KEYS[7]) == 1 then
+  return answer('conflict', 'taken')
+end
+if call('EXISTS', KEYS[8]) == 1 and (tier ~= ARGV[4] or rate_card ~= ARGV[5]) then
+  return answer('plan', tier, rate_card)
 end
 
 -- From here it must succeed: only writes.
-local gone = {}
-for i = 3, #ARGV do
-  if call('HEXISTS', HOLDS, ARGV[i]) == 1 then
-    call('ZADD', DUE, 'XX', 'GT', amount(NOW + ARGV[2]), 'h:' .. ARGV[i])
-  else
-    gone[#gone + 1] = ARGV[i]
-  end
+first = first or settle(ARGV[17], record, KEYS[9], ARGV[18], KEYS[8], ARGV[19], ARGV[20], KEYS[10], ARGV[21])
+local balance, held, open = unpack(call('HMGET', ACCOUNT, 'balance', 'held', 'open.' .. CLASS), 1, 3)
+local refusal, hold = judge(status, tier, rate_card, balance, held)
+-- The used hold's place passes on to the next one.
+local place = record and string.match(record, '^1\31%d+\31[^\31]*\31([^\31]*)\31')
+if not refusal and place ~= CLASS and crowded(open) then
+  refusal = 'too_many_concurrent'
 end
-return answer('renewed', gone)
+if refusal then
+  hold = '0'
+else
+  held = take(hold, balance, held, '')
+end
+local entry, charged, balance_then, late = unpack(first)
+call('SET', KEYS[9], table.concat({'1 settled', ARGV[18], entry, charged, balance_then, late,
+  ARGV[3], hold, balance, held, refusal or '-', ARGV[2]}, ' '), 'EX', REMEMBER)
+return answer('renewed', entry, charged, balance_then, late, hold, balance, held, refusal or '-')

@@ -1,0 +1,174 @@
+"""The ledger in memory: the store's own work, and what administrators do and read.
+
+Owns: the meaning of those verbs.
+Does not know: the path of a call.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway.core.errors import LedgerRefused
+from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.ledger import rules
+from gateway.ledger.memory_books import Books
+from gateway.ledger.memory_store import MemoryStore
+from gateway.ledger.rules import month_of
+from gateway.ports import Account, AccountStatus, Drift, Entry, Grant, GrantKind, Hold, Key, Plan, Receipt, Swept
+
+
+class MemoryAdministration(MemoryStore):
+    """See ports.Ledger."""
+
+    # ---- the store's own work
+
+    async def sweep(self, account: str) -> Swept:
+        """See ports.Ledger."""
+        return self._of(account).end_what_is_over(self._clock())
+
+    async def accounts(self) -> AsyncIterator[str]:
+        """See ports.Ledger."""
+        for account in list(self._books):
+            yield account
+
+    async def ping(self) -> None:
+        """See ports.Ledger."""
+
+    # ---- administration
+
+    async def open_account(self, *, operation: str, account: str, plan: Plan, signup: Nanos = ZERO) -> Account:
+        """See ports.Ledger."""
+        rules.check_new_account(account, signup)
+        content = ("open_account", plan, signup)
+        books = self._books.get(account)
+        if books is not None:
+            first: Account | None = books.seen(operation, content)
+            if first is None:
+                raise LedgerRefused(f"account {account!r} exists")
+            return first
+        now = self._clock()
+        books = self._books[account] = Books(account, plan, now)
+        if signup:
+            given = Grant(id="", kind="signup", amount=signup, remaining=signup)
+            books.give(now, operation, given, rules.grant_data("signup", given.priority, None, ""))
+        return books.done(operation, content, books.account())
+
+    async def change_account(
+        self, *, operation: str, account: str, plan: Plan | None = None, status: AccountStatus | None = None
+    ) -> Account:
+        """See ports.Ledger."""
+        books, _ = self._at(account)
+        content = ("change_account", plan, status)
+        first: Account | None = books.seen(operation, content)
+        if first is not None:
+            return first
+        books.plan, books.status = plan or books.plan, status or books.status
+        return books.done(operation, content, books.account())
+
+    async def grant(
+        self,
+        *,
+        operation: str,
+        account: str,
+        kind: GrantKind,
+        amount: Nanos,
+        priority: int = 50,
+        expires_ms: int | None = None,
+        note: str = "",
+    ) -> Grant:
+        """See ports.Ledger."""
+        rules.check_grant(amount, priority, expires_ms)
+        books, now = self._at(account)
+        content = ("grant", kind, amount, priority, expires_ms, note)
+        first: Grant | None = books.seen(operation, content)
+        if first is not None:
+            return first
+        if expires_ms is not None and expires_ms <= now:
+            raise LedgerRefused(rules.ALREADY_EXPIRED)
+        if books.balance + amount > BALANCE_MAX:
+            raise LedgerRefused(rules.TOO_MUCH)
+        given = Grant(id="", kind=kind, amount=amount, remaining=amount, priority=priority, expires_ms=expires_ms)
+        facts = rules.grant_data(kind, priority, expires_ms, note)
+        made, _ = books.give(now, operation, given, facts)
+        return books.done(operation, content, made)
+
+    async def correct(
+        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
+    ) -> Receipt:
+        """See ports.Ledger."""
+        rules.check_correction(amount)
+        books, now = self._at(account)
+        explained = {**data, "key_id": key_id}
+        content = ("correct", amount, explained)
+        first: Receipt | None = books.seen(operation, content)
+        if first is not None:
+            return first
+        if books.balance + amount > BALANCE_MAX:
+            raise LedgerRefused(rules.TOO_MUCH)
+        books.count(key_id, -amount, now)
+        if amount > 0:
+            given = Grant(id="", kind="correction", amount=amount, remaining=amount, priority=rules.CORRECTION_PRIORITY)
+            _, entry = books.give(now, operation, given, explained, why="correction")
+        else:
+            entry = books.write(now, "correction", amount, operation, explained | books.burn(-amount))
+        receipt = Receipt(entry_id=entry.id, charged=Nanos(-amount), balance=entry.balance)
+        return books.done(operation, content, receipt)
+
+    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
+        """See ports.Ledger."""
+        rules.check_key(key)
+        if self._digests.get(digest, (key.account, key.id)) != (key.account, key.id):
+            raise LedgerRefused(rules.DIGEST_TAKEN)
+        books, now = self._at(key.account)
+        key = replace(key, spent=ZERO, held=ZERO, created_ms=0)
+        content = ("put_key", key, digest)
+        first: Key | None = books.seen(operation, content)
+        if first is not None:
+            return first
+        if key.id in books.keys:
+            raise LedgerRefused(f"key {key.id!r} exists")
+        books.keys[key.id], books.months[key.id] = replace(key, created_ms=now), month_of(now)
+        self._digests[digest] = (key.account, key.id)
+        return books.done(operation, content, books.key(key.id, now))
+
+    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
+        """See ports.Ledger."""
+        checked = rules.check_changes(changes)
+        books, now = self._at(account)
+        content = ("change_key", key_id, checked)
+        first: Key | None = books.seen(operation, content)
+        if first is not None:
+            return first
+        if key_id not in books.keys:
+            raise LedgerRefused(f"no key {key_id!r}")
+        books.keys[key_id] = replace(books.keys[key_id], **checked)
+        return books.done(operation, content, books.key(key_id, now))
+
+    async def account(self, account: str) -> Account:
+        """See ports.Ledger."""
+        books, _ = self._at(account)
+        return books.account()
+
+    async def keys(self, account: str) -> Sequence[Key]:
+        """See ports.Ledger."""
+        books, now = self._at(account)
+        return [books.key(key_id, now) for key_id in sorted(books.keys)]
+
+    async def holds(self, account: str) -> Sequence[Hold]:
+        """See ports.Ledger."""
+        books, _ = self._at(account)
+        return sorted((open_.hold for open_ in books.holds.values()), key=lambda hold: (hold.expires_ms, hold.id))
+
+    async def entries(self, account: str, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
+        """See ports.Ledger."""
+        rules.check_entry_id(after)
+        books = self._of(account)
+        done = int(after.partition("-")[0]) if after else 0
+        return books.entries[done : done + max(limit, 0)]
+
+    async def verify(self, account: str) -> Sequence[Drift]:
+        """See ports.Ledger. Everything here is summed on reading; only balance and entries can differ."""
+        books = self._of(account)
+        entered = sum(entry.amount for entry in books.entries)
+        drift = Drift(account=account, what="balance", stored=books.balance, recomputed=entered)
+        return [drift] if drift.stored != drift.recomputed else []

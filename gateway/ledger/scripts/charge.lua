@@ -1,0 +1,88 @@
+-- charge: the prelude of the verbs that take credit: settle, renew, correct.
+
+-- How a hold stands towards a charge of this digest: its record while it is open; else the first receipt of this very
+-- charge {entry id, amount, balance, late} and what was remembered after it; else how it ended that forbids the charge.
+-- Nothing at all of a hold that has expired or was never seen.
+local function stands(hold_id, ending, digest)
+  local record = call('HGET', HOLDS, hold_id)
+  if record then
+    return record
+  end
+  local how, rest = string.match(call('GET', ending) or '', '^1 (%l+) ?(.*)$')
+  if how == 'settled' then
+    local first, entry, charged, balance, late, after = string.match(rest, '^(%x+) (%S+) (%d+) (%-?%d+) (1?)(.*)$')
+    if first == digest then
+      return nil, {entry, charged, balance, late}, after
+    end
+  end
+  if how == 'settled' or how == 'released' then
+    return nil, nil, nil, how
+  end
+end
+
+-- Take an amount from the grants in burn order; what they do not cover becomes debt. What each gave ("id:amount,..."),
+-- and the new debt. What the first grant does not cover becomes debt at once, which the grants then pay.
+local function burn(charge)
+  local owed, burnt = '0', {}
+  if charge ~= '0' then
+    local first = call('ZRANGE', BURN, 0, 0)[1]
+    local id = first and string.sub(first, 15)
+    if first and tonumber(call('HGET', GRANTS, id .. '.left')) > tonumber(charge) then
+      call('HINCRBY', GRANTS, id .. '.left', '-' .. charge)
+      burnt[1] = id .. ':' .. charge
+    else
+      call('HINCRBY', ACCOUNT, 'debt', charge)
+      owed = charge
+      while first and owed ~= '0' do
+        local paid = call('HGET', GRANTS, id .. '.left')
+        if tonumber(paid) > tonumber(owed) then
+          paid = owed
+          call('HINCRBY', GRANTS, id .. '.left', '-' .. paid)
+        else
+          spend(id, first)
+        end
+        burnt[#burnt + 1] = id .. ':' .. paid
+        owed = add(ACCOUNT, 'debt', '-' .. paid)
+        first = call('ZRANGE', BURN, 0, 0)[1]
+        id = first and string.sub(first, 15)
+      end
+    end
+  end
+  return table.concat(burnt, ','), owed
+end
+
+-- Count an amount in what a key has spent this month.
+local function count_spent(key, charge)
+  local month = call('HGET', key, 'month')
+  if month == month_now() then
+    call('HINCRBY', key, 'spent', charge)
+  elseif month then
+    call('HSET', key, 'month', month_now(), 'spent', charge)
+  end
+end
+
+-- Take an amount out of what a key has spent this month, not below zero.
+local function count_back(key, given)
+  local month, spent = unpack(call('HMGET', key, 'month', 'spent'), 1, 2)
+  if month == month_now() then
+    local taken = tonumber(spent) < tonumber(given) and spent or given
+    call('HINCRBY', key, 'spent', minus(taken))
+  end
+end
+
+-- Charge a hold (`record` while it is open), and end a job with it. The receipt, as in stands().
+local function settle(hold_id, record, ending, digest, key, charge, data, job, usage)
+  local late = record and '' or '1'
+  if record then
+    close(hold_id, record)
+  end
+  local moved, owed = burn(charge)
+  local balance = add(ACCOUNT, 'balance', minus(charge))
+  count_spent(key, charge)
+  local entry = enter('charge', minus(charge), balance, hold_id, moved, owed, late, data)
+  if job then
+    mark(job, hold_id, 'settled', usage)
+  end
+  call('SET', ending, table.concat({'1 settled', digest, entry, charge, balance, late}, ' '), 'EX', REMEMBER)
+  return {entry, charge, balance, late}
+end

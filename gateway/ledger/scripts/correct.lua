@@ -1,0 +1,32 @@
+-- correct: add what a later receipt changes of a charge, as an entry of its own.
+--
+-- KEYS  1-6 as in lib, 7 op:<operation>, 8 key:<key id> whose month it changes
+-- ARGV  2 digest of the content, 3 operation, 4 amount, 5 'back' (credit comes back) or 'more' (more is charged),
+--       6 priority of the grant that comes back, 7 what the entry explains (JSON), 8 the most an account may hold
+-- Answers  corrected, {entry id, balance}
+--          too_much                   the balance would pass the most
+--          conflict, unknown          as in admin
+-- Callers  RedisLedger.correct
+if call('EXISTS', ACCOUNT) == 0 then
+  return answer('unknown')
+end
+local first = seen()
+if first then
+  return first
+end
+local back = ARGV[5] == 'back'
+if back and tonumber(call('HGET', ACCOUNT, 'balance')) > tonumber(ARGV[8]) - tonumber(ARGV[4]) then
+  return answer('too_much')
+end
+
+-- From here it must succeed: only writes.
+if back then
+  count_back(KEYS[8], ARGV[4])
+  local _, entry, balance = give('correction', ARGV[3], 'correction', ARGV[4], ARGV[6], '', ARGV[7])
+  return done('corrected', {entry, balance})
+end
+count_spent(KEYS[8], ARGV[4])
+local moved, owed = burn(ARGV[4])
+local balance = add(ACCOUNT, 'balance', '-' .. ARGV[4])
+local entry = enter('correction', '-' .. ARGV[4], balance, ARGV[3], moved, owed, '', ARGV[7])
+return done('corrected', {entry, balance})

@@ -1,0 +1,72 @@
+-- guards: the prelude of the verbs that take a hold: guards 1 to 5, and the hold itself.
+--
+-- KEYS of those verbs: KEYS 7 end:<hold id>, 8 key:<key id>.
+-- ARGV of those verbs: ARGV 2 hold id, 3 digest of the request, 4 tier, 5 rate card, 6 product, 7 entitled, 8 metered,
+--   9 estimate, 10 overdraft, 11 covers estimate, 12 lease (ms), 13 key id, 14 price version, 15 concurrency class or '',
+--   16 its limit. Flags are '1' or '0'.
+local METERED, CLASS = ARGV[8] == '1', ARGV[15]
+
+-- Guards 1 to 5: why the call is refused ('plan': the account's plan is another one); else nil and how much to hold.
+local function judge(status, tier, rate_card, balance, held)
+  -- 1 the key is known
+  local disabled, expires, products, budget, month, spent, key_held = unpack(
+    call('HMGET', KEYS[8], 'disabled', 'expires', 'products', 'budget', 'month', 'spent', 'held'), 1, 7)
+  if not status or not disabled then
+    return 'unauthorized'
+  end
+  if tier ~= ARGV[4] or rate_card ~= ARGV[5] then
+    return 'plan'
+  end
+  -- 2 the key and the account are in use
+  if disabled == '1' or (expires ~= '' and tonumber(expires) <= NOW) then
+    return 'key_disabled'
+  end
+  if status ~= 'active' then
+    return 'account_suspended'
+  end
+  -- 3 the plan and the key have the product
+  if ARGV[7] ~= '1' or (products ~= '*' and not string.find(products, SEP .. ARGV[6] .. SEP, 1, true)) then
+    return 'not_entitled'
+  end
+  if not METERED then
+    return nil, '0'
+  end
+  -- 4 credit
+  local estimate = tonumber(ARGV[9])
+  local most = tonumber(balance) - tonumber(held) + tonumber(ARGV[10])
+  if most <= 0 or (ARGV[11] == '1' and estimate > most) then
+    return 'insufficient_credit'
+  end
+  -- 5 the key's budget
+  if budget ~= '' then
+    local budget_left = tonumber(budget) - tonumber(key_held)
+    if month == month_now() then
+      budget_left = budget_left - tonumber(spent)
+    end
+    if budget_left <= 0 then
+      return 'key_budget_exceeded'
+    end
+    most = math.min(most, budget_left)
+  end
+  return nil, estimate <= most and ARGV[9] or amount(most)
+end
+
+-- Whether all places of the class are taken, of which `open` are.
+local function crowded(open)
+  return METERED and CLASS ~= '' and tonumber(open or '0') >= tonumber(ARGV[16])
+end
+
+-- Take the hold; all that is held then.
+local function take(hold, balance, held, states)
+  if hold ~= '0' then
+    held = add(ACCOUNT, 'held', hold)
+    call('HINCRBY', KEYS[8], 'held', hold)
+  end
+  if CLASS ~= '' then
+    call('HINCRBY', ACCOUNT, 'open.' .. CLASS, 1)
+  end
+  call('HSET', HOLDS, ARGV[2], table.concat({
+    '1', hold, ARGV[13], CLASS, ARGV[3], amount(NOW), balance, held, states, ARGV[6], ARGV[14]}, SEP))
+  call('ZADD', DUE, amount(NOW + ARGV[12]), 'h:' .. ARGV[2])
+  return held
+end
