@@ -1,4 +1,4 @@
-# One gateway process. Mount the config at /etc/gateway (gateway.yaml and what it includes); let it listen on 0.0.0.0,
+# One gateway. Mount the config at /etc/gateway (gateway.yaml and what it includes); let it listen on 0.0.0.0,
 # name a `redis.url`, and keep the spool on a volume at /var/lib/gateway.
 FROM python:3.11-slim AS build
 WORKDIR /src

@@ -17,9 +17,11 @@ from gateway import __version__, demo
 from gateway.cli_accounts import accounts, keys
 from gateway.cli_ledger import credits_, ledger
 from gateway.cli_output import Failure, json_line, json_text, table
-from gateway.cli_shared import UNREACHABLE, Invocation, common, default_config, run, unreachable
+from gateway.cli_shared import UNREACHABLE, Invocation, common, default_config, unreachable
 from gateway.edge.admin_bodies import rate_cards
-from gateway.edge.app import serve
+from gateway.edge.child import WorkerFailed
+from gateway.edge.loop import run
+from gateway.edge.supervisor import supervise
 from gateway.sandbox import Knobs, SandboxSettings
 from gateway.sandbox import start as start_sandbox
 from gateway.sandbox.knobs import KnobError, describe, merged
@@ -40,9 +42,18 @@ main.add_command(ledger, "ledger")
 
 
 @main.command("serve")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="COUNT",
+    help="Processes that serve customers, all on one port. Default: the config's, or one for each core.",
+)
 @common
-def serve_command(invocation: Invocation) -> None:
-    """Run the gateway until SIGTERM or SIGINT, then finish what is in the air and settle it."""
+def serve_command(invocation: Invocation, *, workers: int | None) -> None:
+    """Run the gateway until SIGTERM or SIGINT, then finish what is in the air and settle it.
+
+    SIGHUP takes up a changed config without a pause.
+    """
     runtime = invocation.runtime()
     up = {
         "customers": f"{runtime.customers.host}:{runtime.customers.port}",
@@ -54,8 +65,8 @@ def serve_command(invocation: Invocation) -> None:
         click.echo(json_line({"event": "ready", **up}) if invocation.as_json else said, err=not invocation.as_json)
 
     try:
-        run(serve(runtime, ready=ready))
-    except UNREACHABLE as error:
+        run(supervise(runtime, workers=workers, reread=invocation.reread, ready=ready))
+    except (*UNREACHABLE, WorkerFailed) as error:
         raise not_started(runtime, error) from None
 
 
@@ -70,12 +81,15 @@ def demo_command(invocation: Invocation, *, no_sandbox: bool) -> None:
         click.echo(json_line({"event": "ready", **facts}) if invocation.as_json else demo.welcome(facts))
 
     try:
-        run(demo.run_demo(runtime, say=say, with_sandbox=not no_sandbox, data=invocation.data))
+        work = demo.run_demo(
+            runtime, reread=invocation.reread, say=say, with_sandbox=not no_sandbox, data=invocation.data
+        )
+        run(work)
     except KeyboardInterrupt:  # before the gateway listened for it
         pass
     except demo.DemoError as error:
         raise Failure(str(error), code="demo_failed") from None
-    except UNREACHABLE as error:
+    except (*UNREACHABLE, WorkerFailed) as error:
         raise not_started(runtime, error) from None
 
 
@@ -165,6 +179,8 @@ def not_started(runtime: Runtime, error: BaseException) -> Failure:
     """Why a server did not come up: its port, or its ledger."""
     if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
         return Failure(f"The gateway cannot listen: {error.strerror or error}", code="not_started")
+    if isinstance(error, WorkerFailed):
+        return Failure(f"The gateway's workers do not start: {error}", code="not_started")
     return unreachable(runtime, error)
 
 

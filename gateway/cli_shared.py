@@ -4,11 +4,10 @@ Owns: the options that every command has, where the config is looked for, how fa
 Does not know: any single command.
 """
 
-import asyncio
 import functools
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -22,6 +21,7 @@ from gateway.cli_output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
 from gateway.edge.app import open_ledger
+from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.ledger.embedded import EmbeddedError
 from gateway.ledger.link import LinkError
@@ -46,12 +46,16 @@ class Invocation:
 
     def runtime(self) -> Runtime:
         """The config, compiled. Raises Failure with all of its errors."""
-        path = self.config or default_config()
         try:
-            runtime = load(path, os.environ)
+            return self.reread()
         except SettingsError as error:
-            facts = {"config": str(path), "problems": [asdict(problem) for problem in error.problems]}
+            path = str(self.config or default_config())
+            facts = {"config": path, "problems": [asdict(problem) for problem in error.problems]}
             raise Failure(error.render(), code="invalid_config", facts=facts) from None
+
+    def reread(self) -> Runtime:
+        """The config as it is now, compiled. Raises SettingsError."""
+        runtime = load(self.config or default_config(), os.environ)
         return runtime if self.data is None else in_directory(runtime, self.data)
 
     def show(self, data: Any, human: Callable[[Any], str]) -> None:
@@ -174,20 +178,6 @@ def failure_of(error: GatewayError, runtime: Runtime) -> Failure | None:
         case LedgerUnavailable():
             return unreachable(runtime, error)
     return None
-
-
-def run(work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Run to the end, on uvloop where it is installed."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(work)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 def _option(pointer: str) -> str:

@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 from gateway.core.errors import OperationConflict, Refused, UnknownAccount
 from gateway.core.money import NANOS_PER_USD, ZERO, Nanos, format_usd
 from gateway.core.pricing import Charge, LineItem
-from gateway.edge.app import open_ledger, serve
+from gateway.edge.app import open_ledger
 from gateway.edge.keys import key_digest
+from gateway.edge.supervisor import supervise
 from gateway.ports import Account, AdmissionRequest, Key, Ledger, Plan, PlanChanged, Settlement
 from gateway.sandbox import SandboxSettings
 from gateway.sandbox import start as start_sandbox
@@ -61,7 +62,12 @@ ACCOUNTS: Final = (FREE, PAID, EMPTY)
 
 
 async def run_demo(
-    runtime: Runtime, *, say: Callable[[dict[str, Any]], None], with_sandbox: bool = True, data: Path | None = None
+    runtime: Runtime,
+    *,
+    reread: Callable[[], Runtime],
+    say: Callable[[dict[str, Any]], None],
+    with_sandbox: bool = True,
+    data: Path | None = None,
 ) -> None:
     """Everything up, until SIGINT or SIGTERM; then everything down, in the other order. Raises DemoError."""
     place, credential = sandbox_of(runtime) if with_sandbox else (None, "")
@@ -75,7 +81,7 @@ async def run_demo(
             stack.push_async_callback(sandbox.stop)
         accounts = [await seed(ledger, runtime, account) for account in ACCOUNTS]
         facts = _facts(runtime, place, accounts, data)
-        await serve(runtime, ready=lambda: say(facts))
+        await supervise(runtime, workers=1, reread=reread, ready=lambda: say(facts))
 
 
 def require_free(name: str, listener: Listener) -> None:

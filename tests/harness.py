@@ -5,7 +5,7 @@ Owns: how a test makes its config (the project's own, with addresses changed) an
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import aiohttp
 import yaml
 
 from gateway.core.money import Nanos, parse_usd
-from gateway.edge.app import Gateway, open_ledger
+from gateway.edge.app import Gateway, SystemClock, open_ledger
 from gateway.edge.keys import key_digest
+from gateway.edge.ops import Operators
 from gateway.ledger.redis import RedisLedger
-from gateway.ports import Key, Plan
+from gateway.observe.metrics import Metrics
+from gateway.ports import Key, Ledger, Plan
 from gateway.sandbox import Sandbox, SandboxSettings, start
 from gateway.settings.load import load
 from gateway.settings.runtime import Runtime
@@ -63,7 +65,7 @@ class Running:
     ledger: RedisLedger
     sandbox: Sandbox
     http: aiohttp.ClientSession
-    keys: dict[str, str] = field(default_factory=dict)
+    operators: Operators | None = None
 
     @property
     def url(self) -> str:
@@ -73,7 +75,8 @@ class Running:
     @property
     def ops_url(self) -> str:
         """Where ops call."""
-        return f"http://127.0.0.1:{self.gateway.ops_port}"
+        assert self.operators is not None, "this gateway has no operators"
+        return f"http://127.0.0.1:{self.operators.port}"
 
     async def open_account(
         self, account: str, *, tier: str = "payg", credit: str = "100", rate_card: str = "", **key: Any
@@ -163,6 +166,22 @@ async def open_account(
 
 
 @asynccontextmanager
+async def serving(runtime: Runtime, ledger: Ledger) -> AsyncIterator[tuple[Gateway, Operators]]:
+    """A gateway in this process, with its operators' listener."""
+    gateway = Gateway(runtime, ledger=ledger)
+
+    async def measured() -> Metrics:
+        return gateway.measured()
+
+    def accepting() -> int:
+        return int(gateway.accepting)
+
+    operators = Operators(runtime, ledger=ledger, clock=SystemClock(), accepting=accepting, measured=measured)
+    async with operators, gateway:
+        yield gateway, operators
+
+
+@asynccontextmanager
 async def running(
     directory: Path,
     redis_url: str,
@@ -177,8 +196,8 @@ async def running(
         path = write_config(directory, upstream_url=upstream.url, redis_url=redis_url, changes=changes)
         runtime = load(path, {})
         ledger = await stack.enter_async_context(open_ledger(runtime))
-        gateway = await stack.enter_async_context(Gateway(runtime, ledger=ledger))
+        gateway, operators = await stack.enter_async_context(serving(runtime, ledger))
         http = await stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), auto_decompress=False)
         )
-        yield Running(gateway, runtime, ledger, upstream, http)
+        yield Running(gateway, runtime, ledger, upstream, http, operators)

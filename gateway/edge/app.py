@@ -1,26 +1,22 @@
 """The composition root: everything that is wired, in order, on one screen.
 
-Owns: which part gets which, the order of start and stop, signals.
-Does not know: what the parts do.
+Owns: which part gets which, the order of start and stop.
+Does not know: what the parts do, or how many processes there are (supervisor).
 """
 
 import asyncio
-import gc
 import os
 import secrets
-import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any, Self
 
-from aiohttp import web
-
 from gateway import __version__
-from gateway.edge.admin import add_admin_routes
 from gateway.edge.identify import Identifier
-from gateway.edge.ops import add_ops_routes
+from gateway.edge.listening import BACKLOG, listen
 from gateway.edge.proxy import CustomerServer
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkDown, LinkSettings
@@ -83,8 +79,7 @@ class Observing:
     """Everybody who is told of things: metrics and logs, and the two as one."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.metrics = Metrics()
-        self.metrics.info.labels(__version__, runtime.digest).set(1)
+        self.metrics = Metrics(version=__version__, config=runtime.digest)
         self.logs = Logs(level=runtime.log_level)
         self.all = Observers(self.metrics, self.logs)
 
@@ -92,6 +87,10 @@ class Observing:
         """Tell and write what has gathered."""
         self.all.flush()
         self.logs.flush()
+
+    async def keep_flushing(self) -> None:
+        """`flush`, as the work of a loop."""
+        self.flush()
 
 
 def call_id_maker() -> Callable[[], str]:
@@ -101,26 +100,36 @@ def call_id_maker() -> Callable[[], str]:
 
 
 @asynccontextmanager
+async def open_redis(runtime: Runtime, *, keep: bool = False) -> AsyncIterator[str]:
+    """The URL of the ledger's server: `redis.url`, or an embedded server in `redis.directory` (a running one is used).
+
+    With `keep` an embedded server that ends, or that was another process's, is started again while the block runs.
+    """
+    if runtime.redis.url:
+        yield runtime.redis.url
+        return
+    async with EmbeddedRedis(runtime.redis.directory) as embedded:
+        keeper = asyncio.create_task(embedded.keep()) if keep else None
+        try:
+            yield embedded.url
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
+
+
+@asynccontextmanager
 async def open_ledger(
     runtime: Runtime, *, keep: bool = False, observer: Observer | None = None
 ) -> AsyncIterator[RedisLedger]:
-    """The ledger on `redis.url`, or on an embedded server in `redis.directory` (a running one is used).
-
-    With `keep` an embedded server that ends, or that was another process's, is started again while the block runs.
-    LinkDown if the server cannot be reached; with `keep` operations raise LedgerUnavailable until it can.
+    """The ledger on its server. LinkDown if it cannot be reached; with `keep` operations raise LedgerUnavailable
+    until it can.
     """
     settings = runtime.redis
     async with AsyncExitStack() as stack:
-        url = settings.url
-        if not url:
-            embedded = await stack.enter_async_context(EmbeddedRedis(settings.directory))
-            url = embedded.url
-            if keep:
-                keeper = asyncio.create_task(embedded.keep())
-                stack.push_async_callback(_ended, keeper)
         link = open_link(
             LinkSettings(
-                url=url,
+                url=await stack.enter_async_context(open_redis(runtime, keep=keep)),
                 connect_seconds_max=settings.connect_seconds_max,
                 command_seconds_max=settings.command_seconds_max,
             )
@@ -134,15 +143,20 @@ async def open_ledger(
         yield RedisLedger(link, settings.prefix, observer, operation_seconds=settings.operation_seconds)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 class Gateway:
-    """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves both listeners."""
+    """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves customers.
 
-    def __init__(self, runtime: Runtime, *, ledger: Ledger, observing: Observing | None = None) -> None:
+    It takes its connections from `listener`, which others may share; without one, it listens where the config says.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        ledger: Ledger,
+        observing: Observing | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         clock = SystemClock()
         limits = runtime.limits
         self.runtime = runtime
@@ -177,32 +191,35 @@ class Gateway:
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),
             forever("replay", 0.2, self._replay, observer),
-            forever("logs", 0.2, self._flush_logs, observer),
+            forever("adopt", 5.0, self._adopt, observer),
+            forever("logs", 0.2, self.observing.keep_flushing, observer),
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._draining = False
-        self._ledger = ledger
-        self._clock = clock
+        self._listener = listener
+        self._customers = CustomerServer(self.pipeline, limits)
+        self.accepting = False
 
     async def __aenter__(self) -> Self:
-        """Open the spool, start the workers, then listen."""
+        """Open the spool, start the loops, then listen."""
         runtime = self.runtime
         self.spool.open(f"{os.getpid()}-{secrets.token_hex(4)}")
         self._tasks = [asyncio.create_task(loop) for loop in self._loops]
-        self._ops = web.AppRunner(self._ops_app(), access_log=None)
-        await self._ops.setup()
-        await web.TCPSite(self._ops, runtime.ops.host, runtime.ops.port).start()
-        self._customers = CustomerServer(self.pipeline, runtime.limits)
-        self._listener = await asyncio.get_running_loop().create_server(
-            self._customers, runtime.customers.host, runtime.customers.port, backlog=4096, reuse_address=True
+        self._listener = self._listener or listen(runtime.customers)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._customers, sock=self._listener, backlog=BACKLOG
         )
-        self.observing.logs.info("started", version=__version__, config=runtime.digest)
+        self.accepting = True
+        self.observing.logs.info("started", pid=os.getpid(), version=__version__, config=runtime.digest)
         return self
+
+    def end_within(self, seconds: float) -> None:
+        """How long calls under way may go on, from now, once the gateway stops; may be said again meanwhile."""
+        self._customers.end_within(seconds)
 
     async def __aexit__(self, *_error: object) -> None:
         """Stop accepting, finish calls, settle everything, then close."""
-        self._draining = True
-        self._listener.close()
+        self.accepting = False
+        self._server.close()
         self._customers.pre_shutdown()
         await self._customers.shutdown(self.runtime.limits.shutdown_seconds_max)
         await self.conclusion.drain()
@@ -210,40 +227,27 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.books.replay()
-        await self._ops.cleanup()
         await self.upstreams.close()
         self.spool.close()
-        self.observing.logs.info("stopped", spooled=len(self.spool))
+        self.observing.logs.info("stopped", pid=os.getpid(), spooled=len(self.spool))
         self.observing.flush()
 
     @property
     def customers_port(self) -> int:
         """The port that the customers' listener is bound to."""
-        port: int = self._listener.sockets[0].getsockname()[1]
+        port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    @property
-    def ops_port(self) -> int:
-        """The port that the ops listener is bound to."""
-        port: int = self._ops.addresses[0][1]
-        return port
-
-    def _ops_app(self) -> web.Application:
-        app = web.Application(client_max_size=1024 * 1024)
-        add_ops_routes(
-            app, runtime=self.runtime, ledger=self._ledger, metrics=self.observing.metrics, gauges=self._set_gauges,
-            draining=lambda: self._draining,
-        )  # fmt: skip
-        add_admin_routes(app, ledger=self._ledger, runtime=self.runtime, clock=self._clock)
-        return app
-
-    def _set_gauges(self) -> None:
+    def measured(self) -> Metrics:
+        """The metrics, with what has gathered and with the gauges as they stand."""
         self.observing.all.flush()
-        gauges = self.observing.metrics.gauges
-        gauges["gateway_holds_open"].set(len(self.leases))
-        gauges["gateway_calls_open"].set(self.pipeline.calls_open)
-        gauges["gateway_spool_pending"].set(len(self.spool))
-        gauges["gateway_local_allowance_nanos"].set(self.allowance.exposure)
+        metrics = self.observing.metrics
+        metrics.gauges["gateway_workers"] = int(self.accepting)
+        metrics.gauges["gateway_holds_open"] = len(self.leases)
+        metrics.gauges["gateway_calls_open"] = self.pipeline.calls_open
+        metrics.gauges["gateway_spool_pending"] = len(self.spool)
+        metrics.gauges["gateway_local_allowance_nanos"] = self.allowance.exposure
+        return metrics
 
     async def _replay(self) -> None:
         if len(self.spool):
@@ -251,28 +255,5 @@ class Gateway:
         if not len(self.spool):
             self.allowance.reset()
 
-    async def _flush_logs(self) -> None:
-        self.observing.flush()
-
-
-async def serve(runtime: Runtime, *, ready: Callable[[], None] | None = None) -> None:
-    """Run both listeners until SIGTERM or SIGINT, then drain."""
-    stop = asyncio.Event()
-    observing = Observing(runtime)
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    try:
-        async with (
-            open_ledger(runtime, keep=True, observer=observing.all) as ledger,
-            Gateway(runtime, ledger=ledger, observing=observing),
-        ):
-            gc.collect()
-            gc.freeze()  # what is alive now stays: it need not be looked at again (halves the p99)
-            gc.set_threshold(50_000, 20, 20)
-            if ready is not None:
-                ready()
-            await stop.wait()
-    finally:
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(name)
+    async def _adopt(self) -> None:
+        self.spool.adopt()

@@ -1,51 +1,95 @@
-"""The ops listener: health, readiness, metrics.
+"""The operators' listener: health, readiness, metrics, and the admin API.
 
 Owns: what "ready" means. Does not know: how the numbers come about.
 """
 
-from collections.abc import Callable
-from typing import Final
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final, Self
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import __version__
 from gateway.core.errors import LedgerUnavailable
+from gateway.edge.admin import add_admin_routes
+from gateway.edge.listening import listen, port_of
 from gateway.observe.metrics import Metrics
-from gateway.ports import Ledger
+from gateway.ports import Clock, Ledger
 from gateway.settings.runtime import Runtime
 
 _PROMETHEUS: Final = {"Content-Type": CONTENT_TYPE_LATEST}
+_CLOSE_SECONDS: Final = 5.0
 
 
-def add_ops_routes(
-    app: web.Application,
-    *,
-    runtime: Runtime,
-    ledger: Ledger,
-    metrics: Metrics,
-    gauges: Callable[[], None],
-    draining: Callable[[], bool],
-) -> None:
-    """`/healthz` (the process lives), `/readyz` (it should get traffic), `/metrics`."""
+class Operators:
+    """`async with Operators(runtime, ...)` serves operators.
 
-    async def health(_request: web.Request) -> web.Response:
+    `accepting` tells how many processes take customers' calls right now, `measured` makes the metrics as they stand.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        accepting: Callable[[], int],
+        measured: Callable[[], Awaitable[Metrics]],
+        listener: socket.socket | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._ledger = ledger
+        self._accepting = accepting
+        self._measured = measured
+        self._listener = listener
+        app = web.Application(client_max_size=1024 * 1024)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._ready)
+        app.router.add_get("/metrics", self._metrics)
+        add_admin_routes(app, ledger=ledger, runtime=runtime, clock=clock)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        """Listen: on `listener`, or where the config says."""
+        await self._runner.setup()
+        self._listener = self._listener or listen(self._runtime.ops)
+        await web.SockSite(self._runner, self._listener).start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Answer what was asked, then close."""
+        await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port that the listener is bound to."""
+        assert self._listener is not None, "it has not listened yet"
+        return port_of(self._listener)
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        """The process lives."""
         return web.json_response({"status": "ok", "version": __version__})
 
-    async def ready(_request: web.Request) -> web.Response:
-        checks = {"ledger": "ok", "config": runtime.digest, "draining": draining()}
-        try:
-            await ledger.ping()
-        except LedgerUnavailable:
-            checks["ledger"] = "unavailable"
-        metrics.gauges["gateway_ledger_up"].set(checks["ledger"] == "ok")
-        is_ready = checks["ledger"] == "ok" and not checks["draining"]
+    async def _ready(self, _request: web.Request) -> web.Response:
+        """It should get traffic."""
+        ledger, accepting = await self._ledger_up(), self._accepting()
+        is_ready = ledger and accepting > 0
+        checks = {
+            "ledger": "ok" if ledger else "unavailable",
+            "config": self._runtime.digest,
+            "workers": accepting,
+        }
         return web.json_response({"ready": is_ready, **checks}, status=200 if is_ready else 503)
 
-    async def scrape(_request: web.Request) -> web.Response:
-        gauges()
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        metrics = await self._measured()
+        metrics.gauges["gateway_ledger_up"] = int(await self._ledger_up())
         return web.Response(body=generate_latest(metrics.registry), headers=_PROMETHEUS)
 
-    app.router.add_get("/healthz", health)
-    app.router.add_get("/readyz", ready)
-    app.router.add_get("/metrics", scrape)
+    async def _ledger_up(self) -> bool:
+        try:
+            await self._ledger.ping()
+        except LedgerUnavailable:
+            return False
+        return True

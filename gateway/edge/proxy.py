@@ -165,6 +165,7 @@ class CustomerServer(web.Server):
         self._pipeline = pipeline
         self._limits = limits
         self._calls: set[RequestClient] = set()
+        self._ends_at: float | None = None
         self._options: dict[str, Any] = {
             "keepalive_timeout": 75.0,
             "tcp_keepalive": True,
@@ -184,19 +185,28 @@ class CustomerServer(web.Server):
         connection.unwanted = len(self._connections) >= self._limits.connections_max
         return connection
 
+    def end_within(self, seconds: float | None) -> None:
+        """How long calls under way may go on from now, once `shutdown` waits for them. It may be said again."""
+        self._ends_at = _NEVER if seconds is None else asyncio.get_running_loop().time() + seconds
+
     async def shutdown(self, timeout: float | None = None) -> None:
-        """Let calls under way finish for `timeout` seconds, then cut them. None runs any more when this returns."""
-        await self._calls_over(timeout)
+        """Let calls under way finish, then cut them. None runs any more when this returns.
+
+        They have what `end_within` gave them, else `timeout` seconds; those that were cut have `timeout` to be settled.
+        """
+        if self._ends_at is None:
+            self.end_within(timeout)
+        await self._calls_over()
         for client in self._calls:
             client.cut()
-        await self._calls_over(timeout)
+        self.end_within(timeout)
+        await self._calls_over()
         await super().shutdown(_CLOSE_SECONDS)
 
-    async def _calls_over(self, timeout: float | None) -> None:
-        """Wait until no call is under way, at most so long."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout if timeout is not None else _NEVER
-        while self._calls and loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every call
+    async def _calls_over(self) -> None:
+        """Wait until no call is under way, at most until the time is up."""
+        now = asyncio.get_running_loop().time
+        while self._calls and now() < (self._ends_at or _NEVER):  # noqa: ASYNC110 - an event would cost every call
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -3,7 +3,7 @@
 Owns: durable lines (synced before `append` returns), their order, their replay, the files of processes that are gone.
 Does not know: what an operation means. Replay is safe to repeat, because every operation carries an operation id.
 
-One file for each process, locked while it lives. A file without a lock belongs to nobody, and is adopted.
+One file for each process, locked while it lives. A file without a lock belongs to nobody, and is adopted by one.
 """
 
 import errno
@@ -35,6 +35,7 @@ class Spool:
         self._pending: deque[Record] = deque()
         self._adopted: list[IO[bytes]] = []
         self._file: IO[bytes] | None = None
+        self._path = Path()
         self._replaying = False
 
     def __repr__(self) -> str:
@@ -46,10 +47,20 @@ class Spool:
     def open(self, name: str) -> None:
         """Make this process's file, and take over the files of processes that are gone."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
-            self._adopt(path)
-        self._file = _locked((self._directory / f"{name}{_SUFFIX}").open("ab", buffering=0))
+        self.adopt()
+        path = self._directory / f"{name}{_SUFFIX}"
+        opening = path.with_suffix(".opening")  # no other process may find it before it is locked
+        self._file = _locked(opening.open("ab", buffering=0))
         assert self._file is not None, "two processes with one spool name"
+        opening.rename(path)
+        self._path = path
+
+    def adopt(self) -> None:
+        """Take over the files of processes that are gone."""
+        mine = {self._path, *(Path(handle.name) for handle in self._adopted)}
+        for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
+            if path not in mine:
+                self._adopt(path)
 
     def _adopt(self, path: Path) -> None:
         try:
@@ -57,7 +68,10 @@ class Spool:
         except FileNotFoundError:
             return  # another process has adopted it and is done
         if handle is None:
-            return  # its process is alive
+            return  # its process is alive, or another has adopted it
+        if not os.fstat(handle.fileno()).st_nlink:
+            handle.close()
+            return  # another process adopted it, and was done just now
         for line in handle:
             if not line.endswith(b"\n"):
                 break  # torn by a crash in the middle of a write: its operation was never promised to be kept
@@ -133,7 +147,7 @@ class Spool:
         """Give the files up; what still waits is adopted by the next process."""
         if self._file is not None:
             if not self._pending:
-                Path(self._file.name).unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
         for handle in self._adopted:

@@ -1,12 +1,14 @@
 """Structured logs: one JSON line for each call, and one for each event. No key, token, query or body is ever in one.
 
-Owns: the form of the lines and when they are written (in batches, off the path of a call).
+Owns: the form of the lines and when they are written (in batches, off the path of a call). Workers write to one pipe:
+a write is of whole lines, and not larger than what a pipe takes in one piece.
 Does not know: what is worth logging.
 """
 
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, Final
 
@@ -16,6 +18,7 @@ import structlog
 from gateway.ports import CallFinished
 
 _BATCH_BYTES: Final = 64 * 1024
+_WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
 _LINE: Final = orjson.OPT_APPEND_NEWLINE
 
 
@@ -72,5 +75,17 @@ class Logs:
         lines, self._lines, self._size = self._lines, [], 0
         if lines:
             with suppress(OSError):
-                self._stream.write(b"".join(lines))
-                self._stream.flush()
+                for piece in _pieces(lines):
+                    self._stream.write(piece)
+                    self._stream.flush()
+
+
+def _pieces(lines: list[bytes]) -> Iterator[bytes]:
+    """The lines joined, as many in each piece as fit into one write."""
+    start = size = 0
+    for end, line in enumerate(lines):
+        if size + len(line) > _WRITE_BYTES and size:
+            yield b"".join(lines[start:end])
+            start, size = end, 0
+        size += len(line)
+    yield b"".join(lines[start:])

@@ -1,6 +1,7 @@
 """Prometheus metrics. Labels are bounded: products, routes and codes are the config's and ours, never a client's.
 
-Owns: the names of the metrics. Does not know: HTTP; whoever serves `/metrics` renders `registry`.
+Owns: the names of the metrics, the figures of several processes as one. Does not know: HTTP; whoever serves
+`/metrics` renders `registry`.
 
 A call is counted in plain dictionaries, a few hundred nanoseconds; the library's families are made when it scrapes.
 """
@@ -8,10 +9,10 @@ A call is counted in plain dictionaries, a few hundred nanoseconds; the library'
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.ports import CallFinished
@@ -35,12 +36,17 @@ HISTOGRAMS: Final = {
     "gateway_settle_seconds": "One settlement, or one look at a job, in the ledger.",
 }
 GAUGES: Final = {
-    "gateway_holds_open": "Holds that this process serves.",
+    "gateway_workers": "Workers that take customers' calls.",
+    "gateway_holds_open": "Holds of calls that are being served.",
     "gateway_calls_open": "Calls under way.",
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
     "gateway_local_allowance_nanos": "Nano-dollars admitted while the ledger is away.",
-    "gateway_ledger_up": "Whether the ledger answered the last readiness check.",
+    "gateway_ledger_up": "Whether the ledger answers.",
 }
+
+
+#: All figures of one process, as JSON: counters and histograms by labels, gauges.
+Figures = dict[str, Any]
 
 
 class _Times:
@@ -56,12 +62,17 @@ class _Times:
         self.counts[bisect_left(_SECONDS, seconds)] += 1
         self.total += seconds
 
+    def add(self, counts: list[int], total: float) -> None:
+        self.counts = [mine + more for mine, more in zip(self.counts, counts, strict=True)]
+        self.total += total
+
 
 class Metrics(Collector):
     """An `Observer` that counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, version: str, config: str) -> None:
         self.registry = CollectorRegistry()
+        self._info = (version, config)
         self._counts: dict[str, dict[tuple[str, ...], int]] = {name: defaultdict(int) for name in COUNTERS}
         self._times: dict[str, dict[str, _Times]] = {name: defaultdict(_Times) for name in HISTOGRAMS}
         self._calls = self._counts["gateway_calls"]
@@ -69,8 +80,7 @@ class Metrics(Collector):
         self._call_seconds = self._times["gateway_call_seconds"]
         self._upstream_seconds = self._times["gateway_upstream_seconds"]
         self._settle_seconds = self._times["gateway_settle_seconds"]
-        self.gauges = {name: Gauge(name, text, registry=self.registry) for name, text in GAUGES.items()}
-        self.info = Gauge("gateway_info", "Always 1.", ("version", "config"), registry=self.registry)
+        self.gauges = dict.fromkeys(GAUGES, 0)
         self.registry.register(self)
 
     def call_finished(self, record: CallFinished) -> None:
@@ -97,6 +107,29 @@ class Metrics(Collector):
         """See `Observer`."""
         self._counts["gateway_events"][name, facts.get("product", "")] += value
 
+    def figures(self) -> Figures:
+        """Everything, as another process's `add` takes it."""
+        return {
+            "counts": {name: list(counts.items()) for name, counts in self._counts.items()},
+            "times": {
+                name: {product: [times.counts, times.total] for product, times in products.items()}
+                for name, products in self._times.items()
+            },
+            "gauges": self.gauges,
+        }
+
+    def add(self, figures: Figures, *, living: bool) -> None:
+        """Count what another process counted. The gauges of one that is gone (not `living`) are gone with it."""
+        for name, counts in figures["counts"].items():
+            for values, count in counts:
+                self._counts[name][tuple(values)] += count
+        for name, products in figures["times"].items():
+            for product, (counts, total) in products.items():
+                self._times[name][product].add(counts, total)
+        if living:
+            for name, value in figures["gauges"].items():
+                self.gauges[name] += value
+
     def collect(self) -> Iterator[Metric]:
         """The library's families, as they stand."""
         for name, (text, labels) in COUNTERS.items():
@@ -109,6 +142,11 @@ class Metrics(Collector):
             for product, times in self._times[name].items():
                 histogram.add_metric((product,), _cumulative(times.counts), times.total)
             yield histogram
+        for name, text in GAUGES.items():
+            yield GaugeMetricFamily(name, text, value=self.gauges[name])
+        info = GaugeMetricFamily("gateway_info", "Always 1.", labels=("version", "config"))
+        info.add_metric(self._info, 1)
+        yield info
 
 
 _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")

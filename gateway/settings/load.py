@@ -189,6 +189,7 @@ class _Loading:
         return Runtime(
             customers=Listener(host=settings.customers.host, port=settings.customers.port),
             ops=Listener(host=settings.ops.host, port=settings.ops.port),
+            workers=settings.workers,
             redis=RedisSettings(**{**dict(redis), "directory": Path(redis.directory)}),
             spool_directory=Path(settings.spool_directory),
             admin_token=settings.admin_token,

@@ -400,7 +400,7 @@ class RedisSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of the whole process. Bytes, seconds and counts as named."""
+    """Limits of one worker. Bytes, seconds and counts as named."""
 
     hold_lease_seconds: int = 60
     connections_max: int = 10_000
@@ -408,6 +408,7 @@ class Limits:
     header_bytes_max: int = 32 * 1024
     body_read_seconds_max: float = 60.0
     shutdown_seconds_max: float = 30.0
+    drain_seconds: float = 600.0
     sweep_seconds: float = 1.0
     sweep_accounts: int = 200
     spool_bytes_max: int = 256 * 1024 * 1024
@@ -419,6 +420,7 @@ class Runtime:
 
     customers: Listener
     ops: Listener
+    workers: int = 0  # 0: one for each core
     redis: RedisSettings
     spool_directory: Path
     admin_token: str = field(repr=False)

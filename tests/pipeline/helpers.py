@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 
 from gateway.core.money import Nanos
-from gateway.edge.app import Gateway, open_ledger
+from gateway.edge.app import open_ledger
 from gateway.settings.load import load
-from tests.harness import Change, Got, Running, write_config
+from tests.harness import Change, Got, Running, serving, write_config
 
 CHAT_PATH = "/v1/chat/completions"
 CHAT: dict[str, Any] = {"model": "gpt-5.2", "messages": [{"role": "user", "content": "Hello there"}]}
@@ -118,8 +118,8 @@ async def beside(
         path = write_config(directory, upstream_url=first.sandbox.url, redis_url=redis_url, changes=changes)
         runtime = load(path, {})
         ledger = await stack.enter_async_context(open_ledger(runtime))
-        gateway = await stack.enter_async_context(Gateway(runtime, ledger=ledger))
+        gateway, operators = await stack.enter_async_context(serving(runtime, ledger))
         http = await stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), auto_decompress=False)
         )
-        yield Running(gateway, runtime, ledger, first.sandbox, http)
+        yield Running(gateway, runtime, ledger, first.sandbox, http, operators)

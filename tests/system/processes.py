@@ -59,12 +59,27 @@ class Served:
         """What it said on standard error: nothing, if all is well."""
         return (self.directory / "stderr").read_text()
 
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers, those that end too."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in task.read_text().split()] if task.exists() else []
+
     async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal and wait for the exit code."""
+        """Send the signal and wait for the exit code. SIGKILL also kills the workers, which would end by themselves."""
         if self.process.returncode is None:
+            workers = self.workers
             self.process.send_signal(how)
+            for pid in workers if how == signal.SIGKILL else []:
+                os.kill(pid, how)
         async with asyncio.timeout(40):
             return await self.process.wait()
+
+    async def metrics(self) -> dict[str, float]:
+        """All metrics, by name and labels as they are written."""
+        async with aiohttp.request("GET", self.ops_url + "/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return {name: float(value) for name, _, value in (each.rpartition(" ") for each in lines) if name[0] != "#"}
 
 
 class World:
@@ -95,15 +110,15 @@ class World:
             stack.push_async_callback(self._end)
             yield self
 
-    async def serve(self, name: str, *, redis_url: str = "") -> Served:
-        """Start a gateway process with a directory of its own (the same name: the same spool), and wait for it."""
+    async def serve(self, name: str, *, redis_url: str = "", workers: int = 1) -> Served:
+        """Start a gateway with a directory of its own (the same name: the same spool), and wait for it."""
         customers, ops = free_ports(2)
 
         def ports(data: dict[str, Any]) -> None:
             data["customers"]["port"], data["ops"]["port"] = customers, ops
 
         path = self._config(name, redis_url or self.redis_url, {"gateway.yaml": ports})
-        command = [sys.executable, "-m", "gateway", "serve", "-c", str(path), "--json"]
+        command = [sys.executable, "-m", "gateway", "serve", "-c", str(path), "--workers", str(workers), "--json"]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
         with (path.parent / "stdout").open("ab") as stdout, (path.parent / "stderr").open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=stdout, stderr=stderr)

@@ -95,7 +95,7 @@ class LogSettings(Settings):
 
 
 class LimitsSettings(Settings):
-    """Limits of one process."""
+    """Limits of one worker."""
 
     hold_lease_seconds: Whole = key(
         "A call's hold ends by itself so long after its process died", default=60, unit="seconds", ge=3, le=3600
@@ -115,7 +115,14 @@ class LimitsSettings(Settings):
         le=3600,
     )
     shutdown_seconds_max: Seconds = key(
-        "Time for calls to finish at shutdown", default=30.0, unit="seconds", ge=0, le=3600
+        "Time for calls and sockets to finish at shutdown (SIGTERM)", default=30.0, unit="seconds", ge=0, le=3600
+    )
+    drain_seconds: Seconds = key(
+        "Time for calls and sockets to finish in the workers that a reload (SIGHUP) replaces",
+        default=600.0,
+        unit="seconds",
+        ge=0,
+        le=86400,
     )
     sweep_seconds: Seconds = key("Pause between two rounds of the sweeper", default=1.0, unit="seconds", gt=0, le=3600)
     sweep_accounts: Whole = key("Accounts swept in one round", default=200, unit="accounts", ge=1, le=1_000_000)
@@ -150,6 +157,9 @@ class GatewaySettings(Settings):
 
     customers: ListenerSettings = key("The customers' listener", default=ListenerSettings)
     ops: OpsListenerSettings = key("The operators' listener: admin API, health, metrics", default=OpsListenerSettings)
+    workers: Whole = key(
+        "Processes that serve customers on one port; 0: one for each core", default=0, unit="processes", ge=0, le=256
+    )
     redis: RedisYaml = key("The ledger's server", default=RedisYaml)
     spool_directory: Word = key(
         "Where charges wait on disk while the ledger is away, relative to the working directory", default="data/spool"
@@ -162,7 +172,7 @@ class GatewaySettings(Settings):
         "Take the client's address from X-Forwarded-For (behind a balancer of ours)", default=False
     )
     log: LogSettings = key("What is logged", default=LogSettings)
-    limits: LimitsSettings = key("Limits of one process", default=LimitsSettings)
+    limits: LimitsSettings = key("Limits of one worker", default=LimitsSettings)
     errors: ErrorsSettings = key(
         "The dialect of refusals that no product words: unknown paths",
         default=lambda: ErrorsSettings(body={"error": "{message}"}),

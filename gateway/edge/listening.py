@@ -1,0 +1,79 @@
+"""Sockets that listen, bound before anything else runs, so that a worker that ends takes no connection with it.
+
+Owns: addresses, how workers share a port. Does not know: who accepts.
+"""
+
+import socket
+import sys
+from dataclasses import replace
+from typing import Any, Final
+
+from gateway.settings.runtime import Listener
+
+BACKLOG: Final = 4096
+#: Linux spreads the connections of a port evenly over the sockets bound to it; others do not.
+_SPREADS: Final = sys.platform == "linux"
+
+
+def listen(place: Listener, *, shared: bool = False) -> socket.socket:
+    """A socket that listens there. OSError if it cannot, or if another does that does not share as well."""
+    family, address = _resolved(place)
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+        made.setblocking(False)  # noqa: FBT003 - the library's
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def port_of(listener: socket.socket) -> int:
+    """The port that it is bound to."""
+    port: int = listener.getsockname()[1]
+    return port
+
+
+def _resolved(place: Listener) -> tuple[socket.AddressFamily, Any]:
+    """The first address of the host, IPv4 before others: `localhost` is then where everybody looks for it."""
+    found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return family, address
+
+
+class SharedPort:
+    """A port with a socket for each worker. It outlives the worker: what waits in it waits for the next one."""
+
+    def __init__(self, place: Listener) -> None:
+        if place.port:
+            listen(place).close()  # raises for another gateway on the port, which would share it with us unnoticed
+        first = listen(place, shared=_SPREADS)
+        self._place = replace(place, port=port_of(first))
+        self._sockets = {0: first}
+
+    @property
+    def port(self) -> int:
+        """Where it is."""
+        return self._place.port
+
+    def of(self, worker: int) -> socket.socket:
+        """The worker's socket."""
+        worker = worker if _SPREADS else 0
+        if worker not in self._sockets:
+            self._sockets[worker] = listen(self._place, shared=True)
+        return self._sockets[worker]
+
+    def leave(self, worker: int) -> None:
+        """Nobody accepts from the worker's socket for a while: new connections go to the others'."""
+        if _SPREADS and (left := self._sockets.pop(worker, None)) is not None:
+            left.close()
+
+    def close(self) -> None:
+        """Listen no more."""
+        for each in self._sockets.values():
+            each.close()
+        self._sockets.clear()

@@ -1,0 +1,268 @@
+"""The supervisor: the process that people start and signal. Its workers serve the customers; it serves the operators.
+
+Owns: how many workers there are, the replacement of those that are lost, the change from one config to the next without
+a pause, the sum of everybody's metrics. Does not know: calls.
+
+A generation of workers serves one config. The next one is ready before the last one is told to end.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Final
+
+from gateway import __version__
+from gateway.edge.app import Observing, SystemClock, open_ledger, open_redis
+from gateway.edge.child import Child, WorkerFailed
+from gateway.edge.listening import SharedPort, listen
+from gateway.edge.ops import Operators
+from gateway.observe.metrics import Metrics
+from gateway.ports import Ledger
+from gateway.settings.problems import SettingsError
+from gateway.settings.runtime import Runtime
+from gateway.workers.loops import forever
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: One that lived so long is replaced at once.
+_STEADY_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.5
+_PAUSE_SECONDS_MAX: Final = 30.0
+_LOG_SECONDS: Final = 0.2
+#: What a running gateway cannot change: it has bound its listeners, and opened its ledger and spool.
+_FIXED: Final = ("workers", "customers", "ops", "redis", "spool_directory")
+
+
+class CannotReload(Exception):
+    """A config is in order, and only a restart can take it up. The message says why."""
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pause_seconds(failures: int) -> float:
+    """How long a place stays empty after so many workers in a row that did not live long."""
+    return min(_PAUSE_SECONDS * 2 ** (failures - 1), _PAUSE_SECONDS_MAX) if failures else 0.0
+
+
+def check_reloadable(old: Runtime, new: Runtime) -> None:
+    """Raise CannotReload if the new config differs where a running gateway cannot change."""
+    differing = [name for name in _FIXED if getattr(old, name) != getattr(new, name)]
+    if differing:
+        raise CannotReload(f"only a restart changes {', '.join(differing)}")
+
+
+def at_redis(runtime: Runtime, url: str) -> Runtime:
+    """The config with the ledger's server where it is: an embedded one has been started."""
+    return replace(runtime, redis=replace(runtime.redis, url=url))
+
+
+class Supervisor:
+    """The workers and the operators' listener. Both listeners are bound at once, and stay bound to the end."""
+
+    def __init__(self, runtime: Runtime, *, workers: int, observing: Observing) -> None:
+        self._runtime = runtime
+        self._workers = workers
+        self._observing = observing
+        self._ledger: Ledger
+        self._redis_url = ""
+        self._customers = SharedPort(runtime.customers)
+        self._ops = listen(runtime.ops)
+        self._operators = AsyncExitStack()
+        #: The worker in each place, and all that live: those that end, too.
+        self._placed: dict[int, Child] = {}
+        self._living: set[Child] = set()
+        self._failures: dict[int, int] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        return f"<Supervisor workers={self._workers} accepting={self._accepting()} living={len(self._living)}>"
+
+    async def start(self, ledger: Ledger, redis_url: str) -> None:
+        """Serve. WorkerFailed, and nothing is left running, if not all workers come up."""
+        self._ledger = ledger
+        self._redis_url = redis_url
+        self._place(await self._generation(self._runtime))
+        await self._serve_operators()
+
+    async def reload(self, reread: Callable[[], Runtime]) -> None:
+        """Take up the config as it is now, or stay as we are and tell why."""
+        try:
+            runtime = reread()
+            check_reloadable(self._runtime, runtime)
+            generation = await self._generation(runtime)
+        except (SettingsError, CannotReload, WorkerFailed, OSError) as error:
+            reason = error.render() if isinstance(error, SettingsError) else str(error)
+            self._observing.all.event("reload_failed", reason=reason)
+            return
+        self._runtime = runtime
+        last = tuple(self._placed.values())
+        self._place(generation)
+        for child in last:
+            child.end_within(runtime.limits.drain_seconds)
+        await self._serve_operators()
+        self._observing.logs.info("reloaded", config=runtime.digest)
+
+    async def stop(self) -> None:
+        """End all workers, then the operators' listener."""
+        self._stopping = True
+        self._customers.close()
+        for child in self._living:
+            child.end_within(self._runtime.limits.shutdown_seconds_max)
+        await asyncio.gather(*(child.over() for child in self._living))
+        for watch in self._watches:  # some may wait to replace a worker
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        await self._operators.aclose()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._customers.close()
+        self._ops.close()
+
+    # ---- workers
+
+    async def _generation(self, runtime: Runtime) -> list[Child]:
+        """A worker for each place, ready. WorkerFailed or OSError, and none of them, if one is not."""
+        started: list[Child] = []
+        try:
+            for number in range(self._workers):
+                started.append(await self._start(number, runtime))  # noqa: PERF401 - those before one that fails
+            await asyncio.gather(*(child.ready() for child in started))
+        except BaseException:
+            for child in started:
+                child.end_within(0)
+                self._watch(child)
+            raise
+        return started
+
+    async def _start(self, number: int, runtime: Runtime) -> Child:
+        child = await Child.start(number, at_redis(runtime, self._redis_url), self._customers.of(number))
+        self._living.add(child)
+        return child
+
+    def _place(self, generation: Iterable[Child]) -> None:
+        """They are the workers now."""
+        for child in generation:
+            self._placed[child.number] = child
+            self._watch(child)
+
+    def _watch(self, child: Child) -> None:
+        watch = asyncio.create_task(self._until_over(child))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    async def _until_over(self, child: Child) -> None:
+        """See it end, keep what it counted, and see that its place is taken."""
+        status = await child.over()
+        self._living.discard(child)
+        if child.figures is not None:
+            self._observing.metrics.add(child.figures, living=False)
+        expected = self._stopping or self._placed.get(child.number) is not child
+        if status or not expected:
+            self._observing.all.event(
+                "worker_lost", worker=str(child.number), pid=str(child.pid), status=str(status), reason=child.failure
+            )
+        if not expected:
+            await self._replace(child)
+
+    async def _replace(self, lost: Child) -> None:
+        """Put another worker in its place: at once, or after a pause where one after another is lost."""
+        number = lost.number
+        steady = time.monotonic() - lost.started >= _STEADY_SECONDS
+        self._failures[number] = 0 if steady else self._failures.get(number, 0) + 1
+        while True:
+            if pause := pause_seconds(self._failures[number]):
+                self._customers.leave(number)
+                await asyncio.sleep(pause)
+            if self._placed[number] is not lost or self._stopping:
+                return  # a new generation has taken the place
+            try:
+                self._place([await self._start(number, self._runtime)])
+            except OSError as error:
+                self._observing.all.event("worker_lost", worker=str(number), reason=str(error))
+                self._failures[number] += 1
+            else:
+                return
+
+    # ---- operators
+
+    async def _serve_operators(self) -> None:
+        """Serve them by the config as it is now: on the same socket, before the listener of the last config ends."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(
+                Operators(
+                    self._runtime,
+                    ledger=self._ledger,
+                    clock=SystemClock(),
+                    accepting=self._accepting,
+                    measured=self._measured,
+                    listener=self._ops.dup(),
+                )
+            )
+            last, self._operators = self._operators, stack.pop_all()
+        await last.aclose()
+
+    def _accepting(self) -> int:
+        return sum(child.accepting for child in self._living)
+
+    async def _measured(self) -> Metrics:
+        """Everybody's metrics as one. No counter goes down: those of a worker that is over were added to ours."""
+        await asyncio.gather(*(child.report() for child in self._living))
+        self._observing.all.flush()
+        everybody = Metrics(version=__version__, config=self._runtime.digest)
+        everybody.add(self._observing.metrics.figures(), living=True)
+        for child in self._living:
+            if child.figures is not None:
+                everybody.add(child.figures, living=True)
+        return everybody
+
+
+async def supervise(
+    runtime: Runtime,
+    *,
+    workers: int | None = None,
+    reread: Callable[[], Runtime],
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Run a gateway until SIGTERM or SIGINT, then drain. SIGHUP takes up the config that `reread` reads.
+
+    OSError if it cannot listen, WorkerFailed if its workers do not come up.
+    """
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        for name in _SIGNALS:
+            loop.add_signal_handler(name, (hangup if name == signal.SIGHUP else stop).set)
+            stack.callback(loop.remove_signal_handler, name)
+        observing = Observing(runtime)
+        stack.callback(observing.flush)
+        supervisor = Supervisor(runtime, workers=workers or runtime.workers or cores(), observing=observing)
+        stack.callback(supervisor.close)
+        url = await stack.enter_async_context(open_redis(runtime, keep=True))
+        ledger = await stack.enter_async_context(open_ledger(at_redis(runtime, url), keep=True, observer=observing.all))
+        loops = [asyncio.create_task(forever("logs", _LOG_SECONDS, observing.keep_flushing, observing.all))]
+        try:
+            await supervisor.start(ledger, url)
+            if ready is not None:
+                ready()
+            loops.append(asyncio.create_task(_reloads(hangup, lambda: supervisor.reload(reread))))
+            await stop.wait()
+        finally:
+            for each in loops:
+                each.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await supervisor.stop()
+
+
+async def _reloads(hangup: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await reload()
