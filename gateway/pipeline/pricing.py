@@ -42,9 +42,16 @@ def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refuse
     for model in models:
         if model not in known:
             return Refused(code=Code.UNKNOWN_MODEL, details={"model": model[:100], "models": ", ".join(sorted(known))})
+    if route.known_parameters is not None:
+        name = unknown_on(sources["query"], route.known_parameters)
+        if name is not None:
+            return Refused(code=Code.UNPRICED_FIELD, details={"field": name[:100]})
+    return unpriced(route, request)
+
+
+def unpriced(route: Route, request: Any) -> Refused | None:
+    """Whether a request, or a client's update of a session, switches on what has no price and is not known as free."""
     field = None if route.known_fields is None else fields_on(request, route.known_fields)
-    if field is None and route.known_parameters is not None:
-        field = unknown_on(sources["query"], route.known_parameters)
     return None if field is None else Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.money import Nanos, format_usd
+from gateway.core.parameters import parameters_of
 from gateway.core.pricing import Charge, PriceTable
 from gateway.pipeline import pricing
 from gateway.settings.load import load
@@ -246,6 +247,135 @@ def test_understanding_of_several_tasks(runtime: Runtime) -> None:
         "understanding.summarization": "0.015000000",  # 0.03/2
         "sum": "0.045000000",
     }
+
+
+# ---- streaming speech-to-text: 90 seconds of an open session
+
+
+def session(
+    runtime: Runtime,
+    query: str = "",
+    *,
+    configuration: dict[str, Any] | None = None,
+    update: dict[str, Any] | None = None,
+    table: PriceTable | None = None,
+) -> Receipt:
+    """The receipt of a session opened with this query, that says this of itself, after an update by its client."""
+    frame = {"type": "Termination", "configuration": configuration or {}, "session_duration_seconds": 90}
+    sources = {"query": parameters_of(query), "frame": frame, **({"request": update} if update is not None else {})}
+    return receipt(charge_of(runtime, "streaming.session", table, **sources))
+
+
+STREAMING_MODELS = [
+    ("universal-streaming-english", "streaming.universal-streaming", "0.003750000"),  # 0.15/40
+    ("universal-streaming-multilingual", "streaming.universal-streaming", "0.003750000"),
+    ("u3-rt-pro", "streaming.universal-3-pro", "0.011250000"),  # 0.45/40
+    ("u3-rt-pro-beta-1", "streaming.universal-3-pro", "0.011250000"),
+    ("u3-pro", "streaming.universal-3-pro", "0.011250000"),
+    ("universal-3-5-pro", "streaming.universal-3-pro", "0.011250000"),
+    ("universal-3-6", "streaming.universal-3-pro", "0.011250000"),
+    ("universal-3-6-pro", "streaming.universal-3-pro", "0.011250000"),
+    ("whisper-rt", "streaming.whisper", "0.007500000"),  # 0.30/40
+]
+
+
+@pytest.mark.parametrize(("model", "sku", "amount"), STREAMING_MODELS)
+def test_each_streaming_model(runtime: Runtime, model: str, sku: str, amount: str) -> None:
+    """The model that the session says it runs, else the one that was asked for."""
+    expected = {sku: amount, "sum": amount}
+    assert session(runtime, f"speech_model={model}") == expected
+    assert session(runtime, "speech_model=whisper-rt", configuration={"model": model}) == expected
+
+
+def test_every_streaming_model_is_here(runtime: Runtime) -> None:
+    """No model of the config is without a receipt."""
+    models = runtime.products["streaming-speech-to-text"].models
+    assert models is not None and models.known.keys() == {model for model, _, _ in STREAMING_MODELS}
+
+
+def test_no_streaming_model_and_an_unknown_one(runtime: Runtime) -> None:
+    """Without a word it is the default; what runs and is not listed costs what the dearest does."""
+    assert session(runtime)["streaming.universal-streaming"] == "0.003750000"
+    unknown = session(runtime, configuration={"model": "universal-9"})
+    assert unknown == {"streaming.universal-3-pro": "0.011250000", "sum": "0.011250000"}
+
+
+STREAMING_ADD_ONS = [
+    ("keyterms_prompt=%5B%22gateway%22%5D", "streaming.keyterms", "0.001000000"),  # 0.04/40
+    ("prompt=A+talk.", "streaming.prompting", "0.001250000"),  # 0.05/40
+    ("domain=medical-v1", "streaming.medical", "0.003750000"),  # 0.15/40
+    ("speaker_labels=true", "streaming.speaker_labels", "0.003000000"),  # 0.12/40
+    ("redact_pii=True", "guardrails.pii_text", "0.002000000"),  # 0.08/40
+    ("filter_profanity=1", "guardrails.profanity", "0.000250000"),  # 0.01/40
+]
+
+
+@pytest.mark.parametrize(("query", "sku", "amount"), STREAMING_ADD_ONS)
+def test_each_streaming_add_on(runtime: Runtime, query: str, sku: str, amount: str) -> None:
+    """An add-on that was asked for is a line of its own; one that is off is none."""
+    found = session(runtime, query)
+    assert found.keys() == {"streaming.universal-streaming", sku, "sum"}
+    assert found[sku] == amount
+    for off in ("false", "False", "0", "", "[]", "null"):
+        assert sku not in session(runtime, f"{query.partition('=')[0]}={off}")
+
+
+def test_what_the_session_says_of_itself_counts(runtime: Runtime) -> None:
+    """A flag that the session denies is not charged, one that it has is, whatever was asked for."""
+    flags = {"redact_pii": False, "speaker_labels": False, "filter_profanity": False}
+    assert session(runtime, "redact_pii=true&speaker_labels=true&filter_profanity=true", configuration=flags) == {
+        "streaming.universal-streaming": "0.003750000", "sum": "0.003750000",
+    }  # fmt: skip
+    found = session(runtime, configuration={**dict.fromkeys(flags, True), "domain": "medical-v2"})
+    assert found["sum"] == "0.012750000"  # 0.00375 + 0.002 + 0.003 + 0.00025 + 0.00375
+
+
+def test_what_the_client_changes_counts_from_then_on(runtime: Runtime) -> None:
+    """An update switches on, and off again, whatever was asked for or said before."""
+    update = {"type": "UpdateConfiguration", "keyterms_prompt": ["a"], "prompt": "p", "filter_profanity": True}
+    assert session(runtime, configuration={"filter_profanity": False}, update=update) == {
+        "streaming.universal-streaming": "0.003750000", "streaming.keyterms": "0.001000000",
+        "streaming.prompting": "0.001250000", "guardrails.profanity": "0.000250000", "sum": "0.006250000",
+    }  # fmt: skip
+    off = {"type": "UpdateConfiguration", "keyterms_prompt": [], "prompt": "", "filter_profanity": False}
+    query = "keyterms_prompt=%5B%22a%22%5D&prompt=p&filter_profanity=true"
+    assert session(runtime, query, update=off)["sum"] == "0.003750000"
+
+
+def test_keyterms_are_included_in_the_dearest_model(runtime: Runtime) -> None:
+    """Prompts are not."""
+    found = session(runtime, "speech_model=u3-rt-pro&keyterms_prompt=%5B%22a%22%5D&prompt=p")
+    assert found == {
+        "streaming.universal-3-pro": "0.011250000", "streaming.prompting": "0.001250000", "sum": "0.012500000",
+    }  # fmt: skip
+
+
+def test_every_streaming_add_on_at_once(runtime: Runtime) -> None:
+    """One session of 90 seconds with everything that there is, and at another rate card."""
+    query = "&".join(["speech_model=whisper-rt", *(query for query, _, _ in STREAMING_ADD_ONS)])
+    assert session(runtime, query)["sum"] == "0.018750000"  # 0.0075 and 0.01125 of add-ons
+    nonprofit = runtime.prices.tables["2026-04-07", "nonprofit"]
+    assert session(runtime, query, table=nonprofit)["sum"] == "0.015000000"  # 20 % off everything
+
+
+# ---- voice agents
+
+
+@pytest.mark.parametrize(
+    ("seconds", "amount"),
+    [
+        (3600, "4.500000000"),
+        (60, "0.075000000"),
+        (14.084401, "0.017605501"),  # 14.084401 x 0.00125 = 0.01760550125
+        (0.0004, "0.000000500"),
+        (0, "0.000000000"),
+    ],
+)
+def test_a_voice_agent(runtime: Runtime, seconds: float, amount: str) -> None:
+    """4.50 an hour of the reported seconds, fractions included, exactly; everything else is in it."""
+    frame = {"session_id": "s", "session_duration_seconds": seconds, "audio_duration_seconds": None}
+    found = receipt(charge_of(runtime, "agent.session", query={}, frame=frame))
+    assert found == {**({"voice-agent.session": amount} if seconds else {}), "sum": amount}
 
 
 # ---- LLM gateway

@@ -31,7 +31,8 @@ def route_of(runtime: Runtime, name: str) -> Route:
 def test_it_loads(runtime: Runtime) -> None:
     """The six products, three tiers and four rate cards are there, with the default listeners."""
     assert set(runtime.products) == {
-        "speech-to-text", "streaming-speech-to-text", "voice-agent", "llm-gateway", "speech-understanding", "guardrails",
+        "speech-to-text", "streaming-speech-to-text", "voice-agent", "llm-gateway", "speech-understanding",
+        "guardrails",
     }  # fmt: skip
     assert set(runtime.tiers) == {"free", "payg", "contracted"}
     assert {card for _, card in runtime.prices.tables} == {"standard", "nonprofit", "startup", "acme"}
@@ -212,7 +213,7 @@ REFUSED = {"speech_model", "dual_channel"}
 
 def fields_of(model: Any) -> set[str]:
     """The names of a model's fields; the SDK's models are of either version of pydantic."""
-    return set(model.__fields__)
+    return set(model.model_fields if hasattr(model, "model_fields") else model.__fields__)
 
 
 def test_every_field_of_the_official_client_is_known(runtime: Runtime) -> None:

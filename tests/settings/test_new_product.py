@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from gateway.core.errors import Code
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, charge_for
-from gateway.core.usage import estimate_usage
+from gateway.core.usage import Usage, estimate_usage
 from gateway.pipeline import pricing
 from gateway.settings.runtime import Route
 from tests.settings.project import Project
@@ -164,3 +165,113 @@ routes:
     )
     assert priced is not None
     assert priced[0].amount == 514_167  # 12.34 s x 0.15/3600 = 0.000514166...
+
+
+INTERPRETER = """
+product: interpreter
+title: Live interpreting
+upstream: tts
+errors: {body: {problem: "{message}"}}
+models:
+  asked: [query.voice]
+  ran: [frame.started.voice, query.voice]
+  default: plain
+  unknown: studio
+  known: {plain: plain, studio: studio, studio-2: studio}
+routes:
+  - name: interpreter.session
+    match: GET /v2/interpret
+    meter: session
+    free_parameters: [from, to]
+    free_fields: [volume]
+    usage:
+      open_seconds: {clock: true}
+      spoken_characters: {from: [frame.spoken.characters, frame.done.characters], default: 0}
+    charges:
+      - {sku: "interpreter.{model}", quantity: open_seconds}
+      - {sku: interpreter.subtitles, quantity: open_seconds, when: [request.subtitles, query.subtitles]}
+      - {sku: tts.characters, quantity: spoken_characters}
+    session:
+      slice_seconds: 0.5
+      renew_before_seconds: 0.1
+      seconds_max: 600
+      resource: interpretation
+      frames:
+        type_field: event
+        begins: started
+        id: frame.started.id
+        reports: [spoken]
+        ends: done
+        updates: [tune]
+        terminate: {event: stop}
+        warning: {event: low, seconds: "{seconds_left}"}
+        judged:
+          - type: continue
+            resource: interpretation
+            id: frame.of
+            refusal: {body: {event: gone}, close_code: 4404}
+      refusals:
+        body: {event: refused, why: "{code}", call: "{call_id}"}
+        close_code: 4000
+        close_reason: "{message}"
+        codes: {insufficient_credit: {close_code: 4402, message: "Nothing left."}}
+  - name: interpreter.pass
+    match: GET /v2/pass
+    mints:
+      expires: seconds
+      expires_seconds_max: 30
+      expires_seconds_default: 10
+      once: true
+      reply: {pass: "{token}"}
+  - name: interpreter.get
+    match: GET /v2/interpretations/{id}
+    requires: [{resource: interpretation, id: path.id}]
+"""
+
+
+@pytest.fixture
+def interpreter(extended: Project) -> Project:
+    """The shipped config with a product of sockets in a dialect of its own."""
+    extended.write("config/products/interpreter.yaml", INTERPRETER)
+    extended.edit("config/tiers.yaml", "      text-to-speech: {}\n", "      interpreter: {}\n")
+    extended.edit("config/prices.yaml", "      tts.characters:", """\
+      interpreter.plain: {per_minute: "0.06"}
+      interpreter.studio: {per_minute: "0.12"}
+      interpreter.subtitles: {per_second: "0.0001"}
+      tts.characters:""")  # fmt: skip
+    return extended
+
+
+def test_a_socket_of_another_dialect(interpreter: Project) -> None:
+    """Frames, words, prices by the clock and by reports, a kind of resource, one-time tokens: all by YAML."""
+    routes = {route.name: route for route in interpreter.load().routes}
+    route = routes["interpreter.session"]
+    session, mint = route.session, routes["interpreter.pass"].mints
+    assert session is not None and mint is not None
+    assert (session.type_field, session.begins, session.ends) == ("event", "started", "done")
+    assert session.reports == {"spoken"}
+    assert session.kind == routes["interpreter.get"].requires[0].kind == session.judged[0].requirement.kind
+    assert session.refusals[Code.INSUFFICIENT_CREDIT].close_code == 4402
+    refusal = session.judged[0].refusal
+    assert refusal is not None and (refusal.body, refusal.close_code) == ({"event": "gone"}, 4404)
+    assert (mint.product, mint.once, mint.expires_seconds_default) == ("interpreter", True, 10)
+    assert route.metering is not None and [measure.clock for measure in route.metering.measures] == [True, False]
+
+
+def test_its_price(interpreter: Project) -> None:
+    """A second of the model that it says it runs, subtitles from the update on, and the characters that were spoken."""
+    route = next(route for route in interpreter.load().routes if route.name == "interpreter.session")
+    assert route.metering is not None
+    table = interpreter.load().prices.tables["2026-04-07", "standard"]
+    usage = Usage(quantities={"calls": 1, "open_seconds": Decimal("1.5"), "spoken_characters": 20})
+    sources = {"query": {}, "frame": {"started": {"voice": "studio-2"}}, "request": {"subtitles": True}}
+    charge = charge_for(route.metering.rules, usage, sources, pricing.ran_model(route.product, sources), table)
+    assert isinstance(charge, Charge)
+    assert [(item.sku, item.amount) for item in charge.items] == [
+        ("interpreter.studio", 3_000_000),  # 1.5 s of 0.12 a minute
+        ("interpreter.subtitles", 150_000),
+        ("tts.characters", 300_000),
+    ]
+    assert pricing.estimate(route, {"query": {}}, ("plain",), table, 0) == 1_000_000  # a slice, in whole seconds
+    refused = pricing.unpriced(route, {"event": "tune", "volume": 3, "autotune": True})
+    assert refused is not None and refused.details == {"field": "autotune"}

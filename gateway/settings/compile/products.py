@@ -224,8 +224,8 @@ def _check_meter(settings: RouteSettings, place: Place, scope: Scope) -> None:
     given = [key for key in _METER_KEYS if getattr(settings, key)]
     if meter == "none":
         for key in given:
-            message = f"this route is free, so {key} has no effect: add meter: response (or fixed, job, session), or remove it"
-            add(place.at(key), message, at_key=True)
+            message = f"this route is free, so {key} has no effect: add meter: response (or fixed, job, session)"
+            add(place.at(key), f"{message}, or remove it", at_key=True)
     elif settings.public:
         add(place.at("public"), "a route that costs needs a key: remove public, or the meter")
     if meter == "job":

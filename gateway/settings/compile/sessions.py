@@ -141,9 +141,10 @@ def _check_frames(settings: SessionSettings, place: Place, scope: Scope) -> None
 def check_socket(settings: RouteSettings, pattern: Pattern, place: Place, scope: Scope) -> None:
     """A route with a socket, or with a mint, is nothing else; and what is read of frames is in frames that are read."""
     add, session = scope.report.add, settings.session
-    if (settings.meter == "session") != (session is not None):
-        missing = "add session, with what the socket is like" if session is None else "write meter: session"
-        add(place.at("meter"), f"a socket that is paid for has meter: session and session: {missing}", at_key=True)
+    if settings.meter == "session" and session is None:
+        add(place.at("meter"), "meter: session needs session: what the socket is like")
+    if settings.meter != "session" and session is not None:
+        add(place.at("meter"), "a route with session is paid for while it is open: write meter: session", at_key=True)
     for name, given in (("session", session), ("mints", settings.mints)):
         if given is None:
             continue
