@@ -156,18 +156,20 @@ class Conclusion:
                 )
             else:
                 self._observer.event("resource_without_id", product=route.product.name)
-        if route.deletes is not None and call.record is not None:
+        gone = next((ref for ref in call.resources if ref.kind == route.deletes), None)
+        if gone is not None:
             record = call.record
-            if record.state == "open":  # deleted before it was over: nothing was delivered, nothing is charged
+            if record is not None and record.state == "open":
+                # Deleted before it was over: nothing was delivered, nothing is charged.
                 await self._finished(call, lambda: self._books.release(call.account, record.hold, record.ref))
                 call.outcome = "released"
             # Its id stays the account's as an anchor of paging for a while; then it is nobody's.
-            gone = Resource(ref=tombstone(record.ref), state="kept", product=route.product.name)
+            buried = Resource(ref=tombstone(gone), state="kept", product=route.product.name)
             await self._finished(
                 call,
-                lambda: self._books.accept(call.account, gone, deadline_seconds=0, keep_seconds=_TOMBSTONE_SECONDS),
+                lambda: self._books.accept(call.account, buried, deadline_seconds=0, keep_seconds=_TOMBSTONE_SECONDS),
             )
-            await self._finished(call, lambda: self._books.forget(call.account, record.ref))
+            await self._finished(call, lambda: self._books.forget(call.account, gone))
 
     # ---- when it does not go on
 

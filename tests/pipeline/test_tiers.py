@@ -206,7 +206,10 @@ async def test_a_tier_without_the_add_ons_product_does_not_get_it_by_the_back_do
 
     async with running(tmp_path, empty_redis, changes={"config/tiers.yaml": fewer}) as gw:
         key = await gw.open_account("a", tier="free", credit="10")
-        assert (await submit(gw, key, redact_pii=True)).code == "not_entitled"
+        refused = await submit(gw, key, redact_pii=True)
+        assert (refused.status, refused.code) == (403, "not_entitled")
+        title = "Your plan (Free) does not include Guardrails. It is included in: Pay as you go, Contracted."
+        assert refused.json == {"error": title}, "the product that is missing is named, and who has it"
         assert (await submit(gw, key, redact_pii=False)).status == 200
 
 
