@@ -1,17 +1,21 @@
 """The guards of admission, in their order.
 
-Owns: who is refused and why, and how large a hold is. `ledger/scripts/admit.lua` is the same rule next to the
-live numbers; the stateful ledger test holds the two together.
+Owns: who is refused and why, how large a hold is, how a quota follows its use. `ledger/scripts/guards.lua` and
+`admit.lua` are the same rules next to the live numbers; the stateful ledger test holds the two together.
 Does not know: where the numbers come from. Everything, now included, is handed in.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
 from gateway.core.errors import Code, Refused
-from gateway.core.money import Nanos
+from gateway.core.money import Nanos, round_half_up
 from gateway.core.record import record
+
+#: After so many windows that nobody used, a quota is the configured one again, however large it was.
+IDLE_WINDOWS_MAX: Final = 100
 
 
 @record
@@ -19,8 +23,8 @@ class Scaling:
     """How a rate's quota follows its use. All in percent of the quota in force, whole.
 
     A window of which at least `grow_at_percent` was used makes the next one's quota larger by `grow_percent` (rounded
-    half up, at most `quota_max`); one of which less than `shrink_below_percent` was used makes it smaller by the same
-    step, never below the configured quota. Windows that nobody used count as such.
+    half up, at most `quota_max`); one of which less than `shrink_below_percent` was used takes the same step back,
+    never below the configured quota. Windows that nobody used count as such.
     """
 
     grow_at_percent: int = 70
@@ -45,8 +49,17 @@ class Rate:
 
 
 @record
+class Window:
+    """A window of a rate: when it started (milliseconds), how many requests were counted in it, its quota."""
+
+    start_ms: int
+    count: int
+    quota: int
+
+
+@record
 class RateState:
-    """How a rate stands after this call: requests left in the window, and seconds until it starts afresh."""
+    """How a rate (with the quota in force) stands after this call: requests left, seconds until it starts afresh."""
 
     rate: Rate
     remaining: int
@@ -83,8 +96,46 @@ class Demand:
     entitled: bool
     metered: bool
     estimate: Nanos
+    add_ons: Sequence[str] = ()  # other products of which it uses something
     covers_estimate: bool = False
     concurrency: Concurrency | None = None
+
+
+def window_at(rate: Rate, last: Window | None, now_ms: int) -> Window:
+    """The window that a request is in: the last one that was counted in, or one that starts now."""
+    if last is None:
+        return Window(start_ms=now_ms, count=0, quota=rate.quota)
+    quota, elapsed, length = _in_bounds(rate, last.quota), now_ms - last.start_ms, rate.window_seconds * 1000
+    if 0 <= elapsed < length:
+        return replace(last, quota=quota)
+    if elapsed > 0:
+        quota = next_quota(rate, quota, last.count, idle=elapsed // length - 1)
+    return Window(start_ms=now_ms, count=0, quota=quota)
+
+
+def next_quota(rate: Rate, quota: int, used: int, *, idle: int) -> int:
+    """The quota after a window in which `used` of `quota` were counted, and `idle` more in which nothing was."""
+    if rate.scaling is None or idle >= IDLE_WINDOWS_MAX:
+        return rate.quota
+    quota = _followed(rate, rate.scaling, quota, used)
+    while idle > 0 and quota > rate.quota:
+        quota = _followed(rate, rate.scaling, quota, 0)
+        idle -= 1
+    return quota
+
+
+def _followed(rate: Rate, scaling: Scaling, quota: int, used: int) -> int:
+    step = 100 + scaling.grow_percent
+    if used * 100 >= quota * scaling.grow_at_percent:
+        return _in_bounds(rate, round_half_up(quota * step, 100))
+    if used * 100 < quota * scaling.shrink_below_percent:
+        return _in_bounds(rate, min(quota - 1, round_half_up(quota * 100, step)))
+    return quota
+
+
+def _in_bounds(rate: Rate, quota: int) -> int:
+    most = rate.quota if rate.scaling is None else rate.scaling.quota_max
+    return max(rate.quota, min(quota, most))
 
 
 def crowded(limit: Concurrency) -> Refused:
@@ -100,7 +151,8 @@ def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
         return Refused(code=Code.KEY_DISABLED)
     if not standing.account_active:
         return Refused(code=Code.ACCOUNT_SUSPENDED)
-    if not demand.entitled or (standing.key_products is not None and demand.product not in standing.key_products):
+    of_key = standing.key_products
+    if not demand.entitled or (of_key is not None and not of_key.issuperset((demand.product, *demand.add_ons))):
         return Refused(code=Code.NOT_ENTITLED)
     if demand.metered and (
         standing.available <= 0 or (demand.covers_estimate and demand.estimate > standing.available)
@@ -112,7 +164,7 @@ def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
         if state.remaining <= 0:
             return Refused(
                 code=Code.RATE_LIMITED,
-                details={"rate": state.rate.name},
+                details={"rate": state.rate.name, "quota": str(state.rate.quota)},
                 retry_after_seconds=max(1, state.reset_seconds),
             )
     limit = demand.concurrency

@@ -7,11 +7,12 @@ Does not know: administration.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from gateway.core.admission import RateState, crowded
+from gateway.core.admission import Rate, RateState, crowded
 from gateway.core.errors import Code, LedgerRefused, Refused
 from gateway.core.money import Nanos
 from gateway.ledger import records
@@ -75,7 +76,7 @@ class Calls(Store):
         assert request.estimate >= 0 and request.overdraft >= 0, "amounts of an admission are not negative"
         account, demand, rates = request.account, _demand(request), []
         for rate in request.rates:
-            rates += [rate.name, str(rate.quota), str(rate.window_seconds * 1000)]
+            rates += [rate.name, _quota(rate), str(rate.window_seconds * 1000)]
         resources = [self._names.resource(account, ref) for ref in request.resources]
         digest = records.digest_of(SEPARATOR.join((*demand, *rates, *resources)).encode())
         keys = [*self._taking(request), *resources]
@@ -96,12 +97,14 @@ class Calls(Store):
         self._plans.put(account, plan)
         return PlanChanged(plan=plan)
 
-    def _refused(self, request: AdmissionRequest, word: bytes, retry_after: bytes = b"", rate: bytes = b"") -> Refused:
+    def _refused(self, request: AdmissionRequest, word: bytes, *rate: bytes) -> Refused:
         code = Code(word.decode())
         if code is Code.TOO_MANY_CONCURRENT and request.concurrency is not None:
             return crowded(request.concurrency)
         if code is Code.RATE_LIMITED:
-            return Refused(code=code, details={"rate": rate.decode()}, retry_after_seconds=int(retry_after))
+            retry_after, name, quota = rate
+            details = {"rate": name.decode(), "quota": quota.decode()}
+            return Refused(code=code, details=details, retry_after_seconds=int(retry_after))
         if code is Code.UNAUTHORIZED:
             self._plans.drop(request.account)  # the store no longer has what was remembered here
         return Refused(code=code)
@@ -201,7 +204,17 @@ def _demand(request: AdmissionRequest) -> list[str]:
         request.price_version,
         limit.name if limit else "",
         str(limit.limit) if limit else "0",
+        SEPARATOR.join(request.add_ons),
     ]
+
+
+def _quota(rate: Rate) -> str:
+    """A rate's quota, and how it follows its use."""
+    scaling = rate.scaling
+    if scaling is None:
+        return str(rate.quota)
+    steps = (rate.quota, scaling.grow_at_percent, scaling.grow_percent, scaling.shrink_below_percent, scaling.quota_max)
+    return ":".join(map(str, steps))
 
 
 def _charge(settlement: Settlement) -> list[Part]:
@@ -226,8 +239,9 @@ def _admitted(
     rates: list[RateState] = []
     if states:
         for rate, state in zip(request.rates, states.split(b","), strict=True):
-            remaining, reset = state.split(b":")
-            rates.append(RateState(rate=rate, remaining=int(remaining), reset_seconds=int(reset)))
+            remaining, reset, *quota = state.split(b":")
+            in_force = replace(rate, quota=int(quota[0])) if quota else rate
+            rates.append(RateState(rate=in_force, remaining=int(remaining), reset_seconds=int(reset)))
     resources = [record for ref, flat in found if (record := records.resource(ref, flat)) is not None]
     return Admitted(
         hold=Nanos(int(hold)),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-from gateway.core.admission import Demand, Rate, RateState, Standing
+from gateway.core.admission import Demand, RateState, Standing, Window
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
 from gateway.ledger.rules import charge_data, grant_id, month_of
@@ -69,7 +69,7 @@ class Books:
     passed: dict[str, tuple[int, AdmissionRequest, Admitted]] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     months: dict[str, str] = field(default_factory=dict)  # the month that a key's `spent` is of
-    rates: dict[str, tuple[int, int]] = field(default_factory=dict)  # window start, requests counted
+    rates: dict[str, Window] = field(default_factory=dict)  # the last window that was counted in
     resources: dict[ResourceRef, tuple[Resource, float]] = field(default_factory=dict)  # and until when
     renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
@@ -96,12 +96,7 @@ class Books:
         record, until = self.resources.get(ref, (None, 0))
         return record if until > now else None
 
-    def rate(self, rate: Rate, now: int) -> tuple[int, int]:
-        """The window that `now` is in: when it started, requests counted."""
-        start, count = self.rates.get(rate.name, (now, 0))
-        return (start, count) if start <= now < start + rate.window_seconds * 1000 else (now, 0)
-
-    def standing(self, request: AdmissionRequest, now: int, rates: Sequence[tuple[int, int]]) -> Standing:
+    def standing(self, request: AdmissionRequest, now: int, windows: Sequence[Window]) -> Standing:
         """The live facts that the guards look at."""
         key = self.key(request.key_id, now) if request.key_id in self.keys else None
         name = request.concurrency.name if request.concurrency else ""
@@ -115,11 +110,11 @@ class Books:
             budget_left=None if key is None or budget is None else Nanos(budget - key.spent - key.held),
             rates=[
                 RateState(
-                    rate=rate,
-                    remaining=rate.quota - count,
-                    reset_seconds=-((now - start) // 1000 - rate.window_seconds),
+                    rate=replace(rate, quota=window.quota),
+                    remaining=window.quota - window.count,
+                    reset_seconds=-((now - window.start_ms) // 1000 - rate.window_seconds),
                 )
-                for rate, (start, count) in zip(request.rates, rates, strict=True)
+                for rate, window in zip(request.rates, windows, strict=True)
             ],
             open_holds=sum(open_.hold.concurrency_class == name for open_ in self.holds.values()),
         )
@@ -280,6 +275,7 @@ def demand_of(request: AdmissionRequest) -> Demand:
         entitled=request.entitled,
         metered=request.metered,
         estimate=request.estimate,
+        add_ons=request.add_ons,
         covers_estimate=request.covers_estimate,
         concurrency=request.concurrency,
     )

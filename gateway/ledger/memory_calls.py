@@ -7,7 +7,7 @@ Does not know: administration.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gateway.core.admission import judge
+from gateway.core.admission import judge, window_at
 from gateway.core.errors import Code, OperationConflict, Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.ledger import rules
@@ -50,16 +50,16 @@ class MemoryCalls(MemoryStore):
             return replace(first, resources=records) if len(records) == len(found) else Refused(code=Code.NOT_FOUND)
         if request.key_id in books.keys and request.plan != books.plan:
             return PlanChanged(plan=books.plan)
-        rates = [books.rate(rate, now) for rate in request.rates]
-        standing = books.standing(request, now, rates)
+        windows = [window_at(rate, books.rates.get(rate.name), now) for rate in request.rates]
+        standing = books.standing(request, now, windows)
         verdict = judge(demand_of(request), standing)
         if isinstance(verdict, Refused):
             return verdict
         if len(records) < len(found):
             return Refused(code=Code.NOT_FOUND)
 
-        for rate, (start, count) in zip(request.rates, rates, strict=True):
-            books.rates[rate.name] = (start, count + 1)
+        for rate, window in zip(request.rates, windows, strict=True):
+            books.rates[rate.name] = replace(window, count=window.count + 1)
         answer = Admitted(
             hold=verdict,
             available=Nanos(standing.available - verdict),

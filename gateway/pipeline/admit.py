@@ -53,7 +53,7 @@ class Terms:
     tier: Tier | None
     rate_card: str
     entitled: bool
-    every_add_on: bool  # the tier has the products of all add-ons of the route
+    has_add_ons: bool  # the route has add-ons that are another product's
     overdraft: Nanos
     rates: tuple[Rate, ...]
     concurrency: Concurrency | None
@@ -150,14 +150,14 @@ class Admission:
         call.tier = terms.tier
         call.table = table = self._runtime.prices.current(self._clock.now(), terms.rate_card)
         size = len(call.body) if call.body is not None else call.client.content_length or 0
+        add_ons = pricing.add_ons_of(route, call.sources) if terms.has_add_ons else ()
         return AdmissionRequest(
             account=call.identity.account,
             key_id=call.identity.key_id,
             plan=plan,
             hold_id=call.id,
             product=route.product.name,
-            entitled=terms.entitled
-            and (terms.every_add_on or pricing.entitled_to_add_ons(route, terms.tier, call.sources)),
+            entitled=terms.entitled and pricing.entitled_to_add_ons(terms.tier, add_ons),
             metered=metered,
             estimate=pricing.estimate(route, call.sources, terms.price_names, table, size) if metered else ZERO,
             overdraft=terms.overdraft,
@@ -167,6 +167,7 @@ class Admission:
             lease_seconds=self._leases.lease_seconds,
             price_version=table.version,
             resources=call.resources,
+            add_ons=add_ons,
         )
 
     def _terms(self, route: Route, plan: Plan, models: tuple[str, ...]) -> Terms:
@@ -188,7 +189,7 @@ class Admission:
             tier=tier,
             rate_card=self._rate_card(plan, tier),
             entitled=pricing.entitled(route, tier, models if route.metered else ()),
-            every_add_on=tier is None or pricing.add_on_products(route) <= tier.products.keys(),
+            has_add_ons=pricing.has_add_ons(route),
             overdraft=tier.overdraft if tier is not None else ZERO,
             rates=_rates(tier, route, tuple(model for model in models if model in known)),
             concurrency=share.concurrency if share is not None else None,

@@ -4,7 +4,7 @@ Owns: the order "models, usage, rules, table", and the answer to unknown usage a
 Does not know: the ledger. Plain functions of values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from gateway.core.errors import Code, Refused
@@ -62,17 +62,16 @@ def entitled(route: Route, tier: Tier | None, models: tuple[str, ...]) -> bool:
     return share.models is None or share.models.issuperset(models)
 
 
-def add_on_products(route: Route) -> frozenset[str]:
-    """The products of the route's add-ons, and of what it refuses as another product's."""
+def has_add_ons(route: Route) -> bool:
+    """Whether the route has add-ons that are another product's, or refuses some as such."""
     metering = metering_of(route)
-    names = [rule.part_of for rule in metering.rules] if metering is not None else []
-    names += [rejection.part_of for rejection in route.rejections]
-    return frozenset(name for name in names if name is not None)
+    rules = metering.rules if metering is not None else ()
+    return any(rule.part_of is not None for rule in rules) or any(each.part_of is not None for each in route.rejections)
 
 
-def entitled_to_add_ons(route: Route, tier: Tier | None, sources: Sources) -> bool:
-    """Whether the tier includes the products of the add-ons that the request switches on."""
-    return tier is None or tier.products.keys() >= {*add_ons_of(route, sources)}
+def entitled_to_add_ons(tier: Tier | None, add_ons: Collection[str]) -> bool:
+    """Whether the tier includes all products of the add-ons that a request switches on."""
+    return tier is None or tier.products.keys() >= {*add_ons}
 
 
 def add_ons_of(route: Route, sources: Sources) -> tuple[str, ...]:

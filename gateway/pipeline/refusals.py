@@ -6,6 +6,7 @@ Does not know: why a call was refused.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from multidict import CIMultiDict
@@ -45,8 +46,9 @@ def render(style: ErrorStyle, refused: Refused, call_id: str, rates: tuple[Rate,
     if refused.retry_after_seconds is not None:
         headers["Retry-After"] = str(refused.retry_after_seconds)
     if refused.code is Code.RATE_LIMITED and rates:
-        name = refused.details.get("rate", rates[0].name)
-        headers["RateLimit-Policy"] = policies(rates)
+        name, quota = refused.details.get("rate", rates[0].name), refused.details.get("quota")
+        in_force = [replace(rate, quota=int(quota)) if quota and rate.name == name else rate for rate in rates]
+        headers["RateLimit-Policy"] = policies(in_force)
         headers["RateLimit"] = f'"{name}";r=0;t={refused.retry_after_seconds or 1}'
     body = json.dumps(_filled(template, values), ensure_ascii=False).encode()
     return Answer(status=status, reason="", headers=headers, body=body)

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.admission import Concurrency, Demand, Rate, RateState, Standing, judge
+from gateway.core.admission import (
+    Concurrency,
+    Demand,
+    Rate,
+    RateState,
+    Scaling,
+    Standing,
+    Window,
+    judge,
+    next_quota,
+    window_at,
+)
 from gateway.core.errors import Code, Refused
 from gateway.core.money import Nanos
 
@@ -95,9 +106,19 @@ def test_a_free_call_needs_no_credit() -> None:
 def test_refusals_that_pass_say_when() -> None:
     """A rate says when its window starts afresh and which it is; concurrency says to retry soon."""
     limited = judge(CALL, replace(GOOD, rates=(FULL,)))
-    assert limited == Refused(code=Code.RATE_LIMITED, details={"rate": "r"}, retry_after_seconds=42)
+    assert limited == Refused(code=Code.RATE_LIMITED, details={"rate": "r", "quota": "10"}, retry_after_seconds=42)
     crowded = judge(CALL, replace(GOOD, open_holds=2))
     assert crowded == Refused(code=Code.TOO_MANY_CONCURRENT, details={"limit": "2"}, retry_after_seconds=1)
+
+
+def test_a_key_must_have_the_add_ons_products_too() -> None:
+    """A key's list of products holds for everything that a request uses; a key without a list has all."""
+    demand = replace(CALL, add_ons=("extra",))
+    assert judge(demand, GOOD) == 300
+    assert judge(demand, replace(GOOD, key_products=frozenset({"p", "extra"}))) == 300
+    for products in ({"p"}, {"extra"}, set[str]()):
+        verdict = judge(demand, replace(GOOD, key_products=frozenset(products)))
+        assert isinstance(verdict, Refused) and verdict.code is Code.NOT_ENTITLED
 
 
 @given(st.integers(-(10**18), 10**18), st.none() | st.integers(-(10**9), 10**18), st.integers(0, 10**18))
@@ -110,3 +131,69 @@ def test_a_hold_never_exceeds_what_covers_it(available: int, budget: int | None,
     else:
         assert type(verdict) is int
         assert 0 <= verdict <= min(available, estimate)
+
+
+STREAMS = Rate(name="streams", quota=100, window_seconds=60, scaling=Scaling())
+MINUTE = 60_000
+
+
+def used(rate: Rate, window: Window | None, now_ms: int, count: int) -> Window:
+    """The window at a time, after so many requests in it."""
+    return replace(window_at(rate, window, now_ms), count=count)
+
+
+def test_a_quota_grows_with_its_use_as_the_vendor_says() -> None:
+    """From minute to minute at 70 % of use: 100, 110, 121, 133, 146, 161; and back by the same steps when unused."""
+    quotas, window = [], None
+    for minute in range(6):
+        window = used(STREAMS, window, minute * MINUTE, 0)
+        quotas.append(window.quota)
+        window = replace(window, count=-(-window.quota * 7 // 10))
+    assert quotas == [100, 110, 121, 133, 146, 161]
+    back = [next_quota(STREAMS, 161, 0, idle=idle) for idle in range(6)]
+    assert back == [146, 133, 121, 110, 100, 100]
+
+
+@pytest.mark.parametrize(("count", "then"), [(70, 110), (69, 100), (50, 100), (49, 100), (0, 100), (100, 110)])
+def test_the_configured_quota_grows_from_seventy_percent(count: int, then: int) -> None:
+    """At 70 % and not below; it never falls below what is configured."""
+    assert used(STREAMS, Window(start_ms=0, count=count, quota=100), MINUTE, 0).quota == then
+
+
+@pytest.mark.parametrize(("count", "then"), [(85, 133), (84, 121), (61, 121), (60, 110)])
+def test_a_grown_quota_stays_between_half_and_seventy_percent(count: int, then: int) -> None:
+    """Of 121: 85 are 70 %, 61 are half."""
+    assert used(STREAMS, Window(start_ms=0, count=count, quota=121), MINUTE, 0).quota == then
+
+
+def test_windows_that_nobody_used_count() -> None:
+    """A quota that grew sinks for each window in which there was no request, down to the configured one."""
+    last = Window(start_ms=0, count=146, quota=146)
+    for minutes, quota in ((0.99, 146), (1, 161), (1.99, 161), (2, 146), (3, 133), (7, 100), (10**6, 100)):
+        assert window_at(STREAMS, last, round(minutes * MINUTE)).quota == quota
+
+
+def test_a_quota_is_never_out_of_the_bounds_of_its_config() -> None:
+    """A stored quota from before a change of config is brought into bounds; a clock that went back changes none."""
+    capped = replace(STREAMS, scaling=Scaling(quota_max=120))
+    assert window_at(capped, Window(start_ms=0, count=0, quota=500), 5).quota == 120
+    assert next_quota(capped, 118, 118, idle=0) == 120
+    assert window_at(STREAMS, Window(start_ms=0, count=0, quota=5), 5).quota == 100
+    assert window_at(STREAMS, Window(start_ms=9, count=99, quota=121), 5) == Window(start_ms=5, count=0, quota=121)
+    plain = replace(STREAMS, scaling=None)
+    assert window_at(plain, Window(start_ms=0, count=99, quota=100), MINUTE).quota == 100
+
+
+@given(
+    st.integers(1, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**6),
+    st.integers(1, 100), st.integers(1, 100), st.integers(0, 100),
+)  # fmt: skip
+def test_a_quota_follows_within_its_bounds(
+    least: int, extra: int, count: int, idle: int, grow_at: int, grow: int, shrink_below: int
+) -> None:
+    """Whatever the numbers: between the configured quota and the most, found in a bounded time."""
+    scaling = Scaling(
+        grow_at_percent=grow_at, grow_percent=grow, shrink_below_percent=min(grow_at, shrink_below), quota_max=10**9
+    )
+    rate = Rate(name="r", quota=least, window_seconds=1, scaling=scaling)
+    assert least <= next_quota(rate, min(least + extra, 10**9), count, idle=idle) <= 10**9

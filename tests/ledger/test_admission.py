@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.admission import Rate
+from gateway.core.admission import Rate, Scaling
 from gateway.core.errors import Code, OperationConflict, Refused
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.ports import Admitted, Plan, PlanChanged, Resource, ResourceRef
@@ -218,6 +218,36 @@ async def test_all_rates_are_checked_before_any_is_counted(world: World) -> None
     wide, none = Rate(name="wide", quota=2, window_seconds=60), Rate(name="none", quota=0, window_seconds=60)
     await refused(ledger, ask("a", rates=(wide, none)))
     assert (await admitted(ledger, ask("a", rates=(wide,)))).rates[0].remaining == 1
+
+
+async def test_a_quota_follows_its_use(world: World) -> None:
+    """A quota of ten grows by ten percent after a busy window, sinks after idle ones; answers show the one in force."""
+    ledger = await opened(world)
+    rate = Rate(name="streams", quota=10, window_seconds=60, scaling=Scaling())
+    admissions: list[int] = []
+    for idle in (0, 60, 60, 60, 90, 125, 185, 10**7):
+        await world.advance(idle)
+        calls = [f"{len(admissions)}-{number}" for number in range(20)]
+        answers = [await ledger.admit(ask(call, metered=False, rates=(rate,))) for call in calls]
+        states = [answer.rates[0] for answer in answers if isinstance(answer, Admitted)]
+        admissions.append(len(states))
+        assert [state.remaining for state in states] == list(range(len(states)))[::-1]
+        assert {state.rate for state in states} == {replace(rate, quota=len(states))}
+        details = {"rate": "streams", "quota": str(len(states))}
+        assert answers[-1] == Refused(code=Code.RATE_LIMITED, details=details, retry_after_seconds=60)
+    assert admissions == [10, 11, 12, 13, 14, 14, 13, 10]
+    again = await refused(ledger, ask("plain", metered=False, rates=(replace(rate, scaling=None),)))
+    assert again.details["quota"] == "10"
+
+
+async def test_a_keys_products_hold_for_add_ons(world: World) -> None:
+    """What the request uses of other products must be in the key's list too."""
+    ledger = await opened(world, products=("speech-to-text", "guardrails"))
+    assert (await refused(ledger, ask(add_ons=("guardrails", "understanding")))).code is Code.NOT_ENTITLED
+    assert (await refused(ledger, ask(add_ons=("guard",)))).code is Code.NOT_ENTITLED
+    await admitted(ledger, ask(add_ons=("guardrails",)))
+    await ledger.change_key(operation="all", account="acme", key_id="acme-key", changes={"products": None})
+    await admitted(ledger, ask("call-2", add_ons=("understanding",)))
 
 
 async def test_free_calls_count_in_rates_and_their_repeats_do_not(world: World) -> None:

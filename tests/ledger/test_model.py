@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from gateway.core.admission import Concurrency, Rate
+from gateway.core.admission import Concurrency, Rate, Scaling
 from gateway.core.errors import LedgerRefused, Refused
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
@@ -39,6 +39,7 @@ MODEL = settings(
 HAPPENED = (
     "admit Admitted", "admit OperationConflict", "admit PlanChanged", "admit insufficient_credit",
     "admit key_budget_exceeded", "admit rate_limited", "admit too_many_concurrent", "admit not_found",
+    "admit not_entitled",
     "settle in time", "settle late", "settle OperationConflict", "release True", "release False",
     "renew in time", "renew late", "renew insufficient_credit", "renew key_budget_exceeded",
     "renew too_many_concurrent", "renew PlanChanged", "renew OperationConflict",
@@ -49,7 +50,10 @@ HAPPENED = (
 PAID = Plan(tier="payg", rate_card="startup")
 ACCOUNTS = ("acme", "rival")
 REFS = tuple(ResourceRef(kind="transcript", id=f"t{n}") for n in range(4))
-RATES = (Rate(name="minute", quota=6, window_seconds=60), Rate(name="burst", quota=3, window_seconds=1))
+RATES = (
+    Rate(name="minute", quota=6, window_seconds=60),
+    Rate(name="burst", quota=3, window_seconds=1, scaling=Scaling(grow_percent=50, quota_max=7)),
+)
 CLASSES = (None, Concurrency(name="jobs", limit=1), Concurrency(name="streams", limit=3))
 
 accounts = st.sampled_from(ACCOUNTS)
@@ -117,11 +121,11 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Two tenants with two keys each, one of them with a budget."""
+        """Two tenants with two keys each, one of them with a budget and a list of products."""
         for account in ACCOUNTS:
             self.do("open_account", operation="open", account=account, plan=FREE, signup=Nanos(2000))
-            for key_id, budget in (("one", None), ("two", Nanos(400))):
-                key = Key(id=key_id, account=account, monthly_budget=budget)
+            for key_id, budget, products in (("one", None, None), ("two", Nanos(400), ("speech-to-text", "x"))):
+                key = Key(id=key_id, account=account, monthly_budget=budget, products=products)
                 self.do("put_key", operation=f"key-{key_id}", key=key, digest=f"{account}-{key_id}")
 
     # ---- the path of a call
@@ -138,6 +142,7 @@ class Machine(RuleBasedStateMachine):
         rates=st.sampled_from([(), (), RATES]),
         concurrency=st.sampled_from(CLASSES),
         resources=st.sampled_from([(), (), (), (), (), REFS[:1], REFS[1:3]]),
+        add_ons=st.sampled_from([(), (), ("x",), ("y", "x")]),
         lease_seconds=st.sampled_from([2, 60, 3600, 3600]),
         lose=lost,
         idle=idle,
@@ -160,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     )
     def admit_at_once(self, count: int, turn: int, lose: int, **changes: Any) -> None:
         """Ask for many calls in the same instant: as if they had come one after the other."""
-        requests = [ask(f"at-once-{turn}-{n}", rates=RATES[:1], **changes) for n in range(count)]
+        requests = [ask(f"at-once-{turn}-{n}", rates=RATES, **changes) for n in range(count)]
         every = [{"request": request} for request in requests]
         wanted = [self.runner.run(outcome(self.model, "admit", arguments)) for arguments in every]
         self.lose_replies(lose)

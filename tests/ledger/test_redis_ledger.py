@@ -1,11 +1,13 @@
 """What only RedisLedger promises: round trips, caches, faults of the link, broken-off writes, real time, drift."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
-from gateway.core.errors import Code, LedgerUnavailable
+from gateway.core.admission import Rate, Scaling, Window, window_at
+from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.money import Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.records import UnreadableRecord
@@ -58,6 +60,32 @@ async def test_a_call_is_one_command_on_the_wire(redis_url: str, link: SingleLin
             await ledger.settle(bill(call))
         assert relay.writes == [1, 1]
         await behind.close()
+
+
+async def test_the_script_follows_a_quotas_use_as_the_core_does(link: SingleLink) -> None:
+    """Five hundred stored windows at random: the quota that an admission shows is the one that the core finds."""
+    world, chance = RedisWorld(link), random.Random(7)
+    ledger = await opened(world)
+    for number in range(500):
+        least, grow_at = chance.choice([1, 4, 5, 100, 10**9]), chance.randint(1, 100)
+        scaling = Scaling(
+            grow_at_percent=grow_at,
+            grow_percent=chance.randint(1, 100),
+            shrink_below_percent=chance.randint(0, grow_at),
+            quota_max=chance.choice([least, 2 * least, 1_000 * least]),
+        )
+        rate = Rate(name="r", quota=least, window_seconds=chance.choice([1, 60]), scaling=scaling)
+        quota = chance.randint(1, 3 * least)
+        start_ms = world.now - chance.choice([-5, 0, 999, 1000, 60_000, 61_000, 180_000, 10**7])
+        last = Window(start_ms=start_ms, count=chance.randint(0, quota - 1), quota=quota)
+        await link.call("HSET", "gw:{acme}:account", "rate.r", f"{last.start_ms}:{last.count}:{last.quota}")
+        wanted = window_at(rate, last, world.now)
+        answer = await ledger.admit(ask(f"call-{number}", metered=False, rates=(rate,)))
+        if wanted.count >= wanted.quota:
+            assert isinstance(answer, Refused)
+        else:
+            (state,) = (await admitted(ledger, ask(f"call-{number}", metered=False, rates=(rate,)))).rates
+            assert (state.rate.quota, state.remaining) == (wanted.quota, wanted.quota - wanted.count - 1), (rate, last)
 
 
 async def test_another_process_learns_of_a_new_plan_from_admit(link: SingleLink) -> None:

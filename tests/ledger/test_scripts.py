@@ -52,13 +52,13 @@ def test_guards_come_first_then_only_writes(verb: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_double_ever_becomes_money(name: str) -> None:
-    """No tostring, no division but of time, no number joined to text, no increment but by digits."""
+    """No tostring, no division but of time and of quotas, no number joined to text, no increment but by digits."""
     text = code(name)
     assert "tostring" not in text
     assert "HINCRBYFLOAT" not in read(name)
     for line in text.splitlines():
         if "/" in line:
-            assert re.search(r"NOW|time\[|day|year|era|month", line), line
+            assert re.search(r"NOW|time\[|day|year|era|month|elapsed|quota", line), line
     for _, amount in re.findall(r"call\('(HINCRBY|INCRBY)', .*, ([^,)]+)\)", read(name)):
         assert not re.search(r"tonumber|[+*/]", amount), amount
 

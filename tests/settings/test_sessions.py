@@ -221,8 +221,8 @@ def test_other_products_of_a_session(runtime: Runtime, query: str, add_ons: tupl
     """Guardrails and the LLM gateway are products of their own: who does not have them is not entitled."""
     route, sources = route_of(runtime, "streaming.session"), {"query": parameters_of(query)}
     assert pricing.add_ons_of(route, sources) == add_ons
-    assert pricing.entitled_to_add_ons(route, runtime.tiers["payg"], sources)
-    assert pricing.entitled_to_add_ons(route, runtime.tiers["free"], sources) is ("llm-gateway" not in add_ons)
+    assert pricing.entitled_to_add_ons(runtime.tiers["payg"], add_ons)
+    assert pricing.entitled_to_add_ons(runtime.tiers["free"], add_ons) is ("llm-gateway" not in add_ons)
 
 
 def test_a_charge_by_the_query_makes_parameters_known(project: Project) -> None:

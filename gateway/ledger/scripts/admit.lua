@@ -1,15 +1,18 @@
 -- admit: judge the guards in their order and take the hold, in one step. A refusal writes nothing.
 --
 -- KEYS  1-6 as in lib, 7-8 as in guards, 9.. res:<kind>:<id> that must be the account's
--- ARGV  2-16 as in guards, 17 ms for which a free call is remembered, 18.. three for each rate: name, quota, window (ms)
--- Answers  admitted, hold, balance, held, rates ("remaining:reset seconds,..."), one resource hash each
---          refused, code[, seconds to retry after, name of the rate]
+-- ARGV  2-17 as in guards, 18 ms for which a free call is remembered, 19.. three for each rate: name, quota, window (ms);
+--       a quota that follows its use is "least:grow at:grow:shrink below:most", percent as in core.admission.Scaling
+-- Answers  admitted, hold, balance, held, rates ("remaining:reset seconds[:quota in force],..."), one resource hash each
+--          refused, code[, seconds to retry after, name of the rate, its quota]
 --          plan, tier, rate card      the account's plan is another one
 --          conflict                   the hold has ended, or was taken for another request
 -- Callers  RedisLedger.admit
+local IDLE_WINDOWS_MAX = 100 -- as in core.admission
+
 local rates = {}
-for i = 18, #ARGV, 3 do
-  rates[#rates + 1] = {name = ARGV[i], field = 'rate.' .. ARGV[i], quota = tonumber(ARGV[i + 1]), window = tonumber(ARGV[i + 2])}
+for i = 19, #ARGV, 3 do
+  rates[#rates + 1] = {name = ARGV[i], field = 'rate.' .. ARGV[i], quota = ARGV[i + 1], window = tonumber(ARGV[i + 2])}
 end
 local fields = {'status', 'tier', 'rate_card', 'balance', 'held', 'open.' .. CLASS}
 for i, rate in ipairs(rates) do
@@ -17,6 +20,53 @@ for i, rate in ipairs(rates) do
 end
 local account = call('HMGET', ACCOUNT, unpack(fields))
 local status, tier, rate_card, balance, held, open = unpack(account, 1, 6)
+
+-- The quota after a window in which `used` of it were counted.
+local function followed(rate, quota, used)
+  local step = 100 + rate.grow
+  if used * 100 >= quota * rate.grow_at then
+    return math.min(rate.most, math.floor((2 * quota * step + 100) / 200))
+  elseif used * 100 < quota * rate.shrink_below then
+    return math.max(rate.least, math.min(quota - 1, math.floor((200 * quota + step) / (2 * step))))
+  end
+  return quota
+end
+
+-- The quota in force: that of the last window (nil: the least), and what has followed since.
+local function scaled(rate, quota, used, elapsed)
+  quota = math.max(rate.least, math.min(quota or rate.least, rate.most))
+  if not elapsed or elapsed < rate.window then
+    return quota
+  end
+  local idle = math.floor(elapsed / rate.window) - 1
+  if idle >= IDLE_WINDOWS_MAX then
+    return rate.least
+  end
+  quota = followed(rate, quota, used)
+  while idle > 0 and quota > rate.least do
+    quota, idle = followed(rate, quota, 0), idle - 1
+  end
+  return quota
+end
+
+-- Find the window that this request is in, as it is stored ("start:count[:quota]"), or one that starts now.
+local function look(rate, stored)
+  local start, count, quota = string.match(stored or '', '^(%d+):(%d+):?(%d*)$')
+  rate.start, rate.count = tonumber(start), tonumber(count)
+  local elapsed = start and NOW - rate.start
+  if string.find(rate.quota, ':', 1, true) then
+    local least, grow_at, grow, shrink_below, most = string.match(rate.quota, '^(%d+):(%d+):(%d+):(%d+):(%d+)$')
+    rate.least, rate.grow_at, rate.grow = tonumber(least), tonumber(grow_at), tonumber(grow)
+    rate.shrink_below, rate.most = tonumber(shrink_below), tonumber(most)
+    rate.quota = scaled(rate, tonumber(quota), rate.count, elapsed)
+    rate.in_force = ':' .. amount(rate.quota)
+  else
+    rate.quota, rate.in_force = tonumber(rate.quota), ''
+  end
+  if not start or elapsed < 0 or elapsed >= rate.window then
+    rate.start, rate.count = NOW, 0
+  end
+end
 
 local function admitted(hold, balance_then, held_then, states)
   local reply = answer('admitted', hold, balance_then, held_then, states)
@@ -60,14 +110,10 @@ if refusal then
 end
 -- 6 rates: all are checked before any is counted
 for i, rate in ipairs(rates) do
-  local start, count = string.match(account[6 + i] or '', '^(%d+):(%d+)$')
-  rate.start, rate.count = tonumber(start), tonumber(count)
-  if not start or NOW < rate.start or NOW >= rate.start + rate.window then
-    rate.start, rate.count = NOW, 0
-  end
+  look(rate, account[6 + i])
   rate.reset = math.ceil((rate.start + rate.window - NOW) / 1000)
   if rate.count >= rate.quota then
-    return answer('refused', 'rate_limited', amount(math.max(1, rate.reset)), rate.name)
+    return answer('refused', 'rate_limited', amount(math.max(1, rate.reset)), rate.name, amount(rate.quota))
   end
 end
 -- 7 concurrency
@@ -84,13 +130,13 @@ end
 -- From here it must succeed: only writes.
 local states = {}
 for i, rate in ipairs(rates) do
-  call('HSET', ACCOUNT, rate.field, amount(rate.start) .. ':' .. amount(rate.count + 1))
-  states[i] = amount(rate.quota - rate.count - 1) .. ':' .. amount(rate.reset)
+  call('HSET', ACCOUNT, rate.field, amount(rate.start) .. ':' .. amount(rate.count + 1) .. rate.in_force)
+  states[i] = amount(rate.quota - rate.count - 1) .. ':' .. amount(rate.reset) .. rate.in_force
 end
 states = table.concat(states, ',')
 if METERED then
   held = take(hold, balance, held, states)
 elseif #rates > 0 then
-  call('SET', KEYS[7], '1 passed ' .. ARGV[3] .. ' ' .. balance .. ' ' .. held .. ' ' .. states, 'PX', ARGV[17])
+  call('SET', KEYS[7], '1 passed ' .. ARGV[3] .. ' ' .. balance .. ' ' .. held .. ' ' .. states, 'PX', ARGV[18])
 end
 return admitted(hold, balance, held, states)

@@ -3,7 +3,7 @@
 -- KEYS of those verbs: KEYS 7 end:<hold id>, 8 key:<key id>.
 -- ARGV of those verbs: ARGV 2 hold id, 3 digest of the request, 4 tier, 5 rate card, 6 product, 7 entitled, 8 metered,
 --   9 estimate, 10 overdraft, 11 covers estimate, 12 lease (ms), 13 key id, 14 price version, 15 concurrency class or '',
---   16 its limit. Flags are '1' or '0'.
+--   16 its limit, 17 other products that the key must have too, with SEP between them. Flags are '1' or '0'.
 local METERED, CLASS = ARGV[8] == '1', ARGV[15]
 
 -- Guards 1 to 5: why the call is refused ('plan': the account's plan is another one); else nil and how much to hold.
@@ -25,8 +25,15 @@ local function judge(status, tier, rate_card, balance, held)
     return 'account_suspended'
   end
   -- 3 the plan and the key have the product
-  if ARGV[7] ~= '1' or (products ~= '*' and not string.find(products, SEP .. ARGV[6] .. SEP, 1, true)) then
+  if ARGV[7] ~= '1' then
     return 'not_entitled'
+  end
+  if products ~= '*' then
+    for product in string.gmatch(ARGV[6] .. SEP .. ARGV[17], '[^\31]+') do
+      if not string.find(products, SEP .. product .. SEP, 1, true) then
+        return 'not_entitled'
+      end
+    end
   end
   if not METERED then
     return nil, '0'

@@ -2,15 +2,15 @@
 --
 -- KEYS  1-6 as in lib, 7-8 as in guards (of the next hold; its key is also the one charged), 9 end:<used hold id>,
 --       10 res:<kind>:<id> of the session (if any)
--- ARGV  2-16 as in guards (of the next hold), 17 used hold id, 18 digest of the charge, 19 amount,
---       20 what the entry explains (JSON), 21 usage for the session (JSON)
+-- ARGV  2-17 as in guards (of the next hold), 18 used hold id, 19 digest of the charge, 20 amount,
+--       21 what the entry explains (JSON), 22 usage for the session (JSON)
 -- Answers  renewed, entry id, amount, balance, late, hold, balance, held, guard that refused the next hold or '-'
 --                                     of this call, or of the first renewal of this hold
 --          plan, tier, rate card      the account's plan is another one: nothing was written
 --          conflict, how              the used hold was charged or renewed otherwise, or the next one is in use
 --          unknown                    no such account
 -- Callers  RedisLedger.renew
-local record, first, after, how = stands(ARGV[17], KEYS[9], ARGV[18])
+local record, first, after, how = stands(ARGV[18], KEYS[9], ARGV[19])
 if how then
   return answer('conflict', how)
 end
@@ -34,7 +34,7 @@ if call('EXISTS', KEYS[8]) == 1 and (tier ~= ARGV[4] or rate_card ~= ARGV[5]) th
 end
 
 -- From here it must succeed: only writes.
-first = first or settle(ARGV[17], record, KEYS[9], ARGV[18], KEYS[8], ARGV[19], ARGV[20], KEYS[10], ARGV[21])
+first = first or settle(ARGV[18], record, KEYS[9], ARGV[19], KEYS[8], ARGV[20], ARGV[21], KEYS[10], ARGV[22])
 local balance, held, open = unpack(call('HMGET', ACCOUNT, 'balance', 'held', 'open.' .. CLASS), 1, 3)
 local refusal, hold = judge(status, tier, rate_card, balance, held)
 -- The used hold's place passes on to the next one.
@@ -48,6 +48,6 @@ else
   held = take(hold, balance, held, '')
 end
 local entry, charged, balance_then, late = unpack(first)
-call('SET', KEYS[9], table.concat({'1 settled', ARGV[18], entry, charged, balance_then, late,
+call('SET', KEYS[9], table.concat({'1 settled', ARGV[19], entry, charged, balance_then, late,
   ARGV[3], hold, balance, held, refusal or '-', ARGV[2]}, ' '), 'EX', REMEMBER)
 return answer('renewed', entry, charged, balance_then, late, hold, balance, held, refusal or '-')
