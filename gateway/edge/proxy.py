@@ -20,9 +20,11 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import Code, Refused
 from gateway.edge.responses import StreamedResponse, WholeResponse
+from gateway.edge.websocket import TakenOver, is_opening, take_over
 from gateway.pipeline.call import BodyRefused, ClientGone
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits
+from gateway.sockets.ports import Relay, Watch, Watcher
 
 _LOGGER: Final = logging.getLogger("gateway.customers")
 _LOGGER.setLevel(logging.INFO)  # aiohttp's debug lines quote what clients sent
@@ -103,6 +105,8 @@ class CustomerConnection(web.RequestHandler):
             self._request_in_progress = False
             if self._handler_waiter is not None:
                 self._handler_waiter.set_result(None)
+        if type(response) is TakenOver:
+            return False
         if type(response) is WholeResponse and not self._upgraded:
             await response.prepare(request)
             if self.writing_paused:
@@ -231,8 +235,8 @@ class RequestClient:
     """A `pipeline.call.Client` over one aiohttp request."""
 
     __slots__ = (
-        "_drain_seconds", "_limits", "_lost_timer", "_request", "_task", "gone", "headers", "method", "query_string",
-        "raw_path", "response",
+        "_drain_seconds", "_limits", "_lost_timer", "_request", "_streamed", "_task", "gone", "headers", "method",
+        "query_string", "raw_path", "response",
     )  # fmt: skip
 
     def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
@@ -241,8 +245,9 @@ class RequestClient:
         self._task = request.task
         self._drain_seconds = _DRAIN_SECONDS_DEFAULT
         self._lost_timer: asyncio.TimerHandle | None = None
+        self._streamed: StreamedResponse | None = None
         self.gone = False
-        self.response: StreamedResponse | None = None
+        self.response: StreamedResponse | TakenOver | None = None
         self.method = request.method
         self.headers = request.headers
         #: As sent: percent-encoded path, and the query without its question mark.
@@ -343,18 +348,18 @@ class RequestClient:
 
     async def start(self, status: int, reason: str, headers: CIMultiDict[str], length: int | None) -> None:
         """Send the head; ClientGone."""
-        self.response = StreamedResponse(self._request)
-        await self._written(self.response.start(status, reason, headers, length))
+        self.response = self._streamed = StreamedResponse(self._request)
+        await self._written(self._streamed.start(status, reason, headers, length))
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body; ClientGone."""
-        assert self.response is not None, "the head goes first"
-        await self._written(self.response.write(chunk))
+        assert self._streamed is not None, "the head goes first"
+        await self._written(self._streamed.write(chunk))
 
     async def finish(self) -> None:
         """The body is complete; ClientGone."""
-        assert self.response is not None, "the head goes first"
-        await self._written(self.response.finish())
+        assert self._streamed is not None, "the head goes first"
+        await self._written(self._streamed.finish())
 
     async def _written(self, writing: Awaitable[None]) -> None:
         try:
@@ -373,6 +378,22 @@ class RequestClient:
         if self._request.transport is not None:
             self._request.transport.abort()
 
+    # ---- a socket
+
+    @property
+    def wants_socket(self) -> bool:
+        """Whether this is the opening handshake of a WebSocket that we can take."""
+        return is_opening(self._request)
+
+    def accept_socket(self, watch: Watch, watcher: Watcher, headers: CIMultiDict[str], subprotocol: str) -> Relay:
+        """Answer 101, and take the connection over; ClientGone."""
+        relay = take_over(self._request, watch, watcher, headers, subprotocol)
+        if relay is None:
+            self.gone = True
+            raise ClientGone
+        self.response = TakenOver()
+        return relay
+
     # ---- the client leaves
 
     def drain_within(self, seconds: float) -> None:
@@ -380,8 +401,13 @@ class RequestClient:
         self._drain_seconds = seconds
 
     def lost(self) -> None:
-        """The connection is gone. The call goes on for a while: what the upstream reports is still owed."""
+        """The connection is gone. The call goes on for a while: what the upstream reports is still owed.
+
+        A session knows itself how long: its watcher is told.
+        """
         self.gone = True
+        if type(self.response) is TakenOver:
+            return
         if not self._task.done():
             self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self._task.cancel)
 

@@ -49,7 +49,7 @@ class WholeResponse:
             fields = ""
         elif not length and request.method == "HEAD":
             fields = ""  # what GET would send is not known to us
-        head = _head(request, answer.status, answer.reason, answer.headers, fields, keep_alive=self.keep_alive)
+        head = answer_head(request, answer.status, answer.reason, answer.headers, fields, keep_alive=self.keep_alive)
         transport.write(head if request.method == "HEAD" else head + answer.body)
 
     async def write_eof(self) -> None:
@@ -100,7 +100,7 @@ class StreamedResponse:
             fields = "" if length is None else f"Content-Length: {length}\r\n"
         unending = length is None and not self._chunked
         self.keep_alive = request.keep_alive and not unending and not _ends_connection(request, status)
-        await self._send(_head(request, status, reason, headers, fields, keep_alive=self.keep_alive))
+        await self._send(answer_head(request, status, reason, headers, fields, keep_alive=self.keep_alive))
 
     async def write(self, chunk: bytes) -> None:
         """Write a piece, and wait while the client is slow."""
@@ -131,7 +131,7 @@ class StreamedResponse:
         """Nothing is left to write."""
 
 
-def _head(
+def answer_head(
     request: web.BaseRequest, status: int, reason: str, headers: CIMultiDict[str], framing: str, *, keep_alive: bool
 ) -> bytes:
     """An answer's head, in the client's version."""

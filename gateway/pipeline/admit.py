@@ -18,12 +18,13 @@ from gateway.core.extract import Field, Sources
 from gateway.core.money import ZERO, Nanos
 from gateway.core.parameters import parameters_of, repeated
 from gateway.core.record import record
+from gateway.core.repeats import repeats_a_name
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
-from gateway.pipeline.meter import decoded, parsed, repeats_a_name
+from gateway.pipeline.meter import decoded, parsed
 from gateway.ports import (
     AdmissionRequest,
     Admitted,

@@ -4,14 +4,11 @@ Owns: the copy, its bound, content decoding, JSON.
 Does not know: prices. Never raises on what an upstream sent: what cannot be read reports nothing.
 """
 
-import json
 import zlib
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
-_NAME_MAX = 64  # longer names are not remembered
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _GZIP_MAGIC = b"\x1f\x8b"
 #: A body of more gzip members than this is nobody's in good faith.
@@ -74,40 +71,6 @@ def _inflated(body: bytes, window_bits: int, bytes_max: int) -> bytes | None:
         if not body.startswith(_GZIP_MAGIC):
             return plain
     return None
-
-
-def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
-    """Whether an object of the body has a name twice: what we judged would not be what another parser reads.
-
-    The count of each name at the top settles nearly every body; only a suspicion is looked into.
-    """
-    suspicious = b"\\u" in body
-    for name in data:
-        quoted = _quoted(name) if len(name) <= _NAME_MAX else b'"%b"' % name.encode()
-        suspicious = suspicious or body.count(quoted) > 1
-    if not suspicious:
-        return False
-
-    def judge(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise _RepeatedName
-        return found
-
-    try:
-        json.loads(body, object_pairs_hook=judge)
-    except (_RepeatedName, ValueError, RecursionError):
-        return True
-    return False
-
-
-@lru_cache(maxsize=4096)
-def _quoted(name: str) -> bytes:
-    return b'"%b"' % name.encode()
-
-
-class _RepeatedName(Exception):
-    """An object has a name twice."""
 
 
 def parsed(body: bytes) -> Any:

@@ -30,18 +30,19 @@ class Watch:
     message_bytes_max: int = 1024 * 1024  # of one message, either direction: else closed with 1009
     buffer_bytes_max: int = 256 * 1024  # unsent towards one side, after which the other side is not read any more
     stalled_seconds_max: float = 30.0  # a side that takes nothing for so long while bytes wait for it is cut
-    ping_seconds: float = 0.0  # how often an idle customer is pinged by us; 0: never, pings pass through like all else
+    ping_seconds: float = 0.0  # how often an idle customer is pinged by us, and cut if it stays silent; 0: never
 
 
 class Watcher(Protocol):
-    """Who is told of what happens in a relay. Calls come from the event loop, in the order of the frames."""
+    """Who is told of what happens in a relay. Calls come from the event loop, in the order of the frames; none comes
+    before the call that made the relay, or joined the upstream, has returned."""
 
     def upstream_said(self, kind: str, message: Mapping[str, Any]) -> None:
         """A watched text message of the upstream's, about to be passed on. Must not raise."""
 
     async def client_says(self, kind: str, message: Mapping[str, Any]) -> "Refused | None":
         """A watched text message of the client's, not passed on yet: None lets it pass, a refusal drops it (what the
-        client is told is the watcher's business). The client is not read meanwhile."""
+        client is told is the watcher's business). The client is not read meanwhile. What this raises ends the relay."""
 
     def client_left(self, code: int | None, reason: bytes) -> None:
         """The client's Close frame came (its code, 1005 without one), or None: its connection is lost.
@@ -86,13 +87,15 @@ class Relay(Protocol):
         """From now on frames pass both ways. What the client sent before was kept, within `buffer_bytes_max`."""
 
     def tell_client(self, text: bytes) -> None:
-        """A text message of ours to the client, placed between two messages. Nothing, once its Close was sent."""
+        """A text message of ours to the client, placed between two messages. Nothing, once its Close was sent; a Close
+        does not wait for the end of a message, or for ours after it."""
 
     def tell_upstream(self, text: bytes) -> None:
         """A text message of ours to the upstream, placed between two messages. Nothing, once its Close was sent."""
 
     def mute_client(self) -> None:
-        """From now on no data message of the client's is passed on. Its control frames are."""
+        """From now on no data message of the client's is passed on. Its control frames are. One that was begun is ended
+        with an empty fragment, so that ours can follow."""
 
     def close_client(self, code: int | None, reason: bytes = b"") -> None:
         """Send the client a Close frame (1005: one without a code), after what was sent before, then close orderly
@@ -112,7 +115,8 @@ class Relay(Protocol):
         """Whether the client's connection is lost."""
 
     async def over(self) -> None:
-        """Until both connections are closed. Whoever cancels this has both cut."""
+        """Until both connections are closed. Raises what `client_says` raised. Whoever cancels this closes both with
+        1001, without waiting for anything."""
 
 
 class Dialer(Protocol):
@@ -126,4 +130,4 @@ class Dialer(Protocol):
         not 101: its status is in the message), UpstreamTimeout after `connect_seconds_max` for all of it."""
 
     async def close(self) -> None:
-        """Cut what is still open."""
+        """Cut what no relay was joined to."""

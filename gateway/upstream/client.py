@@ -20,9 +20,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
+from gateway.upstream.endpoint import Endpoint
 
 _HEAD_BYTES_MAX: Final = 32 * 1024
 _READ_BYTES: Final = 2**16
@@ -223,18 +223,8 @@ class Pool:
     """The connections to one upstream."""
 
     def __init__(self, upstream: UpstreamAddress) -> None:
-        url = URL(upstream.base_url)
-        assert url.host is not None, "the settings check that a base_url has a host"
         self._upstream = upstream
-        self._host, self._port = url.host, url.port or (443 if url.scheme == "https" else 80)
-        self._tls: ssl.SSLContext | None = None
-        if url.scheme == "https":
-            self._tls = ssl.create_default_context()
-            if not upstream.verify_tls:
-                self._tls.check_hostname = False
-                self._tls.verify_mode = ssl.CERT_NONE
-        self._prefix = url.raw_path.rstrip("/")
-        self._authority = f"Host: {url.authority}\r\n"
+        self._endpoint = Endpoint(upstream.base_url, verify_tls=upstream.verify_tls)
         self._idle: deque[tuple[float, Connection]] = deque()
         self._places = asyncio.Semaphore(upstream.connections_max) if upstream.connections_max else None
         self._open = 0
@@ -243,7 +233,7 @@ class Pool:
         self._watch: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Pool {self._host}:{self._port} open={self._open} idle={len(self._idle)}>"
+        return f"<Pool {self._endpoint} open={self._open} idle={len(self._idle)}>"
 
     async def send(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> PooledReply:
         """One request, and its reply's head. A kept connection that proves closed is tried once more where safe."""
@@ -259,17 +249,15 @@ class Pool:
         return await self._exchange(connection, method, head, headers, body)
 
     def _head(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> bytes:
-        lines = [f"{method} {self._prefix}{path_and_query} HTTP/1.1\r\n{self._authority}"]
-        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        fields = list(headers.items())
         if isinstance(body, bytes):
-            lines.append(f"Content-Length: {len(body)}\r\n")
+            fields.append(("Content-Length", str(len(body))))
         elif body is not None:
             if "Content-Length" not in headers:
-                lines.append("Transfer-Encoding: chunked\r\n")
+                fields.append(("Transfer-Encoding", "chunked"))
         elif method not in _WITHOUT_BODY:
-            lines.append("Content-Length: 0\r\n")
-        lines.append("\r\n")
-        return "".join(lines).encode("utf-8", "surrogateescape")
+            fields.append(("Content-Length", "0"))
+        return self._endpoint.head(method, path_and_query, fields)
 
     async def _exchange(
         self, connection: Connection, method: str, head: bytes, headers: CIMultiDict[str], body: Body
@@ -345,9 +333,7 @@ class Pool:
     async def _connect(self) -> Connection:
         loop = self._loop
         async with asyncio.timeout(self._upstream.connect_seconds_max):
-            _, connection = await loop.create_connection(
-                lambda: Connection(loop), self._host, self._port, ssl=self._tls
-            )
+            _, connection = await self._endpoint.connect(lambda: Connection(loop))
         self._open += 1
         return connection
 

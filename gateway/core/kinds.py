@@ -1,0 +1,83 @@
+"""Which text messages of a socket are looked at: JSON objects whose type is one of a few.
+
+Owns: telling them from all others, nearly always without parsing, and never by what a sender can bend.
+Does not know: frames, sockets, what is done with a message.
+
+A message that may be one is parsed: one in which a type stands as a JSON string, or which has an escape that could
+spell it. All others cannot have such a type, whatever parser reads them.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from gateway.core.frames import INVALID_DATA, POLICY, Violation
+from gateway.core.record import record
+from gateway.core.repeats import repeats_any_name
+
+
+@record
+class Seen:
+    """A message that is looked at."""
+
+    kind: str
+    message: Mapping[str, Any]
+
+
+class Kinds:
+    """The messages whose field `type_field` is one of `kinds`."""
+
+    __slots__ = ("_kinds", "_marks", "_type_field")
+
+    def __init__(self, type_field: str, kinds: frozenset[str]) -> None:
+        self._type_field = type_field
+        self._kinds = kinds
+        escapes = [b"\\u"] if kinds else []
+        if any("/" in kind for kind in kinds):
+            escapes.append(b"\\/")
+        self._marks = (*map(orjson.dumps, sorted(kinds)), *escapes)
+
+    def __bool__(self) -> bool:
+        return bool(self._kinds)
+
+    def may_be_in(self, text: bytes) -> bool:
+        """Whether a message that is looked at may be in these bytes, of one message or of many."""
+        for mark in self._marks:  # noqa: SIM110 - a generator would cost more than the search
+            if mark in text:
+                return True
+        return False
+
+    def of_trusted(self, text: bytes) -> Seen | None:
+        """A message of a sender's that means us no harm; None if it is not looked at, or no JSON."""
+        try:
+            data = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+        return self._seen(data)
+
+    def of_stranger(self, text: bytes) -> "Seen | Violation | None":
+        """A message of anybody's that may be one: what we read in it must be what the receiver reads in it.
+
+        So it is refused if it is no JSON to us (the receiver may be more lenient), or has a name twice in an object.
+        """
+        try:
+            data = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return Violation(code=INVALID_DATA, why="a text message that is not JSON")
+        if repeats_any_name(text):
+            return Violation(code=POLICY, why="a name twice in a JSON object")
+        return self._seen(data)
+
+    def _seen(self, data: Any) -> Seen | None:
+        if type(data) is not dict:
+            return None
+        kind = data.get(self._type_field)
+        return Seen(kind=kind, message=data) if type(kind) is str and kind in self._kinds else None
+
+
+@lru_cache(maxsize=64)
+def kinds_of(type_field: str, kinds: frozenset[str]) -> Kinds:
+    """The same as the constructor's: every session of a product shares one."""
+    return Kinds(type_field, kinds)

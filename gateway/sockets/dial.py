@@ -1,0 +1,146 @@
+"""Sockets to upstreams: the client's side of the opening handshake, over TCP or TLS.
+
+Owns: connections from the first packet until a relay takes them over, their time, the mapping of foreign errors.
+Does not know: frames, customers, money.
+"""
+
+import asyncio
+import socket
+import ssl
+from typing import Final, cast
+
+from multidict import CIMultiDict
+
+from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
+from gateway.sockets import handshake
+from gateway.sockets.ports import UpstreamSocket, Watch
+from gateway.upstream.client import UpstreamAddress
+from gateway.upstream.endpoint import Endpoint
+
+_HEAD_BYTES_MAX: Final = 32 * 1024
+_FAULTS: Final = (OSError, ssl.SSLError)  # TimeoutError is an OSError
+
+
+class BadAnswer(Exception):
+    """What came is no answer to our handshake; says why."""
+
+
+class DialedSocket(asyncio.Protocol):
+    """See `ports.UpstreamSocket`. Until the answer's head has come it reads; then its frames wait where they are."""
+
+    __slots__ = ("_early", "_key", "_offered", "_sockets", "_transport", "answer", "subprotocol")
+
+    def __init__(self, sockets: "set[DialedSocket]", key: str, offered: list[str]) -> None:
+        self._sockets = sockets
+        self._key = key
+        self._offered = offered
+        self._early = b""
+        self._transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.subprotocol = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected, by TCP and TLS."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._sockets.add(self)
+        tcp = transport.get_extra_info("socket")
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the answer, and perhaps of the first frames."""
+        self._early += data
+        head, end, rest = self._early.partition(b"\r\n\r\n")
+        whole = bool(end) or len(head) > _HEAD_BYTES_MAX
+        if self.answer.done() or not whole:
+            return
+        cast("asyncio.Transport", self._transport).pause_reading()
+        self._early = rest
+        try:
+            if len(head) > _HEAD_BYTES_MAX:
+                raise BadAnswer("a head that is too long")
+            self.subprotocol = _judged(head, self._key, self._offered)
+        except BadAnswer as error:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Lost before a relay took it over."""
+        self._sockets.discard(self)
+        if not self.answer.done():
+            self.answer.set_exception(exc or ConnectionResetError("closed before the answer"))
+
+    def handed_over(self) -> tuple[asyncio.Transport, bytes]:
+        """The connection, and what came behind the answer. From now on it is the relay's."""
+        self._sockets.discard(self)
+        assert self._transport is not None, "it was connected"
+        return self._transport, self._early
+
+    def abort(self) -> None:
+        """See `ports.UpstreamSocket`."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _judged(head: bytes, key: str, offered: list[str]) -> str:
+    """The chosen subprotocol, if this is the answer that we want. BadAnswer."""
+    line, *lines = head.decode("latin-1").split("\r\n")
+    version, _, status = line.partition(" ")
+    if not version.startswith("HTTP/1.") or not status[:3].isdecimal():
+        raise BadAnswer("no HTTP/1.1")
+    fields: CIMultiDict[str] = CIMultiDict()
+    for text in lines:
+        name, colon, value = text.partition(":")
+        if not colon or not name or name != name.strip():
+            raise BadAnswer("a field that cannot be read")
+        fields.add(name, value.strip())
+    wrong = handshake.objection(int(status[:3]), fields, key, offered)
+    if wrong:
+        raise BadAnswer(wrong)
+    return fields.get("Sec-WebSocket-Protocol", "")
+
+
+class SocketDialer:
+    """See `ports.Dialer`."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[str, Endpoint] = {}
+        self._sockets: set[DialedSocket] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {list(self._endpoints.values())} waiting={len(self._sockets)}>"
+
+    async def dial(
+        self, upstream: UpstreamAddress, path_and_query: str, headers: CIMultiDict[str], watch: Watch
+    ) -> UpstreamSocket:
+        """See `ports.Dialer`."""
+        endpoint = self._endpoints.get(upstream.name)
+        if endpoint is None:
+            endpoint = Endpoint(upstream.base_url, verify_tls=upstream.verify_tls)
+            self._endpoints[upstream.name] = endpoint
+        key = handshake.new_key()
+        fields = [*handshake.opening(key).items(), *handshake.without_own(headers)]
+        head = endpoint.head("GET", path_and_query, fields)
+        dialed = DialedSocket(self._sockets, key, handshake.subprotocols(headers))
+        try:
+            async with asyncio.timeout(upstream.connect_seconds_max):
+                transport, _ = await endpoint.connect(lambda: dialed)
+                transport.set_write_buffer_limits(high=watch.buffer_bytes_max)
+                transport.write(head)
+                await dialed.answer
+        except BaseException as error:
+            dialed.abort()
+            if isinstance(error, TimeoutError):
+                raise UpstreamTimeout("the handshake took too long") from error
+            if isinstance(error, BadAnswer):
+                raise UpstreamUnreachable(str(error)) from error
+            if isinstance(error, _FAULTS):
+                raise UpstreamUnreachable(type(error).__name__) from error
+            raise
+        return dialed
+
+    async def close(self) -> None:
+        """See `ports.Dialer`."""
+        for dialed in list(self._sockets):
+            dialed.abort()
