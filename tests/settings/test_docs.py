@@ -1,8 +1,10 @@
 """docs/reference/configuration.md has every key of every file, as the schema has it."""
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 from pydantic_core import PydanticUndefined
 
 from gateway.settings.schema.base import Settings
@@ -185,3 +187,28 @@ def test_every_key_says_what_it_means() -> None:
                 for unit in ("seconds", "bytes"):
                     if name.endswith((unit, f"{unit}_max")):
                         assert extra["unit"] == unit, f"{model.__name__}.{name}"
+
+
+#: What each block of docs/concepts/sessions.md is an example of, by its first key.
+EXAMPLES: dict[str, type[Settings]] = {
+    "session": SessionSettings,
+    "usage": RouteSettings,
+    "frames": FramesSettings,
+    "refusals": FrameRefusalsSettings,
+    "name": RouteSettings,
+}
+
+
+def test_the_examples_of_sessions_are_config() -> None:
+    """Every block of YAML is read by the schema as it stands."""
+    text = (ROOT / "docs" / "concepts" / "sessions.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert len(blocks) == len(EXAMPLES)
+    for block in blocks:
+        example = block[0] if isinstance(block, list) else block
+        first = next(iter(example))
+        if first == "usage":
+            example = {"name": "x", "match": "GET /x", **example}
+        elif first != "name":
+            example = example[first]
+        EXAMPLES[first].model_validate(example)

@@ -307,6 +307,7 @@ def test_the_least_session(project: Project) -> None:
     assert (session.refusal, session.refusals, session.terminate, session.begins) == (None, {}, "", "")
     assert (session.kind, session.id, session.judged, session.updates) == ("", None, (), frozenset())
     assert (session.slice_seconds, session.renew_before_seconds) == (30, 5)
+    assert session.dropped_query == ("token",), "a token of ours is never passed on"
 
 
 def test_refusals_without_frames(project: Project) -> None:

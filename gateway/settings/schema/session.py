@@ -129,8 +129,9 @@ class SessionSettings(Settings):
         "Refusals in band, after the handshake; without, they are HTTP errors before it", default=None, shown="none"
     )
     dropped_parameters: list[Filled] = key(
-        "Query parameters that are for the gateway and not passed on", default=list, shown="none"
-    )
+        "Query parameters that are for the gateway and not passed on; temporary tokens come as `token`",
+        default=lambda: ["token"], shown="`[token]`",
+    )  # fmt: skip
 
 
 class MintSettings(Settings):
