@@ -8,7 +8,7 @@ import click
 from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
 from gateway.cli_output import EXIT_REFUSED, facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.admin_bodies import GiveGrant, read_page
+from gateway.edge.admin_bodies import Correct, GiveGrant, read_page
 from gateway.edge.admin_views import Data
 
 
@@ -95,6 +95,28 @@ def release_hold(invocation: Invocation, *, account: str, hold: str) -> None:
     invocation.show(on_ledger(invocation, lambda desk: desk.operations.release_hold(account, hold)), told)
 
 
+@ledger.command("correct")
+@account_argument
+@click.option("--call", "call_id", required=True, metavar="CALL", help="The call whose charge is corrected.")
+@click.option("--amount", required=True, metavar="USD", help="Dollars that come back, or below zero: that are charged.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the ledger's entry.")
+@click.option("--actor", required=True, metavar="NAME", help="Who says so; kept in the ledger's entry.")
+@click.option("--key", metavar="KEY", help="The key whose month moves with it. Default: none.")
+@idempotent
+@common
+def correct(invocation: Invocation, *, account: str, idempotency_key: str | None, **fields: str | None) -> None:
+    """Correct a charge by an entry of its own; the charge stays as it is."""
+
+    async def work(desk: Desk) -> Data:
+        body = desk.read(Correct, **fields)
+        return await desk.operations.correct(account, body, named_operation(idempotency_key))
+
+    def told(done: Data) -> str:
+        return facts([(name, done[name]) for name in ("entry", "amount", "balance")])
+
+    invocation.show(on_ledger(invocation, work), told)
+
+
 @ledger.command("verify")
 @click.argument("accounts", nargs=-1, metavar="[ACCOUNT]...")
 @common
@@ -144,7 +166,7 @@ def _why(data: Data) -> str:
     items = data.get("items")
     if items:
         return ", ".join(f"{item['sku']} x {item['quantity']}" for item in items)
-    return str(data.get("note") or data.get("kind") or "")
+    return str(data.get("note") or data.get("reason") or data.get("kind") or "")
 
 
 def _holds(page: Data) -> str:

@@ -22,6 +22,7 @@ from gateway.edge.admin_bodies import (
     Body,
     ChangeAccount,
     ChangeKey,
+    Correct,
     GiveGrant,
     OpenAccount,
     Setting,
@@ -94,6 +95,10 @@ class AdminApi:
         body = await self._body(request, GiveGrant)
         return await self._operations.give_grant(_account(request), body, _operation(request))
 
+    async def correct(self, request: web.Request) -> Data:
+        body = await self._body(request, Correct)
+        return await self._operations.correct(_account(request), body, _operation(request))
+
     async def show_credits(self, request: web.Request) -> Data:
         return await self._operations.show_credits(_account(request))
 
@@ -126,6 +131,7 @@ ROUTES: Final[tuple[tuple[str, str, int, Deed], ...]] = (
     ("PATCH", "/admin/accounts/{account}/keys/{key}", 200, AdminApi.change_key),
     ("GET", "/admin/accounts/{account}/grants", 200, AdminApi.list_grants),
     ("POST", "/admin/accounts/{account}/grants", 201, AdminApi.give_grant),
+    ("POST", "/admin/accounts/{account}/corrections", 201, AdminApi.correct),
     ("GET", "/admin/accounts/{account}/credits", 200, AdminApi.show_credits),
     ("GET", "/admin/accounts/{account}/holds", 200, AdminApi.list_holds),
     ("POST", "/admin/accounts/{account}/holds/{hold}/release", 200, AdminApi.release_hold),

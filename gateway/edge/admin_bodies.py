@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +23,7 @@ from pydantic import (
 
 from gateway.core.errors import Code, GatewayError
 from gateway.core.money import BALANCE_MAX, Nanos, format_usd, parse_usd
-from gateway.ports import AccountStatus, GrantKind
+from gateway.ports import AccountStatus
 from gateway.settings.runtime import Runtime
 
 ID_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
@@ -91,13 +91,26 @@ def _product(value: str, info: ValidationInfo) -> str:
     return _named(value, "product", _setting(info).runtime.products)
 
 
-def _usd(value: Any) -> Nanos:
+def _signed_usd(value: Any) -> Nanos:
     if not isinstance(value, str):
         raise ValueError('an amount is a string of decimal dollars, like "12.50"')  # noqa: TRY004 - for pydantic
     amount = parse_usd(value[:40])
-    if not 0 <= amount <= BALANCE_MAX:
+    if not -BALANCE_MAX <= amount <= BALANCE_MAX:
+        raise ValueError(f"an amount is at most {format_usd(BALANCE_MAX)} dollars")
+    return amount
+
+
+def _usd(value: Any) -> Nanos:
+    amount = _signed_usd(value)
+    if amount < 0:
         raise ValueError(f"an amount is between 0 and {format_usd(BALANCE_MAX)} dollars")
     return amount
+
+
+def _not_zero(value: Nanos) -> Nanos:
+    if value == 0:
+        raise ValueError("the amount must not be zero: above it credit comes back, below it more is charged")
+    return value
 
 
 def _above_zero(value: Nanos) -> Nanos:
@@ -153,9 +166,11 @@ RateCardName = Annotated[Word, AfterValidator(_rate_card)]
 Products = Annotated[list[Annotated[Word, AfterValidator(_product)]], Field(min_length=1, max_length=100)]
 Usd = Annotated[Nanos, BeforeValidator(_usd)]
 UsdAboveZero = Annotated[Usd, AfterValidator(_above_zero)]
+UsdNotZero = Annotated[Nanos, BeforeValidator(_signed_usd), AfterValidator(_not_zero)]
 FutureMs = Annotated[int, BeforeValidator(_time_ms)]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Note = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
+Given = Field(min_length=1)
 
 
 class Body(BaseModel):
@@ -214,11 +229,21 @@ class ChangeKey(Change):
 class GiveGrant(Body):
     """Credit to give. Lower priorities burn first."""
 
-    kind: GrantKind
+    kind: Literal["signup", "purchase", "promotion", "goodwill"]
     amount: UsdAboveZero
     priority: Annotated[int, Field(ge=0, le=1000)] = 50
     expires_at: FutureMs | None = None
     note: Note = ""
+
+
+class Correct(Body):
+    """A charge to correct: by how much, why, and who says so. `key` is the one whose month moves with it."""
+
+    call_id: Annotated[Name, Given]
+    amount: UsdNotZero
+    reason: Annotated[Note, Given]
+    actor: Annotated[Name, Given]
+    key: Id | None = None
 
 
 Model = TypeVar("Model", bound=Body)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.core.money import Nanos, format_usd
-from gateway.ports import Account, Drift, Entry, Grant, Hold, Key
+from gateway.ports import Account, Drift, Entry, Grant, Hold, Key, Receipt
 
 Data = dict[str, Any]
 CURRENCY: Final = {"currency": "USD"}
@@ -101,6 +101,17 @@ def view_entry(entry: Entry) -> Data:
         "operation": entry.operation,
         "at": when(entry.at_ms),
         "data": _explained(entry.data),
+    }
+
+
+def view_correction(call_id: str, receipt: Receipt) -> Data:
+    """What a correction did: its entry, and the balance after it."""
+    return {
+        "entry": receipt.entry_id,
+        "call_id": call_id,
+        "amount": format_usd(-receipt.charged),
+        "balance": format_usd(receipt.balance),
+        **CURRENCY,
     }
 
 

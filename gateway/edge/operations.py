@@ -13,10 +13,11 @@ from uuid import uuid4
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import ZERO, format_usd
-from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, GiveGrant, OpenAccount
+from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount
 from gateway.edge.admin_views import (
     Data,
     view_account,
+    view_correction,
     view_drift,
     view_entry,
     view_grant,
@@ -153,6 +154,20 @@ class Operations:
                 note=body.note,
             )
         )
+
+    async def correct(self, account: str, body: Correct, operation: Operation) -> Data:
+        """Correct a charge. Where the caller chose no name for it, the same correction is the same operation."""
+        if body.key is not None and body.key not in {key.id for key in await self._ledger.keys(account)}:
+            raise UnknownKey(f"the account has no key {body.key}")
+        content = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+        receipt = await self._ledger.correct(
+            operation=operation.id if operation.named else f"{_NAMESPACE}correct:{content}",
+            account=account,
+            key_id=body.key or "",
+            amount=body.amount,
+            data={"call_id": body.call_id, "reason": body.reason, "actor": body.actor},
+        )
+        return view_correction(body.call_id, receipt)
 
     async def show_credits(self, account: str) -> Data:
         """What the account has, what of it is in use, what its keys spent, and the grants left in burn order."""

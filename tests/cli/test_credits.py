@@ -122,6 +122,25 @@ def test_entries_and_holds_tell_what_happened(shell: Shell) -> None:
     assert shell.json("credits", "show", "acme")["held"] == "0.000000000"
 
 
+def test_a_charge_is_corrected_by_an_entry(shell: Shell) -> None:
+    """Up and down, once for the same words; the entry tells why and by whom, and everything adds up."""
+    opened(shell)
+    words = ("ledger", "correct", "acme", "--call", "c", "--reason", "58 s", "--actor", "ops@example.com")
+    back = shell.json(*words, "--amount", "0.001", "--key", "k1")
+    assert (back["call_id"], back["amount"], back["balance"]) == ("c", "0.001000000", "49.999749999")
+    assert shell.json(*words, "--amount", "0.001", "--key", "k1") == back
+    assert back["entry"] in shell.ok(*words, "--amount", "0.001", "--key", "k1")
+    assert shell.json(*words, "--amount", "-0.25")["balance"] == "49.749749999"
+    assert shell.json(*words, "--amount", "-0.25", "--idempotency-key", "second")["balance"] == "49.499749999"
+    _, _, entry, *_ = shell.json("ledger", "entries", "acme")["items"]
+    assert (entry["id"], entry["kind"], entry["data"]["actor"]) == (back["entry"], "correction", "ops@example.com")
+    assert shell.row(entry["id"], "ledger", "entries", "acme")[-2:] == ["58", "s"]
+    assert shell.json("credits", "show", "acme")["spent_this_month"] == "0.000250001"
+    assert "every number agrees" in shell.ok("ledger", "verify", "acme")
+    assert "zero" in shell.refused(*words, "--amount", "0")
+    assert "no key" in shell.refused(*words, "--amount", "1", "--key", "k2")
+
+
 def test_verify_finds_a_difference(shell: Shell) -> None:
     """All accounts are verified by default; a number that was tampered with is named, and the exit code is 1."""
     opened(shell)

@@ -26,6 +26,9 @@ NOW = 1_800_000_000.0
 Answer = tuple[int, Any]
 
 
+CORRECTION = {"call_id": "c", "amount": "0.0005", "reason": "2 s were reported", "actor": "ops"}
+
+
 @dataclass
 class FixedClock:
     """A clock that a test moves."""
@@ -253,6 +256,7 @@ async def test_ids_are_plain(api: Api, name: str) -> None:
         ("PATCH", "/keys/k", {"name": "x"}),
         ("GET", "/grants", None),
         ("POST", "/grants", {"kind": "purchase", "amount": "1"}),
+        ("POST", "/corrections", CORRECTION),
         ("GET", "/credits", None),
         ("GET", "/holds", None),
         ("POST", "/holds/h/release", None),
@@ -405,11 +409,54 @@ async def test_key_changes_are_checked(api: Api) -> None:
 # ---- credit
 
 
+async def test_a_correction_moves_credit_and_says_why(api: Api) -> None:
+    """Up or down, with its key's month; the same one is made once, by its name or by its words."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/keys", {"id": "k"})
+    await hold(api.ledger, "k", "h1", 2)
+    await settle(api.ledger, "k", "h1", 875_000)
+    status, back = await api("POST", "/accounts/acme/corrections", CORRECTION | {"key": "k"})
+    assert (status, back["amount"], back["balance"]) == (201, "0.000500000", "49.999625000")
+    assert await api.ok("POST", "/accounts/acme/corrections", CORRECTION | {"key": "k"}) == back
+    more = await api.ok("POST", "/accounts/acme/corrections", CORRECTION | {"amount": "-0.25"}, once="fix")
+    assert await api.ok("POST", "/accounts/acme/corrections", CORRECTION | {"amount": "-0.25"}, once="fix") == more
+    assert await api.problem("POST", "/accounts/acme/corrections", CORRECTION, once="fix") == (
+        409, "operation_conflict",
+    )  # fmt: skip
+    _, _, first, second = (await api.ok("GET", "/accounts/acme/entries"))["items"]
+    assert (first["id"], first["kind"], first["amount"]) == (back["entry"], "correction", "0.000500000")
+    said = {name: first["data"][name] for name in ("call_id", "reason", "actor", "key_id")}
+    assert said == {"call_id": "c", "reason": "2 s were reported", "actor": "ops", "key_id": "k"}
+    assert (second["amount"], second["balance"]) == ("-0.250000000", "49.749625000")
+    assert (await api.ok("GET", "/accounts/acme/credits"))["spent_this_month"] == "0.000375000"
+    assert (await api.ok("POST", "/accounts/acme/verify"))["ok"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"amount": amount} for amount in ("0", "-0", "1e3", 5, None, "-9000000.1", "0.0000000001", "--1")),
+        *({name: value} for name in ("call_id", "reason", "actor") for value in ("", "a\nb", None, "x" * 501)),
+        {"note": "x"},
+    ],
+)
+async def test_a_correction_that_cannot_be_read_is_refused(api: Api, wrong: dict[str, Any]) -> None:
+    """What is no amount, names no call, or says not why or by whom; and a key that is not there."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    answer = await api.problem("POST", "/accounts/acme/corrections", CORRECTION | wrong)
+    assert answer == (422, "invalid_request")
+    unknown = await api.problem("POST", "/accounts/acme/corrections", CORRECTION | {"key": "k"})
+    assert unknown == (404, "unknown_key")
+    assert (await api.ok("GET", "/accounts/acme"))["balance"] == "50.000000000"
+
+
 async def test_grants_are_exact_and_bounded(api: Api) -> None:
     """Nano-dollars arrive as they were sent; what is no amount, or passes what an account may hold, is refused."""
     await api.ok("POST", "/accounts", {"id": "acme", "tier": "payg"})
     given = await api.ok("POST", "/accounts/acme/grants", {"kind": "promotion", "amount": "0.000000001", "note": "hi"})
     assert given["amount"] == "0.000000001"
+    correction = {"kind": "correction", "amount": "1"}
+    assert await api.problem("POST", "/accounts/acme/grants", correction) == (422, "invalid_request")
     for amount in ("0", "-1", "1e3", "1.0000000001", "٣", 5, 5.0, None, "9000000.000000001", "9" * 50):
         answer = await api.problem("POST", "/accounts/acme/grants", {"kind": "purchase", "amount": amount})
         assert answer == (422, "invalid_request")
