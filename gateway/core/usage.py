@@ -45,10 +45,12 @@ class Estimate:
 
     `fields` are read from the request; `request_bytes_per_unit` divides the body's length (rounding up);
     `default` is used where neither says anything. `maximum` bounds what a request may claim.
+    `content_bytes_per_unit` is for afterwards: see `known_usage`.
     """
 
     fields: tuple[Field, ...] = ()
     request_bytes_per_unit: int | None = None
+    content_bytes_per_unit: int | None = None
     default: int = 0
     maximum: int | None = None
     times: tuple[Field, ...] = ()
@@ -59,6 +61,15 @@ class Estimate:
         if self.fields or self.times or self.request_bytes_per_unit is not None:
             return None
         return self.default if self.maximum is None else min(self.default, self.maximum)
+
+    def of_sizes(self, request_bytes: int, content_bytes: int) -> Quantity:
+        """What the size of the request and of the delivered content say; without them, nothing was used."""
+        found = 0
+        if self.request_bytes_per_unit is not None:
+            found = -(-request_bytes // self.request_bytes_per_unit)
+        elif self.content_bytes_per_unit is not None:
+            found = -(-content_bytes // self.content_bytes_per_unit)
+        return found if self.maximum is None else min(found, self.maximum)
 
     def of(self, sources: Sources, request_bytes: int) -> Quantity:
         """The expected quantity, in the measure's unit."""
@@ -149,6 +160,18 @@ def estimate_usage(measures: tuple[Measure, ...], sources: Sources, request_byte
     for measure in varying:
         known = measure.read(sources) if measure.known_before else None
         quantities[measure.name] = measure.estimate.of(sources, request_bytes) if known is None else known
+    return Usage(quantities=quantities)
+
+
+def known_usage(measures: tuple[Measure, ...], usage: Usage, request_bytes: int, content_bytes: int) -> Usage:
+    """What is known of a usage that was not all reported: the reports that there are, and what the sizes say.
+
+    Of the request a size is always known, so it comes first; without content (0 bytes) this is the least that was used.
+    """
+    quantities = dict(usage.quantities)
+    for measure in measures:
+        if measure.name in usage.missing:
+            quantities[measure.name] = measure.estimate.of_sizes(request_bytes, content_bytes)
     return Usage(quantities=quantities)
 
 

@@ -6,7 +6,7 @@ Does not know: products, money.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
@@ -235,8 +235,8 @@ class RequestClient:
     """A `pipeline.call.Client` over one aiohttp request."""
 
     __slots__ = (
-        "_drain_seconds", "_limits", "_lost_timer", "_request", "_streamed", "_task", "gone", "headers", "method",
-        "query_string", "raw_path", "response",
+        "_drain_seconds", "_leaving", "_limits", "_lost_timer", "_request", "_streamed", "_task", "gone", "headers",
+        "method", "query_string", "raw_path", "response",
     )  # fmt: skip
 
     def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
@@ -246,6 +246,7 @@ class RequestClient:
         self._drain_seconds = _DRAIN_SECONDS_DEFAULT
         self._lost_timer: asyncio.TimerHandle | None = None
         self._streamed: StreamedResponse | None = None
+        self._leaving: Callable[[], None] | None = None
         self.gone = False
         self.response: StreamedResponse | TakenOver | None = None
         self.method = request.method
@@ -397,8 +398,17 @@ class RequestClient:
     # ---- the client leaves
 
     def drain_within(self, seconds: float) -> None:
-        """How long the call may go on after its client left."""
+        """How long the call may go on after its client left, or from now on if it has."""
         self._drain_seconds = seconds
+        if self._lost_timer is not None:
+            self._lost_timer.cancel()
+            self._lost_timer = asyncio.get_running_loop().call_later(seconds, self._task.cancel)
+
+    def when_leaving(self, told: Callable[[], None]) -> None:
+        """Tell when the client has left; at once if it has."""
+        self._leaving = told
+        if self.gone:
+            told()
 
     def lost(self) -> None:
         """The connection is gone. The call goes on for a while: what the upstream reports is still owed.
@@ -408,6 +418,8 @@ class RequestClient:
         self.gone = True
         if type(self.response) is TakenOver:
             return
+        if self._leaving is not None:
+            self._leaving()
         if not self._task.done():
             self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self._task.cancel)
 

@@ -88,6 +88,9 @@ class Client(Protocol):
     def drain_within(self, seconds: float) -> None:
         """How long the call may go on after its client left, before it is cancelled."""
 
+    def when_leaving(self, told: Callable[[], None]) -> None:
+        """Tell when the client has left; at once if it has. What is told may still shorten `drain_within`."""
+
     def abort(self) -> None:
         """Cut the connection: the body that was started cannot be completed, and must not look complete."""
 
@@ -105,13 +108,16 @@ class Call:
 
     __slots__ = (
         "admitted_hold",
+        "answered",
         "body",
         "body_refused",
         "charged",
         "client",
         "code",
+        "content_bytes",
         "covered_locally",
         "estimated",
+        "hides_report",
         "id",
         "identity",
         "late",
@@ -156,6 +162,9 @@ class Call:
         self.unfinished: Callable[[], Awaitable[object]] | None = None
         self.covered_locally = False
         self.metered = False  # whether this call was admitted as one that costs
+        self.hides_report = False  # we ask for a report of usage that the client did not ask for
+        self.content_bytes = 0  # of the reply, as far as it was read
+        self.answered = False  # all has been sent, or we cut it: a client that leaves now leaves nothing
         self.charged: Nanos | None = None
         self.late = False
         self.estimated = False

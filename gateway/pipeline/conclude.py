@@ -45,19 +45,42 @@ class Conclusion:
             await asyncio.gather(*self._unfinished, return_exceptions=True)
 
     async def charge(self, call: Call) -> None:
+        settlement = self._settlement(call)
+        if settlement is None:
+            await self.fail(call)
+            return
+        started = self._clock.monotonic()
+        settled = await self._finished(call, lambda: self._books.settle(settlement))
+        call.settle_seconds = self._clock.monotonic() - started
+        call.move(Move.SETTLE)
+        self._told_of_charge(call, settlement.charge, settled)
+        self._end_allowance(call, settlement.charge.amount)
+
+    def owe(self, call: Call) -> None:
+        """The call is cut down, and is charged all the same: left for `abandon`, which does it in a task."""
+        settlement = self._settlement(call)
+        if settlement is None:
+            return
+        call.unfinished = lambda: self._books.settle(settlement)
+        call.outcome, call.charged = "settled", settlement.charge.amount
+        call.estimated = settlement.charge.basis == "estimated"
+        self._end_allowance(call, settlement.charge.amount)
+
+    def _settlement(self, call: Call) -> Settlement | None:
+        """What a call is charged; None where the policy for unknown usage charges nothing."""
         metering = call.route.metering
         assert metering is not None and call.table is not None, "a metered call was admitted without prices"
         assert call.identity is not None, "a metered call was admitted without a caller"
         call.move(Move.METER)
         product = call.route.product
-        priced = pricing.price(metering, product, call.sources, call.table, call.admitted_hold)
+        sizes = pricing.Sizes(request_bytes=call.request_bytes, content_bytes=call.content_bytes)
+        priced = pricing.price(metering, product, call.sources, call.table, call.admitted_hold, sizes)
         if priced is None or priced[0].basis == "estimated":
             self._observer.event("usage_unknown", product=product.name)
         if priced is None:
-            await self.fail(call)
-            return
+            return None
         charge, _ = priced
-        settlement = Settlement(
+        return Settlement(
             account=call.account,
             hold_id=call.id,
             key_id=call.identity.key_id,
@@ -67,12 +90,6 @@ class Conclusion:
             charge=charge,
             upstream_id=_upstream_id(call),
         )
-        started = self._clock.monotonic()
-        settled = await self._finished(call, lambda: self._books.settle(settlement))
-        call.settle_seconds = self._clock.monotonic() - started
-        call.move(Move.SETTLE)
-        self._told_of_charge(call, charge, settled)
-        self._end_allowance(call, charge.amount)
 
     async def accept_job(self, call: Call) -> None:
         """The upstream made a job: the account owns it, and the hold is the job's from now on."""

@@ -14,13 +14,14 @@ from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, 
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
 from gateway.pipeline.admit import Admission
-from gateway.pipeline.call import Answer, BodyRefused, Call, Client, ClientGone
+from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
 from gateway.pipeline.refusals import SERVER, policies, remaining, render
+from gateway.pipeline.stream import OF_THE_BYTES, Streams, asking, is_event_stream
 from gateway.ports import CallFinished, Clock, Ledger, Observer
 from gateway.settings.routing import Match, Router
 from gateway.settings.runtime import Runtime
@@ -28,9 +29,6 @@ from gateway.upstream.client import Reply, UpstreamClient
 from gateway.upstream.headers import reply_headers, request_headers
 
 _EMPTY_BODY: Final = frozenset({204, 205, 304})
-
-#: Header fields that speak of the very bytes of a body.
-_OF_THE_BYTES: Final = ("Content-Encoding", "ETag", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
 
 
 class HttpPipeline:
@@ -63,6 +61,9 @@ class HttpPipeline:
         self._clock = clock
         self._call_ids = call_ids
         self._open = 0
+        self._streams = Streams(
+            conclusion=conclusion, observer=observer, clock=clock, drains_max=runtime.limits.drains_max
+        )
 
     def __repr__(self) -> str:
         return f"<HttpPipeline open={self._open}>"
@@ -71,6 +72,11 @@ class HttpPipeline:
     def calls_open(self) -> int:
         """Calls under way."""
         return self._open
+
+    @property
+    def draining(self) -> int:
+        """Streams that are read on after their clients left."""
+        return self._streams.draining
 
     async def serve(self, client: Client) -> Answer | None:
         """The answer to a call, or None where it was streamed (or nobody is left to answer)."""
@@ -141,6 +147,7 @@ class HttpPipeline:
         body: bytes | AsyncIterator[bytes] | None = call.body
         headers = self._request_headers(call)
         if call.body is not None:
+            body = asking(call, headers)
             call.request_bytes = len(call.body)
         elif client.has_body:
             body = self._passing(call)
@@ -195,6 +202,9 @@ class HttpPipeline:
     async def _relay(self, call: Call, reply: Reply) -> Answer | None:
         """Answer whole where the body is in hand before the first byte would have to wait for it; else stream."""
         call.upstream_status = reply.status
+        if is_event_stream(call, reply):
+            await self._streams.serve(call, reply, self._head(call, reply))
+            return None
         product = call.route.product
         stripped = bool(product.strip_reply_fields) and "json" in reply.headers.get("Content-Type", "")
         must_be_whole = (_must_be_whole(call) or stripped) and reply.status < 300
@@ -214,7 +224,7 @@ class HttpPipeline:
         body = await self._conclude(call, reply, received)
         headers = reply_headers(reply.headers)
         if body is not received:
-            for name in _OF_THE_BYTES:
+            for name in OF_THE_BYTES:
                 headers.popall(name, None)
         elif not body and "Content-Length" in reply.headers:  # HEAD and 304 speak of a body that is not sent
             headers["Content-Length"] = reply.headers["Content-Length"]
@@ -228,60 +238,24 @@ class HttpPipeline:
 
     async def _stream(self, call: Call, reply: Reply, chunks: list[bytes]) -> None:
         """Pass the body on as it comes. A client that leaves does not stop metering, within bounds."""
-        client = call.client
         if _polls_open_job(call) and reply.status < 300 and call.record is not None:
             # Larger than what is read: only a finished job's reply is. It is charged before it leaves, like any other.
             await self._conclusion.observe_job(call, call.record, unread=True)
         wanted = _reads_reply(call) and reply.status < 300
         copy = Copy(call.route.product.metered_body_bytes_max if wanted else 0)
-        headers = reply_headers(reply.headers)
-        self._own_headers(call, headers)
-        call.status = reply.status
-        left_at: float | None = None  # when the client was found to have left
-        size_then = 0  # how much of the body had come by then
-        try:
-            await client.start(reply.status, reply.reason, headers, reply.length)
-        except ClientGone:
-            left_at = self._clock.monotonic()
-        complete = True
-        try:
-            while chunk := chunks.pop(0) if chunks else await reply.chunk():
-                copy.add(chunk)
-                if left_at is None:
-                    reply.pause()  # a slow client must not make a timeout of the upstream's, which costs nothing
-                    try:
-                        await client.write(chunk)
-                        call.reply_bytes += len(chunk)
-                    except ClientGone:
-                        left_at, size_then = self._clock.monotonic(), copy.size
-                    reply.resume()
-                elif not wanted:
-                    complete = call.route.metered  # what it costs is known without the rest
-                    break
-                elif self._drained(call, copy.size - size_then, left_at):
-                    complete = False
-                    break
-        except GatewayError:
-            complete = False
+        passed = await self._streams.pass_on(
+            call, reply, self._head(call, reply), copy.add, first=chunks, length=reply.length, wanted=wanted
+        )
         if copy.overflown and wanted:
             self._observer.event("metered_body_too_large", product=call.route.product.name)
-        if complete:
+        if passed.complete:
             await self._conclude(call, reply, copy.body())
         else:
-            client.abort()
+            call.answered = not passed.left
+            call.client.abort()
             await self._conclusion.fail(call)
-        if complete and left_at is None:
-            await self._finish(call)
-
-    async def _finish(self, call: Call) -> None:
-        try:
-            await call.client.finish()
-        except ClientGone:
-            self._observer.event("client_gone", product=call.route.product.name)
-
-    def _drained(self, call: Call, size: int, since: float) -> bool:
-        product = call.route.product
-        return size > product.drain_bytes_max or self._clock.monotonic() - since > product.drain_seconds_max
+        if passed.complete and not passed.left:
+            await self._streams.finish(call)
 
     async def _conclude(self, call: Call, reply: Reply, body: bytes) -> bytes:
         """Everything that follows from a complete reply: ownership, charge, release. The body as the client gets it."""
@@ -295,6 +269,7 @@ class HttpPipeline:
             product = call.route.product
             plain = decoded(body, reply.headers.get("Content-Encoding", ""), product.metered_body_bytes_max)
             sources["reply"] = parsed(plain) if plain else None
+            call.content_bytes = len(plain) if plain else 0
             if body and type(sources["reply"]) is not dict and (call.route.job is not None or _polls_open_job(call)):
                 # A job that nobody could find again, or a result that may be in there unpaid.
                 self._observer.event("reply_unreadable", product=product.name)
@@ -336,6 +311,12 @@ class HttpPipeline:
         call.reply_bytes = len(answer.body)
         return answer
 
+    def _head(self, call: Call, reply: Reply) -> CIMultiDict[str]:
+        """The head of an answer whose body follows."""
+        headers = reply_headers(reply.headers)
+        self._own_headers(call, headers)
+        return headers
+
     def _own_headers(self, call: Call, headers: CIMultiDict[str]) -> None:
         headers.add("X-Gateway-Call-Id", call.id)
         headers.add("Server", SERVER)
@@ -362,7 +343,7 @@ class HttpPipeline:
             charged=call.charged or ZERO,
             late=call.late,
             estimated=call.estimated,
-            client_gone=call.client.gone,
+            client_gone=call.client.gone and not call.answered,
             seconds=self._clock.monotonic() - call.started,
             upstream_seconds=call.upstream_seconds,
             settle_seconds=call.settle_seconds,

@@ -1,20 +1,27 @@
 """From bodies to facts: a bounded copy of a reply, decoded and parsed for metering.
 
 Owns: the copy, its bound, content decoding, JSON.
-Does not know: prices. Never raises on what an upstream sent: what cannot be read reports nothing.
+Does not know: prices. Never raises on what an upstream sent: what cannot be read reports nothing. Only a compressed
+stream, which has to be read to be passed on, is cut where it cannot be.
 """
 
 import zlib
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from gateway.core.errors import UpstreamUnreachable
+
+#: Content encodings that metering can read, beside none.
+DECODABLE: Final = ("gzip", "x-gzip", "deflate")
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _GZIP_MAGIC = b"\x1f\x8b"
 #: A body of more gzip members than this is nobody's in good faith.
 _MEMBERS_MAX = 64
 #: orjson writes 254 levels; nothing that a service means to say is as deep as this.
 _DEPTH_MAX = 200
+#: A chunk of a stream that inflates to more than this is nobody's in good faith either.
+_INFLATED_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Copy:
@@ -28,16 +35,15 @@ class Copy:
         self.size = 0
         self.overflown = False
 
-    def add(self, chunk: bytes) -> None:
-        """Keep a chunk, if there is room."""
+    def add(self, chunk: bytes) -> bytes:
+        """Keep a chunk, if there is room. The chunk."""
         self.size += len(chunk)
-        if self.overflown:
-            return
+        if not self.overflown:
+            self._chunks.append(chunk)
         if self.size > self._bytes_max:
             self.overflown = True
             self._chunks.clear()
-            return
-        self._chunks.append(chunk)
+        return chunk
 
     def body(self) -> bytes:
         """What was kept; empty if the bound was passed."""
@@ -49,7 +55,7 @@ def decoded(body: bytes, encoding: str, bytes_max: int) -> bytes | None:
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    if encoding not in DECODABLE:
         return None
     for window_bits in (_GZIP_OR_ZLIB, -zlib.MAX_WBITS):  # some servers send deflate without its zlib wrapper
         try:
@@ -71,6 +77,35 @@ def _inflated(body: bytes, window_bits: int, bytes_max: int) -> bytes | None:
         if not body.startswith(_GZIP_MAGIC):
             return plain
     return None
+
+
+class Inflating:
+    """A compressed stream's plain bytes as they come. UpstreamUnreachable where they cannot be had."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What these bytes add."""
+        plain = b""
+        try:
+            while chunk:
+                if self._decoder.eof:  # another member (RFC 1952 2.2)
+                    self._decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+                plain += self._decoder.decompress(chunk, _INFLATED_BYTES_MAX - len(plain) + 1)
+                if len(plain) > _INFLATED_BYTES_MAX:
+                    raise UpstreamUnreachable("a compressed stream grows beyond all measure")
+                chunk = self._decoder.unused_data
+        except zlib.error as error:
+            raise UpstreamUnreachable("a compressed stream cannot be read") from error
+        return plain
+
+    def finish(self) -> None:
+        """The stream is over."""
+        if not self._decoder.eof:
+            raise UpstreamUnreachable("a compressed stream was cut")
 
 
 def parsed(body: bytes) -> Any:

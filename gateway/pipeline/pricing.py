@@ -5,6 +5,7 @@ Does not know: the ledger. Plain functions of values.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.core.errors import Code, Refused
@@ -12,7 +13,8 @@ from gateway.core.extract import Sources, fields_on, first_reported
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.core.parameters import unknown_on
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
-from gateway.core.usage import Usage, estimate_usage, read_usage
+from gateway.core.record import record
+from gateway.core.usage import Usage, estimate_usage, known_usage, read_usage
 from gateway.settings.runtime import Metering, Models, Product, Route, Tier
 
 #: No model, domain or flag has a longer name; a longer text is a customer's content.
@@ -116,12 +118,20 @@ def ran_model(product: Product, sources: Sources) -> str:
     return models.known.get(ran, models.unknown) if type(ran) is str else models.unknown
 
 
+@record
+class Sizes:
+    """What is known of a call that reports no usage: the bytes of its request, and of the content it delivered."""
+
+    request_bytes: int = 0
+    content_bytes: int = 0
+
+
 def price(
-    metering: Metering, product: Product, sources: Sources, table: PriceTable, held: Nanos
+    metering: Metering, product: Product, sources: Sources, table: PriceTable, held: Nanos, sizes: Sizes | None = None
 ) -> tuple[Charge, Usage] | None:
     """The charge for a success, and the usage behind it. None: the policy for unknown usage charges nothing.
 
-    A charge on unknown usage is the hold, marked as estimated.
+    A charge on unknown usage is the hold, or what is known to have been used if that is less, and marked as estimated.
     """
     usage = read_usage(metering.measures, sources)
     if usage.reported:
@@ -136,6 +146,13 @@ def price(
         why = f"not reported: {', '.join(usage.missing)}"
     if metering.unknown_usage == "charge_nothing":
         return None
+    if usage.missing and metering.unknown_usage != "charge_hold":
+        sizes = sizes or Sizes()
+        seen_bytes = sizes.content_bytes if metering.unknown_usage == "charge_estimate" else 0
+        known = known_usage(metering.measures, usage, sizes.request_bytes, seen_bytes)
+        charge = charge_for(metering.rules, known, sources, ran_model(product, sources), table)
+        if not isinstance(charge, Unpriced) and charge.amount <= held:
+            return replace(charge, basis="estimated"), known
     item = LineItem(sku="estimate", quantity="1", unit="hold", unit_price=why, amount=held)
     return (
         Charge(

@@ -126,6 +126,17 @@ class Knobs:
     chunk_bytes: int = field(default=16, metadata=_knob(_integer(1, 2**24), "size of the pieces of a slow body"))
     chunk_seconds: float = field(default=0.05, metadata=_knob(_SECONDS, "pause between the pieces of a slow body"))
     event_seconds: float = field(default=0.0, metadata=_knob(_SECONDS, "pause between streamed events"))
+    event_lines: str = field(
+        default="lf", metadata=_knob(_choice("lf", "crlf", "cr"), "how the lines of streamed events end")
+    )
+    event_comments: bool = field(default=False, metadata=_knob(_flag, "a comment before each streamed event"))
+    event_error: int | None = field(
+        default=None, metadata=_knob(_integer(0, 10_000), "an LLM stream ends with an error after so many events")
+    )
+    events_max: int | None = field(
+        default=None, metadata=_knob(_integer(0, 10_000), "drop the line after so many streamed events")
+    )
+    running_usage: bool = field(default=False, metadata=_knob(_flag, "every LLM chunk reports the usage so far"))
     usage: str | Mapping[str, Any] = field(
         default="normal",
         metadata=_knob(

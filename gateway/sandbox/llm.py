@@ -248,7 +248,7 @@ def _chunk_usage(tokens: Tokens, knobs: Knobs) -> Any:
 def _streamed(body: dict[str, Any], model: str, tokens: Tokens, choices: int, knobs: Knobs) -> Reply:
     options = body.get("stream_options")
     wanted = isinstance(options, dict) and options.get("include_usage") is True and knobs.usage != "missing"
-    running = model in USAGE_ON_EVERY_CHUNK and knobs.usage != "missing"
+    running = (model in USAGE_ON_EVERY_CHUNK or knobs.running_usage) and knobs.usage != "missing"
     head: dict[str, Any] = {
         "id": f"chatcmpl-{request_id()}",
         "object": "chat.completion.chunk",
@@ -274,6 +274,9 @@ def _streamed(body: dict[str, Any], model: str, tokens: Tokens, choices: int, kn
     if wanted:
         events.append(event({**head, "choices": [], "usage": _chunk_usage(tokens, knobs)}))
     events.append(_DONE)
+    if knobs.event_error is not None:
+        error = {"error": {"message": "the model failed", "type": "server_error", "code": 500}}
+        events = [*events[: knobs.event_error], event(error)]
     return event_stream(events)
 
 

@@ -9,7 +9,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -80,11 +80,15 @@ async def deliver(request: web.Request, reply: Reply, knobs: Knobs, closing: asy
     headers = _headers(reply, knobs)
     if knobs.body_bytes:
         reply = _padded(reply, knobs.body_bytes)
+    if reply.streamed:
+        reply = replace(reply, parts=tuple(_dressed(part, knobs) for part in reply.parts))
     if reply.status in (204, 304):
         return web.Response(status=reply.status, headers=headers)
     if knobs.trailers is not None:
         return _send_with_trailers(request, reply, headers, knobs.trailers)
-    if knobs.body in ("auto", "content-length") and not (reply.streamed and knobs.body == "auto"):
+    if reply.streamed and knobs.events_max is not None:
+        reply = replace(reply, parts=reply.parts[: knobs.events_max])
+    elif knobs.body in ("auto", "content-length") and not (reply.streamed and knobs.body == "auto"):
         return web.Response(status=reply.status, body=b"".join(reply.parts), headers=headers)
     return await _stream(request, reply, headers, knobs)
 
@@ -149,9 +153,19 @@ async def _stream(request: web.Request, reply: Reply, headers: CIMultiDict[str],
         await response.write(part)
         if pause:
             await asyncio.sleep(pause)
-    if knobs.body == "truncated":
+    if knobs.body == "truncated" or (reply.streamed and knobs.events_max is not None):
         hang_up(request)
     return response
+
+
+_LINE_ENDS: Final = {"lf": b"\n", "crlf": b"\r\n", "cr": b"\r"}
+
+
+def _dressed(part: bytes, knobs: Knobs) -> bytes:
+    """A streamed event in the form that the knobs want."""
+    if knobs.event_comments:
+        part = b": keep-alive\n\n" + part
+    return part if knobs.event_lines == "lf" else part.replace(b"\n", _LINE_ENDS[knobs.event_lines])
 
 
 def _gzipped(reply: Reply) -> Iterator[bytes]:

@@ -144,6 +144,29 @@ class Metering:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A reply that may be a stream of events (meter sse). Of an event, `reply.x` is the field `x` of its data.
+
+    A request in which `when` is on asks for a stream: `asks` are set in its forwarded body, each by its path. For a
+    client that did not say all of them itself, events that report `drops_has`, and `drops_lacks` not or empty, are
+    taken out. `end` is the data of the last event. An event that reports one of `errors`, or whose type is error, says
+    that the service failed. `content`: texts that count as delivered (none: all of an event's data). `reads`: fields
+    at the top of an event that are kept, each as the last event says it.
+    """
+
+    when: Field
+    asks: tuple[tuple[tuple[str, ...], Any], ...] = ()
+    drops_has: Field | None = None
+    drops_lacks: Field | None = None
+    end: bytes | None = None
+    errors: tuple[Field, ...] = ()
+    content: tuple[Field, ...] = ()
+    reads: frozenset[str] = frozenset()
+    event_bytes_max: int = 1024 * 1024
+    charge_comment: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A resource whose charge comes with its terminal status, whoever sees it first.
 
@@ -296,6 +319,7 @@ class Route:
     reports: Job | None = None
     requires: tuple[Requirement, ...] = ()
     creates: Creation | None = None
+    stream: Stream | None = None  # with meter sse
     session: Session | None = None  # a WebSocket, with meter session
     mints: TokenMint | None = None
     deletes: str | None = None
@@ -405,6 +429,7 @@ class Limits:
     hold_lease_seconds: int = 60
     connections_max: int = 10_000
     calls_max: int = 5_000
+    drains_max: int = 500
     header_bytes_max: int = 32 * 1024
     body_read_seconds_max: float = 60.0
     shutdown_seconds_max: float = 30.0

@@ -169,7 +169,7 @@ def test_what_is_free_and_what_costs(runtime: Runtime) -> None:
     assert {route.name: route.meter for route in runtime.routes if route.metered} == {
         "transcript.create": "job",
         "understanding.create": "response",
-        "chat.completions": "response",
+        "chat.completions": "sse",
         "streaming.session": "session",
         "agent.session": "session",
     }

@@ -57,6 +57,7 @@ from gateway.settings.schema.session import (
     MintSettings,
     SessionSettings,
 )
+from gateway.settings.schema.stream import DropsSettings, StreamSettings
 from tests.settings.project import ROOT
 
 DOCUMENT = ROOT / "docs" / "reference" / "configuration.md"
@@ -83,6 +84,8 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("routes[].requires[]", RequirementSettings),
         ("routes[].creates", CreationSettings),
         ("routes[].lists", ListingSettings),
+        ("routes[].stream", StreamSettings),
+        ("routes[].stream.drops", DropsSettings),
         ("routes[].rejects[]", RejectionSettings),
         ("routes[].hold", HoldSettings),
         ("routes[].session", SessionSettings),

@@ -192,8 +192,8 @@ async def test_openai_understands_each_refusal_and_does_not_retry(
         await asyncio.to_thread(_ask, spent)
     with pytest.raises(openai.AuthenticationError):
         await asyncio.to_thread(_ask, llm("nobody"))
-    with pytest.raises(openai.BadRequestError, match="Streaming is not available"):
-        await asyncio.to_thread(_ask, paying, stream=True)
+    with pytest.raises(openai.BadRequestError, match="Web search is not available"):
+        await asyncio.to_thread(_ask, paying, web_search_options={"search_context_size": "low"})
     assert denied.value.response.headers["X-Gateway-Error"] == "not_entitled"
     assert refused.value.response.headers["X-Gateway-Error"] == "insufficient_credit"
     assert refused.value.body == {

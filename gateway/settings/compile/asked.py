@@ -29,6 +29,7 @@ class Asked:
         """What a route reads for its guards, its estimate and its charge."""
         fields = [requirement.id for requirement in settings.requires]
         fields += [rejection.field for rejection in settings.rejects]
+        fields += [settings.stream.when] if settings.stream is not None else ()
         priced = job.metering if job is not None else metering
         if priced is not None:
             read = fields_of(priced.measures, priced.rules)

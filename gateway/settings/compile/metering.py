@@ -17,7 +17,7 @@ from gateway.core.pricing import ChargeRule, Condition
 from gateway.core.usage import Estimate, Measure
 from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place
-from gateway.settings.runtime import Metering, Models
+from gateway.settings.runtime import Metering, Models, UnknownUsage
 from gateway.settings.schema.product import (
     ChargeSettings,
     ConditionSettings,
@@ -53,6 +53,7 @@ def compile_metering(
         _rule(charge, place.at("charges", index), known, reading, models, scope)
         for index, charge in enumerate(settings.charges)
     )
+    _check_unknown_usage(settings.unknown_usage, measures, place.at("unknown_usage"), reading, scope)
     uses_models = any(is_by_model(rule) for rule in rules)
     if reading.of_job and uses_models and models is not None:
         for index, field in enumerate(models.ran):
@@ -156,10 +157,26 @@ def _estimate(settings: MeasureSettings, place: Place, reading: Reading, scope: 
     return Estimate(
         fields=tuple(estimate.fields),
         request_bytes_per_unit=estimate.request_bytes_per_unit,
+        content_bytes_per_unit=estimate.content_bytes_per_unit,
         default=default or 0,
         maximum=estimate.max,
         times=tuple(estimate.times),
     )
+
+
+def _check_unknown_usage(
+    policy: UnknownUsage, measures: Iterable[Measure], place: Place, reading: Reading, scope: Scope
+) -> None:
+    """A policy that charges what is known needs a measure of which something is known without a report."""
+    if policy in ("charge_hold", "charge_nothing"):
+        return
+    for measure in measures:
+        sizes = (measure.estimate.request_bytes_per_unit, measure.estimate.content_bytes_per_unit)
+        if measure.known_before or (not reading.of_job and any(sizes[: 2 if policy == "charge_estimate" else 1])):
+            return
+    message = f"without a report nothing of this usage is known, so {policy} would charge nothing: "
+    message += "write charge_hold" if reading.of_job else "estimate a measure by its bytes, or write charge_hold"
+    scope.report.add(place, message)
 
 
 def _check_field(field: Field, place: Place, reading: Reading, scope: Scope) -> None:

@@ -14,6 +14,7 @@ from gateway.settings.compile.errors import compile_errors
 from gateway.settings.compile.metering import Reading, check_parameter, compile_metering, fields_of
 from gateway.settings.compile.scope import Metered, Scope
 from gateway.settings.compile.sessions import check_socket, compile_mint, compile_session
+from gateway.settings.compile.streams import check_stream, compile_stream
 from gateway.settings.problems import Place
 from gateway.settings.routing import Pattern, parse_pattern
 from gateway.settings.runtime import (
@@ -143,9 +144,10 @@ def _route(
     _check_meter(settings, place, scope)
     _check_resources(settings, pattern, place, scope)
     check_socket(settings, pattern, place, scope)
+    check_stream(settings, product, place, scope)
     required = tuple(requirement.resource for requirement in settings.requires)
     metering = None
-    if settings.meter in ("fixed", "response", "session"):
+    if settings.meter in ("fixed", "response", "sse", "session"):
         reading = Reading(
             parameters=pattern.parameters,
             required=required,
@@ -174,6 +176,9 @@ def _route(
             Requirement(kind=requirement.resource, field=requirement.id, prefixes=tuple(requirement.prefixes))
             for requirement in settings.requires
         ),
+        stream=None
+        if settings.stream is None or metering is None
+        else compile_stream(settings.stream, metering, product.models),
         creates=None
         if settings.creates is None
         else Creation(
@@ -236,10 +241,10 @@ def _check_meter(settings: RouteSettings, place: Place, scope: Scope) -> None:
                 add(place.at(key), f"a job is charged by its own {key}: move this to jobs.{settings.job}", at_key=True)
     elif settings.job is not None:
         add(place.at("job"), "a route that makes a job has meter: job", at_key=True)
-    if meter in ("response", "fixed", "session") and not settings.charges:
+    if meter in ("response", "sse", "fixed", "session") and not settings.charges:
         add(place.at("meter"), f"this route is unpriced: meter: {meter} needs charges")
-    if meter == "response" and not settings.usage:
-        add(place.at("meter"), "meter: response needs usage: where the quantities are read from")
+    if meter in ("response", "sse") and not settings.usage:
+        add(place.at("meter"), f"meter: {meter} needs usage: where the quantities are read from")
 
 
 def _check_resources(settings: RouteSettings, pattern: Pattern, place: Place, scope: Scope) -> None:

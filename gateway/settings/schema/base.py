@@ -162,7 +162,7 @@ def _field(value: Any) -> extract.Field:
 
 def _single(value: extract.Field) -> extract.Field:
     if "*" in value.steps:
-        raise ValueError("one value is read here: * is only for models.asked")
+        raise ValueError("one value is read here: * is only for models.asked and stream.content")
     return value
 
 
@@ -199,6 +199,7 @@ Asked = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single)
 AskedAll = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_asked)]
 Told = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_told)]
 InBody = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_in_body)]
+InBodyAll = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_in_body)]
 Framed = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_framed)]
 #: One, or a list of them.
 Fields = Annotated[list[Anything], BeforeValidator(_listed)]

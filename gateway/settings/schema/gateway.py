@@ -104,6 +104,9 @@ class LimitsSettings(Settings):
         "Open connections of customers", default=10_000, unit="connections", ge=1, le=1_000_000
     )
     calls_max: Whole = key("Calls under way; more are refused", default=5_000, unit="calls", ge=1, le=1_000_000)
+    drains_max: Whole = key(
+        "Streams that are read on after their clients left; more are cut", default=500, unit="calls", ge=0, le=1_000_000
+    )
     header_bytes_max: Whole = key(
         "Size of a request's line and of a header", default=32768, unit="bytes", ge=4096, le=MEBIBYTE
     )

@@ -24,6 +24,7 @@ from gateway.settings.schema.base import (
     key,
 )
 from gateway.settings.schema.session import MintSettings, SessionSettings
+from gateway.settings.schema.stream import StreamSettings
 
 BODY_BYTES_MAX = 10 * 1024**3
 KEEP_SECONDS_MAX = 10 * 366 * 86400
@@ -79,6 +80,14 @@ class EstimateSettings(Settings):
     fields: AskedFields = key("Fields of the request that say it", default=list, alias="from", shown="none")
     request_bytes_per_unit: Whole | None = key(
         "The body's length is divided by it, rounding up",
+        default=None,
+        unit="bytes per unit",
+        ge=1,
+        le=10**9,
+        shown="none",
+    )
+    content_bytes_per_unit: Whole | None = key(
+        "Where usage is not reported (`charge_estimate`), the delivered content's length is divided by it, rounding up",
         default=None,
         unit="bytes per unit",
         ge=1,
@@ -160,8 +169,8 @@ class JobSettings(Settings):
         "The measures, by name; `job.x` is the request's `x`", default=dict, shown="none"
     )
     charges: list[ChargeSettings] = key("The lines of its charge", min_length=1)
-    unknown_usage: Literal["charge_hold", "charge_nothing"] = key(
-        "A success that reports no usage: `charge_hold` or `charge_nothing`", default="charge_hold"
+    unknown_usage: Literal["charge_hold", "charge_floor", "charge_nothing"] = key(
+        "A success that reports no usage: `charge_hold`, `charge_floor` or `charge_nothing`", default="charge_hold"
     )
 
 
@@ -247,9 +256,9 @@ class RouteSettings(Settings):
     name: Name = key("Name in logs, metrics and entries")
     match: Filled = key("`METHOD /path` or `METHOD host/path`; `{name}` is one segment, several methods by commas")
     host: Filled | None = key("Host that it is for", default=None, shown="every host")
-    meter: Literal["none", "fixed", "response", "job", "session"] = key(
-        "`none`: free; `fixed`: per success; `response`: by the reply; `job`: by the job's end; `session`: while its "
-        "socket is open",
+    meter: Literal["none", "fixed", "response", "sse", "job", "session"] = key(
+        "`none`: free; `fixed`: per success; `response`: by the reply; `sse`: by the reply, which may be a stream of "
+        "events; `job`: by the job's end; `session`: while its socket is open",
         default="none",
     )
     public: Flag = key("Needs no key", default=False)
@@ -261,6 +270,9 @@ class RouteSettings(Settings):
     mints: MintSettings | None = key("Temporary tokens that it mints", default=None, shown="none")
     deletes: Name | None = key("Kind of resource that it deletes", default=None, shown="none")
     lists: ListingSettings | None = key("List of resources that the reply is", default=None, shown="none")
+    stream: StreamSettings | None = key(
+        "Stream of events that the reply may be (meter sse)", default=None, shown="none"
+    )
     body: Literal["json", "stream"] | None = key(
         "`json`: read whole and parsed; `stream`: passed on as it comes", default=None,
         shown="json where a field of the request is read, else stream",
@@ -284,8 +296,9 @@ class RouteSettings(Settings):
     )
     usage: dict[Name, MeasureSettings] = key("The measures, by name", default=dict, shown="none")
     charges: list[ChargeSettings] = key("The lines of the charge", default=list, shown="none")
-    unknown_usage: Literal["charge_hold", "charge_nothing"] = key(
-        "A success that reports no usage: `charge_hold` or `charge_nothing`", default="charge_hold"
+    unknown_usage: Literal["charge_hold", "charge_floor", "charge_estimate", "charge_nothing"] = key(
+        "A success that reports no usage: `charge_hold`, `charge_floor`, `charge_estimate` or `charge_nothing`",
+        default="charge_hold",
     )
     sample: SampleSettings | None = key("A call with its charge", default=None, shown="none")
 

@@ -1,0 +1,113 @@
+"""A stream of events as it passes: what it says of usage, and which of its bytes the client gets.
+
+Owns: the reply that the events make together, which events are ours to take out, what counts as delivered.
+Does not know: connections, prices. Raises UpstreamUnreachable where a compressed stream cannot be read.
+"""
+
+from typing import Any
+
+from gateway.core.extract import first_reported
+from gateway.core.sse import Event, EventParser
+from gateway.pipeline.meter import DECODABLE, Inflating, parsed
+from gateway.settings.runtime import Stream
+
+
+class EventMeter:
+    """Reads a stream while it passes. `hides`: the client did not ask for the events that only report usage.
+
+    `reply` has what the events said last. `delivered`: something came that the client wants. `failed`: an event said
+    that the service failed before that. `ended`: the event came that ends a stream. `unended`: the last event lacks its
+    empty line.
+    """
+
+    __slots__ = (
+        "_hides", "_inflating", "_opaque", "_parser", "_passed", "_stream", "content_bytes",
+        "delivered", "ended", "failed", "reply", "unended",
+    )  # fmt: skip
+
+    def __init__(self, stream: Stream, encoding: str, *, hides: bool) -> None:
+        encoding = encoding.strip().lower()
+        self._stream = stream
+        self._parser = EventParser(stream.event_bytes_max)
+        self._inflating = Inflating() if encoding in DECODABLE else None
+        #: Asked for a stream without encoding, the service chose one that we cannot read: it passes, and tells nothing.
+        self._opaque = self._inflating is None and encoding not in ("", "identity")
+        self._hides = hides
+        self._passed = True  # whether the last event was
+        self.reply: dict[str, Any] = {}
+        self.content_bytes = 0
+        self.delivered = False
+        self.failed = False
+        self.ended = False
+        self.unended = False
+
+    def __repr__(self) -> str:
+        return f"<EventMeter content={self.content_bytes} ended={self.ended} failed={self.failed} {self._parser}>"
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the client gets the stream without its content encoding."""
+        return self._inflating is not None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes to pass on now. Only where events may be taken out, one that has not ended waits for its end."""
+        if self._opaque:
+            self._deliver(len(chunk))
+            return chunk
+        if self._inflating is not None:
+            chunk = self._inflating.feed(chunk)
+        events = self._parser.feed(chunk)
+        passing = [event.raw for event in events if self._passes(event)]
+        if not self._hides:
+            return chunk
+        return passing[0] if len(passing) == 1 else b"".join(passing)
+
+    def finish(self) -> bytes:
+        """The stream is over: what was held back of an event that did not end. UpstreamUnreachable if it was cut."""
+        if self._inflating is not None:
+            self._inflating.finish()
+        last = self._parser.finish()
+        self.unended = last is not None
+        return last.raw if last is not None and self._passes(last) and self._hides else b""
+
+    def _passes(self, event: Event) -> bool:
+        """Note what an event says; whether the client gets it."""
+        if not event.belated:
+            self._passed = self._judged(event)
+        return self._passed
+
+    def _judged(self, event: Event) -> bool:
+        data, stream = event.data, self._stream
+        if data is None:
+            if event.too_large:
+                self._deliver(len(event.raw))
+            return True
+        if data == stream.end:
+            self.ended = True
+            return True
+        value = parsed(data)
+        if type(value) is not dict:
+            self._deliver(len(data))
+            return True
+        for name in stream.reads & value.keys():
+            said = value[name]
+            if said is not None and said not in ({}, []):
+                self.reply[name] = said
+        sources = {"reply": value}
+        if event.type == b"error" or first_reported(stream.errors, sources) is not None:
+            self.failed = not self.delivered
+            return True
+        has, lacks = stream.drops_has, stream.drops_lacks
+        if has is not None and lacks is not None and has.read(sources) is not None and not lacks.read(sources):
+            return not self._hides
+        if stream.content:
+            texts = [text for field in stream.content for text in field.read_all(sources) if type(text) is str]
+            self._deliver(sum(len(text.encode(errors="surrogatepass")) for text in texts))
+        else:
+            self._deliver(len(data))
+        return True
+
+    def _deliver(self, size: int) -> None:
+        self.delivered = True
+        self.failed = False
+        self.content_bytes += size
