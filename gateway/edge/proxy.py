@@ -51,6 +51,11 @@ class CustomerConnection(web.RequestHandler):
         if self.unwanted:
             self.force_close()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
+        """Nothing, where it was not paused: aiohttp would run its parser once more for every body that was read."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     async def start(self) -> None:
         """Serve one request after another, as aiohttp's own loop does, but without a task and a writer for each.
 

@@ -16,7 +16,7 @@ from gateway.core.admission import Rate, RateState, crowded
 from gateway.core.errors import Code, LedgerRefused, Refused
 from gateway.core.money import Nanos
 from gateway.ledger import records
-from gateway.ledger.connection import Part
+from gateway.ledger.connection import Packed, Part
 from gateway.ledger.link import RedisLink
 from gateway.ledger.rules import FREE_CALL_MS, SEPARATOR, charge_data, check_renewal, check_settlement
 from gateway.ledger.store import WEEK_SECONDS, Lru, Store
@@ -36,6 +36,8 @@ from gateway.ports import (
 )
 
 _FLAG: Final = ("0", "1")
+#: Plans x products x routes' limits: a bound that no config in good faith reaches.
+_TERMS_MAX: Final = 10_000
 
 
 class Calls(Store):
@@ -53,6 +55,7 @@ class Calls(Store):
         super().__init__(link, prefix, observer, operation_seconds=operation_seconds)
         self._ids: Lru[tuple[str, str]] = Lru(identities_max)  # by digest: never changes
         self._plans: Lru[Plan] = Lru(identities_max)  # by account: a hint, which admit corrects
+        self._terms: dict[tuple[Any, ...], _Terms] = {}
 
     async def identify(self, digest: str) -> Identity | None:
         """See ports.Ledger. What is not known is not remembered."""
@@ -74,14 +77,10 @@ class Calls(Store):
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """See ports.Ledger. One script, one round trip."""
         assert request.estimate >= 0 and request.overdraft >= 0, "amounts of an admission are not negative"
-        account, demand, rates = request.account, _demand(request), []
-        for rate in request.rates:
-            rates += [rate.name, _quota(rate), str(rate.window_seconds * 1000)]
-        resources = [self._names.resource(account, ref) for ref in request.resources]
-        digest = records.digest_of(SEPARATOR.join((*demand, *rates, *resources)).encode())
-        keys = [*self._taking(request), *resources]
-        args = [request.hold_id, digest, *demand, str(FREE_CALL_MS), *rates]
-        tag, answer = await self._run("admit", account, keys, args)
+        account, terms = request.account, self._terms_of(request)
+        keys = self._taking(request)
+        keys += [self._names.resource(account, ref) for ref in request.resources]
+        tag, answer = await self._run("admit", account, keys, _asking(request, terms, keys[2:]), terms.packed)
         if tag == b"plan":
             return self._plan_changed(account, *answer)
         if tag == b"refused":
@@ -91,6 +90,21 @@ class Calls(Store):
     def _taking(self, request: AdmissionRequest) -> list[str]:
         """The names of guards.lua."""
         return [self._names.end(request.account, request.hold_id), self._names.key(request.account, request.key_id)]
+
+    def _terms_of(self, request: AdmissionRequest) -> "_Terms":
+        """The terms of a request, written once. Rates are told by their identity: to compare them costs too much."""
+        limit = request.concurrency
+        name = (
+            request.plan.tier, request.plan.rate_card, request.product, request.entitled, request.metered,
+            request.overdraft, request.covers_estimate, request.lease_seconds, request.price_version,
+            limit and limit.name, limit and limit.limit, request.add_ons, id(request.rates),
+        )  # fmt: skip
+        terms = self._terms.get(name)
+        if terms is None:
+            if len(self._terms) >= _TERMS_MAX:
+                self._terms.clear()
+            terms = self._terms[name] = _Terms(request)
+        return terms
 
     def _plan_changed(self, account: str, tier: bytes, rate_card: bytes) -> PlanChanged:
         plan = Plan(tier=tier.decode(), rate_card=rate_card.decode())
@@ -146,12 +160,11 @@ class Calls(Store):
         """See ports.Ledger. One script, one round trip."""
         check_renewal(renewal)
         settlement, request = renewal.settlement, renewal.request
-        account, demand = request.account, _demand(request)
-        digest = records.digest_of(SEPARATOR.join(demand).encode())
+        account, terms = request.account, self._terms_of(request)
         keys = [*self._taking(request), self._names.end(account, settlement.hold_id)]
         if settlement.resource is not None:
             keys.append(self._names.resource(account, settlement.resource))
-        args = [request.hold_id, digest, *demand, *_charge(settlement)]
+        args = [*_asking(request, terms), *terms.args, *_charge(settlement)]
         tag, answer = await self._run("renew", account, keys, args)
         if tag == b"plan":
             return self._plan_changed(account, *answer)
@@ -187,25 +200,38 @@ class Calls(Store):
         await self._call("DEL", self._names.resource(account, ref))
 
 
-def _demand(request: AdmissionRequest) -> list[str]:
-    """The arguments of guards.lua from the tier on: all that makes one request for a hold another than another."""
-    limit = request.concurrency
-    return [
-        request.plan.tier,
-        request.plan.rate_card,
-        request.product,
-        _FLAG[request.entitled],
-        _FLAG[request.metered],
-        str(request.estimate),
-        str(request.overdraft),
-        _FLAG[request.covers_estimate],
-        str(request.lease_seconds * 1000),
-        request.key_id,
-        request.price_version,
-        limit.name if limit else "",
-        str(limit.limit) if limit else "0",
-        SEPARATOR.join(request.add_ons),
-    ]
+class _Terms:
+    """What all requests of a plan for a route have alike: the arguments of guards.lua from the tier on, and rates."""
+
+    __slots__ = ("args", "digest", "packed", "rates")
+
+    def __init__(self, request: AdmissionRequest) -> None:
+        limit = request.concurrency
+        self.rates = request.rates  # kept, so that their identity stays theirs
+        self.args = (
+            request.plan.tier,
+            request.plan.rate_card,
+            request.product,
+            _FLAG[request.entitled],
+            _FLAG[request.metered],
+            str(request.overdraft),
+            _FLAG[request.covers_estimate],
+            str(request.lease_seconds * 1000),
+            request.price_version,
+            limit.name if limit else "",
+            str(limit.limit) if limit else "0",
+            SEPARATOR.join(request.add_ons),
+        )
+        rates = [word for rate in self.rates for word in (rate.name, _quota(rate), str(rate.window_seconds * 1000))]
+        self.digest = records.digest(*self.args, *rates)
+        self.packed = Packed((*self.args, str(FREE_CALL_MS), *rates))
+
+
+def _asking(request: AdmissionRequest, terms: _Terms, resources: Sequence[str] = ()) -> tuple[str, ...]:
+    """The arguments of guards.lua up to the tier. The digest is of all that makes one request another than another."""
+    estimate = str(request.estimate)
+    content = SEPARATOR.join((terms.digest, estimate, request.key_id, *resources))
+    return request.hold_id, records.digest_of(content.encode()), estimate, request.key_id
 
 
 def _quota(rate: Rate) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from gateway.ledger.connection import Part
+from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.link import (
     CommandError,
     LinkDown,
@@ -67,13 +67,21 @@ class _Run:
     script: Script
     keys: Sequence[str]
     args: Sequence[Part]
+    first_keys: Packed
+    last_args: Packed
 
     def send(self, node: SingleLink) -> Awaitable[Reply]:
-        return node.run(self.script, self.keys, self.args)
+        return self._run(node, by_source=False)
 
     def ask(self, node: SingleLink) -> Awaitable[Reply]:
         # By source: ASKING holds for one command, and NOSCRIPT would use it up.
-        return node.call("EVAL", self.script.source, len(self.keys), *self.keys, *self.args)
+        return self._run(node, by_source=True)
+
+    def _run(self, node: SingleLink, *, by_source: bool) -> Awaitable[Reply]:
+        return node.run(
+            self.script, self.keys, self.args,
+            first_keys=self.first_keys, last_args=self.last_args, by_source=by_source,
+        )  # fmt: skip
 
 
 class ClusterLink:
@@ -132,8 +140,18 @@ class ClusterLink:
     async def call(self, *parts: Part) -> Reply:
         return await self._perform(_Call(command_slot(parts), parts))
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> Reply:
-        return await self._perform(_Run(hash_slot(keys[0]) if keys else None, script, keys, args))
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Part],
+        *,
+        first_keys: Packed = NOTHING,
+        last_args: Packed = NOTHING,
+    ) -> Reply:
+        key = first_keys.first or (keys[0] if keys else None)
+        slot = hash_slot(key) if key is not None else None
+        return await self._perform(_Run(slot, script, keys, args, first_keys, last_args))
 
     # Sending
 

@@ -5,14 +5,34 @@ Does not know: commands, waiters, deadlines, whether and when to connect again.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeAlias, cast
 
 import hiredis
 
 Part: TypeAlias = bytes | str | int
 
 pack = cast("Callable[[tuple[Part, ...]], bytes]", hiredis.pack_command)
+
+
+def pack_parts(parts: tuple[Part, ...]) -> bytes:
+    """Some parts of a command, without the count that a command begins with."""
+    packed = pack(parts)
+    return packed[packed.index(b"$") :] if parts else b""
+
+
+class Packed:
+    """Parts that many commands have in common, packed once. `first` is the first of them."""
+
+    __slots__ = ("count", "data", "first")
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self.count = len(parts)
+        self.data = pack_parts(tuple(parts))
+        self.first = parts[0] if parts else None
+
+
+NOTHING: Final = Packed(())
 
 
 class Owner(Protocol):

@@ -8,13 +8,14 @@ Does not know: what is in them (records, scripts).
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gateway.ledger.connection import Packed
 from gateway.ports import ResourceRef
 
 
 @lru_cache(maxsize=4096)
-def _of_account(prefix: str, account: str) -> tuple[str, ...]:
+def _of_account(prefix: str, account: str) -> Packed:
     base = f"{prefix}:{{{account}}}:"
-    return tuple(base + name for name in ("account", "holds", "due", "grants", "burn", "ledger"))
+    return Packed([base + name for name in ("account", "holds", "due", "grants", "burn", "ledger")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Keys:
         """STRING "account|key id", for ever."""
         return f"{self.prefix}:key:{digest}"
 
-    def of_account(self, account: str) -> tuple[str, ...]:
+    def of_account(self, account: str) -> Packed:
         """KEYS 1 to 6 of every script: account, holds, due, grants, burn, ledger."""
         return _of_account(self.prefix, account)
 

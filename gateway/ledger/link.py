@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias, cast
 import hiredis
 
 from gateway.ledger.address import Address
-from gateway.ledger.connection import Connection, Part, pack
+from gateway.ledger.connection import NOTHING, Connection, Packed, Part, pack, pack_parts
 
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
 State: TypeAlias = Literal["closed", "connecting", "up", "down"]
@@ -62,15 +62,18 @@ class LinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script, and the SHA-1 under which servers keep it."""
+    """A Lua script, which servers keep under its SHA-1."""
 
     name: str
     source: str = field(repr=False)
     sha1: str = field(init=False)
+    by_sha1: bytes = field(init=False, repr=False)
+    """EVALSHA and the SHA-1, packed."""
 
     def __post_init__(self) -> None:
         digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
         object.__setattr__(self, "sha1", digest)
+        object.__setattr__(self, "by_sha1", pack_parts(("EVALSHA", digest)))
 
 
 class RedisLink(Protocol):
@@ -98,13 +101,21 @@ class RedisLink(Protocol):
         """Do one command. Awaiting raises CommandError or LinkDown."""
         ...
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> Awaitable[Reply]:
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Part],
+        *,
+        first_keys: Packed = NOTHING,
+        last_args: Packed = NOTHING,
+    ) -> Awaitable[Reply]:
         """Do one script by its SHA-1, by its source where the server does not have it. Raises as `call` does."""
         ...
 
 
 class _Command:
-    """One command in flight. `script` is what it runs, with keys and arguments, for a server that asks (NOSCRIPT)."""
+    """One command in flight. `script` is what it runs, its rest packed, for a server that asks (NOSCRIPT)."""
 
     __slots__ = ("data", "deadline", "future", "script", "sent")
 
@@ -113,7 +124,7 @@ class _Command:
         data: bytes,
         future: asyncio.Future[Reply],
         deadline: float,
-        script: tuple[Script, tuple[Part, ...]] | None,
+        script: tuple[Script, int, bytes] | None,
     ) -> None:
         self.data = data
         self.future = future
@@ -203,13 +214,30 @@ class SingleLink:
     def call(self, *parts: Part) -> asyncio.Future[Reply]:
         return self._submit(pack(parts), None)
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> asyncio.Future[Reply]:
-        rest = (len(keys), *keys, *args)
-        return self._submit(pack(("EVALSHA", script.sha1, *rest)), (script, rest))
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Part],
+        *,
+        first_keys: Packed = NOTHING,
+        last_args: Packed = NOTHING,
+        by_source: bool = False,
+    ) -> asyncio.Future[Reply]:
+        """See RedisLink. `by_source`: without asking whether the server has the script."""
+        keys_count = first_keys.count + len(keys)
+        count = 3 + keys_count + len(args) + last_args.count
+        number = b"%d" % keys_count
+        rest = b"$%d\r\n%b\r\n%b%b%b" % (
+            len(number), number, first_keys.data, pack_parts((*keys, *args)), last_args.data,
+        )  # fmt: skip
+        if by_source:
+            return self._submit(_by_source(script, count, rest), None)
+        return self._submit(b"*%d\r\n%b%b" % (count, script.by_sha1, rest), (script, count, rest))
 
     # Commands
 
-    def _submit(self, data: bytes, script: tuple[Script, tuple[Part, ...]] | None) -> asyncio.Future[Reply]:
+    def _submit(self, data: bytes, script: tuple[Script, int, bytes] | None) -> asyncio.Future[Reply]:
         if self._state in {"down", "closed"}:
             return self._refused(self._why)
         if len(self._pending) >= self._settings.pending_max:
@@ -251,8 +279,7 @@ class SingleLink:
         text = str(reply)
         code = text.split(" ", 1)[0]
         if code == "NOSCRIPT" and command.script is not None:
-            script, rest = command.script
-            data = pack(("EVAL", script.source, *rest))
+            data = _by_source(*command.script)
             self._enqueue(_Command(data, command.future, command.deadline, None))
         elif code in _UNABLE:
             command.fail(LinkDown(text, code))
@@ -357,3 +384,7 @@ class SingleLink:
             self._out.clear()
             connection.abort()
             self._unreachable(why)
+
+
+def _by_source(script: Script, count: int, rest: bytes) -> bytes:
+    return b"*%d\r\n%b%b" % (count, pack_parts(("EVAL", script.source)), rest)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.core.errors import LedgerUnavailable, OperationConflict, UnknownAccount
-from gateway.ledger.connection import Part
+from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.keys import Keys
 from gateway.ledger.link import LinkDown, LinkError, RedisLink
 from gateway.ledger.lua import script
@@ -74,11 +74,13 @@ class Store:
         self._calls += 1
         return f"{self._process}-{self._calls}"
 
-    async def _run(self, verb: str, account: str, keys: Sequence[str], args: Sequence[Part]) -> tuple[bytes, list[Any]]:
+    async def _run(
+        self, verb: str, account: str, keys: Sequence[str], args: Sequence[Part], last_args: Packed = NOTHING
+    ) -> tuple[bytes, list[Any]]:
         """One script call: the answer's tag and the rest of it."""
-        names, values = [*self._names.of_account(account), *keys], [self._operation_seconds, *args]
+        names, values = self._names.of_account(account), (self._operation_seconds, *args)
         try:
-            reply = await self._link.run(script(verb), names, values)
+            reply = await self._link.run(script(verb), keys, values, first_keys=names, last_args=last_args)
         except LinkError as error:
             raise self._unavailable(error, verb) from error
         assert isinstance(reply, list), "scripts answer lists"

@@ -117,6 +117,11 @@ class Connection(ResponseHandler):
 
     _bodiless: bool | None = None
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
+        """Nothing, where it was not paused: aiohttp would run its parser once more for every body that was read."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def expect(self, *, bodiless: bool) -> None:
         """The next reply answers HEAD, or it does not. A parser is made only when that changes."""
         if self._bodiless is bodiless:

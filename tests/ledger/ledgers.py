@@ -16,7 +16,7 @@ from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Refused
 from gateway.core.money import NANOS_PER_USD, ZERO, Nanos
 from gateway.core.pricing import Charge, LineItem
-from gateway.ledger.connection import Part
+from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, RedisLink, Reply, Script, SingleLink, State
 from gateway.ledger.links import open_link
@@ -63,11 +63,20 @@ class ClockedLink:
         self.commands += 1
         return self.link.call(*parts)
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> Awaitable[Reply]:
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Part],
+        *,
+        first_keys: Packed = NOTHING,
+        last_args: Packed = NOTHING,
+    ) -> Awaitable[Reply]:
         self.commands += 1
         if script.name not in self._scripts:
             self._scripts[script.name] = Script(script.name, _with_clock(script))
-        return self.link.run(self._scripts[script.name], keys, [f"{int(args[0])}@{self.clock()}", *args[1:]])
+        args = [f"{int(args[0])}@{self.clock()}", *args[1:]]
+        return self.link.run(self._scripts[script.name], keys, args, first_keys=first_keys, last_args=last_args)
 
 
 def _with_clock(script: Script) -> str:

@@ -1,10 +1,11 @@
 -- guards: the prelude of the verbs that take a hold: guards 1 to 5, and the hold itself.
 --
 -- KEYS of those verbs: KEYS 7 end:<hold id>, 8 key:<key id>.
--- ARGV of those verbs: ARGV 2 hold id, 3 digest of the request, 4 tier, 5 rate card, 6 product, 7 entitled, 8 metered,
---   9 estimate, 10 overdraft, 11 covers estimate, 12 lease (ms), 13 key id, 14 price version, 15 concurrency class or '',
---   16 its limit, 17 other products that the key must have too, with SEP between them. Flags are '1' or '0'.
-local METERED, CLASS = ARGV[8] == '1', ARGV[15]
+-- ARGV of those verbs: ARGV 2 hold id, 3 digest of the request, 4 estimate, 5 key id, 6 tier, 7 rate card, 8 product,
+--   9 entitled, 10 metered, 11 overdraft, 12 covers estimate, 13 lease (ms), 14 price version, 15 concurrency class
+--   or '', 16 its limit, 17 other products that the key must have too, with SEP between them. Flags are '1' or '0'.
+--   From the tier on they are the same for all calls of a plan to a route.
+local METERED, CLASS = ARGV[10] == '1', ARGV[15]
 
 -- Guards 1 to 5: why the call is refused ('plan': the account's plan is another one); else nil and how much to hold.
 local function judge(status, tier, rate_card, balance, held)
@@ -14,7 +15,7 @@ local function judge(status, tier, rate_card, balance, held)
   if not status or not disabled then
     return 'unauthorized'
   end
-  if tier ~= ARGV[4] or rate_card ~= ARGV[5] then
+  if tier ~= ARGV[6] or rate_card ~= ARGV[7] then
     return 'plan'
   end
   -- 2 the key and the account are in use
@@ -25,11 +26,11 @@ local function judge(status, tier, rate_card, balance, held)
     return 'account_suspended'
   end
   -- 3 the plan and the key have the product
-  if ARGV[7] ~= '1' then
+  if ARGV[9] ~= '1' then
     return 'not_entitled'
   end
   if products ~= '*' then
-    for product in string.gmatch(ARGV[6] .. SEP .. ARGV[17], '[^\31]+') do
+    for product in string.gmatch(ARGV[8] .. SEP .. ARGV[17], '[^\31]+') do
       if not string.find(products, SEP .. product .. SEP, 1, true) then
         return 'not_entitled'
       end
@@ -39,9 +40,9 @@ local function judge(status, tier, rate_card, balance, held)
     return nil, '0'
   end
   -- 4 credit
-  local estimate = tonumber(ARGV[9])
-  local most = tonumber(balance) - tonumber(held) + tonumber(ARGV[10])
-  if most <= 0 or (ARGV[11] == '1' and estimate > most) then
+  local estimate = tonumber(ARGV[4])
+  local most = tonumber(balance) - tonumber(held) + tonumber(ARGV[11])
+  if most <= 0 or (ARGV[12] == '1' and estimate > most) then
     return 'insufficient_credit'
   end
   -- 5 the key's budget
@@ -55,7 +56,7 @@ local function judge(status, tier, rate_card, balance, held)
     end
     most = math.min(most, budget_left)
   end
-  return nil, estimate <= most and ARGV[9] or amount(most)
+  return nil, estimate <= most and ARGV[4] or amount(most)
 end
 
 -- Whether all places of the class are taken, of which `open` are.
@@ -73,7 +74,7 @@ local function take(hold, balance, held, states)
     call('HINCRBY', ACCOUNT, 'open.' .. CLASS, 1)
   end
   call('HSET', HOLDS, ARGV[2], table.concat({
-    '1', hold, ARGV[13], CLASS, ARGV[3], amount(NOW), balance, held, states, ARGV[6], ARGV[14]}, SEP))
-  call('ZADD', DUE, amount(NOW + ARGV[12]), 'h:' .. ARGV[2])
+    '1', hold, ARGV[5], CLASS, ARGV[3], amount(NOW), balance, held, states, ARGV[8], ARGV[14]}, SEP))
+  call('ZADD', DUE, amount(NOW + ARGV[13]), 'h:' .. ARGV[2])
   return held
 end

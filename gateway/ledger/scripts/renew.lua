@@ -29,7 +29,7 @@ end
 if call('HEXISTS', HOLDS, ARGV[2]) == 1 or call('EXISTS', KEYS[7]) == 1 then
   return answer('conflict', 'taken')
 end
-if call('EXISTS', KEYS[8]) == 1 and (tier ~= ARGV[4] or rate_card ~= ARGV[5]) then
+if call('EXISTS', KEYS[8]) == 1 and (tier ~= ARGV[6] or rate_card ~= ARGV[7]) then
   return answer('plan', tier, rate_card)
 end
 
