@@ -212,15 +212,14 @@ class Gateway:
         self.observing.logs.info("started", pid=os.getpid(), version=__version__, config=runtime.digest)
         return self
 
-    def end_within(self, seconds: float) -> None:
+    def end_within(self, seconds: float, *, linger_seconds: float = 0.0) -> None:
         """How long calls under way may go on, from now, once the gateway stops; may be said again meanwhile."""
-        self._customers.end_within(seconds)
+        self._customers.end_within(seconds, linger_seconds=linger_seconds)
 
     async def __aexit__(self, *_error: object) -> None:
         """Stop accepting, finish calls, settle everything, then close."""
         self.accepting = False
         self._server.close()
-        self._customers.pre_shutdown()
         await self._customers.shutdown(self.runtime.limits.shutdown_seconds_max)
         await self.conclusion.drain()
         for task in self._tasks:

@@ -24,7 +24,7 @@ class Says(StrEnum):
     FAILED = "failed"  # why it ends before it was ready
     # by the supervisor
     REPORT = "report"  # say your figures now
-    END_WITHIN = "end_within"  # take no more calls, end; so many seconds for those under way
+    END_WITHIN = "end_within"  # take no more calls, end; seconds for those under way, seconds for idle connections
 
 
 class Channel:

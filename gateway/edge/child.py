@@ -36,7 +36,9 @@ class WorkerFailed(Exception):
 class Child:
     """A worker process. `figures` are those that it last reported."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, channel: Channel) -> None:
+    def __init__(
+        self, number: int, process: asyncio.subprocess.Process, channel: Channel, silent_seconds_max: float
+    ) -> None:
         self.number = number
         self.started = time.monotonic()
         self.accepting = False
@@ -44,6 +46,7 @@ class Child:
         self.failure = ""
         self._process = process
         self._channel = channel
+        self._silent_seconds_max = silent_seconds_max
         self._ready = asyncio.Event()
         self._reported = asyncio.Event()
         self._end: asyncio.TimerHandle | None = None
@@ -53,7 +56,14 @@ class Child:
         return f"<Child {self.number} pid={self.pid} accepting={self.accepting}>"
 
     @classmethod
-    async def start(cls, number: int, runtime: Runtime, listener: socket.socket) -> Self:
+    async def start(
+        cls,
+        number: int,
+        runtime: Runtime,
+        listener: socket.socket,
+        *,
+        silent_seconds_max: float = _SILENT_SECONDS_MAX,
+    ) -> Self:
         """A new process that accepts from `listener`. OSError if the system has no room for it."""
         ours, theirs = socket.socketpair()
         try:
@@ -74,7 +84,7 @@ class Child:
             theirs.close()
         channel = await Channel.over(ours)
         channel.send(pickle.dumps(runtime))
-        return cls(number, process, channel)
+        return cls(number, process, channel, silent_seconds_max)
 
     @property
     def pid(self) -> int:
@@ -95,10 +105,10 @@ class Child:
             async with asyncio.timeout(_REPORT_SECONDS_MAX):
                 await self._reported.wait()
 
-    def end_within(self, seconds: float) -> None:
-        """Have it take no more calls and end; those under way have so many seconds. May be said again, with less."""
+    def end_within(self, seconds: float, *, linger_seconds: float = 0.0) -> None:
+        """Have it take no more connections and end; see `Gateway.end_within`. May be said again, with less."""
         self.accepting = False
-        self._channel.say(Says.END_WITHIN, seconds)
+        self._channel.say(Says.END_WITHIN, (seconds, linger_seconds))
         if self._end is not None:
             self._end.cancel()
         self._end = asyncio.get_running_loop().call_later(seconds + _END_SECONDS_MAX, self._kill, "it did not end")
@@ -116,7 +126,7 @@ class Child:
                     case Says.READY, _:
                         self.accepting = True
                         self._ready.set()
-                        patience = _SILENT_SECONDS_MAX
+                        patience = self._silent_seconds_max
                     case Says.FIGURES, figures:
                         self.figures = figures
                         self._reported.set()

@@ -17,6 +17,13 @@ _SPREADS: Final = sys.platform == "linux"
 
 def listen(place: Listener, *, shared: bool = False) -> socket.socket:
     """A socket that listens there. OSError if it cannot, or if another does that does not share as well."""
+    made = _bound(place, shared=shared)
+    made.listen(BACKLOG)
+    return made
+
+
+def _bound(place: Listener, *, shared: bool) -> socket.socket:
+    """A socket that has the address, and no connections yet."""
     family, address = _resolved(place)
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -24,7 +31,6 @@ def listen(place: Listener, *, shared: bool = False) -> socket.socket:
         if shared:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(address)
-        made.listen(BACKLOG)
         made.setblocking(False)  # noqa: FBT003 - the library's
     except OSError:
         made.close()
@@ -46,7 +52,10 @@ def _resolved(place: Listener) -> tuple[socket.AddressFamily, Any]:
 
 
 class SharedPort:
-    """A port with a socket for each worker. It outlives the worker: what waits in it waits for the next one."""
+    """A port with a socket for each worker, who listens when it can accept.
+
+    The socket outlives the worker: what waits in it when a worker ends waits for the next one.
+    """
 
     def __init__(self, place: Listener) -> None:
         if place.port:
@@ -64,7 +73,7 @@ class SharedPort:
         """The worker's socket."""
         worker = worker if _SPREADS else 0
         if worker not in self._sockets:
-            self._sockets[worker] = listen(self._place, shared=True)
+            self._sockets[worker] = _bound(self._place, shared=True)
         return self._sockets[worker]
 
     def leave(self, worker: int) -> None:

@@ -175,6 +175,7 @@ class CustomerServer(web.Server):
         self._limits = limits
         self._calls: set[RequestClient] = set()
         self._ends_at: float | None = None
+        self._lingers_to = 0.0
         self._options: dict[str, Any] = {
             "keepalive_timeout": 75.0,
             "tcp_keepalive": True,
@@ -191,12 +192,19 @@ class CustomerServer(web.Server):
     def __call__(self) -> web.RequestHandler:
         """A new connection. Over the limit of connections it is closed at once."""
         connection = CustomerConnection(self, loop=asyncio.get_running_loop(), **self._options)
+        connection.closing = self._ends_at is not None
         connection.unwanted = len(self._connections) >= self._limits.connections_max
         return connection
 
-    def end_within(self, seconds: float | None) -> None:
-        """How long calls under way may go on from now, once `shutdown` waits for them. It may be said again."""
-        self._ends_at = _NEVER if seconds is None else asyncio.get_running_loop().time() + seconds
+    def end_within(self, seconds: float | None, *, linger_seconds: float = 0.0) -> None:
+        """How long calls under way may go on from now, once `shutdown` waits for them. It may be said again.
+
+        For `linger_seconds` an idle connection may still have a call, its last: a client that sends one just now would
+        otherwise find the connection closed. It is for a gateway that has a successor, who takes the client's next one.
+        """
+        now = asyncio.get_running_loop().time()
+        self._ends_at = _NEVER if seconds is None else now + seconds
+        self._lingers_to = min(now + linger_seconds, self._ends_at)
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Let calls under way finish, then cut them. None runs any more when this returns.
@@ -205,6 +213,10 @@ class CustomerServer(web.Server):
         """
         if self._ends_at is None:
             self.end_within(timeout)
+        for connection in self.connections:
+            connection.closing = True  # type: ignore[attr-defined]
+        await self._poll(lambda: bool(self._connections) and self._now() < self._lingers_to)
+        self.pre_shutdown()
         await self._calls_over()
         for client in self._calls:
             client.cut()
@@ -214,9 +226,15 @@ class CustomerServer(web.Server):
 
     async def _calls_over(self) -> None:
         """Wait until no call is under way, at most until the time is up."""
-        now = asyncio.get_running_loop().time
-        while self._calls and now() < (self._ends_at or _NEVER):  # noqa: ASYNC110 - an event would cost every call
+        await self._poll(lambda: bool(self._calls) and self._now() < (self._ends_at or _NEVER))
+
+    async def _poll(self, going_on: Callable[[], bool]) -> None:
+        """Wait while something goes on."""
+        while going_on():  # noqa: ASYNC110 - an event would cost every call
             await asyncio.sleep(_POLL_SECONDS)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         client = RequestClient(request, self._limits)

@@ -32,6 +32,10 @@ _STEADY_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.5
 _PAUSE_SECONDS_MAX: Final = 30.0
 _LOG_SECONDS: Final = 0.2
+#: For clients that keep connections: a request may be on its way while we close.
+_LINGER_SECONDS: Final = 10.0
+#: One reload after the other does not fill the memory with workers that end.
+_ENDING_GENERATIONS_MAX: Final = 4
 #: What a running gateway cannot change: it has bound its listeners, and opened its ledger and spool.
 _FIXED: Final = ("workers", "customers", "ops", "redis", "spool_directory")
 
@@ -105,7 +109,10 @@ class Supervisor:
         last = tuple(self._placed.values())
         self._place(generation)
         for child in last:
-            child.end_within(runtime.limits.drain_seconds)
+            child.end_within(runtime.limits.drain_seconds, linger_seconds=_LINGER_SECONDS)
+        ending = sorted(self._living.difference(generation), key=lambda child: child.started)
+        for child in ending[: -_ENDING_GENERATIONS_MAX * self._workers]:
+            child.end_within(runtime.limits.shutdown_seconds_max)
         await self._serve_operators()
         self._observing.logs.info("reloaded", config=runtime.digest)
 

@@ -60,8 +60,8 @@ async def _obey(channel: Channel, gateway: Gateway, ending: asyncio.Event) -> No
         match heard:
             case Says.REPORT, _:
                 channel.say(Says.FIGURES, gateway.measured().figures())
-            case Says.END_WITHIN, seconds:
-                gateway.end_within(seconds)
+            case Says.END_WITHIN, (seconds, linger_seconds):
+                gateway.end_within(seconds, linger_seconds=linger_seconds)
                 ending.set()
     ending.set()
 

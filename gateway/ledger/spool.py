@@ -51,7 +51,7 @@ class Spool:
         path = self._directory / f"{name}{_SUFFIX}"
         opening = path.with_suffix(".opening")  # no other process may find it before it is locked
         self._file = _locked(opening.open("ab", buffering=0))
-        assert self._file is not None, "two processes with one spool name"
+        assert self._file is not None and not path.exists(), "two processes with one spool name"
         opening.rename(path)
         self._path = path
 

@@ -1,11 +1,15 @@
 """The spool: what it keeps survives, in order, and is applied once it can be."""
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.ledger.spool import Record, Spool, SpoolFull
+
+ROOT = Path(__file__).parents[2]
 
 
 def opened(directory: Path, name: str = "a", *, bytes_max: int = 10_000) -> Spool:
@@ -71,6 +75,53 @@ async def test_a_dead_process_s_file_is_adopted_and_a_living_one_s_is_not(tmp_pa
     assert sorted(path.name for path in tmp_path.glob("*.spool")) == ["heir.spool", "living.spool"]
     heir.close()
     living.close()
+
+
+async def test_what_a_process_leaves_behind_is_adopted_by_one_that_runs(tmp_path: Path) -> None:
+    """Workers end while others live: one of those takes the file, and only one, however often they look."""
+    leaving, first, second = (opened(tmp_path, name) for name in "abc")
+    leaving.append({"n": 1})
+    first.append({"n": 2})
+    for spool in (first, second):
+        spool.adopt()
+        assert len(spool) == (spool is first), "its process lives"
+    leaving.close()
+    for spool in (second, first, second):
+        spool.adopt()
+    assert (len(first), len(second)) == (1, 1)
+    applied: list[int] = []
+
+    async def apply(record: Record) -> None:
+        applied.append(record["n"])
+
+    assert await second.replay(apply) == (1, 0)
+    first.adopt()
+    assert await first.replay(apply) == (1, 0)
+    assert applied == [1, 2]
+    for spool in (first, second):
+        spool.close()
+    assert not list(tmp_path.iterdir())
+
+
+async def test_processes_that_start_at_once_leave_each_other_s_files_alone(tmp_path: Path) -> None:
+    """A file is found by others only once it is locked: no process adopts that of one that is just starting."""
+    script = """
+import sys
+from pathlib import Path
+from gateway.ledger.spool import Spool
+for number in range(200):
+    spool = Spool(Path(sys.argv[1]), bytes_max=10_000)
+    spool.open(f"{sys.argv[2]}-{number}")
+    spool.append({"n": 1})
+    assert len(spool) == 1, spool
+    spool._pending.clear()
+    spool.close()
+"""
+    starting = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path), name, cwd=ROOT)
+        for name in ("a", "b", "c")
+    ]
+    assert [await process.wait() for process in starting] == [0, 0, 0]
 
 
 async def test_a_line_torn_by_a_crash_is_left_out(tmp_path: Path) -> None:

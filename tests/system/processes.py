@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 
 from gateway.edge.app import open_ledger
 from gateway.ledger.redis import RedisLedger
@@ -75,6 +76,12 @@ class Served:
         async with asyncio.timeout(40):
             return await self.process.wait()
 
+    async def config(self) -> str:
+        """The digest of the config that operators are served by."""
+        async with aiohttp.request("GET", self.ops_url + "/readyz") as response:
+            found: str = (await response.json())["config"]
+            return found
+
     async def metrics(self) -> dict[str, float]:
         """All metrics, by name and labels as they are written."""
         async with aiohttp.request("GET", self.ops_url + "/metrics") as response:
@@ -110,6 +117,13 @@ class World:
             stack.push_async_callback(self._end)
             yield self
 
+    def change(self, served: Served, change: Change) -> None:
+        """Edit the config that a gateway was started with."""
+        path = served.directory / "gateway.yaml"
+        data = yaml.safe_load(path.read_text())
+        change(data)
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+
     async def serve(self, name: str, *, redis_url: str = "", workers: int = 1) -> Served:
         """Start a gateway with a directory of its own (the same name: the same spool), and wait for it."""
         customers, ops = free_ports(2)
@@ -136,10 +150,20 @@ class World:
         """An account with a key; the key's secret."""
         return await open_account(self.ledger, self.runtime, account, **facts)
 
-    async def chat(self, at: Served, key: str, request: Mapping[str, Any] | None = None, **knobs: Any) -> int:
+    async def chat(
+        self,
+        at: Served,
+        key: str,
+        request: Mapping[str, Any] | None = None,
+        *,
+        http: aiohttp.ClientSession | None = None,
+        **knobs: Any,
+    ) -> int:
         """A chat completion's status, once all of its body has come."""
         headers = {"Authorization": key, **sandbox(**knobs)}
-        async with self.http.post(at.url + CHAT_PATH, json={**CHAT, **(request or {})}, headers=headers) as response:
+        async with (http or self.http).post(
+            at.url + CHAT_PATH, json={**CHAT, **(request or {})}, headers=headers
+        ) as response:
             await response.read()
             return response.status
 

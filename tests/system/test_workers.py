@@ -3,14 +3,22 @@
 import asyncio
 import os
 import signal
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
+import yaml
 
 from gateway.core.money import parse_usd
+from gateway.edge.child import Child
+from gateway.edge.listening import listen
+from gateway.settings.runtime import Listener
+from tests.harness import ROOT
 from tests.pipeline.helpers import until, without_rates
 from tests.system.processes import Served, World
 
@@ -32,8 +40,8 @@ CHANGES = {"config/tiers.yaml": without_rates, "gateway.yaml": limits}
 
 
 def events(served: Served, name: str) -> list[dict[str, Any]]:
-    """The lines of the log that are about this."""
-    lines = (served.directory / "stdout").read_bytes().splitlines()
+    """The lines of the log that are about this; without one that is being written."""
+    lines = (served.directory / "stdout").read_bytes().split(b"\n")[:-1]
     return [line for line in map(orjson.loads, lines) if line["event"] == name]
 
 
@@ -50,13 +58,13 @@ async def counted(served: Served, name: str, *values: float) -> float:
     return found
 
 
-async def lost(served: Served, count: int) -> None:
-    """Wait until so many workers were lost."""
+async def until_told(served: Served, name: str, count: int) -> None:
+    """Wait until the log has so many lines about this."""
 
-    async def done() -> bool:
-        return len(events(served, "worker_lost")) >= count
+    async def told() -> bool:
+        return len(events(served, name)) >= count
 
-    assert await until(done, 20)
+    assert await until(told, 20)
 
 
 async def test_workers_share_a_port_and_their_metrics_are_one(tmp_path: Path, empty_redis: str) -> None:
@@ -91,7 +99,7 @@ async def test_a_killed_worker_is_replaced_and_what_it_counted_stays(tmp_path: P
         await world.holding("a", 20)
         first, second = served.workers
         os.kill(first, signal.SIGKILL)
-        await lost(served, 1)
+        await until_told(served, "worker_lost", 1)
         going_on = await counted(served, "gateway_holds_open", *range(1, 20))
         metrics = await served.metrics()
         assert (metrics[SETTLED], metrics[CHARGED]) == (40, 40 * CHARGE)
@@ -111,3 +119,240 @@ async def test_a_killed_worker_is_replaced_and_what_it_counted_stays(tmp_path: P
         assert (metrics[SETTLED], metrics[CHARGED]) == (41, 41 * CHARGE)
         assert metrics['gateway_events_total{event="worker_lost",product=""}'] == 1
         assert not await world.ledger.verify("a")
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["a connection for each call", "kept connections"])
+async def test_a_reload_refuses_and_cuts_nothing(tmp_path: Path, empty_redis: str, kept: bool) -> None:
+    """Short calls all the time, SIGHUP again and again: each call is answered, each is charged once, in one process."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one", workers=2)
+        key = await world.open_account("a", credit="100")
+        over = asyncio.Event()
+
+        async def customer() -> list[int]:
+            connector = aiohttp.TCPConnector(limit=0, force_close=not kept)
+            async with aiohttp.ClientSession(connector=connector) as http:
+                found = []
+                while not over.is_set():
+                    found.append(await world.chat(served, key, http=http, **TOKENS))
+                    await asyncio.sleep(0.01)
+                return found
+
+        customers = [asyncio.create_task(customer()) for _ in range(10)]
+        for count in range(1, 4):
+            before = set(served.workers)
+            served.process.send_signal(signal.SIGHUP)
+            await until_told(served, "reloaded", count)
+            assert not before.intersection(served.workers[-2:])
+            await asyncio.sleep(0.5)
+        over.set()
+        statuses = [status for each in await asyncio.gather(*customers) for status in each]
+        assert set(statuses) == {200}
+        await counted(served, SETTLED, len(statuses))
+        assert (await served.metrics())[CHARGED] == len(statuses) * CHARGE
+        assert await served.end() == 0
+        assert served.errors == ""
+        account = await world.ledger.account("a")
+        assert (account.balance, account.held) == (parse_usd("100") - len(statuses) * CHARGE, 0)
+        assert not await world.ledger.verify("a")
+
+
+async def test_what_is_open_at_a_reload_is_served_to_its_end(tmp_path: Path, empty_redis: str) -> None:
+    """A reply that takes its time, by the workers that it began with; then they are gone."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one", workers=2)
+        key = await world.open_account("a", credit="10")
+        last = set(served.workers)
+        calls = [asyncio.create_task(world.chat(served, key, latency_seconds=4, **TOKENS)) for _ in range(10)]
+        await world.holding("a", 10)
+        served.process.send_signal(signal.SIGHUP)
+        await until_told(served, "reloaded", 1)
+        assert await world.chat(served, key, **TOKENS) == 200
+        assert not any(call.done() for call in calls)
+        assert last < set(served.workers)
+        assert await asyncio.gather(*calls) == [200] * 10
+
+        async def gone() -> bool:
+            return not last.intersection(served.workers)
+
+        assert await until(gone, 15)
+        assert await served.end() == 0
+        assert served.errors == ""
+        assert (await world.charged("a")) == [CHARGE] * 11
+        assert not events(served, "worker_lost")
+
+
+async def test_what_is_still_open_after_drain_seconds_is_cut(tmp_path: Path, empty_redis: str) -> None:
+    """It ends with the workers that it began with, and its hold is given back."""
+
+    def soon(data: dict[str, Any]) -> None:
+        limits(data)
+        data["limits"].update(drain_seconds=1)
+
+    async with World(tmp_path, empty_redis, {**CHANGES, "gateway.yaml": soon}).opened() as world:
+        served = await world.serve("one")
+        key = await world.open_account("a", credit="10")
+        call = asyncio.create_task(world.chat(served, key, latency_seconds=60))
+        await world.holding("a", 1)
+        served.process.send_signal(signal.SIGHUP)
+        with pytest.raises(aiohttp.ClientError):
+            await call
+        assert await world.chat(served, key, **TOKENS) == 200
+
+        async def released() -> bool:
+            return (await world.ledger.account("a")).held == 0
+
+        assert await until(released, 2)
+        assert await world.charged("a") == [CHARGE]
+
+
+async def test_a_reload_takes_up_the_config(tmp_path: Path, empty_redis: str) -> None:
+    """Customers, and operators, are served by the new one as soon as the log says so."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one")
+        key = await world.open_account("a", credit="10")
+        old = await served.config()
+        url = f"{served.ops_url}/admin/accounts/a"
+
+        def change(data: dict[str, Any]) -> None:
+            data["admin_token"] = "another-token-0123456789"
+            data["upstreams"]["llm-gateway"]["credential"] = "wrong"
+
+        world.change(served, change)
+        served.process.send_signal(signal.SIGHUP)
+        await until_told(served, "reloaded", 1)
+        assert await served.config() != old
+        assert await world.chat(served, key) != 200
+        headers = {"Authorization": "Bearer another-token-0123456789"}
+        async with world.http.get(url, headers=headers) as response:
+            assert response.status == 200
+        assert f'config="{await served.config()}"' in next(n for n in await served.metrics() if "gateway_info" in n)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("invalid", "limits.calls_max: must be at least 1"),
+        ("unreadable", "gateway.yaml: the file cannot be read"),
+        ("fixed", "only a restart changes workers, customers"),
+        ("failing", "File exists"),
+    ],
+)
+async def test_a_reload_that_fails_changes_nothing(tmp_path: Path, empty_redis: str, name: str, reason: str) -> None:
+    """The last config is served on, by the same workers; log and metrics tell why."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one")
+        key = await world.open_account("a", credit="10")
+        workers, config = served.workers, await served.config()
+        match name:
+            case "invalid":
+                world.change(served, lambda data: data["limits"].update(calls_max=0))
+            case "unreadable":
+                (served.directory / "gateway.yaml").unlink()
+            case "fixed":
+                world.change(served, lambda data: (data.update(workers=7), data["customers"].update(port=1))[0])
+            case "failing":
+                (served.directory / "spool").rename(served.directory / "spool-of-before")
+                (served.directory / "spool").write_text("in the way")
+        served.process.send_signal(signal.SIGHUP)
+        await until_told(served, "reload_failed", 1)
+        (told,) = events(served, "reload_failed")
+        assert reason in told["reason"]
+        await counted(served, 'gateway_events_total{event="reload_failed",product=""}', 1)
+        assert served.workers == workers
+        assert await served.config() == config
+        assert await world.chat(served, key, **TOKENS) == 200
+        assert not events(served, "reloaded")
+
+
+async def test_workers_without_a_supervisor_finish_what_they_serve(tmp_path: Path, empty_redis: str) -> None:
+    """The supervisor is killed: its workers take nothing new, answer and charge what they have, and are gone."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one", workers=2)
+        key = await world.open_account("a", credit="10")
+        workers = served.workers
+        calls = [asyncio.create_task(world.chat(served, key, latency_seconds=2, **TOKENS)) for _ in range(20)]
+        await world.holding("a", 20)
+        served.process.kill()
+        await served.process.wait()
+        assert await asyncio.gather(*calls) == [200] * 20
+
+        async def gone() -> bool:
+            return not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+        assert await until(gone, 10)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await world.chat(served, key)
+        assert await world.charged("a") == [CHARGE] * 20
+        assert (await world.ledger.account("a")).held == 0
+        assert served.errors == ""
+
+
+async def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(tmp_path: Path, empty_redis: str) -> None:
+    """SIGTERM to a single worker, as a service manager sends it to every process: its calls are answered."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one", workers=2)
+        key = await world.open_account("a", credit="10")
+        (first, second) = served.workers
+        calls = [asyncio.create_task(world.chat(served, key, latency_seconds=2, **TOKENS)) for _ in range(20)]
+        await world.holding("a", 20)
+        os.kill(first, signal.SIGTERM)
+        assert await asyncio.gather(*calls) == [200] * 20
+        await until_told(served, "worker_lost", 1)
+        await counted(served, "gateway_workers", 2)
+        assert second in served.workers
+        assert (await served.metrics())[SETTLED] == 20
+
+
+async def test_a_place_that_cannot_be_filled_is_left_to_the_others(tmp_path: Path, empty_redis: str) -> None:
+    """A worker dies, and so does each in its place: not hotly, and nobody waits for the missing one."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one", workers=2)
+        key = await world.open_account("a", credit="100")
+        spool = served.directory / "spool"
+        spool.rename(served.directory / "spool-of-before")
+        spool.write_text("in the way")
+        os.kill(served.workers[0], signal.SIGKILL)
+        await until_told(served, "worker_lost", 3)
+        since = time.monotonic()
+        lost = len(events(served, "worker_lost"))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as http:
+            while len(events(served, "worker_lost")) == lost:  # the pause before the fourth: new connections every time
+                assert await asyncio.wait_for(world.chat(served, key, http=http, **TOKENS), 2) == 200
+        assert time.monotonic() - since > 0.5
+        assert "File exists" in events(served, "worker_lost")[-1]["reason"]
+        assert await counted(served, "gateway_workers", 1)
+        spool.unlink()
+        await counted(served, "gateway_workers", 2)
+        assert await served.end() == 0
+
+
+async def test_a_worker_that_says_nothing_is_ended(tmp_path: Path, empty_redis: str) -> None:
+    """One whose process stands still, like one whose loop does: it is killed, so that another takes its place."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        with listen(Listener(host="127.0.0.1", port=0)) as listener:
+            child = await Child.start(0, world.runtime, listener, silent_seconds_max=2.5)
+            await child.ready()
+            await asyncio.sleep(3)
+            assert child.accepting
+            assert child.figures is not None
+            os.kill(child.pid, signal.SIGSTOP)
+            assert await asyncio.wait_for(child.over(), 10) == -signal.SIGKILL
+            assert child.failure == "it said nothing for 2 s"
+
+
+async def test_a_second_gateway_on_the_port_does_not_start(tmp_path: Path, empty_redis: str) -> None:
+    """Workers share a port among themselves, and with nobody else."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        served = await world.serve("one", workers=2)
+        (served.directory / "other.yaml").write_bytes((served.directory / "gateway.yaml").read_bytes())
+        path = served.directory / "other.yaml"
+        data = yaml.safe_load(path.read_text())
+        data["ops"]["port"] = 0
+        path.write_text(yaml.safe_dump(data))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "serve", "-c", str(path), stderr=asyncio.subprocess.PIPE, cwd=ROOT
+        )
+        _, said = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 1
+        assert said.decode().strip() == "The gateway cannot listen: Address already in use"

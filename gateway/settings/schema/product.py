@@ -306,7 +306,7 @@ class RouteSettings(Settings):
 class LedgerAwaySettings(Settings):
     """What is served while the ledger is away."""
 
-    allow_up_to: Money | None = key("Per account and process", default=None, unit="dollars", shown="nothing: `refuse`")
+    allow_up_to: Money | None = key("Per account and worker", default=None, unit="dollars", shown="nothing: `refuse`")
 
 
 class ProductSettings(Settings):

@@ -1,0 +1,109 @@
+"""What the supervisor decides, and the sockets and messages between it and its workers."""
+
+import asyncio
+import socket
+from dataclasses import replace
+
+import pytest
+
+from gateway.edge.channel import Channel, Says
+from gateway.edge.listening import SharedPort, listen, port_of
+from gateway.edge.supervisor import CannotReload, check_reloadable, pause_seconds
+from gateway.observe.metrics import Figures, Metrics
+from gateway.settings.runtime import Limits, Listener
+from tests.cli.runtimes import make_runtime
+
+HERE = Listener(host="127.0.0.1", port=0)
+
+
+def test_the_pause_grows_with_each_failure_to_a_bound() -> None:
+    """None for a worker that had lived; then half a second, twice as long each time, never more than 30."""
+    assert [pause_seconds(failures) for failures in range(9)] == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_only_what_a_running_gateway_can_change_is_reloaded() -> None:
+    """Limits can change; a listener cannot, and the message names it."""
+    runtime = make_runtime()
+    check_reloadable(runtime, replace(runtime, limits=Limits(calls_max=7), admin_token="another"))
+    with pytest.raises(CannotReload, match="only a restart changes workers, ops"):
+        check_reloadable(runtime, replace(runtime, workers=7, ops=Listener(host="::", port=1)))
+
+
+async def test_connections_are_spread_over_the_sockets_of_a_port() -> None:
+    """100 connections on three sockets: each gets some. One that is left, or does not listen yet, gets none."""
+    port = SharedPort(HERE)
+    sockets = [port.of(worker) for worker in range(3)]
+    assert {port_of(each) for each in sockets} == {port.port}
+    await _connect(port, sockets[:1])
+    for each in sockets:
+        each.listen(128)
+    counts = await _connect(port, sockets)
+    assert min(counts) > 5
+    port.leave(1)
+    counts = await _connect(port, [sockets[0], sockets[2]])
+    assert min(counts) > 5
+    assert port_of(port.of(1)) == port.port
+    await _connect(port, [sockets[0], sockets[2]])
+    port.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port.port)
+
+
+async def _connect(port: SharedPort, sockets: list[socket.socket]) -> list[int]:
+    """How many of 100 connections each socket gets; all of them together get all."""
+    clients = [await asyncio.open_connection("127.0.0.1", port.port) for _ in range(100)]
+    counts = [_accepted(each) for each in sockets]
+    assert sum(counts) == 100
+    for _, writer in clients:
+        writer.close()
+    return counts
+
+
+def _accepted(listener: socket.socket) -> int:
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+async def test_a_port_that_another_has_is_not_shared() -> None:
+    """Whether the other one shares it or not."""
+    for other in (listen(HERE), listen(HERE, shared=True)):
+        with other, pytest.raises(OSError, match="in use"):
+            SharedPort(replace(HERE, port=port_of(other)))
+
+
+async def test_messages_come_out_of_the_channel_as_they_went_in() -> None:
+    """Large and small, both ways; after the other end has closed there is nothing more."""
+    ours, theirs = [await Channel.over(each) for each in socket.socketpair()]
+    large = bytes(3_000_000)
+    ours.send(large)
+    ours.say(Says.END_WITHIN, (1.5, 0))
+    theirs.say(Says.READY)
+    assert await theirs.receive() == large
+    assert await theirs.hear() == (Says.END_WITHIN, [1.5, 0])
+    assert await ours.hear() == (Says.READY, None)
+    await ours.close()
+    assert await theirs.hear() is None
+    theirs.say(Says.FIGURES, {})
+    await theirs.close()
+
+
+def test_the_metrics_of_several_processes_add_up() -> None:
+    """Counters and histograms of all, gauges of those that live, no rounding of nano-dollars."""
+
+    def counted(amount: int) -> Figures:
+        metrics = Metrics(version="1", config="c")
+        metrics.event("spooled", value=amount, product="p")
+        metrics.gauges["gateway_calls_open"] = amount
+        return metrics.figures()
+
+    everybody = Metrics(version="1", config="c")
+    everybody.add(counted(2**53 + 1), living=True)
+    everybody.add(counted(2), living=False)
+    found = everybody.figures()
+    assert found["counts"]["gateway_events"] == [(("spooled", "p"), 2**53 + 3)]
+    assert found["gauges"]["gateway_calls_open"] == 2**53 + 1
