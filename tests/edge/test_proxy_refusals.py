@@ -98,6 +98,24 @@ def narrow(data: dict[str, Any]) -> None:
     data["tiers"]["contracted"]["products"]["speech-to-text"]["concurrency"] = 1
 
 
+def following(data: dict[str, Any]) -> None:
+    """Three requests in three seconds; after a window with three, six."""
+    requests = {"quota": 3, "window_seconds": 3, "scaling": {"grow_percent": 100}}
+    data["tiers"]["payg"]["products"]["llm-gateway"]["requests"] = requests
+
+
+async def test_the_quota_in_force_is_told(tmp_path: Path, empty_redis: str) -> None:
+    """Where a quota follows its use, success and refusal show what it has become."""
+    async with running(tmp_path, empty_redis, changes={"config/tiers.yaml": following}) as gw:
+        key = await gw.open_account("a")
+        for quota in (3, 6):
+            answers = await asyncio.gather(*(gw.call("POST", CHAT_PATH, key, json=CHAT) for _ in range(8)))
+            assert sorted(got.status for got in answers) == [200] * quota + [429] * (8 - quota)
+            for got in answers:
+                assert f'"llm-gateway";q={quota};w=3' in got.headers["RateLimit-Policy"]
+            await asyncio.sleep(3.1)  # less than two windows, however slow the calls were
+
+
 async def test_rates_are_told_on_success_and_on_refusal(tmp_path: Path, empty_redis: str) -> None:
     """What is left with every success; 429 says when to come back, and counts nothing."""
     async with running(tmp_path, empty_redis, changes={"config/tiers.yaml": narrow}) as gw:

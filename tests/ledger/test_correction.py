@@ -117,6 +117,7 @@ async def test_a_correction_that_makes_no_sense_is_refused(world: World) -> None
             await correct(ledger, amount)
     assert await world.dump() == before
     assert (await correct(ledger, BALANCE_MAX - 1)).balance == BALANCE_MAX
+    assert (await correct(ledger, -5, "more")).balance == BALANCE_MAX - 5
 
 
 async def test_an_unknown_account_has_nothing_to_correct(world: World) -> None:

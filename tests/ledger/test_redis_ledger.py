@@ -70,7 +70,7 @@ async def test_the_script_follows_a_quotas_use_as_the_core_does(link: SingleLink
         least, grow_at = chance.choice([1, 4, 5, 100, 10**9]), chance.randint(1, 100)
         scaling = Scaling(
             grow_at_percent=grow_at,
-            grow_percent=chance.randint(1, 100),
+            grow_percent=chance.choice([10, 50, chance.randint(1, 100)]),
             shrink_below_percent=chance.randint(0, grow_at),
             quota_max=chance.choice([least, 2 * least, 1_000 * least]),
         )

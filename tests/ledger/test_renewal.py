@@ -196,7 +196,7 @@ async def test_the_guards_of_a_renewal_refuse_in_their_order(world: World) -> No
         await ledger.change_key(operation=operation, account="acme", key_id="acme-key", changes=changes)
 
     nobody: dict[str, Any] = {"key_id": "nobody"}
-    await refuses(0, Code.UNAUTHORIZED, used=nobody, **nobody, entitled=False)
+    await refuses(0, Code.UNAUTHORIZED, used=nobody, **nobody, plan=PAID, entitled=False)
     await refuses(1, Code.KEY_DISABLED, entitled=False)
     await changed("enable", disabled=False)
     await refuses(2, Code.ACCOUNT_SUSPENDED, entitled=False)

@@ -213,6 +213,16 @@ async def test_a_tier_without_the_add_ons_product_does_not_get_it_by_the_back_do
         assert (await submit(gw, key, redact_pii=False)).status == 200
 
 
+async def test_a_key_without_the_add_ons_product_does_not_get_it_by_the_back_door(gw: Running) -> None:
+    """A key's list of products holds for add-ons as the tier's does."""
+    key = await gw.open_account("a", credit="10", products=("speech-to-text",))
+    refused = await submit(gw, key, redact_pii=True)
+    assert (refused.status, refused.code) == (403, "not_entitled")
+    assert (await submit(gw, key, redact_pii=False)).status == 200
+    both = await gw.open_account("b", credit="10", products=("speech-to-text", "guardrails"))
+    assert (await submit(gw, both, redact_pii=True)).status == 200
+
+
 async def test_each_model_has_its_own_limit_of_requests(gw: Running) -> None:
     """Thirty a minute of one model; another model of the same account is not touched by it."""
     key = await gw.open_account("a", credit="100")
