@@ -136,8 +136,11 @@ def load_run(port: int, connections: int, seconds: float, script: Path | None) -
 
 
 def cpu_seconds(pid: int) -> float:
+    """What the process and its children have used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) for child in children)
 
 
 async def seed(runtime: Runtime) -> None:
@@ -204,11 +207,12 @@ def main() -> None:
                 script = directory / "chat.lua"
                 script.write_text(WRK_SCRIPT.format(key=SECRET, body=BODY.decode()))
             python = (sys.executable, "-m")
+            serve = ("gateway", "serve", "-c", str(path), "--workers", "1")
             plain_argv = (str(PASSTHROUGH_PORT), f"http://127.0.0.1:{UPSTREAM_PORT}")
             with (
                 process(directory / "upstream.log", SUPPORT, *upstream_argv(directory)),
                 process(directory / "plain.log", TESTED, *python, "benchmarks.passthrough", *plain_argv) as plain,
-                process(directory / "gateway.log", TESTED, *python, "gateway", "serve", "-c", str(path)) as gateway,
+                process(directory / "gateway.log", TESTED, *python, *serve) as gateway,
             ):
                 ports = {"pass-through": PASSTHROUGH_PORT, "gateway": GATEWAY_PORT}
                 for port in (UPSTREAM_PORT, *ports.values()):

@@ -1,4 +1,4 @@
-"""The loop that every worker is: do, wait, again, until cancelled.
+"""The loop that runs beside the calls: do, wait, again, until cancelled.
 
 Owns: the rhythm, and that a fault in one round does not end the loop (it is told, and the next round comes).
 Does not know: what is done.
@@ -18,4 +18,4 @@ async def forever(name: str, seconds: float, work: Callable[[], Awaitable[object
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - a loop that ends in silence would renew, replay and sweep no more
-            observer.event("worker_failed", worker=name, error=type(error).__name__)
+            observer.event("loop_failed", loop=name, error=type(error).__name__)

@@ -73,7 +73,7 @@ async def test_a_loop_outlives_any_fault_of_a_round() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert len(rounds) > 2
-    assert "worker_failed" in told.events
+    assert "loop_failed" in told.events
 
 
 RELEASE = {"v": 1, "operation": "release", "at": 1_790_000_000}

@@ -157,13 +157,20 @@ async def test_a_reload_refuses_and_cuts_nothing(tmp_path: Path, empty_redis: st
         assert not await world.ledger.verify("a")
 
 
-async def test_what_is_open_at_a_reload_is_served_to_its_end(tmp_path: Path, empty_redis: str) -> None:
+@pytest.mark.parametrize(
+    ("request_", "pace"),
+    [({}, {"latency_seconds": 4}), ({"stream": True}, {"event_seconds": 0.08})],
+    ids=["a whole reply", "a stream"],
+)
+async def test_what_is_open_at_a_reload_is_served_to_its_end(
+    tmp_path: Path, empty_redis: str, request_: dict[str, Any], pace: dict[str, Any]
+) -> None:
     """A reply that takes its time, by the workers that it began with; then they are gone."""
     async with World(tmp_path, empty_redis, CHANGES).opened() as world:
         served = await world.serve("one", workers=2)
         key = await world.open_account("a", credit="10")
         last = set(served.workers)
-        calls = [asyncio.create_task(world.chat(served, key, latency_seconds=4, **TOKENS)) for _ in range(10)]
+        calls = [asyncio.create_task(world.chat(served, key, request_, **pace, **TOKENS)) for _ in range(10)]
         await world.holding("a", 10)
         served.process.send_signal(signal.SIGHUP)
         await until_told(served, "reloaded", 1)
