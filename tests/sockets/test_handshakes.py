@@ -242,6 +242,22 @@ async def test_an_upstream_that_goes_before_it_is_joined() -> None:
         assert await client.frame() == (FIN | CLOSE, b"\x03\xf0go away")
 
 
+@pytest.mark.parametrize("ticks", [0, 3])
+async def test_a_socket_that_was_cut_before_it_is_joined(ticks: int) -> None:
+    """Is one that has left."""
+    async with relaying() as relay:
+        relay.dials.clear()
+        client = await relay.client()
+        dialed = await relay.dialer.dial(relay.upstream, "/v3/ws", CIMultiDict(), relay.watch)
+        await relay.dialer.close()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        relay.watchers[0].joined.join(dialed)
+        assert relay.watchers[0].told == []
+        assert await client.frame() == (FIN | CLOSE, b"\x03\xf3")
+        assert relay.watchers[0].told == [("upstream left", None, b"")]
+
+
 async def test_upstreams_over_tls(tmp_path: Path) -> None:
     """Their certificates are checked, unless the config says otherwise."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
