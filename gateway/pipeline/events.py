@@ -89,9 +89,9 @@ class EventMeter:
         if type(value) is not dict:
             self._deliver(len(data))
             return True
-        for name in stream.reads & value.keys():
-            said = value[name]
-            if said is not None and said not in ({}, []):
+        for name in stream.reads:
+            said = value.get(name)
+            if said or said == 0:  # null and empty are no reports, zero is one
                 self.reply[name] = said
         sources = {"reply": value}
         if event.type == b"error" or first_reported(stream.errors, sources) is not None:

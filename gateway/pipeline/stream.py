@@ -140,8 +140,8 @@ class Streams:
         stream = call.route.stream
         assert stream is not None, "only routes with streams serve them"
         meter = EventMeter(stream, reply.headers.get("Content-Encoding", ""), hides=call.hides_report)
-        if meter.decodes:
-            for name in OF_THE_BYTES:
+        for name in OF_THE_BYTES:  # bytes may be taken out and added
+            if meter.decodes or name != "Content-Encoding":
                 headers.popall(name, None)
         call.sources["reply_header"], call.sources["reply"] = reply.headers, meter.reply
 
@@ -155,6 +155,8 @@ class Streams:
         try:
             passed = await self.pass_on(call, reply, headers, judge, first=[], length=None)
         except asyncio.CancelledError:  # it was read on for long enough, or the gateway stops
+            if call.id in self._draining:
+                self._observer.event("drain_cut", product=call.route.product.name)
             if self._costs(call, meter, complete=False, left=call.client.gone and not meter.ended):
                 self._conclusion.owe(call)
             raise

@@ -54,9 +54,10 @@ async def send_early_hints(request: web.Request, count: int) -> None:
 
 def hang_up(request: web.Request) -> web.StreamResponse:
     """Close the connection; what the framework writes afterwards has nowhere to go."""
-    if request.transport is not None:
+    transport = request.transport
+    if transport is not None:
         request.protocol.force_close()
-        request.transport.close()
+        transport.close()
     return web.Response()
 
 

@@ -13,11 +13,14 @@ from gateway.core.money import parse_usd
 from tests.fakes.link import CuttingRelay
 from tests.harness import Running, running
 from tests.pipeline.helpers import (
+    CHAT,
+    CHAT_PATH,
     beside,
     charges,
     chat,
     finished,
     in_order,
+    sandbox,
     served_without_ledger,
     submit,
     submitted,
@@ -291,3 +294,20 @@ async def test_readiness_tells_of_the_ledger_and_metrics_of_the_spool(
         return await status("/readyz") == 200
 
     assert await until(ready)
+
+
+async def test_a_stream_that_ends_while_the_ledger_is_away_is_charged_when_it_is_back(
+    books: Running, cut: Running, relay: CuttingRelay
+) -> None:
+    """Its client gets all of it, and notices nothing but that the end waits a little."""
+    key = await books.open_account("a", credit="10")
+    headers = {"Authorization": key, **sandbox(event_seconds=0.05, **TOKENS)}
+    async with cut.http.post(cut.url + CHAT_PATH, json={**CHAT, "stream": True}, headers=headers) as response:
+        await response.content.readany()
+        relay.pause()
+        body = await response.content.read()
+        relay.resume()
+    assert body.endswith(b"data: [DONE]\n\n")
+    await settled(books, "a", 1)
+    assert [charge["amount"] for charge in await charges(books, "a")] == [CHARGE]
+    await in_order(books, "a", balance=parse_usd("9.99685"))

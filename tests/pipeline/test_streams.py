@@ -749,3 +749,22 @@ async def test_the_comment_is_a_line_of_its_own(tmp_path: Path, empty_redis: str
         key = await gw.open_account("a", credit="10")
         got = await stream(gw, key)
         assert b"\ndata: [DONE]\n\n: gateway call_id=" in got.body
+
+
+async def test_a_charge_that_the_ledger_refuses_is_not_told_as_one(tmp_path: Path, empty_redis: str) -> None:
+    """Ops release the hold while the stream runs: the stream comes, nothing is charged, and no comment claims it."""
+    go = asyncio.Event()
+
+    async def wait(line: Line) -> None:
+        await go.wait()
+
+    upstream = streaming([word(), wait, report(), DONE])
+    async with serving(upstream, tmp_path, empty_redis, charge_comment=True) as gw:
+        key = await gw.open_account("a", credit="10")
+        async with listening(gw, key) as response:
+            await response.content.readany()
+            (hold,) = await gw.ledger.holds("a")
+            assert await gw.ledger.release(account="a", hold_id=hold.id)
+            go.set()
+            assert await response.content.read() == DONE
+        await released(gw)

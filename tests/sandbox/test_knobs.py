@@ -210,3 +210,22 @@ async def test_memory_is_bounded() -> None:
             assert (await answer.json())["page_details"]["result_count"] == 2
     assert len(sandbox.state.entries) == 3
     await sandbox.stop()
+
+
+async def test_streams_take_the_form_that_is_wanted(http: aiohttp.ClientSession) -> None:
+    """Line ends, comments, usage on every chunk, an error in the middle, and a line that drops."""
+
+    async def streamed(**knobs: str) -> bytes:
+        headers = {f"X-Sandbox-{name.replace('_', '-')}": value for name, value in knobs.items()}
+        async with http.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=headers) as answer:
+            return await answer.read()
+
+    plain = await streamed()
+    assert (await streamed(event_lines="crlf")).count(b"\r\n\r\n") == plain.count(b"\n\n")
+    assert b"\n" not in await streamed(event_lines="cr")
+    assert (await streamed(event_comments="true")).count(b": keep-alive\n\n") == plain.count(b"data: ")
+    assert (await streamed(running_usage="true")).count(b'"usage":{') == plain.count(b"data: {")
+    failed = await streamed(event_error="2")
+    assert failed.count(b"data: ") == 3 and b'"error":{' in failed and b"[DONE]" not in failed
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await streamed(events_max="2")
