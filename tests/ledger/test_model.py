@@ -254,6 +254,29 @@ class Machine(RuleBasedStateMachine):
             renewal = Renewal(settlement=settlement, request=ask(hold_id, account=account, **next_))
             self.do("renew", lose, idle, renewal=renewal)
 
+    @rule(
+        account=accounts,
+        number=st.integers(0, 5),
+        slices=st.lists(st.sampled_from([1, 7, 100, 333]).map(Nanos), min_size=1, max_size=4),
+        concurrency=st.sampled_from(CLASSES),
+        lose=lost,
+        idle=idle,
+    )
+    def run_a_session(
+        self, account: str, number: int, slices: list[Nanos], concurrency: Concurrency | None, lose: int, idle: float
+    ) -> None:
+        """A session of some slices, each renewal asked for twice."""
+        terms: dict[str, Any] = {"account": account, "key_id": "one"}
+        wanted: dict[str, Any] = {**terms, "estimate": Nanos(100), "concurrency": concurrency}
+        used = f"session-{number}"
+        self.do("admit", lose, request=ask(used, **wanted))
+        for amount in slices:
+            request = ask(f"{used}.1", **wanted)
+            renewal = Renewal(settlement=bill(used, amount, **terms), request=request)
+            self.do("renew", lose, idle, renewal=renewal)
+            self.do("renew", renewal=renewal)
+            used = request.hold_id
+
     @rule(account=accounts, name=st.sampled_from("abc"), by=some_hold, lose=lost)
     def use_once(self, account: str, name: str, by: str | int, lose: int) -> None:
         """Use what may be used by one only."""
