@@ -98,7 +98,9 @@ class Child:
             raise WorkerFailed(self.failure or f"a worker ended at once, status {self._process.returncode}")
 
     async def report(self) -> None:
-        """Have it report its figures now. One that is busy or gone has reported lately."""
+        """Have it report its figures now. One that is busy or gone has reported lately, one that starts has none."""
+        if not self._ready.is_set():
+            return
         self._reported.clear()
         self._channel.say(Says.REPORT)
         with suppress(TimeoutError):

@@ -213,6 +213,31 @@ async def test_what_is_still_open_after_drain_seconds_is_cut(tmp_path: Path, emp
         assert await world.charged("a") == [CHARGE]
 
 
+async def test_workers_that_end_do_not_pile_up(tmp_path: Path, empty_redis: str) -> None:
+    """Four generations may end at once. The fifth reload gives the oldest only as long as a shutdown would."""
+
+    def short(data: dict[str, Any]) -> None:
+        limits(data)
+        data["limits"].update(shutdown_seconds_max=1)
+
+    async with World(tmp_path, empty_redis, {**CHANGES, "gateway.yaml": short}).opened() as world:
+        served = await world.serve("one")
+        key = await world.open_account("a", credit="10")
+        calls = []
+        for count in range(1, 6):
+            calls.append(asyncio.create_task(world.chat(served, key, latency_seconds=60)))
+            await world.holding("a", count)
+            served.process.send_signal(signal.SIGHUP)
+            await until_told(served, "reloaded", count)
+        first, *others = calls
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.wait_for(first, 5)
+        assert not any(call.done() for call in others)
+        for call in others:
+            call.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
 async def test_a_reload_takes_up_the_config(tmp_path: Path, empty_redis: str) -> None:
     """Customers, and operators, are served by the new one as soon as the log says so."""
     async with World(tmp_path, empty_redis, CHANGES).opened() as world:
