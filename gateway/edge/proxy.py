@@ -111,6 +111,7 @@ class CustomerConnection(web.RequestHandler):
             if self._handler_waiter is not None:
                 self._handler_waiter.set_result(None)
         if type(response) is TakenOver:
+            request._task = None  # type: ignore[assignment] # breaks a cycle
             return False
         if type(response) is WholeResponse and not self._upgraded:
             await response.prepare(request)

@@ -1,6 +1,7 @@
 """What passes through a relay, byte for byte, and how its two ends come to an end."""
 
 import asyncio
+import gc
 import struct
 from collections.abc import AsyncIterator
 
@@ -9,8 +10,12 @@ import pytest
 from aiohttp import WSMsgType, web
 from websockets.asyncio.client import connect
 
-from gateway.core.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encoded
+from gateway.core.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Scanner, encoded
+from gateway.edge.proxy import CustomerConnection, RequestClient
 from gateway.settings.runtime import Upstream
+from gateway.sockets.dial import DialedSocket
+from gateway.sockets.relay import SplicedRelay
+from gateway.sockets.side import Side
 from tests.sockets.relaying import HOST, MASK, Relaying, Wire, accepted, relaying, until
 
 MIB = 1024 * 1024
@@ -330,6 +335,32 @@ async def test_a_cancelled_relay_goes_away(relay: Relaying) -> None:
     assert await upstream.frame() == (FIN | CLOSE, struct.pack("!H", 1001))
     await client.ended()
     await upstream.ended()
+
+
+async def test_nothing_of_a_socket_waits_for_the_garbage_collector(relay: Relaying) -> None:
+    """When it is over, however it ended, its memory is free at once."""
+    parts = (SplicedRelay, Side, Scanner, CustomerConnection, RequestClient, DialedSocket)
+    gc.collect()
+    gc.disable()
+    try:
+        for number, leaves in enumerate(("client", "upstream", "both")):
+            client, upstream = await relay.both()
+            client.send(BINARY, bytes(200))
+            assert await upstream.frame() == (FIN | BINARY, bytes(200))
+            if leaves != "upstream":
+                client.close(1000)
+                assert await upstream.frame() == (FIN | CLOSE, struct.pack("!H", 1000))
+                upstream.writer.close()
+            if leaves != "client":
+                upstream.drop()
+                client.drop()
+            await relay.ended(number + 1)
+        await asyncio.sleep(0.1)
+        relay.watchers.clear()
+        relay.clients.clear()
+        assert [type(each) for each in gc.get_objects() if isinstance(each, parts)] == []
+    finally:
+        gc.enable()
 
 
 # ---- slow readers
