@@ -50,7 +50,11 @@ class Conclusion:
             await self.fail(call)
             return
         started = self._clock.monotonic()
-        settled = await self._finished(call, lambda: self._books.settle(settlement))
+        try:
+            settled = await self._finished(call, lambda: self._books.settle(settlement))
+        except asyncio.CancelledError:
+            self._told_as_owed(call, settlement.charge)
+            raise
         call.settle_seconds = self._clock.monotonic() - started
         call.move(Move.SETTLE)
         self._told_of_charge(call, settlement.charge, settled)
@@ -62,8 +66,7 @@ class Conclusion:
         if settlement is None:
             return
         call.unfinished = lambda: self._books.settle(settlement)
-        call.outcome, call.charged = "settled", settlement.charge.amount
-        call.estimated = settlement.charge.basis == "estimated"
+        self._told_as_owed(call, settlement.charge)
         self._end_allowance(call, settlement.charge.amount)
 
     def _settlement(self, call: Call) -> Settlement | None:
@@ -158,6 +161,11 @@ class Conclusion:
         call.charged = charge.amount
         call.estimated = charge.basis == "estimated"
         call.late = not isinstance(settled, str) and settled.late
+
+    @staticmethod
+    def _told_as_owed(call: Call, charge: Charge) -> None:
+        """What the observers say of a charge that is still to be made: they are told before it is."""
+        call.outcome, call.charged, call.estimated = "settled", charge.amount, charge.basis == "estimated"
 
     async def keep_ownership(self, call: Call) -> None:
         route = call.route

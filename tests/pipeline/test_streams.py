@@ -1,82 +1,38 @@
-"""Streams of events: passed on as they come, charged by the last usage they report, however they end."""
+"""Streams of events: passed on as they come, charged by the last usage they report."""
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
 
-from gateway.core.money import format_usd, parse_usd
-from tests.fakes.upstream import Line, RawClient, ScriptedUpstream, chunk, message
-from tests.harness import Change, Got, Running, running
-from tests.pipeline.helpers import CHAT, CHAT_PATH, charges, in_order, sandbox, skus, until, without_rates
-from tests.upstream.proxying import before, chat_bytes, metric, stoppable
-
-STREAMED: dict[str, Any] = {**CHAT, "stream": True}
-ASKING: dict[str, Any] = {**STREAMED, "stream_options": {"include_usage": True}}
-#: 1000 tokens in and 100 out: 0.00175 + 0.0014.
-USED: dict[str, Any] = {"input_tokens": 1000, "output_tokens": 100}
-PRICE = parse_usd("0.00315")
-LEFT = parse_usd("9.99685")
-
-
-def chat_stream(**changes: Any) -> Change:
-    """The LLM's stream with these keys changed; a change of the route itself goes under `route`."""
-
-    def change(data: dict[str, Any]) -> None:
-        route = data["routes"][0]
-        route.update(changes.pop("route", {}))
-        route["stream"].update(changes)
-
-    return change
-
-
-def unknown_usage(policy: str) -> dict[str, Change]:
-    """The LLM with this policy, and no limits of requests."""
-    return {
-        "config/products/llm-gateway.yaml": chat_stream(route={"unknown_usage": policy}),
-        "config/tiers.yaml": without_rates,
-    }
-
-
-async def stream(gw: Running, key: str, request: dict[str, Any] = STREAMED, **knobs: Any) -> Got:
-    """A streamed completion, read to its end."""
-    return await gw.call("POST", CHAT_PATH, key, json=request, headers=sandbox(**knobs))
-
-
-def events(body: bytes) -> list[Any]:
-    """The data of a stream's events."""
-    found = [
-        line[6:] for line in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n") if line[:6] == b"data: "
-    ]
-    return [each.decode() if each == b"[DONE]" else orjson.loads(each) for each in found]
-
-
-async def charged(gw: Running, account: str = "a", count: int = 1) -> list[dict[str, Any]]:
-    """The account's charges, once there are so many and nothing is held."""
-
-    async def there() -> bool:
-        return len(await charges(gw, account)) >= count and (await gw.ledger.account(account)).open_holds == 0
-
-    assert await until(there)
-    return await charges(gw, account)
-
-
-async def released(gw: Running, account: str = "a", balance: str = "10") -> None:
-    """Wait until nothing is held; nothing was charged."""
-
-    async def free() -> bool:
-        return (await gw.ledger.account(account)).open_holds == 0
-
-    assert await until(free)
-    assert not await charges(gw, account)
-    await in_order(gw, account, balance=parse_usd(balance))
-
+from gateway.core.money import parse_usd
+from tests.fakes.upstream import Line, RawClient, chunk
+from tests.harness import Change, Running, running
+from tests.pipeline.helpers import CHAT, CHAT_PATH, charges, in_order, sandbox, skus
+from tests.pipeline.streaming import (
+    ASKING,
+    DONE,
+    LEFT,
+    PRICE,
+    STREAMED,
+    USED,
+    charged,
+    chat_stream,
+    event,
+    events,
+    listening,
+    released,
+    report,
+    serving,
+    stream,
+    streaming,
+    unknown_usage,
+    word,
+)
+from tests.upstream.proxying import before, chat_bytes
 
 # ---- usage
 
@@ -238,82 +194,6 @@ async def test_a_stream_in_a_code_that_we_cannot_read_passes(tmp_path: Path, emp
 
 # ---- as they come
 
-DONE = b"data: [DONE]\n\n"
-
-
-def event(data: Any, kind: str = "") -> bytes:
-    """An event's bytes."""
-    return (f"event: {kind}\n".encode() if kind else b"") + b"data: " + orjson.dumps(data) + b"\n\n"
-
-
-def word(text: str = "word") -> bytes:
-    """A chunk with content."""
-    return event({"model": "gpt-5.2", "choices": [{"index": 0, "delta": {"content": text}}]})
-
-
-def report() -> bytes:
-    """The event that only reports; it costs PRICE."""
-    return event({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}})
-
-
-Act = Callable[[Line], Any]
-
-
-def head(*fields: str) -> bytes:
-    """The head of a chunked stream."""
-    return message(
-        "HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Transfer-Encoding: chunked", *fields, length=False
-    )
-
-
-def streaming(pieces: Sequence[bytes | Act], *fields: str) -> ScriptedUpstream:
-    """An upstream that streams these pieces to every request; functions are called with the line in between."""
-
-    async def script(line: Line) -> None:
-        while True:
-            await upstream.taken(line)
-            await line.send(head(*fields))
-            for piece in pieces:
-                if isinstance(piece, bytes):
-                    await line.send(chunk(piece))
-                else:
-                    await piece(line)
-            await line.send(chunk(b""))
-
-    upstream = ScriptedUpstream(script)
-    return upstream
-
-
-@asynccontextmanager
-async def serving(
-    upstream: ScriptedUpstream, directory: Path, redis_url: str, *, limits: dict[str, Any] | None = None,
-    product: dict[str, Any] | None = None, policy: str = "charge_hold", **keys: Any,
-) -> AsyncIterator[Running]:  # fmt: skip
-    """A gateway before it, with these keys of the LLM's stream."""
-
-    def change(data: dict[str, Any]) -> None:
-        data.update(product or {})
-        data["routes"][0]["unknown_usage"] = policy
-        data["routes"][0]["stream"].update(keys)
-
-    def main(data: dict[str, Any]) -> None:
-        for each in data["upstreams"].values():
-            each["base_url"] = upstream.url
-        data["limits"].update(limits or {})
-
-    changes: dict[str, Change] = {"gateway.yaml": main, "config/products/llm-gateway.yaml": change}
-    async with upstream, running(directory, redis_url, changes=changes) as gw:
-        yield gw
-
-
-@asynccontextmanager
-async def listening(gw: Running, key: str, request: dict[str, Any] = STREAMED) -> AsyncIterator[aiohttp.ClientResponse]:
-    """A stream whose client reads it as it likes, and closes in the end."""
-    headers = {"Authorization": key}
-    async with gw.http.post(gw.url + CHAT_PATH, json=request, headers=headers) as response:
-        yield response
-        response.close()
-
 
 @pytest.mark.parametrize("request_body", [STREAMED, ASKING], ids=["hidden", "asked"])
 async def test_nothing_waits(tmp_path: Path, empty_redis: str, request_body: dict[str, Any]) -> None:
@@ -362,301 +242,6 @@ async def test_a_slow_client_slows_the_service(tmp_path: Path, empty_redis: str)
             body = await response.content.read()
         assert len(body) > size * count and body.endswith(DONE)
         assert [charge["amount"] for charge in await charged(gw)] == [PRICE]
-
-
-# ---- the client leaves
-
-
-async def test_a_client_that_leaves_pays_what_is_reported_then(tmp_path: Path, empty_redis: str) -> None:
-    """The stream is read on to its end; the call says that its client was gone."""
-    left = asyncio.Event()
-
-    async def wait(line: Line) -> None:
-        await left.wait()
-
-    upstream = streaming([word(), wait, word(), report(), DONE])
-    async with serving(upstream, tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        async with listening(gw, key) as response:
-            await response.content.readany()
-        await asyncio.sleep(0.1)
-        assert gw.gateway.pipeline.draining == 1
-        left.set()
-        (charge,) = await charged(gw)
-        assert (charge["amount"], charge["basis"]) == (PRICE, "reported")
-        assert gw.gateway.pipeline.draining == 0
-        gone = 'gateway_clients_gone_total{product="llm-gateway"}'
-
-        async def told() -> bool:
-            return (await metric(gw, gone)).get(gone) == 1
-
-        assert await until(told)
-
-
-@pytest.mark.parametrize("running", [True, False], ids=["reported so far", "nothing reported"])
-async def test_a_drain_has_its_time(tmp_path: Path, empty_redis: str, running: bool) -> None:
-    """A service that goes on for longer is cut, and what it reported is charged, else by the policy: the hold."""
-
-    async def hang(line: Line) -> None:
-        await line.ended()
-
-    reporting = event({"choices": [{"delta": {}}], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}})
-    upstream = streaming([reporting if running else word(), hang])
-    async with serving(upstream, tmp_path, empty_redis, product={"drain_seconds_max": 0.3}) as gw:
-        key = await gw.open_account("a", credit="10")
-        async with listening(gw, key) as response:
-            await response.content.readany()
-            (hold,) = await gw.ledger.holds("a")
-        (charge,) = await charged(gw)
-        assert (charge["amount"], charge["basis"]) == ((PRICE, "reported") if running else (hold.amount, "estimated"))
-        assert await until(lambda: _is(upstream.lines_open == 0)), "the service is told by the end of its connection"
-        assert not await gw.ledger.verify("a")
-
-
-async def _is(found: bool) -> bool:
-    return found
-
-
-async def test_a_drain_has_its_size(tmp_path: Path, empty_redis: str) -> None:
-    """A service that floods a client that left is cut."""
-
-    async def flood(line: Line) -> None:
-        while True:
-            await line.send(chunk(word("x" * 10_000)))
-
-    upstream = streaming([word(), flood])
-    async with serving(upstream, tmp_path, empty_redis, product={"drain_bytes_max": 100_000}) as gw:
-        key = await gw.open_account("a", credit="10")
-        async with listening(gw, key) as response:
-            await response.content.readany()
-        (charge,) = await charged(gw)
-        assert charge["basis"] == "estimated"
-        assert (await metric(gw, "gateway_events_total"))[
-            'gateway_events_total{event="drain_cut",product="llm-gateway"}'
-        ] == 1
-
-
-async def test_so_many_streams_are_drained_at_a_time(tmp_path: Path, empty_redis: str) -> None:
-    """The third client that leaves has its stream cut at once; all three are charged."""
-    go = asyncio.Event()
-
-    async def wait(line: Line) -> None:
-        await go.wait()
-
-    upstream = streaming([word(), wait, report(), DONE])
-    async with serving(upstream, tmp_path, empty_redis, limits={"drains_max": 2}) as gw:
-        key = await gw.open_account("a", credit="10")
-        for _ in range(3):
-            async with listening(gw, key) as response:
-                await response.content.readany()
-            await asyncio.sleep(0.1)
-        assert gw.gateway.pipeline.draining == 2
-        (charge,) = await charged_so_far(gw)
-        assert charge["basis"] == "estimated"
-        go.set()
-        assert [each["basis"] for each in await charged(gw, count=3)] == ["estimated", "reported", "reported"]
-
-
-async def charged_so_far(gw: Running) -> list[dict[str, Any]]:
-    """The charges once there is one."""
-
-    async def there() -> bool:
-        return bool(await charges(gw, "a"))
-
-    assert await until(there)
-    return await charges(gw, "a")
-
-
-async def test_a_client_that_leaves_before_anything_came_pays_by_the_policy(tmp_path: Path, empty_redis: str) -> None:
-    """Leaving early is no way not to pay for a service that has begun to work."""
-
-    async def hang(line: Line) -> None:
-        await line.ended()
-
-    async with serving(streaming([hang]), tmp_path, empty_redis, product={"drain_seconds_max": 0.2}) as gw:
-        key = await gw.open_account("a", credit="10")
-        async with listening(gw, key):
-            pass
-        (charge,) = await charged(gw)
-        assert charge["basis"] == "estimated"
-
-
-async def test_a_client_that_closes_after_the_last_event_has_not_left(gw: Running) -> None:
-    """Clients close when they have read the end; that is no leaving."""
-    key = await gw.open_account("a", credit="100")
-    for _ in range(20):
-        async with listening(gw, key) as response:
-            async for line in response.content:
-                if line.startswith(b"data: [DONE]"):
-                    break
-    assert len(await charged(gw, count=20)) == 20
-    assert not await metric(gw, "gateway_clients_gone_total{")
-
-
-async def test_a_gateway_that_stops_charges_what_streams_delivered(tmp_path: Path, empty_redis: str) -> None:
-    """A stream that is still open when the time for shutdown is over is cut, and charged by what it reported."""
-
-    async def hang(line: Line) -> None:
-        await line.ended()
-
-    reporting = event({"choices": [{"delta": {}}], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}})
-    async with stoppable(streaming([reporting, hang]), tmp_path, empty_redis, seconds=0.2) as gw:
-        key = await gw.open_account("a", credit="10")
-        async with gw.http.post(gw.url + CHAT_PATH, json=STREAMED, headers={"Authorization": key}) as response:
-            await response.content.readany()
-            await gw.gateway.__aexit__()
-            with pytest.raises(aiohttp.ClientError):
-                await response.content.read()
-        await in_order(gw, "a", balance=LEFT)
-
-
-# ---- the service fails
-
-
-async def _cut(line: Line) -> None:
-    line.close()
-    await line.ended()
-    raise ConnectionResetError
-
-
-async def broken(gw: Running, key: str) -> bytes:
-    """What comes of a stream that does not end well."""
-    got = b""
-    async with gw.http.post(gw.url + CHAT_PATH, json=STREAMED, headers={"Authorization": key}) as response:
-        assert response.status == 200
-        with pytest.raises(aiohttp.ClientError):
-            while piece := await response.content.readany():
-                got += piece
-    return got
-
-
-async def test_a_stream_that_breaks_off_is_charged_on_what_it_reported(tmp_path: Path, empty_redis: str) -> None:
-    """The client's connection is cut as well: nothing looks complete."""
-    reporting = event({"choices": [{"delta": {}}], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}})
-    async with serving(streaming([reporting, _cut]), tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        assert await broken(gw, key) == reporting
-        (charge,) = await charged(gw)
-        assert (charge["amount"], charge["basis"]) == (PRICE, "reported")
-        name = 'gateway_events_total{event="stream_broken",product="llm-gateway"}'
-        assert (await metric(gw, "gateway_events_total"))[name] == 1
-        assert not await metric(gw, "gateway_clients_gone_total{")
-
-
-async def test_a_stream_that_breaks_off_without_a_report_is_charged_by_the_policy(
-    tmp_path: Path, empty_redis: str
-) -> None:
-    """Something was delivered: the hold, marked as estimated."""
-    async with serving(streaming([word(), word()[:10], _cut]), tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        assert await broken(gw, key) == word(), "half an event is not passed on where it might have been hidden"
-        (charge,) = await charged(gw)
-        assert charge["basis"] == "estimated"
-        await in_order(gw, "a", balance=parse_usd(format_usd(parse_usd("10") - charge["amount"])))
-
-
-@pytest.mark.parametrize(
-    "pieces", [[], [b": hello\n\n"], [word()[:10]], [report()]], ids=["nothing", "comment", "half", "report"]
-)
-async def test_a_stream_that_breaks_off_before_its_first_event_costs_nothing(
-    tmp_path: Path, empty_redis: str, pieces: list[bytes]
-) -> None:
-    """Nothing is charged for what was not delivered."""
-    async with serving(streaming([*pieces, _cut]), tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        await broken(gw, key)
-        await released(gw)
-
-
-async def test_a_silent_service_is_a_broken_one(tmp_path: Path, empty_redis: str) -> None:
-    """A time-out in the middle is charged like any other end in the middle."""
-
-    async def hang(line: Line) -> None:
-        await line.ended()
-
-    upstream = streaming([word(), hang])
-
-    def slow(data: dict[str, Any]) -> None:
-        for each in data["upstreams"].values():
-            each.update(base_url=upstream.url, reply_seconds_max=0.3)
-
-    async with upstream, running(tmp_path, empty_redis, changes={"gateway.yaml": slow}) as gw:
-        key = await gw.open_account("a", credit="10")
-        assert await broken(gw, key) == word()
-        assert (await charged(gw))[0]["basis"] == "estimated"
-
-
-@pytest.mark.parametrize("error", [event({"error": {"message": "no"}}), event({"message": "no"}, "error")])
-async def test_an_error_before_anything_else_costs_nothing(tmp_path: Path, empty_redis: str, error: bytes) -> None:
-    """By its field or by its type; it reaches the client as it is, and the stream ends in good order."""
-    async with serving(streaming([error]), tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        got = await stream(gw, key)
-        assert (got.status, got.body) == (200, error)
-        await released(gw)
-
-
-async def test_an_error_after_content_is_charged(gw: Running) -> None:
-    """What came before it was delivered: by the policy, or what had been reported."""
-    key = await gw.open_account("a", credit="10")
-    got = await stream(gw, key, event_error=2, **USED)
-    assert events(got.body)[-1]["error"]["code"] == 500
-    await stream(gw, key, event_error=100, running_usage="true", **USED)
-    first, second = await charges(gw, "a")
-    assert (first["basis"], second["basis"], second["amount"]) == ("estimated", "reported", PRICE)
-
-
-async def test_an_error_instead_of_a_stream_costs_nothing(gw: Running) -> None:
-    """JSON with the service's status, passed on as ever."""
-    key = await gw.open_account("a", credit="10")
-    got = await stream(gw, key, status=503, status_body='{"code": 503}')
-    assert (got.status, got.json) == (503, {"code": 503})
-    await released(gw)
-
-
-async def test_json_in_place_of_a_stream_is_charged_as_json(tmp_path: Path, empty_redis: str) -> None:
-    """The reply's Content-Type decides, not the request."""
-    body = orjson.dumps({"model": "gpt-5.2", "usage": {"prompt_tokens": 1000, "completion_tokens": 100}})
-
-    async def script(line: Line) -> None:
-        await upstream.taken(line)
-        await line.send(message("HTTP/1.1 200 OK", "Content-Type: application/json", body=body))
-
-    upstream = ScriptedUpstream(script)
-    async with before(upstream, tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        got = await stream(gw, key)
-        assert (got.body, got.charge) == (body, PRICE)
-
-
-@pytest.mark.parametrize("ended", [True, False])
-async def test_a_connection_that_ends_is_no_end_of_a_stream(tmp_path: Path, empty_redis: str, ended: bool) -> None:
-    """Where only the connection's end ends a body, the last event must have come."""
-
-    async def script(line: Line) -> None:
-        await upstream.taken(line)
-        await line.send(
-            message("HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Connection: close", length=False)
-        )
-        await line.send(word() + (report() + DONE if ended else b""))
-
-    upstream = ScriptedUpstream(script)
-    async with before(upstream, tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        if ended:
-            assert (await stream(gw, key)).body == word() + DONE
-        else:
-            assert await broken(gw, key) == word()
-        assert (await charged(gw))[0]["basis"] == ("reported" if ended else "estimated")
-
-
-@pytest.mark.parametrize("last", [b"data: [DONE]", b"data: [DONE]\n", b"data: [DONE]\r\n\r"])
-async def test_a_last_event_without_its_empty_line_is_one(tmp_path: Path, empty_redis: str, last: bytes) -> None:
-    """It reaches a client that may not see every event as well."""
-    async with serving(streaming([word(), report(), last]), tmp_path, empty_redis) as gw:
-        key = await gw.open_account("a", credit="10")
-        assert (await stream(gw, key)).body == word() + last
-        assert (await charges(gw, "a"))[0]["amount"] == PRICE
 
 
 # ---- unknown usage
