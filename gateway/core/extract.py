@@ -126,10 +126,10 @@ class Places:
 
         made: list[tuple[Any, ...]] = []
         for fields in groups:
-            if any(field.source not in _JSON_SOURCES or not _all_names(field.steps) for field in fields):
+            paths = [path for field in fields if (path := plain_path(field)) is not None]
+            if len(paths) < len(fields):
                 made.append(((None, tuple(fields)),))
             else:
-                paths = [(field.source, *map(str, field.steps)) for field in fields]
                 made.append(tuple((index_of(path[:-1]), path[-1]) for path in paths))
         return cls(objects, made)
 
@@ -152,8 +152,11 @@ class Places:
         return values
 
 
-def _all_names(steps: tuple[str | int, ...]) -> bool:
-    return all(type(step) is str and step != "*" for step in steps)
+def plain_path(field: Field) -> tuple[str, ...] | None:
+    """The names that lead to a field through JSON objects alone, its source first; None where the way is another."""
+    if field.source not in _JSON_SOURCES or any(type(step) is not str or step == "*" for step in field.steps):
+        return None
+    return (field.source, *map(str, field.steps))
 
 
 def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | None:

@@ -67,7 +67,7 @@ def make_price(sku: str, per: str, usd: str, discount_percent: str = "0") -> Pri
     return Price(sku=sku, unit=unit, numerator=rate.numerator, denominator=rate.denominator, listed=listed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PriceTable:
     """The prices of one price-list version as one rate card sees them. Pinned in every hold by (version, card)."""
 
@@ -82,7 +82,7 @@ class PriceTable:
     def priced(self, rules: "Rules", model: str) -> tuple[tuple["ChargeRule", "Price | None"], ...]:
         """Each rule with its price for a model, or None where there is none: a gap, never free."""
         plan = self.plans.get((id(rules), model))
-        if plan is None:
+        if plan is None or plan[0] is not rules:  # the id may be that of rules of another process
             prices = tuple((rule, rule.price(self, model)) for rule in rules)
             plan = self.plans[id(rules), model] = (rules, prices)
         return plan[1]
@@ -132,11 +132,13 @@ class ChargeRule:
         """Whether the quantity is more than its measure."""
         return bool(self.minus) or self.times is not None
 
+    def fits(self, model: str) -> bool:
+        """Whether this line can be part of a charge for a model."""
+        return (not self.only_models or model in self.only_models) and model not in self.not_models
+
     def applies(self, sources: Sources, model: str) -> bool:
         """Whether this line is part of the charge."""
-        if (self.only_models and model not in self.only_models) or model in self.not_models:
-            return False
-        return self.when is None or self.when.met(sources)
+        return self.fits(model) and (self.when is None or self.when.met(sources))
 
     def price(self, table: PriceTable, model: str) -> Price | None:
         """The price of this line for a model, or None where there is none: a gap, never free."""

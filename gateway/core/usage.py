@@ -62,6 +62,11 @@ class Estimate:
             return None
         return self.default if self.maximum is None else min(self.default, self.maximum)
 
+    @cached_property
+    def by_size(self) -> bool:
+        """Whether the request's size alone says it."""
+        return self.request_bytes_per_unit is not None and not self.fields and not self.times and self.maximum is None
+
     def of_sizes(self, request_bytes: int, content_bytes: int) -> Quantity:
         """What the size of the request and of the delivered content say; without them, nothing was used."""
         found = 0

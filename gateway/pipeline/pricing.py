@@ -14,6 +14,7 @@ from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.core.parameters import unknown_on
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
 from gateway.core.record import record
+from gateway.core.tariff import tariff
 from gateway.core.usage import Usage, estimate_usage, known_usage, read_usage
 from gateway.settings.runtime import Metering, Models, Product, Route, Tier
 
@@ -98,10 +99,12 @@ def estimate(
         return route.hold
     metering = metering_of(route)
     assert metering is not None, f"the metered route {route.name} has no metering"
-    usage = estimate_usage(metering.measures, sources, request_bytes)
     dearest = ZERO
     for name in price_names:
-        amount = amount_for(metering.expected_rules, usage, sources, name, table)
+        amount: Nanos | Unpriced | None = tariff(metering, table, name).estimate(sources, request_bytes)
+        if amount is None:
+            usage = estimate_usage(metering.measures, sources, request_bytes)
+            amount = amount_for(metering.expected_rules, usage, sources, name, table)
         if not isinstance(amount, Unpriced) and amount > dearest:
             dearest = amount
     return dearest
@@ -133,9 +136,13 @@ def price(
 
     A charge on unknown usage is the hold, or what is known to have been used if that is less, and marked as estimated.
     """
+    model = ran_model(product, sources)
+    plain = tariff(metering, table, model).charge(sources)
+    if plain is not None and plain[0].amount <= BALANCE_MAX:
+        return plain
     usage = read_usage(metering.measures, sources)
     if usage.reported:
-        charge = charge_for(metering.rules, usage, sources, ran_model(product, sources), table)
+        charge = charge_for(metering.rules, usage, sources, model, table)
         if isinstance(charge, Unpriced):
             why = f"unpriced {charge.sku}"
         elif charge.amount <= BALANCE_MAX:
@@ -150,7 +157,7 @@ def price(
         sizes = sizes or Sizes()
         seen_bytes = sizes.content_bytes if metering.unknown_usage == "charge_estimate" else 0
         known = known_usage(metering.measures, usage, sizes.request_bytes, seen_bytes)
-        charge = charge_for(metering.rules, known, sources, ran_model(product, sources), table)
+        charge = charge_for(metering.rules, known, sources, model, table)
         if not isinstance(charge, Unpriced) and charge.amount <= held:
             return replace(charge, basis="estimated"), known
     item = LineItem(sku="estimate", quantity="1", unit="hold", unit_price=why, amount=held)

@@ -126,7 +126,7 @@ class Listing:
         return tuple(name for name in (self.before, self.after) if name is not None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Metering:
     """How usage is read and priced. `unknown_usage` answers "success, but no usage".
 
