@@ -136,17 +136,15 @@ def answer_head(
 ) -> bytes:
     """An answer's head, in the client's version."""
     version = request.version
-    lines = [f"HTTP/{version.major}.{version.minor} {status} {reason or _REASONS.get(status, '')}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
     if "Date" not in headers:
-        lines.append(f"Date: {rfc822_formatted_time()}\r\n")
-    lines.append(framing)
+        framing += f"Date: {rfc822_formatted_time()}\r\n"
     if not keep_alive:
-        lines.append("Connection: close\r\n")
+        framing += "Connection: close\r\n"
     elif version < aiohttp.HttpVersion11:
-        lines.append("Connection: keep-alive\r\n")
-    lines.append("\r\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")
+        framing += "Connection: keep-alive\r\n"
+    line = f"HTTP/{version.major}.{version.minor} {status} {reason or _REASONS.get(status, '')}"
+    head = "\r\n".join((line, *map(": ".join, headers.items()), framing))
+    return f"{head}\r\n".encode("utf-8", "surrogateescape")
 
 
 def _ends_connection(request: web.BaseRequest, status: int) -> bool:

@@ -318,14 +318,14 @@ class HttpPipeline:
         return headers
 
     def _own_headers(self, call: Call, headers: CIMultiDict[str]) -> None:
-        headers.add("X-Gateway-Call-Id", call.id)
-        headers.add("Server", SERVER)
+        ours = {"X-Gateway-Call-Id": call.id, "Server": SERVER}
         if call.charged is not None:
-            headers.add("X-Gateway-Charge", format_usd(call.charged))
-            headers.add("X-Gateway-Currency", "USD")
+            ours["X-Gateway-Charge"] = format_usd(call.charged)
+            ours["X-Gateway-Currency"] = "USD"
         if call.rates:
-            headers.add("RateLimit-Policy", policies([state.rate for state in call.rates]))
-            headers.add("RateLimit", remaining(call.rates))
+            ours["RateLimit-Policy"] = policies([state.rate for state in call.rates])
+            ours["RateLimit"] = remaining(call.rates)
+        headers.extend(ours)
 
     def _record(self, call: Call) -> CallFinished:
         return CallFinished(

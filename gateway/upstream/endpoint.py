@@ -28,17 +28,16 @@ class Endpoint:
                 self._tls.check_hostname = False
                 self._tls.verify_mode = ssl.CERT_NONE
         self._prefix = url.raw_path.rstrip("/")
-        self._authority = f"Host: {url.authority}\r\n"
+        self._authority = url.authority
 
     def __repr__(self) -> str:
         return f"{self._host}:{self._port}"
 
     def head(self, method: str, path_and_query: str, fields: Iterable[tuple[str, str]]) -> bytes:
         """A request's head."""
-        lines = [f"{method} {self._prefix}{path_and_query} HTTP/1.1\r\n{self._authority}"]
-        lines += [f"{name}: {value}\r\n" for name, value in fields]
-        lines.append("\r\n")
-        return "".join(lines).encode("utf-8", "surrogateescape")
+        lines = "\r\n".join(map(": ".join, (("Host", self._authority), *fields)))
+        head = f"{method} {self._prefix}{path_and_query} HTTP/1.1\r\n{lines}\r\n\r\n"
+        return head.encode("utf-8", "surrogateescape")
 
     async def connect(self, protocol: Callable[[], _P]) -> tuple[asyncio.Transport, _P]:
         """A new connection. OSError and its kind if there is none."""

@@ -46,45 +46,42 @@ _NOT_FROM_UPSTREAMS_PREFIXES: Final = ("x-gateway-", "x-ratelimit-")
 _DECODABLE: Final = ("gzip", "deflate", "identity")
 
 
-_NOTHING: Final[frozenset[str]] = frozenset()
-
-
-def _named_by_connection(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> frozenset[str]:
-    if "connection" not in headers:
-        return _NOTHING
-    return frozenset(
-        name.strip().lower() for value in headers.getall("connection") for name in value.split(",") if name.strip()
-    )
-
-
 class _Filter:
-    """Which field names pass. The verdict on a name is kept, for as many names as traffic has in good faith."""
+    """Which fields pass. Heads of one kind have the same names: the verdict on these is kept, for a bounded number."""
 
-    _NAMES_MAX: Final = 1024
+    _KINDS_MAX: Final = 1024
+    _CHARACTERS_MAX: Final = 2048  # of all names of a kind together
 
     def __init__(self, dropped: frozenset[str], prefixes: tuple[str, ...]) -> None:
         self._dropped = dropped
         self._prefixes = prefixes
-        self._verdicts: dict[str, bool] = {}
+        self._kinds: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def passing(self, headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-        named = _named_by_connection(headers)
-        passed: CIMultiDict[str] = CIMultiDict()
-        verdicts = self._verdicts
-        for name, value in headers.items():
-            passes = verdicts.get(name)
-            if passes is None:
-                passes = self._judge(name)
-            if passes and (not named or name.lower() not in named):
-                passed.add(name, value)
+        names = tuple(headers)
+        dropped = self._kinds.get(names)
+        if dropped is None:
+            dropped = self._judge(names)
+        passed = headers.copy()
+        for name in dropped:
+            passed.popall(name)
+        for value in headers.getall("Connection", ()):
+            for name in value.split(","):
+                passed.popall(name.strip(), None)
         return passed
 
-    def _judge(self, name: str) -> bool:
-        lower = name.lower().replace("_", "-")  # some servers read the one as the other
-        passes = lower not in self._dropped and not lower.startswith(self._prefixes)
-        if len(self._verdicts) < self._NAMES_MAX:
-            self._verdicts[name] = passes
-        return passes
+    def _judge(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names among these that do not pass, each once."""
+        dropped = {}
+        for name in names:
+            lower = name.lower()
+            read = lower.replace("_", "-")  # some servers read the one as the other
+            if read in self._dropped or read.startswith(self._prefixes):
+                dropped[lower] = name
+        judged = tuple(dropped.values())
+        if len(self._kinds) < self._KINDS_MAX and sum(map(len, names)) <= self._CHARACTERS_MAX:
+            self._kinds[names] = judged
+        return judged
 
 
 _FROM_CLIENTS: Final = _Filter(_NOT_FROM_CLIENTS, _NOT_FROM_CLIENTS_PREFIXES)
