@@ -75,7 +75,6 @@ class ClientSide(Side):
         )
         super().__init__(watch, watcher, scanner, ended, masks=False)
         self._lost = lost
-        self._muted = False
         #: A text message in fragments, so far: its frames, and what they carry.
         self._raw: list[bytes] = []
         self._text: list[bytes] = []
@@ -88,7 +87,7 @@ class ClientSide(Side):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client's."""
-        messages = 0 if self.behind or self._muted else self.scanner.whole(data)
+        messages = 0 if self.behind or self.muted else self.scanner.whole(data)
         if messages:
             self.pass_on(data, messages)
         else:
@@ -96,7 +95,7 @@ class ClientSide(Side):
 
     def take(self, piece: Piece) -> None:
         """See `Side`."""
-        if isinstance(piece, Run) and not self._muted:
+        if isinstance(piece, Run) and not self.muted:
             self.pass_on(piece.raw, piece.messages)
         elif isinstance(piece, Run):
             for frame in frames_of(piece.raw):
@@ -115,7 +114,7 @@ class ClientSide(Side):
                 self.pass_on(frame.raw, 0)
             else:
                 self.bytes_read += len(frame.raw)
-        elif self._muted:
+        elif self.muted:
             return
         elif self._raw or (opcode == TEXT and self._kinds):
             self._raw.append(frame.raw)
@@ -150,15 +149,15 @@ class ClientSide(Side):
             self.peer.cut()
         finally:
             self.asking = None
-            if passes and not self._muted:
+            if passes and not self.muted:
                 self.pass_on(raw, 1)
             self.resume()
 
     def mute(self) -> None:
         """No message of its passes any more. One that was begun is completed: others are to follow it."""
-        if self._muted:
+        if self.muted:
             return
-        self._muted = True
+        super().mute()
         if self.peer.midway:
             self.peer.write(self.peer.framed(CONTINUATION, b""))
             self.peer.fragment_written(final=True)

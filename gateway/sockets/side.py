@@ -31,7 +31,7 @@ class Side(asyncio.Protocol):
 
     __slots__ = (
         "_between", "_closes_at", "_loop", "_masks", "_pieces", "_stalls_at", "_unread", "_waiting", "active_at",
-        "bytes_read", "closing", "ended", "left", "lost", "messages", "midway", "peer", "scanner", "transport",
+        "bytes_read", "closing", "ended", "left", "lost", "messages", "midway", "muted", "peer", "scanner", "transport",
         "waiting_bytes", "watch", "watcher",
     )  # fmt: skip
 
@@ -56,6 +56,8 @@ class Side(asyncio.Protocol):
         #: Its own Close has come, or its loss was noticed, and that was told.
         self.left = False
         self.lost = False
+        #: No message of its passes any more.
+        self.muted = False
         #: How much waits until it is attached.
         self.waiting_bytes = 0
         self._waiting: list[bytes] = []
@@ -149,6 +151,11 @@ class Side(asyncio.Protocol):
         if peer.waiting_bytes > self.watch.buffer_bytes_max:
             self._hold(NOT_JOINED)
 
+    def mute(self) -> None:
+        """Its messages go nowhere any more: nothing has to wait for room. Its Close is still awaited."""
+        self.muted = True
+        self.release(_OTHER_IS_FULL | NOT_JOINED)
+
     def pass_fragment(self, frame: Frame) -> None:
         """This data frame of its goes to the peer."""
         self.pass_on(frame.raw, int(frame.final))
@@ -209,7 +216,7 @@ class Side(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Too much waits for it: what comes from the peer must wait, and it has some time to take any."""
-        if not self.peer.closing:  # else what comes of the peer is only its Close
+        if not self.peer.muted:
             self.peer._hold(_OTHER_IS_FULL)
         self._watch_stall()
 
@@ -244,7 +251,6 @@ class Side(asyncio.Protocol):
                 self.write(self.framed(CLOSE, close_payload(code, reason)))
                 self._closes_at = self._loop.call_later(_CLOSE_SECONDS, self.cut)
             self.closing = True
-            self.release(_OTHER_IS_FULL | NOT_JOINED)  # its Close is awaited; its messages go nowhere any more
             if self.left:
                 self.end()
 

@@ -411,6 +411,22 @@ async def test_a_side_that_takes_nothing_is_cut(stalled: str) -> None:
         sending.cancel()
 
 
+async def test_a_slow_client_is_not_flooded_by_an_upstream_that_is_closing() -> None:
+    """What still comes after our Close waits as before."""
+    async with relaying(buffer_bytes_max=64 * 1024) as relay:
+        client, upstream = await relay.both()
+        sending = asyncio.create_task(flood(upstream, 100_000))
+        joined = relay.watchers[0].joined
+        side = joined._client  # type: ignore[attr-defined]
+        await until(lambda: side.transport.get_write_buffer_size() > 64 * 1024)
+        joined.close_upstream(1000)
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+            assert side.transport.get_write_buffer_size() <= 64 * 1024 + 300_000
+        sending.cancel()
+        client.drop()
+
+
 # ---- idle clients
 
 

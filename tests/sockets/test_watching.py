@@ -213,9 +213,11 @@ async def test_our_messages_stand_between_two_others() -> None:
             tell(b"ours")
             tell(b"ours too")
             sender.send(PING)
-            sender.send(CONTINUATION, b"two")
+            sender.send(CONTINUATION, b"two", final=False)
+            sender.send(CONTINUATION, b"three")
             assert await receiver.frame() == (FIN | PING, b"")
-            assert await receiver.frame() == (FIN | CONTINUATION, b"two")
+            assert await receiver.frame() == (CONTINUATION, b"two")
+            assert await receiver.frame() == (FIN | CONTINUATION, b"three")
             assert await receiver.frame() == (FIN | TEXT, b"ours")
             assert await receiver.frame() == (FIN | TEXT, b"ours too")
 
