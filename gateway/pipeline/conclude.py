@@ -78,6 +78,8 @@ class Conclusion:
         product = call.route.product
         sizes = pricing.Sizes(request_bytes=call.request_bytes, content_bytes=call.content_bytes)
         priced = pricing.price(metering, product, call.sources, call.table, call.admitted_hold, sizes)
+        if pricing.ran_unknown(product, call.sources):
+            self._observer.event("model_unknown", product=product.name)
         if priced is None or priced[0].basis == "estimated":
             self._observer.event("usage_unknown", product=product.name)
         if priced is None:

@@ -115,10 +115,15 @@ def ran_model(product: Product, sources: Sources) -> str:
     models = product.models
     if models is None:
         return ""
-    ran = first_reported(models.ran, sources)
-    if ran is None:
-        return models.known[models.default]
-    return models.known.get(ran, models.unknown) if type(ran) is str else models.unknown
+    return models.charged_as(first_reported(models.ran, sources))
+
+
+def ran_unknown(product: Product, sources: Sources) -> bool:
+    """Whether a model ran that the settings do not know: it may be charged too much."""
+    models = product.models
+    if models is None or (ran := first_reported(models.ran, sources)) is None:
+        return False
+    return models.found(ran) is None
 
 
 @record

@@ -4,11 +4,12 @@ Owns: the shape of compiled products, routes, tiers and prices, and the look-ups
 Does not know: YAML, files, or how any of it was checked (see `load`).
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code
@@ -16,6 +17,9 @@ from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
+
+#: What services put behind a model's name: `-20260131`, `-2026-01-31`.
+_DATE: Final = re.compile(r"-[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}$")
 
 MeterKind = Literal["none", "fixed", "response", "sse", "job", "session"]
 UnknownUsage = Literal["charge_hold", "charge_floor", "charge_estimate", "charge_nothing"]
@@ -64,7 +68,8 @@ class Models:
     """The models of a product. `known`: name as clients write it -> name in SKUs.
 
     `asked` reads every model that a request names, `ran` the one that answered; `default` runs where none is named;
-    `unknown` is the SKU name that a model is charged as which ran and is not known (never free).
+    `unknown` is the SKU name that a model is charged as which ran and is not known (never free). `dated`: a name that
+    ran with a date behind it is the name without.
     """
 
     asked: tuple[Field, ...]
@@ -72,6 +77,20 @@ class Models:
     default: str
     unknown: str
     known: Mapping[str, str]
+    dated: bool = False
+
+    def charged_as(self, ran: Any) -> str:
+        """The name in SKUs of the model that ran, by what the reply says of it (None: nothing)."""
+        if ran is None:
+            return self.known[self.default]
+        return self.found(ran) or self.unknown
+
+    def found(self, ran: Any) -> str | None:
+        """The name in SKUs of a model that is known."""
+        if type(ran) is not str:
+            return None
+        name = self.known.get(ran)
+        return self.known.get(_DATE.sub("", ran)) if name is None and self.dated else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from tests.pipeline.streaming import (
     unknown_usage,
     word,
 )
-from tests.upstream.proxying import before, chat_bytes
+from tests.upstream.proxying import before, chat_bytes, metric
 
 # ---- usage
 
@@ -138,6 +138,29 @@ async def test_the_model_that_answers_is_charged(gw: Running) -> None:
     request = {**STREAMED, "model": "claude-opus-4-6", "fallbacks": [{"model": "qwen3-32b"}]}
     await stream(gw, key, request, primary_fails="true", **USED)
     assert await skus(gw, "a") == {"llm.qwen3-32b.input": "1000", "llm.qwen3-32b.output": "100"}
+
+
+@pytest.mark.parametrize(
+    ("ran", "charged_as"),
+    [
+        ("gpt-5.2-2025-12-11", "gpt-5.2"),
+        ("gpt-5.2-20251211", "gpt-5.2"),
+        ("claude-3-5-haiku-20241022", "claude-3-5-haiku"),
+        ("gpt-5.2-pro", "claude-opus-4-6"),
+        ("gpt-5.2-2025-1211", "claude-opus-4-6"),
+        ("gpt-9-2025-12-11", "claude-opus-4-6"),
+    ],
+)
+@pytest.mark.parametrize("request_body", [STREAMED, CHAT], ids=["stream", "json"])
+async def test_a_dated_name_is_the_model_and_an_unknown_one_the_dearest(
+    gw: Running, ran: str, charged_as: str, request_body: dict[str, Any]
+) -> None:
+    """Services put the date of a version behind a name; what is not known otherwise is counted for ops."""
+    key = await gw.open_account("a", credit="10")
+    await stream(gw, key, request_body, model_used=ran, **USED)
+    assert set(await skus(gw, "a")) == {f"llm.{charged_as}.input", f"llm.{charged_as}.output"}
+    unknown = await metric(gw, 'gateway_events_total{event="model_unknown"')
+    assert len(unknown) == (charged_as == "claude-opus-4-6")
 
 
 @pytest.mark.parametrize("names", [("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")])

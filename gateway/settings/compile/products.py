@@ -80,6 +80,7 @@ def _models(settings: ProductSettings, place: Place, scope: Scope) -> Models | N
         ran=tuple(models.ran),
         default=models.default,
         unknown=models.unknown,
+        dated=models.dated,
         known=models.known,
     )
 

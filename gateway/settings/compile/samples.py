@@ -78,10 +78,7 @@ def _parameters(sample: SampleSettings) -> dict[str, Any]:
 def _ran(models: Models | None, sources: Sources) -> str:
     if models is None:
         return ""
-    ran: Any = first_reported(models.ran, sources)
-    if ran is None:
-        return models.known[models.default]
-    return models.known.get(ran, models.unknown) if isinstance(ran, str) else models.unknown
+    return models.charged_as(first_reported(models.ran, sources))
 
 
 def unknown_models(names: list[str], models: Models | None, place: Place, scope: Scope) -> None:

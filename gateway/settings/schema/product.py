@@ -68,6 +68,9 @@ class ModelsSettings(Settings):
     ran: Fields = key("Fields that name the model that ran; the first one reported counts", min_length=1)
     default: Filled = key("Model that runs where a request names none")
     unknown: Name = key("Name in SKUs that a model is charged as which ran and is not known")
+    dated: Flag = key(
+        "A name that ran with a date behind it (`-2026-01-31`, `-20260131`) is the name without", default=False
+    )
     known: dict[Filled, Name] = key("The models: name in requests to name in SKUs", min_length=1)
 
 
