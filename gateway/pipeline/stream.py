@@ -168,7 +168,7 @@ class Streams:
             try:
                 rest = meter.finish()
             except GatewayError:
-                complete = False
+                complete = meter.ended
         call.content_bytes = meter.content_bytes
         if _ends_by_closing(reply) and stream.end is not None and not meter.ended:
             complete = False  # the connection was closed, and the service did not say that this is all

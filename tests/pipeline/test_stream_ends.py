@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -12,6 +13,7 @@ from tests.fakes.upstream import Line, ScriptedUpstream, chunk, message
 from tests.harness import Running
 from tests.pipeline.helpers import CHAT_PATH, charges, in_order, until
 from tests.pipeline.streaming import (
+    ASKING,
     DONE,
     LEFT,
     PRICE,
@@ -98,6 +100,23 @@ async def test_a_drain_has_its_size(tmp_path: Path, empty_redis: str) -> None:
         assert (await metric(gw, "gateway_events_total"))[
             'gateway_events_total{event="drain_cut",product="llm-gateway"}'
         ] == 1
+
+
+async def test_a_client_that_takes_nothing_is_cut_and_charged(tmp_path: Path, empty_redis: str) -> None:
+    """It is like one that has left: its stream is read on for a while, and cut."""
+
+    async def flood(line: Line) -> None:
+        while True:
+            await line.send(chunk(word("x" * 100_000)))
+
+    product = {"drain_seconds_max": 0.5, "drain_bytes_max": 1_000_000}
+    async with serving(streaming([flood]), tmp_path, empty_redis, product=product) as gw:
+        key = await gw.open_account("a", credit="10")
+        async with listening(gw, key) as response:
+            (charge,) = await charged(gw)
+            assert charge["basis"] == "estimated"
+            with pytest.raises(aiohttp.ClientError):
+                await response.content.read()
 
 
 async def test_so_many_streams_are_drained_at_a_time(tmp_path: Path, empty_redis: str) -> None:
@@ -195,6 +214,19 @@ async def test_a_stream_that_breaks_off_before_its_first_event_costs_nothing(
         key = await gw.open_account("a", credit="10")
         await broken(gw, key)
         await released(gw)
+
+
+@pytest.mark.parametrize("request_body", [STREAMED, ASKING], ids=["hidden", "asked"])
+async def test_what_breaks_off_after_the_last_event_is_complete(
+    tmp_path: Path, empty_redis: str, request_body: dict[str, Any]
+) -> None:
+    """Nothing can be missing any more: the client gets a good end."""
+    async with serving(streaming([word(), report(), DONE, cut]), tmp_path, empty_redis) as gw:
+        key = await gw.open_account("a", credit="10")
+        got = await stream(gw, key, request_body)
+        assert got.body == word() + (report() if request_body is ASKING else b"") + DONE
+        assert [charge["amount"] for charge in await charged(gw)] == [PRICE]
+        assert not await metric(gw, 'gateway_events_total{event="stream_broken"')
 
 
 async def test_a_silent_service_is_a_broken_one(tmp_path: Path, empty_redis: str) -> None:
