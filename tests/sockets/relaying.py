@@ -140,6 +140,11 @@ class Observed:
             self.joined.close_upstream(code if side == "upstream" else 1001)
 
 
+def alone(watcher: Observed) -> None:
+    """A watcher that does nothing when a side has left."""
+    watcher.follows = False
+
+
 @dataclass
 class Relaying:
     """What a test holds in hand."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import struct
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -16,7 +17,7 @@ from gateway.settings.runtime import Upstream
 from gateway.sockets.dial import DialedSocket
 from gateway.sockets.relay import SplicedRelay
 from gateway.sockets.side import Side
-from tests.sockets.relaying import HOST, MASK, Relaying, Wire, accepted, relaying, until
+from tests.sockets.relaying import HOST, MASK, Relaying, Wire, accepted, alone, relaying, until
 
 MIB = 1024 * 1024
 FIN = 0x80
@@ -253,7 +254,8 @@ async def test_clients_that_may_not_send_binary() -> None:
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, b"done"), (4003, "grüß".encode()), (None, b"")])
 async def test_close_codes_pass_both_ways(relay: Relaying, code: int | None, reason: bytes) -> None:
-    """With their reasons, and without a code as well; then both connections are closed."""
+    """With their reasons, and without a code as well; then both connections are closed, at once."""
+    started = asyncio.get_running_loop().time()
     body = b"" if code is None else struct.pack("!H", code) + reason
     told = 1005 if code is None else code
     client, upstream = await relay.both()
@@ -276,6 +278,7 @@ async def test_close_codes_pass_both_ways(relay: Relaying, code: int | None, rea
     client.close(code, reason)
     await client.ended()
     await relay.ended(2)
+    assert asyncio.get_running_loop().time() - started < 1.9  # nobody was waited for
 
 
 async def test_an_abrupt_loss_is_told_to_the_other(relay: Relaying) -> None:
@@ -394,9 +397,10 @@ async def test_a_slow_client_holds_the_upstream_back() -> None:
 
 
 async def flood(wire: Wire, count: int) -> None:
-    for number in range(count):
-        wire.send(BINARY, number.to_bytes(4, "big") * 250)
-        await wire.writer.drain()
+    with suppress(ConnectionError):
+        for number in range(count):
+            wire.send(BINARY, number.to_bytes(4, "big") * 250)
+            await wire.writer.drain()
 
 
 @pytest.mark.parametrize("stalled", ["client", "upstream"])
@@ -409,6 +413,37 @@ async def test_a_side_that_takes_nothing_is_cut(stalled: str) -> None:
         await until(lambda: bool(relay.watchers[0].told))
         assert relay.watchers[0].told[0] == (f"{stalled} left", None, b"")
         sending.cancel()
+
+
+async def test_a_client_that_takes_little_at_a_time_is_not_cut() -> None:
+    """As long as it takes anything, however long its peer has to wait."""
+    async with relaying(buffer_bytes_max=16 * MIB, stalled_seconds_max=0.7) as relay:
+        client, upstream = await relay.both()
+        side = relay.watchers[0].joined._client  # type: ignore[attr-defined]
+        sending = asyncio.create_task(flood(upstream, 100_000))
+        await until(lambda: side.transport.get_write_buffer_size() > 16 * MIB)
+        for _ in range(60):
+            await client.reader.readexactly(100_000)
+            await asyncio.sleep(0.03)
+        assert side.transport.get_write_buffer_size() > 4 * MIB  # its peer was waiting all the time
+        assert relay.watchers[0].told == []
+        sending.cancel()
+
+
+async def test_an_upstream_is_read_on_when_its_slow_client_is_lost() -> None:
+    """Nothing is left to wait for, and its last words are wanted."""
+    async with relaying(buffer_bytes_max=64 * 1024, prepare=alone) as relay:
+        client, upstream = await relay.both()
+        side = relay.watchers[0].joined._client  # type: ignore[attr-defined]
+        sending = asyncio.create_task(flood(upstream, 30_000))
+        await until(lambda: side.transport.get_write_buffer_size() > 64 * 1024)
+        client.drop()
+        side.cut()  # it is not read, so nobody else would notice
+        async with asyncio.timeout(10):
+            await sending
+        upstream.close(1000)
+        await until(lambda: len(relay.watchers[0].told) == 2)
+        assert relay.watchers[0].told == [("client left", None, b""), ("upstream left", 1000, b"")]
 
 
 async def test_a_slow_client_is_not_flooded_by_an_upstream_that_is_closing() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.errors import Code, Refused
 from gateway.core.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, encoded
-from tests.sockets.relaying import Observed, relaying, until
+from tests.sockets.relaying import Observed, alone, relaying, until
 
 FIN = 0x80
 UPSTREAM: dict[str, Any] = {"from_upstream": frozenset({"Begin", "Termination"})}
@@ -67,11 +67,6 @@ async def test_an_upstream_reports_after_its_client_has_left() -> None:
         assert await upstream.frame() == (FIN | CLOSE, struct.pack("!H", 1000))
         upstream.writer.close()
         await relay.ended()
-
-
-def alone(watcher: Observed) -> None:
-    """A watcher that does nothing when a side has left."""
-    watcher.follows = False
 
 
 # ---- the client's messages
