@@ -7,7 +7,7 @@ Does not know: what is in them.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 _T = TypeVar("_T")
 
@@ -16,3 +16,11 @@ _T = TypeVar("_T")
 def record(cls: type[_T]) -> type[_T]:
     """A slotted, keyword-only, comparable, hashable dataclass that nobody may assign to."""
     return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
+
+
+def blank(cls: type[_T]) -> Any:
+    """A record without fields, for the largest that every call makes: whoever asks fills all, defaults included.
+
+    A constructor looks for the place of each keyword anew in every call: a microsecond for twenty of them.
+    """
+    return cls.__new__(cls)

@@ -17,10 +17,8 @@ def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
 
     The count of each name at the top settles nearly every body; only a suspicion is looked into.
     """
-    suspicious = b"\\u" in body
-    for name in data:
-        quoted = _quoted(name) if len(name) <= _NAME_MAX else b'"%b"' % name.encode()
-        suspicious = suspicious or body.count(quoted) > 1
+    quote = _quoted if max(map(len, data), default=0) <= _NAME_MAX else _quoted.__wrapped__
+    suspicious = b"\\u" in body or max(map(body.count, map(quote, data)), default=0) > 1
     return suspicious and repeats_any_name(body)
 
 

@@ -10,6 +10,7 @@ once, and what they would have done is a Python function: a quarter of the work.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -64,6 +65,7 @@ class _Source:
         self.quantities = {"calls": "1", **{measure.name: f"q{n}" for n, measure in enumerate(measures)}}
         self.values: dict[str, Any] = {
             "Charge": Charge, "LineItem": LineItem, "Usage": Usage, "first_reported": first_reported, "nothing": {},
+            "new": object.__new__,
         }  # fmt: skip
 
     def charge(self, rules: Rules) -> Callable[[Sources], tuple[Charge, Usage] | None]:
@@ -74,11 +76,10 @@ class _Source:
         for number, rule in enumerate(rules):
             self.charge_rule(number, rule, item=True)
         quantities = ", ".join(f"{name!r}: {said}" for name, said in self.quantities.items())
-        table = f"price_version={self.table.version!r}, rate_card={self.table.rate_card!r}"
-        self.add(
-            f"charge = Charge(amount=total, items=tuple(items), {table}, basis='reported')",
-            f"return charge, Usage(quantities={{{quantities}}}, missing=())",
-        )
+        self.record("charge", Charge, amount="total", items="tuple(items)", price_version=repr(self.table.version),
+                    rate_card=repr(self.table.rate_card), basis="'reported'")  # fmt: skip
+        self.record("usage", Usage, quantities=f"{{{quantities}}}", missing="()")
+        self.add("return charge, usage")
         made: Callable[[Sources], tuple[Charge, Usage] | None] = self.made("sources")
         return made
 
@@ -160,13 +161,19 @@ class _Source:
             return
         self.add(f"if {on}:", f"    amount = {_amount(price)}", "    total += amount")
         if item:
-            described = f"sku={price.sku!r}, quantity=str(q), unit={price.unit!r}, unit_price={price.listed!r}"
-            self.add(f"    items.append(LineItem({described}, amount=amount))")
+            self.record("    item", LineItem, sku=repr(price.sku), quantity="str(q)", unit=repr(price.unit),
+                        unit_price=repr(price.listed), amount="amount")  # fmt: skip
+            self.add("    items.append(item)")
 
     # ---- the text
 
     def add(self, *lines: str) -> None:
         self.lines += lines
+
+    def record(self, name: str, kind: type, **said: str) -> None:
+        """A record, field by field: a constructor sorts its keywords anew in each call."""
+        assert said.keys() == {each.name for each in fields(kind)}, f"all fields of {kind.__name__}"
+        self.add(f"{name} = new({kind.__name__})", *(f"{name}.{field} = {value}" for field, value in said.items()))
 
     def value(self, name: str, value: Any) -> None:
         """Something that the function uses as it is."""

@@ -25,6 +25,7 @@ from gateway.pipeline.call import BodyRefused, ClientGone
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits
 from gateway.sockets.ports import Relay, Watch, Watcher
+from gateway.upstream.bodies import rest_of
 
 _LOGGER: Final = logging.getLogger("gateway.customers")
 _LOGGER.setLevel(logging.INFO)  # aiohttp's debug lines quote what clients sent
@@ -324,7 +325,7 @@ class RequestClient:
             return b""
         content = self._request.content
         if content.is_eof() and content.exception() is None:  # in hand already: nothing to wait for
-            body = content.read_nowait(-1)
+            body = rest_of(content)
             if len(body) > bytes_max:
                 raise _too_large(bytes_max)
             return body

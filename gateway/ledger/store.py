@@ -83,9 +83,8 @@ class Store:
             reply = await self._link.run(script(verb), keys, values, first_keys=names, last_args=last_args)
         except LinkError as error:
             raise self._unavailable(error, verb) from error
-        assert isinstance(reply, list), "scripts answer lists"
-        tag, ended, *rest = reply
-        assert isinstance(tag, bytes) and isinstance(ended, int), "the answers of scripts begin with their tag"
+        answer: Any = reply  # every script's is a list that begins with these two
+        tag, ended, *rest = answer
         if ended and self._observer is not None:
             self._observer.event("hold_expired", value=ended)
         if tag == b"unknown":

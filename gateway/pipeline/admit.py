@@ -6,6 +6,7 @@ Does not know: upstream replies. One round trip to the ledger for a known key.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
@@ -17,7 +18,7 @@ from gateway.core.exchange import Move
 from gateway.core.extract import Field, Sources
 from gateway.core.money import ZERO, Nanos
 from gateway.core.parameters import parameters_of, repeated
-from gateway.core.record import record
+from gateway.core.record import blank, record
 from gateway.core.repeats import repeats_a_name
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
@@ -92,7 +93,8 @@ class Admission:
         call.identity = await self._identify(client.headers)
         if call.identity is None:
             return Refused(code=Code.UNAUTHORIZED)
-        if client.content_length is not None and client.content_length > route.body_bytes_max:
+        length = client.content_length
+        if length is not None and length > route.body_bytes_max:
             return Refused(code=Code.BODY_TOO_LARGE, details={"bytes_max": str(route.body_bytes_max)})
         repeats = False
         if route.body == "json":
@@ -152,24 +154,25 @@ class Admission:
         call.table = table = self._runtime.prices.current(self._clock.now(), terms.rate_card)
         size = len(call.body) if call.body is not None else call.client.content_length or 0
         add_ons = pricing.add_ons_of(route, call.sources) if terms.has_add_ons else ()
-        return AdmissionRequest(
-            account=call.identity.account,
-            key_id=call.identity.key_id,
-            plan=plan,
-            hold_id=call.id,
-            product=route.product.name,
-            entitled=terms.entitled and pricing.entitled_to_add_ons(terms.tier, add_ons),
-            metered=metered,
-            estimate=pricing.estimate(route, call.sources, terms.price_names, table, size) if metered else ZERO,
-            overdraft=terms.overdraft,
-            covers_estimate=route.covers_estimate,
-            rates=terms.rates,
-            concurrency=terms.concurrency,
-            lease_seconds=self._leases.lease_seconds,
-            price_version=table.version,
-            resources=call.resources,
-            add_ons=add_ons,
-        )
+        request: Any = blank(AdmissionRequest)
+        request.account = call.identity.account
+        request.key_id = call.identity.key_id
+        request.plan = plan
+        request.hold_id = call.id
+        request.product = route.product.name
+        request.entitled = terms.entitled and pricing.entitled_to_add_ons(terms.tier, add_ons)
+        request.metered = metered
+        request.estimate = pricing.estimate(route, call.sources, terms.price_names, table, size) if metered else ZERO
+        request.overdraft = terms.overdraft
+        request.covers_estimate = route.covers_estimate
+        request.rates = terms.rates
+        request.concurrency = terms.concurrency
+        request.lease_seconds = self._leases.lease_seconds
+        request.price_version = table.version
+        request.resources = call.resources
+        request.add_ons = add_ons
+        made: AdmissionRequest = request
+        return made
 
     def _terms(self, route: Route, plan: Plan, models: tuple[str, ...]) -> Terms:
         """What the settings say of a plan's call to a route for these models; as many as the settings have."""
@@ -219,6 +222,8 @@ class Admission:
     # ---- what the call needs of the account's resources
 
     def _resources(self, route: Route, call: Call) -> tuple[ResourceRef, ...] | Refused:
+        if not route.requires or route.passes_over(call.sources.get("request")):
+            return ()
         refs: list[ResourceRef] = []
         for requirement in route.requires:
             value = requirement.field.read(call.sources)

@@ -5,7 +5,7 @@ Does not know: aiohttp's server, Redis, or how a refusal is worded.
 """
 
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from multidict import CIMultiDict
@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
+from gateway.core.record import blank
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.conclude import Conclusion
@@ -328,29 +329,30 @@ class HttpPipeline:
         headers.extend(ours)
 
     def _record(self, call: Call) -> CallFinished:
-        return CallFinished(
-            time=self._clock.now(),
-            call_id=call.id,
-            account=call.identity.account if call.identity else "",
-            key_id=call.identity.key_id if call.identity else "",
-            product=call.route.product.name,
-            route=call.route.name,
-            method=call.client.method,
-            status=call.status,
-            outcome=call.outcome,
-            code=call.code,
-            held=call.admitted_hold,
-            charged=call.charged or ZERO,
-            late=call.late,
-            estimated=call.estimated,
-            client_gone=call.client.gone and not call.answered,
-            seconds=self._clock.monotonic() - call.started,
-            upstream_seconds=call.upstream_seconds,
-            settle_seconds=call.settle_seconds,
-            request_bytes=call.request_bytes,
-            reply_bytes=call.reply_bytes,
-            upstream_status=call.upstream_status,
-        )
+        record: Any = blank(CallFinished)
+        record.time = self._clock.now()
+        record.call_id = call.id
+        record.account = call.identity.account if call.identity else ""
+        record.key_id = call.identity.key_id if call.identity else ""
+        record.product = call.route.product.name
+        record.route = call.route.name
+        record.method = call.client.method
+        record.status = call.status
+        record.outcome = call.outcome
+        record.code = call.code
+        record.held = call.admitted_hold
+        record.charged = call.charged or ZERO
+        record.late = call.late
+        record.estimated = call.estimated
+        record.client_gone = call.client.gone and not call.answered
+        record.seconds = self._clock.monotonic() - call.started
+        record.upstream_seconds = call.upstream_seconds
+        record.settle_seconds = call.settle_seconds
+        record.request_bytes = call.request_bytes
+        record.reply_bytes = call.reply_bytes
+        record.upstream_status = call.upstream_status
+        made: CallFinished = record
+        return made
 
 
 def _where(error: BaseException) -> str:
@@ -364,7 +366,8 @@ def _where(error: BaseException) -> str:
 
 def _must_be_whole(call: Call) -> bool:
     """Whether the ledger must know of the reply before the client does: whose it is, or that the job has ended."""
-    return call.route.job is not None or call.route.creates is not None or _polls_open_job(call)
+    route = call.route
+    return route.job is not None or route.creates is not None or (route.reports is not None and _job_is_open(call))
 
 
 def _job_is_open(call: Call) -> bool:
@@ -383,6 +386,6 @@ def _shows_result(call: Call) -> bool:
 def _reads_reply(call: Call) -> bool:
     """Whether the reply's body says something that we have to know."""
     route = call.route
-    if _must_be_whole(call) or (route.metering is not None and route.metering.reads_reply):
+    if (route.metering is not None and route.metering.reads_reply) or _must_be_whole(call):
         return True
     return route.deletes is not None and _job_is_open(call)

@@ -38,9 +38,10 @@ def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refuse
     named = route.metered or any(requirement.field.source == "request" for requirement in route.requires)
     if route.body == "json" and named and type(request) is not dict:
         return Refused(code=Code.INVALID_REQUEST, details={"reason": "the body must be a JSON object"})
-    for rejection in route.rejections:
-        if rejection.meets(sources):
-            return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})
+    if not route.passes_over(request):
+        for rejection in route.rejections:
+            if rejection.meets(sources):
+                return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})
     known = route.product.models.known if route.product.models else {}
     for model in models:
         if model not in known:

@@ -353,11 +353,21 @@ class Route:
     covers_estimate: bool = False
     needs_record: bool = False
     public: bool = False  # needs no key
+    #: The fields at the top of a request that requirements and rejections look at; None where some look elsewhere.
+    looks_at: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    metered: bool = field(init=False, repr=False, compare=False)  # whether a call needs credit
 
-    @property
-    def metered(self) -> bool:
-        """Whether a call needs credit."""
-        return self.meter != "none"
+    def __post_init__(self) -> None:
+        fields = [each.field for each in self.requires] + [each.field for each in self.rejections]
+        # Where not all fields are known, a requirement looks at every field that resembles its own.
+        elsewhere = (self.requires and self.known_fields is None) or any(each.source != "request" for each in fields)
+        names = None if elsewhere else frozenset(str(each.steps[0]) for each in fields)
+        object.__setattr__(self, "looks_at", names)
+        object.__setattr__(self, "metered", self.meter != "none")
+
+    def passes_over(self, request: Any) -> bool:
+        """Whether a request has none of the fields that requirements and rejections look at."""
+        return self.looks_at is not None and type(request) is dict and self.looks_at.isdisjoint(request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
+from gateway.upstream.bodies import rest_of
 from gateway.upstream.endpoint import Endpoint
 
 _HEAD_BYTES_MAX: Final = 32 * 1024
@@ -172,7 +173,7 @@ class PooledReply:
         """See `Reply`."""
         assert self._payload is not None, "no head has come"
         if self._payload.is_eof() and self._payload.exception() is None:  # in hand: no error can come of it
-            return self._payload.read_nowait(-1) if not self._payload.at_eof() else b""
+            return rest_of(self._payload)
         self.silent_until = self._pool.silence_ends()
         try:
             return await self._payload.readany()
@@ -268,7 +269,8 @@ class Pool:
         self, connection: Connection, method: str, head: bytes, headers: CIMultiDict[str], body: Body
     ) -> PooledReply:
         connection.expect(bodiless=method == "HEAD")
-        transport = cast("asyncio.Transport", connection.transport)
+        transport = connection.transport
+        assert transport is not None, "only a connection that is open is acquired"
         reply = PooledReply(self, connection, self._loop.time() + self._upstream.total_seconds_max)
         self._begin_watch(reply)
         if body is None or isinstance(body, bytes):
