@@ -29,12 +29,33 @@ class Plan:
 
 
 @record
+class TemporaryToken:
+    """What a client may open sessions with instead of its key. `expires` in epoch seconds; 0 seconds: no cap.
+
+    `once`: it opens one session. `plan` is the hint that its key had when it was made.
+    """
+
+    id: str
+    account: str
+    key_id: str
+    plan: Plan
+    product: str
+    expires: int
+    session_seconds_max: int = 0
+    once: bool = False
+
+
+@record
 class Identity:
-    """Whose key it is. The two ids never change for a key; `plan` is only a hint that `admit` checks."""
+    """Whose key it is. The two ids never change for a key; `plan` is only a hint that `admit` checks.
+
+    `token`: the caller showed not the key but a temporary token of it.
+    """
 
     account: str
     key_id: str
     plan: Plan
+    token: TemporaryToken | None = None
 
 
 @record
@@ -439,11 +460,32 @@ class CallFinished:
     upstream_status: int
 
 
+@record
+class SessionFinished:
+    """One session, told to observers when it is over, beside its call.
+
+    `ended`: client, client_lost, upstream, upstream_lost, or the code for which the gateway ended it. `seconds` by our
+    clock from its beginning; `difference_seconds` is how far the upstream's report was from that, where there was one.
+    """
+
+    product: str
+    ended: str
+    begun: bool
+    reported: bool
+    seconds: float
+    difference_seconds: float
+    slices: int
+    warned: bool
+
+
 class Observer(Protocol):
     """Told of what happened, after the fact. Must not raise and must not block."""
 
     def call_finished(self, record: CallFinished) -> None:
         """A call is over."""
+
+    def session_finished(self, record: SessionFinished) -> None:
+        """A session is over."""
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Something that ops count: `hold_expired`, `spool_replayed`, `ledger_error`, ... Facts are bounded words."""

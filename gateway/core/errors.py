@@ -40,6 +40,7 @@ class Code(StrEnum):
     SESSION_IDLE = "session_idle"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     OVERLOADED = "overloaded"
+    RESTARTING = "restarting"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     INTERNAL = "internal"
@@ -86,6 +87,7 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.SESSION_IDLE: Refusal(status=408, message="The session was idle for too long."),
     Code.LEDGER_UNAVAILABLE: Refusal(status=503, message="Credit cannot be checked right now. Please retry."),
     Code.OVERLOADED: Refusal(status=503, message="The gateway is at its limit. Please retry."),
+    Code.RESTARTING: Refusal(status=503, message="The gateway is restarting. Please connect again."),
     Code.UPSTREAM_UNREACHABLE: Refusal(status=502, message="The service could not be reached. You were not charged."),
     Code.UPSTREAM_TIMEOUT: Refusal(status=504, message="The service did not answer in time. You were not charged."),
     Code.INTERNAL: Refusal(status=500, message="Internal Server Error"),

@@ -170,7 +170,7 @@ class Charge:
     items: tuple[LineItem, ...]
     price_version: str
     rate_card: str
-    basis: Literal["reported", "estimated"] = "reported"
+    basis: Literal["reported", "clock", "estimated"] = "reported"
 
 
 @record
@@ -221,7 +221,9 @@ def charge_for(rules: Rules, usage: Usage, sources: Sources, model: str, table: 
         amount = price.amount(quantity)
         total += amount
         items.append(
-            LineItem(sku=price.sku, quantity=_print(quantity), unit=price.unit, unit_price=price.listed, amount=amount)
+            LineItem(
+                sku=price.sku, quantity=exact_text(quantity), unit=price.unit, unit_price=price.listed, amount=amount
+            )
         )
     return Charge(amount=Nanos(total), items=tuple(items), price_version=table.version, rate_card=table.rate_card)
 
@@ -241,5 +243,6 @@ def _derived(quantity: Quantity, rule: ChargeRule, quantities: Mapping[str, Quan
     return quantity
 
 
-def _print(quantity: Quantity) -> str:
+def exact_text(quantity: Quantity) -> str:
+    """A quantity as it stands in line items: no exponent, no trailing zeros."""
     return str(quantity) if type(quantity) is int else format(_EXACT.normalize(quantity), "f")

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from gateway import __version__
 from gateway.edge.identify import Identifier
@@ -32,12 +32,18 @@ from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.http import HttpPipeline
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
-from gateway.ports import CallFinished, Ledger, Observer
+from gateway.pipeline.open_session import Parts
+from gateway.pipeline.session import Sessions
+from gateway.ports import CallFinished, Ledger, Observer, SessionFinished
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
+from gateway.sockets.dial import SocketDialer
 from gateway.upstream.client import PooledUpstreamClient
 from gateway.workers.loops import forever
 from gateway.workers.sweeper import Sweeper
+
+#: How often accounts with open sessions are looked at: what an administrator changes holds within a second.
+_ACCOUNTS_SECONDS: Final = 0.5
 
 
 class SystemClock:
@@ -68,6 +74,11 @@ class Observers:
         for observer in self._observers:
             for record in finished:
                 observer.call_finished(record)
+
+    def session_finished(self, record: SessionFinished) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.session_finished(record)
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""
@@ -174,22 +185,33 @@ class Gateway:
             operation_seconds=runtime.redis.operation_seconds,
         )
         jobs = Jobs(runtime=runtime, books=self.books, upstreams=self.upstreams, clock=clock)
+        identifier = Identifier(ledger, runtime.key_pepper, clock)
         admission = Admission(
             runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance,
-            identify=Identifier(ledger, runtime.key_pepper), observer=observer, clock=clock,
+            identify=identifier, observer=observer, clock=clock,
         )  # fmt: skip
         self.conclusion = Conclusion(
             books=self.books, jobs=jobs, allowance=self.allowance, observer=observer, clock=clock
         )
+        self.dialer = SocketDialer()
+        parts = Parts(
+            admission=admission, ledger=ledger, books=self.books, leases=self.leases, prices=runtime.prices,
+            observer=observer, clock=clock,
+        )  # fmt: skip
+        sessions = Sessions(
+            runtime=runtime, parts=parts, admission=admission, ledger=ledger, conclusion=self.conclusion,
+            dialer=self.dialer, write_token=identifier.write,
+        )  # fmt: skip
         self.pipeline = HttpPipeline(
             runtime=runtime, router=Router(runtime.routes), admission=admission, conclusion=self.conclusion, jobs=jobs,
             leases=self.leases, ledger=ledger, upstreams=self.upstreams, observer=observer, clock=clock,
-            call_ids=call_id_maker(),
+            call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
         sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),
+            forever("sessions", _ACCOUNTS_SECONDS, sessions.watch_accounts, observer),
             forever("replay", 0.2, self._replay, observer),
             forever("adopt", 5.0, self._adopt, observer),
             forever("logs", 0.2, self.observing.keep_flushing, observer),
@@ -227,6 +249,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.books.replay()
         await self.upstreams.close()
+        await self.dialer.close()
         self.spool.close()
         self.observing.logs.info("stopped", pid=os.getpid(), spooled=len(self.spool))
         self.observing.flush()
@@ -243,6 +266,7 @@ class Gateway:
         metrics = self.observing.metrics
         metrics.gauges["gateway_workers"] = int(self.accepting)
         metrics.gauges["gateway_holds_open"] = len(self.leases)
+        metrics.gauges["gateway_sessions_open"] = len(self.pipeline.sessions)
         metrics.gauges["gateway_calls_open"] = self.pipeline.calls_open
         metrics.gauges["gateway_spool_pending"] = len(self.spool)
         metrics.gauges["gateway_local_allowance_nanos"] = self.allowance.exposure

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 import orjson
 import structlog
 
-from gateway.ports import CallFinished
+from gateway.ports import CallFinished, SessionFinished
 
 _BATCH_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
@@ -44,6 +44,11 @@ class Logs:
         """One line with the record's own field names; times in seconds, money in nano-dollars."""
         if self._calls:
             self._append(b'{"event":"call",%b' % orjson.dumps(record, option=_LINE)[1:])
+
+    def session_finished(self, record: SessionFinished) -> None:
+        """One line beside the call's own."""
+        if self._calls:
+            self._append(b'{"event":"session",%b' % orjson.dumps(record, option=_LINE)[1:])
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line."""

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.ports import CallFinished
+from gateway.ports import CallFinished, SessionFinished
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BUCKETS: Final = (*map(str, _SECONDS), "+Inf")
@@ -28,6 +28,11 @@ COUNTERS: Final = {
     "gateway_charged_above_hold_nanos": ("Nano-dollars charged beyond the hold.", ("product",)),
     "gateway_late_charges": ("Charges whose hold had ended before.", ("product",)),
     "gateway_clients_gone": ("Clients that left before the end.", ("product",)),
+    "gateway_sessions": ("Sessions, by how they ended.", ("product", "ended")),
+    "gateway_sessions_unreported": ("Sessions that ended without a report of their time.", ("product",)),
+    "gateway_session_slices": ("Slices that were held, in sessions that are over.", ("product",)),
+    "gateway_session_seconds": ("Seconds of sessions by our clock.", ("product",)),
+    "gateway_session_difference_seconds": ("Seconds by which reports differ from our clock, either way.", ("product",)),
     "gateway_events": ("What ops should know of, by name.", ("event", "product")),
 }
 HISTOGRAMS: Final = {
@@ -38,7 +43,8 @@ HISTOGRAMS: Final = {
 GAUGES: Final = {
     "gateway_workers": "Workers that take customers' calls.",
     "gateway_holds_open": "Holds of calls that are being served.",
-    "gateway_calls_open": "Calls under way.",
+    "gateway_calls_open": "Calls under way, sessions included.",
+    "gateway_sessions_open": "Sockets that are paid for now.",
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
     "gateway_local_allowance_nanos": "Nano-dollars admitted while the ledger is away.",
     "gateway_ledger_up": "Whether the ledger answers.",
@@ -73,7 +79,7 @@ class Metrics(Collector):
     def __init__(self, *, version: str, config: str) -> None:
         self.registry = CollectorRegistry()
         self._info = (version, config)
-        self._counts: dict[str, dict[tuple[str, ...], int]] = {name: defaultdict(int) for name in COUNTERS}
+        self._counts: dict[str, dict[tuple[str, ...], float]] = {name: defaultdict(int) for name in COUNTERS}
         self._times: dict[str, dict[str, _Times]] = {name: defaultdict(_Times) for name in HISTOGRAMS}
         self._calls = self._counts["gateway_calls"]
         self._charges = self._counts["gateway_charges_nanos"]
@@ -102,6 +108,16 @@ class Metrics(Collector):
             self._counts["gateway_late_charges"][product,] += 1
         if record.client_gone:
             self._counts["gateway_clients_gone"][product,] += 1
+
+    def session_finished(self, record: SessionFinished) -> None:
+        """See `Observer`."""
+        counts, product = self._counts, record.product
+        counts["gateway_sessions"][product, record.ended] += 1
+        counts["gateway_session_slices"][product,] += record.slices
+        counts["gateway_session_seconds"][product,] += record.seconds
+        counts["gateway_session_difference_seconds"][product,] += record.difference_seconds
+        if record.begun and not record.reported:
+            counts["gateway_sessions_unreported"][product,] += 1
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""

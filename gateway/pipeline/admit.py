@@ -10,8 +10,6 @@ from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
-from multidict import CIMultiDictProxy
-
 from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.exchange import Move
@@ -22,7 +20,7 @@ from gateway.core.record import blank, record
 from gateway.core.repeats import repeats_a_name
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
-from gateway.pipeline.call import Call
+from gateway.pipeline.call import Call, Client
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.meter import decoded, parsed
@@ -40,7 +38,7 @@ from gateway.ports import (
 from gateway.settings.runtime import Requirement, Route, Runtime, Tier
 
 #: How often a plan may change under one admission before we call it a fault.
-_PLANS_MAX = 4
+PLANS_MAX = 4
 _RESOURCE_ID_MAX = 512
 
 
@@ -73,7 +71,7 @@ class Admission:
         jobs: Jobs,
         leases: Leases,
         allowance: Allowance,
-        identify: Callable[[CIMultiDictProxy[str]], Awaitable[Identity | None]],
+        identify: Callable[[Client, Route], Awaitable[Identity | None]],
         observer: Observer,
         clock: Clock,
     ) -> None:
@@ -90,7 +88,7 @@ class Admission:
     async def admit(self, call: Call) -> Refused | None:
         """None: the call may be forwarded. Raises LedgerUnavailable and BodyRefused."""
         route, client = call.route, call.client
-        call.identity = await self._identify(client.headers)
+        call.identity = await self._identify(client, route)
         if call.identity is None:
             return Refused(code=Code.UNAUTHORIZED)
         length = client.content_length
@@ -120,6 +118,15 @@ class Admission:
         refused = await self._ask(call, models, wrong)
         return refused if refused is not None else wrong
 
+    def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:
+        """The request for a session's next hold: at the prices of now, of this plan, and counted as no new call."""
+        models = pricing.asked_models(call.route.product.models, call.sources) if call.route.product.models else ()
+        return replace(self._request(call, plan, models, metered=True), hold_id=hold_id, rates=(), resources=())
+
+    def not_entitled(self, call: Call) -> Refused:
+        """The refusal of what a call's tier does not include, in words."""
+        return self._explained(call, Refused(code=Code.NOT_ENTITLED), ())
+
     def rates(self, call: Call) -> tuple[Rate, ...]:
         """The rates that hold for a call, as far as its tier is known."""
         return _rates(call.tier, call.route, ())
@@ -129,7 +136,7 @@ class Admission:
     async def _ask(self, call: Call, models: tuple[str, ...], wrong: Refused | None) -> Refused | None:
         assert call.identity is not None, "only identified calls are admitted"
         plan = call.identity.plan
-        for _ in range(_PLANS_MAX):
+        for _ in range(PLANS_MAX):
             request = self._request(call, plan, models, metered=call.route.metered and wrong is None)
             try:
                 answer = await self._ledger.admit(request)
@@ -204,6 +211,8 @@ class Admission:
         call.move(Move.ADMIT)
         call.rates = answer.rates
         call.admitted_hold = answer.hold
+        call.estimate = request.estimate
+        call.available = answer.available
         call.metered = request.metered
         if request.metered:
             self._leases.add(call.id, request.account)
@@ -283,7 +292,14 @@ class Admission:
     def _admit_locally(self, call: Call, request: AdmissionRequest) -> bool:
         """Serve a little without the ledger, where the product allows it: bounded in money, settled when it is back."""
         bound = call.route.product.allow_up_to
-        if bound is None or not request.metered or not request.entitled or request.resources or call.route.job:
+        if (
+            bound is None
+            or not request.metered
+            or not request.entitled
+            or request.resources
+            or call.route.job
+            or call.route.session
+        ):
             return False
         held = self.allowance.take(request.account, request.estimate, bound)
         if held is None:

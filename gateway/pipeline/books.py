@@ -4,7 +4,7 @@ Owns: the fallback from ledger to spool, the form of a spooled operation, its re
 Does not know: calls. A settlement never fails the customer's response.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
@@ -67,6 +67,18 @@ class Books:
         except LedgerUnavailable:
             self._keep("forget", {"account": account, "ref": asdict(ref)})
 
+    async def correct(
+        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
+    ) -> None:
+        """Give back (or take) what a later report changes of a charge."""
+        correction = {"operation": operation, "account": account, "key_id": key_id, "amount": amount, "data": data}
+        try:
+            await self._ledger.correct(operation=operation, account=account, key_id=key_id, amount=amount, data=data)
+        except LedgerUnavailable:
+            self._keep("correct", correction)
+        except LedgerRefused:
+            self._observer.event("correction_refused")
+
     def _keep(self, operation: str, arguments: dict[str, Any]) -> None:
         record = {"v": 1, "operation": operation, "at": int(self._clock.now()), "arguments": arguments}
         try:
@@ -117,6 +129,8 @@ class Books:
                 )
             case "forget":
                 return partial(self._ledger.forget, account=arguments["account"], ref=ResourceRef(**arguments["ref"]))
+            case "correct":
+                return partial(self._ledger.correct, **{**arguments, "amount": Nanos(arguments["amount"])})
             case other:
                 raise LedgerRefused(f"unknown operation {other!r} in the spool")
 

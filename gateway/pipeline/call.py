@@ -109,6 +109,7 @@ class Call:
     __slots__ = (
         "admitted_hold",
         "answered",
+        "available",
         "body",
         "body_refused",
         "charged",
@@ -116,6 +117,7 @@ class Call:
         "code",
         "content_bytes",
         "covered_locally",
+        "estimate",
         "estimated",
         "hides_report",
         "id",
@@ -158,6 +160,8 @@ class Call:
         self.body: bytes | None = None
         self.body_refused: BodyRefused | None = None
         self.admitted_hold: Nanos = ZERO
+        self.estimate: Nanos = ZERO
+        self.available: Nanos = ZERO  # what was left beside the hold
         #: The ledger operation under way. If the call is cut down, it is done again to its end: it has an operation id.
         self.unfinished: Callable[[], Awaitable[object]] | None = None
         self.covered_locally = False
@@ -183,6 +187,14 @@ class Call:
     def move(self, move: Move) -> None:
         """Change the state by the table; IllegalMove if the table has no such move."""
         self.state = after(self.state, move)
+
+    def refuse(self, refused: Refused) -> None:
+        """Note that the caller is refused, whatever had been done for it."""
+        if self.state is State.RECEIVED:
+            self.move(Move.REFUSE)
+        self.code = str(refused.code)
+        if self.outcome == "passed":
+            self.outcome = "refused"
 
     @property
     def account(self) -> str:

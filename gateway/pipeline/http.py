@@ -17,17 +17,19 @@ from gateway.core.record import blank
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.conclude import Conclusion
+from gateway.pipeline.forward import forwarded_headers
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
 from gateway.pipeline.refusals import SERVER, policies, remaining, render
 from gateway.pipeline.stream import OF_THE_BYTES, Streams, asking, is_event_stream
+from gateway.pipeline.session import Sessions
 from gateway.ports import CallFinished, Clock, Ledger, Observer
 from gateway.settings.routing import Match, Router
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import Reply, UpstreamClient
-from gateway.upstream.headers import reply_headers, request_headers
+from gateway.upstream.headers import reply_headers
 
 _EMPTY_BODY: Final = frozenset({204, 205, 304})
 
@@ -49,6 +51,7 @@ class HttpPipeline:
         observer: Observer,
         clock: Clock,
         call_ids: Callable[[], str],
+        sessions: Sessions,
     ) -> None:
         self._runtime = runtime
         self._router = router
@@ -65,6 +68,7 @@ class HttpPipeline:
         self._streams = Streams(
             conclusion=conclusion, observer=observer, clock=clock, drains_max=runtime.limits.drains_max
         )
+        self.sessions = sessions
 
     def __repr__(self) -> str:
         return f"<HttpPipeline open={self._open}>"
@@ -117,8 +121,14 @@ class HttpPipeline:
     # ---- admit
 
     async def _serve(self, call: Call) -> Answer | None:
+        if call.route.session is not None:
+            refused = await self.sessions.serve(call)
+            return None if refused is None else self._refuse(call, refused)
         if not call.route.public and (refused := await self._admission.admit(call)) is not None:
             return self._refuse(call, refused)
+        if call.route.mints is not None:
+            answer = self.sessions.mint(call, call.route.mints)
+            return self._refuse(call, answer) if isinstance(answer, Refused) else self._whole(call, answer)
         record = call.record
         if record is not None and record.state == "open" and (call.route.reports is None or call.route.deletes):
             # No result of a job leaves the gateway before the job is settled, and none is deleted unpaid.
@@ -171,32 +181,8 @@ class HttpPipeline:
             raise
 
     def _request_headers(self, call: Call) -> CIMultiDict[str]:
-        client = call.client
-        upstream = call.route.product.upstream
-        ours = {
-            upstream.credential_header: upstream.credential,
-            "X-Call-Id": call.id,
-            "X-Forwarded-For": self._forwarded_for(client),
-            "X-Forwarded-Proto": client.scheme,
-            "X-Forwarded-Host": client.host,
-        }
-        if call.identity is not None:
-            ours["X-Account-Id"] = call.identity.account
-        return request_headers(
-            client.headers,
-            ours=ours,
-            credential_header=upstream.credential_header,
-            decodable_only=_reads_reply(call)
-            or call.route.listing is not None
-            or bool(call.route.product.strip_reply_fields),
-        )
-
-    def _forwarded_for(self, client: Client) -> str:
-        """Whom the call comes from. What a client says of that only counts where a balancer before us says it."""
-        if not self._runtime.trust_forwarded_for:
-            return client.address
-        said = [value.strip() for value in client.headers.getall("X-Forwarded-For", ())]
-        return ", ".join([*filter(None, said), client.address])
+        read = _reads_reply(call) or call.route.listing is not None or bool(call.route.product.strip_reply_fields)
+        return forwarded_headers(call, trust_forwarded_for=self._runtime.trust_forwarded_for, decodable_only=read)
 
     # ---- meter and respond
 
@@ -301,11 +287,7 @@ class HttpPipeline:
     # ---- what is told
 
     def _refuse(self, call: Call, refused: Refused) -> Answer:
-        if call.state is State.RECEIVED:
-            call.move(Move.REFUSE)
-        call.code = str(refused.code)
-        if call.outcome == "passed":
-            call.outcome = "refused"
+        call.refuse(refused)
         rates = tuple(state.rate for state in call.rates) or self._admission.rates(call)
         answer = render(call.route.product.errors, refused, call.id, rates)
         call.status = answer.status

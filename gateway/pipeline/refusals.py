@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 
 from gateway.core.admission import Rate, RateState
 from gateway.core.errors import REFUSALS, Code, Refused
+from gateway.core.record import record
 from gateway.pipeline.call import Answer
 from gateway.settings.runtime import ErrorStyle
 
@@ -27,14 +28,31 @@ class _Details(dict[str, str]):
         return "…"
 
 
-def render(style: ErrorStyle, refused: Refused, call_id: str, rates: tuple[Rate, ...] = ()) -> Answer:
-    """The answer for a refusal. The body is JSON with a space after each colon, as the vendor writes it."""
+@record
+class Told:
+    """A refusal in a product's words: the HTTP status, the sentence, and the JSON data that they are filled in."""
+
+    status: int
+    message: str
+    template: Any
+
+
+def worded(style: ErrorStyle, refused: Refused) -> Told:
+    """The words for a refusal: the product's where it has some, else the default's."""
     wording = style.codes.get(refused.code)
     default = REFUSALS[refused.code]
-    status = (wording and wording.status) or default.status
-    message = ((wording and wording.message) or default.message).format_map(_Details(refused.details))
-    template = wording.body if wording is not None and wording.body is not None else style.body
-    values = {"{message}": message, "{code}": str(refused.code), "{status}": status, "{call_id}": call_id}
+    return Told(
+        status=(wording and wording.status) or default.status,
+        message=((wording and wording.message) or default.message).format_map(_Details(refused.details)),
+        template=wording.body if wording is not None and wording.body is not None else style.body,
+    )
+
+
+def render(style: ErrorStyle, refused: Refused, call_id: str, rates: tuple[Rate, ...] = ()) -> Answer:
+    """The answer for a refusal. The body is JSON with a space after each colon, as the vendor writes it."""
+    told = worded(style, refused)
+    status = told.status
+    values = {"{message}": told.message, "{code}": str(refused.code), "{status}": status, "{call_id}": call_id}
     headers = CIMultiDict(
         {
             "Content-Type": "application/json",
@@ -45,16 +63,20 @@ def render(style: ErrorStyle, refused: Refused, call_id: str, rates: tuple[Rate,
     )
     if refused.retry_after_seconds is not None:
         headers["Retry-After"] = str(refused.retry_after_seconds)
+    if refused.code is Code.UPGRADE_REQUIRED:
+        headers["Upgrade"] = "websocket"
+        headers["Sec-WebSocket-Version"] = "13"
     if refused.code is Code.RATE_LIMITED and rates:
         name, quota = refused.details.get("rate", rates[0].name), refused.details.get("quota")
         in_force = [replace(rate, quota=int(quota)) if quota and rate.name == name else rate for rate in rates]
         headers["RateLimit-Policy"] = policies(in_force)
         headers["RateLimit"] = f'"{name}";r=0;t={refused.retry_after_seconds or 1}'
-    body = json.dumps(_filled(template, values), ensure_ascii=False).encode()
+    body = json.dumps(filled(told.template, values), ensure_ascii=False).encode()
     return Answer(status=status, reason="", headers=headers, body=body)
 
 
-def _filled(template: Any, values: Mapping[str, Any]) -> Any:
+def filled(template: Any, values: Mapping[str, Any]) -> Any:
+    """JSON data with the values filled in; a text that is just the name of a value becomes the value itself."""
     if type(template) is str:
         if template in values:
             return values[template]
@@ -63,9 +85,9 @@ def _filled(template: Any, values: Mapping[str, Any]) -> Any:
                 template = template.replace(name, str(value))
         return template
     if isinstance(template, Mapping):
-        return {key: _filled(value, values) for key, value in template.items()}
+        return {key: filled(value, values) for key, value in template.items()}
     if isinstance(template, list | tuple):
-        return [_filled(value, values) for value in template]
+        return [filled(value, values) for value in template]
     return template
 
 

@@ -1,0 +1,35 @@
+"""What an upstream is told of a call: the client's headers, and ours.
+
+Owns: the fields that the gateway sets on what it forwards. Does not know: bodies, connections.
+"""
+
+from multidict import CIMultiDict
+
+from gateway.pipeline.call import Call, Client
+from gateway.upstream.headers import request_headers
+
+
+def forwarded_headers(call: Call, *, trust_forwarded_for: bool, decodable_only: bool) -> CIMultiDict[str]:
+    """The headers of the forwarded request. `decodable_only`: its reply has to be read, see `request_headers`."""
+    client = call.client
+    upstream = call.route.product.upstream
+    ours = {
+        upstream.credential_header: upstream.credential,
+        "X-Call-Id": call.id,
+        "X-Forwarded-For": _forwarded_for(client, trust=trust_forwarded_for),
+        "X-Forwarded-Proto": client.scheme,
+        "X-Forwarded-Host": client.host,
+    }
+    if call.identity is not None:
+        ours["X-Account-Id"] = call.identity.account
+    return request_headers(
+        client.headers, ours=ours, credential_header=upstream.credential_header, decodable_only=decodable_only
+    )
+
+
+def _forwarded_for(client: Client, *, trust: bool) -> str:
+    """Whom the call comes from. What a client says of that only counts where a balancer before us says it."""
+    if not trust:
+        return client.address
+    said = [value.strip() for value in client.headers.getall("X-Forwarded-For", ())]
+    return ", ".join([*filter(None, said), client.address])

@@ -1,0 +1,365 @@
+"""One open session: what its frames and its time make of it, and its end.
+
+Owns: when a slice is renewed, when the credit is gone, who ended the session, and that it is settled exactly once.
+Does not know: how it was opened (session), the bytes of its frames (sockets), amounts (session_slices, session_meter).
+
+Everything is done by the one task that serves the call; frames only note things down and wake it (session_watcher).
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from multidict import CIMultiDict
+
+from gateway.core.errors import Code, LedgerRefused, LedgerUnavailable, Refused
+from gateway.core.exchange import Move
+from gateway.pipeline.admit import Admission
+from gateway.pipeline.books import Books
+from gateway.pipeline.call import Call
+from gateway.pipeline.leases import Leases
+from gateway.pipeline.refusals import SERVER, policies, remaining
+from gateway.pipeline.session_frames import judged_frame, refusal_frame, warning_frame
+from gateway.pipeline.session_meter import SessionMeter, TooManyChanges
+from gateway.pipeline.session_slices import NEVER, Closed, Outlook, Slices
+from gateway.pipeline.session_watcher import SessionWatcher
+from gateway.ports import Clock, Ledger, Observer, Resource, ResourceRef, SessionFinished
+from gateway.settings.runtime import PriceBook, Session
+from gateway.sockets.ports import Relay, UpstreamSocket, Watch
+
+_ASK_AGAIN_SECONDS: Final = 0.5
+#: How long a side may take to answer our Close, or to send its own after its last report.
+_CLOSE_SECONDS: Final = 1.0
+_NORMAL: Final = 1000
+_GOING_AWAY: Final = 1001
+_TOO_MANY_CHANGES: Final = Refused(code=Code.INVALID_REQUEST, details={"reason": "too many changes of one session"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What sessions work with."""
+
+    admission: Admission
+    ledger: Ledger
+    books: Books
+    leases: Leases
+    prices: PriceBook
+    observer: Observer
+    clock: Clock
+
+
+class OpenSession:
+    """A session and its two sockets."""
+
+    def __init__(self, call: Call, spec: Session, parts: Parts) -> None:
+        self._call = call
+        self._spec = spec
+        self._parts = parts
+        self._relay: Relay | None = None
+        self.ended = asyncio.Event()
+        self._look_again = False
+        self._told = SessionWatcher(
+            call=call, session=spec, admission=parts.admission, ledger=parts.ledger, observer=parts.observer,
+            began=self._begin, changed=self._change,
+        )  # fmt: skip
+        # times are monotonic seconds
+        self._opened_at = NEVER
+        self._outlook = Outlook()
+        self._warned = False
+        self._prices_change_at = NEVER
+        self._away_since: float | None = None
+        self._ask_again_at = NEVER
+
+    def __repr__(self) -> str:
+        return f"<OpenSession {self._call.id} refused={self._told.refused and self._told.refused.code}>"
+
+    # ---- opening
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the client's handshake was answered."""
+        return self._relay is not None
+
+    def accept(self, watch: Watch, subprotocol: str) -> None:
+        """Answer the handshake; ClientGone."""
+        call = self._call
+        headers = CIMultiDict({"X-Gateway-Call-Id": call.id, "Server": SERVER})
+        if call.rates:
+            headers["RateLimit-Policy"] = policies([state.rate for state in call.rates])
+            headers["RateLimit"] = remaining(call.rates)
+        self._relay = call.client.accept_socket(watch, self._told, headers, subprotocol)
+        call.status = 101
+
+    async def refuse(self, refused: Refused) -> None:
+        """Tell a client that was accepted that there will be no session."""
+        self._call.refuse(refused)
+        self._tell(refused)
+        await self.relay.over()
+
+    def join(self, upstream: UpstreamSocket) -> None:
+        """The upstream is there: from now on the session is open."""
+        call, parts = self._call, self._parts
+        metering = call.route.metering
+        assert metering is not None and call.table is not None, "a session was admitted without prices"
+        self._opened_at = now = parts.clock.monotonic()
+        self._meter = SessionMeter(metering, call.route.product, call.sources, call.table)
+        self._slices = Slices(
+            call=call, session=self._spec, meter=self._meter, admission=parts.admission, ledger=parts.ledger,
+            books=parts.books, leases=parts.leases,
+        )  # fmt: skip
+        self._plan_price_change(now)
+        if not self._spec.begins:
+            self._begin()
+        self.relay.join(upstream)
+
+    @property
+    def relay(self) -> Relay:
+        """The two sockets, once there are any."""
+        assert self._relay is not None, "the client's handshake was not answered"
+        return self._relay
+
+    # ---- what others tell
+
+    def look_again(self) -> None:
+        """An administrator changed something of the account."""
+        self._look_again = True
+        self._told.wake.set()
+
+    def end(self, refused: Refused) -> None:
+        """End it in good order."""
+        self._told.end(refused)
+
+    # ---- running
+
+    async def run(self) -> None:
+        """From the joined sockets to the settled books and the closed sockets."""
+        call = self._call
+        try:
+            while not self._told.over:
+                await self._wait(self._next_at())
+                await self._step(self._now())
+            await self._wind_down()
+            await self._own()
+            call.unfinished = operation = self._slices.closing(self._now())
+            self._closed(await operation())
+            call.unfinished = None
+            self._close()
+            await self.relay.over()
+        finally:
+            if not self.ended.is_set():  # cut down: what is owed is settled by the call's unfinished operation
+                call.unfinished = call.unfinished or self._slices.closing(self._now())
+                call.outcome = "settled" if self._meter.begun else "released"
+                self.relay.close_upstream(None)
+                self.relay.close_client(None)
+            self._finished()
+
+    async def _wait(self, until: float) -> None:
+        """Until something was told, or the time has come."""
+        seconds = until - self._now()
+        if not self._told.wake.is_set() and seconds > 0:
+            try:
+                async with asyncio.timeout(None if seconds == NEVER else seconds):
+                    await self._told.wake.wait()
+            except TimeoutError:
+                return
+        self._told.wake.clear()
+
+    def _next_at(self) -> float:
+        """When there is something to do, if nothing is told before."""
+        times = [self._expires_at(), self._idle_at(), self._low_at()]
+        times += [self._ask_again_at] if self._slices.waiting else [self._outlook.renew_at, self._prices_change_at]
+        return min(times)
+
+    def _expires_at(self) -> float:
+        """The end of the longest time that this session may last: the product's, or its token's."""
+        token = self._call.identity.token if self._call.identity is not None else None
+        cap = token.session_seconds_max if token is not None and token.session_seconds_max else NEVER
+        return self._opened_at + min(self._spec.seconds_max, cap)
+
+    def _idle_at(self) -> float:
+        return self.relay.active_at + self._spec.idle_seconds_max if self._spec.idle_seconds_max else NEVER
+
+    def _low_at(self) -> float:
+        return NEVER if self._warned else self._outlook.low_at
+
+    async def _step(self, now: float) -> None:
+        await self._own()
+        if self._told.over:
+            return
+        if now >= self._expires_at():
+            self.end(Refused(code=Code.SESSION_EXPIRED))
+        elif now >= self._idle_at():
+            self.end(Refused(code=Code.SESSION_IDLE))
+        elif self._slices.waiting:
+            if now >= self._ask_again_at:
+                await self._renew(now)
+        elif (
+            self._look_again or now >= min(self._outlook.renew_at, self._prices_change_at) or self._slices.used_up(now)
+        ):
+            await self._renew(now)
+        if now >= self._low_at() and not self._told.over:
+            self._warn(now)
+
+    async def _own(self) -> None:
+        """The session has a name: it is the account's."""
+        if not self._told.id_is_new:
+            return
+        self._told.id_is_new = False
+        self._slices.upstream_id = self._told.id
+        if self._spec.kind:
+            ref = ResourceRef(kind=self._spec.kind, id=self._told.id)
+            resource = Resource(ref=ref, state="kept", product=self._call.route.product.name)
+            await self._parts.books.accept(self._call.account, resource, deadline_seconds=0, keep_seconds=0)
+
+    def _begin(self) -> None:
+        """From now on it costs."""
+        try:
+            self._meter.begin(self._now())
+        except TooManyChanges:
+            self.end(_TOO_MANY_CHANGES)
+        self._outlook = self._slices.outlook(self._now())
+
+    def _change(self) -> Refused | None:
+        """From now on it costs what it costs then."""
+        now = self._now()
+        try:
+            self._meter.change(now)
+        except TooManyChanges:
+            return _TOO_MANY_CHANGES
+        self._outlook = self._slices.outlook(now)
+        self._told.wake.set()
+        return None
+
+    async def _renew(self, now: float) -> None:
+        product = self._call.route.product.name
+        self._look_again = False
+        try:
+            refused = await self._slices.renew(now)
+        except LedgerUnavailable:
+            # It goes on unheld for a while; what it uses is settled later, from the spool if need be.
+            if self._away_since is None:
+                self._away_since = now
+                self._parts.observer.event("session_unheld", product=product)
+            if now >= self._away_since + self._spec.redis_grace_seconds:
+                self.end(Refused(code=Code.LEDGER_UNAVAILABLE))
+            self._ask_again_at = now + _ASK_AGAIN_SECONDS
+            return
+        except (LedgerRefused, TooManyChanges) as error:
+            self._parts.observer.event("session_renewal_failed", product=product, error=type(error).__name__)
+            self.end(Refused(code=Code.INTERNAL))
+            return
+        self._away_since, self._ask_again_at = None, NEVER
+        self._plan_price_change(now)
+        if refused is not None:
+            self._meter.stop(now)  # what comes after is not the customer's
+            self._parts.observer.event("session_cut", product=product)
+            self.end(refused)
+            return
+        self._outlook = self._slices.outlook(now)
+        if self._outlook.low_at - now > self._spec.slice_seconds:
+            self._warned = False  # credit came in
+
+    def _plan_price_change(self, now: float) -> None:
+        epoch = self._parts.clock.now()
+        coming = [start for start in self._parts.prices.starts if start > epoch]
+        self._prices_change_at = now + (coming[0] - epoch) if coming else NEVER
+
+    def _warn(self, now: float) -> None:
+        """Credit runs low: told to ops, and to the client where its dialect has room for it."""
+        self._warned = True
+        self._parts.observer.event("session_low_credit", product=self._call.route.product.name)
+        frame = warning_frame(self._spec, max(0, round(self._outlook.low_at + self._spec.warn_seconds - now)))
+        if frame is not None:
+            self.relay.tell_client(frame)
+
+    # ---- the end
+
+    async def _wind_down(self) -> None:
+        """Let the upstream end the session, so that it bills no more and tells what it was: within the grace."""
+        relay, client = self.relay, self._told.client
+        relay.mute_client()
+        if self._told.upstream is None and self._spec.terminate and self._meter.begun and not self._told.final_report:
+            relay.tell_upstream(self._spec.terminate.encode())
+            await self._until(
+                lambda: self._told.upstream is not None or self._told.final_report, self._spec.grace_seconds
+            )
+        if self._told.upstream is None:
+            if client is not None and client.code is not None:
+                relay.close_upstream(client.code, client.reason)
+            elif not self._told.final_report:
+                relay.close_upstream(_NORMAL if self._told.refused is not None else _GOING_AWAY)
+            await self._until(lambda: self._told.upstream is not None, _CLOSE_SECONDS)
+
+    async def _until(self, over: Callable[[], bool], seconds: float) -> None:
+        """Wait for what is told until it is over, at most so long."""
+        deadline = self._now() + seconds
+        while not over() and self._now() < deadline:
+            await self._wait(deadline)
+
+    def _now(self) -> float:
+        return self._parts.clock.monotonic()
+
+    def _closed(self, closed: Closed) -> None:
+        call = self._call
+        charged = closed.outcome != "released"
+        call.move(Move.METER if charged or self._meter.begun else Move.FAIL)
+        call.move(Move.SETTLE if charged else Move.RELEASE)
+        call.outcome = closed.outcome
+        call.late = call.late or closed.late
+        self.ended.set()
+
+    def _close(self) -> None:
+        """The last words to both sides."""
+        upstream, client, relay = self._told.upstream, self._told.client, self.relay
+        if self._told.refused is not None:
+            self._call.code = str(self._told.refused.code)
+            self._tell(self._told.refused)
+        elif client is not None and (upstream is None or upstream.code is None):
+            relay.close_client(client.code, client.reason)
+        elif upstream is not None and upstream.code is not None:
+            relay.close_client(upstream.code, upstream.reason)
+        else:
+            self._call.code = str(Code.UPSTREAM_UNREACHABLE)
+            self._tell(Refused(code=Code.UPSTREAM_UNREACHABLE))
+        relay.close_upstream(upstream.code if upstream is not None else None)
+
+    def _tell(self, refused: Refused) -> None:
+        style, call_id = self._call.route.product.errors, self._call.id
+        if self._told.wording is not None:
+            frame, code, reason = judged_frame(self._told.wording, refused, call_id, self._told.id)
+        else:
+            frame, code, reason = refusal_frame(self._spec, style, refused, call_id, self._told.id)
+        if frame is not None:
+            self.relay.tell_client(frame)
+        self.relay.close_client(code, reason)
+
+    def _finished(self) -> None:
+        """What observers are told of it."""
+        self.ended.set()
+        self._parts.leases.discard(self._slices.hold_id)
+        call, now, traffic = self._call, self._now(), self.relay.traffic
+        call.request_bytes, call.reply_bytes = traffic.client_bytes, traffic.upstream_bytes
+        reported = self._meter.reported()
+        self._parts.observer.session_finished(
+            SessionFinished(
+                product=call.route.product.name,
+                ended=self._how_it_ended(),
+                begun=self._meter.begun,
+                reported=reported,
+                seconds=float(self._meter.seconds(now)),
+                difference_seconds=float(abs(self._meter.reported_seconds() - self._meter.seconds(now)))
+                if reported
+                else 0.0,
+                slices=self._slices.count,
+                warned=self._warned,
+            )
+        )
+
+    def _how_it_ended(self) -> str:
+        if self._told.refused is not None:
+            return str(self._told.refused.code)
+        client, upstream = self._told.client, self._told.upstream
+        if client is not None:
+            return "client" if client.code is not None else "client_lost"
+        return "upstream" if upstream is not None and upstream.code is not None else "upstream_lost"

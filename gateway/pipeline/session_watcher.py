@@ -1,0 +1,147 @@
+"""What passes between the two sockets of a session, as far as it concerns us: noted down, and the task woken.
+
+Owns: what a frame means for the session: its beginning, its reports, what its client may name and switch on, who left.
+Does not know: time and money; what follows from a frame is done by whoever waits (open_session).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from gateway.core.errors import Code, LedgerUnavailable, Refused
+from gateway.core.extract import fields_on
+from gateway.core.record import record
+from gateway.pipeline import pricing
+from gateway.pipeline.admit import Admission
+from gateway.pipeline.call import Call
+from gateway.ports import Ledger, Observer, ResourceRef
+from gateway.settings.runtime import FrameWording, Session
+
+_ID_MAX: Final = 256
+
+
+@record
+class Left:
+    """A side's Close frame, or that its connection was lost (`code` None)."""
+
+    code: int | None
+    reason: bytes = b""
+
+
+class SessionWatcher:
+    """A `sockets.ports.Watcher`. What it notes is read by the session's own task.
+
+    `began` is called when the upstream says that the session has begun (and of what kind it is), `changed` when the
+    client has switched something on or off; what they return is a reason to end it.
+    """
+
+    def __init__(
+        self,
+        *,
+        call: Call,
+        session: Session,
+        admission: Admission,
+        ledger: Ledger,
+        observer: Observer,
+        began: Callable[[], None],
+        changed: Callable[[], Refused | None],
+    ) -> None:
+        self._call = call
+        self._session = session
+        self._admission = admission
+        self._ledger = ledger
+        self._observer = observer
+        self._began = began
+        self._changed = changed
+        self.wake = asyncio.Event()
+        self.client: Left | None = None
+        self.upstream: Left | None = None
+        self.refused: Refused | None = None  # why we end it
+        self.wording: FrameWording | None = None  # where that has words of its own
+        self.final_report = False
+        self.id = ""  # the upstream's name of the session
+        self.id_is_new = False
+
+    def __repr__(self) -> str:
+        return f"<SessionWatcher {self._call.id} over={self.over}>"
+
+    @property
+    def over(self) -> bool:
+        """Whether somebody ended it."""
+        return self.refused is not None or self.client is not None or self.upstream is not None
+
+    def end(self, refused: Refused) -> None:
+        """We end it. The first reason counts."""
+        self.refused = self.refused or refused
+        self.wake.set()
+
+    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> None:
+        """See `sockets.ports.Watcher`."""
+        session, sources = self._session, self._call.sources
+        sources["frame"] = {**sources.get("frame", {}), **message}
+        if kind == session.begins:
+            found = session.id.read({"frame": message}) if session.id is not None else None
+            if type(found) is str and 0 < len(found) <= _ID_MAX:
+                self.id, self.id_is_new = found, True
+            self._began()
+        if kind == session.ends:
+            self.final_report = True
+        self.wake.set()
+
+    async def client_says(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
+        """See `sockets.ports.Watcher`. What is refused ends the session."""
+        refused = await self._judged(kind, message)
+        if refused is None and kind in self._session.updates:
+            refused = self._updated(message)
+        if refused is not None:
+            self.end(refused)
+        return refused
+
+    async def _judged(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
+        """Whatever of other people's a message names is not found."""
+        for judged in self._session.judged:
+            requirement = judged.requirement
+            named = requirement.field.read({requirement.field.source: message}) if judged.type == kind else None
+            if named is None:
+                continue
+            if type(named) is not str or not 0 < len(named) <= _ID_MAX:
+                return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{requirement.field} is no id"})
+            ref = ResourceRef(kind=requirement.kind, id=named)
+            try:
+                owned = await self._ledger.owned(account=self._call.account, refs=[ref])
+            except LedgerUnavailable:
+                return Refused(code=Code.LEDGER_UNAVAILABLE)
+            if not owned[0]:
+                self.wording = judged.refusal
+                return Refused(code=Code.NOT_FOUND)
+        return None
+
+    def _updated(self, message: Mapping[str, Any]) -> Refused | None:
+        """The client switches something on or off: from now on it costs what it costs then."""
+        call = self._call
+        fields = {name: value for name, value in message.items() if name != self._session.type_field}
+        known = call.route.known_fields
+        if known is not None and (field := fields_on(fields, known)) is not None:
+            return Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
+        call.sources["request"] = {**(call.sources.get("request") or {}), **fields}
+        if not pricing.entitled_to_add_ons(call.route, call.tier, call.sources):
+            return self._admission.not_entitled(call)
+        return self._changed()
+
+    def client_left(self, code: int | None, reason: bytes) -> None:
+        """See `sockets.ports.Watcher`."""
+        self.client = self.client or Left(code=code, reason=reason)
+        self.wake.set()
+
+    def upstream_left(self, code: int | None, reason: bytes) -> None:
+        """See `sockets.ports.Watcher`."""
+        self.upstream = self.upstream or Left(code=code, reason=reason)
+        self.wake.set()
+
+    def broken(self, side: str, code: int, why: str) -> None:
+        """See `sockets.ports.Watcher`."""
+        self._observer.event("socket_broken", product=self._call.route.product.name, side=side)
+        if side == "client":
+            self.client_left(code, why.encode())
+        else:
+            self.upstream_left(None, b"")
