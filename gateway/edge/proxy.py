@@ -209,7 +209,7 @@ class CustomerServer(web.Server):
         self._lingers_to = min(now + linger_seconds, self._ends_at)
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """Let calls under way finish, then cut them. None runs any more when this returns.
+        """Let calls under way finish, then end sessions in good order and cut the others. None runs any more when this returns.
 
         They have what `end_within` gave them, else `timeout` seconds; those that were cut have `timeout` to be settled.
         """
@@ -220,6 +220,7 @@ class CustomerServer(web.Server):
         await self._poll(lambda: bool(self._connections) and self._now() < self._lingers_to)
         self.pre_shutdown()
         await self._calls_over()
+        await self._pipeline.sessions.end_all()
         for client in self._calls:
             client.cut()
         self.end_within(timeout)

@@ -12,7 +12,7 @@ from gateway.core.money import Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.records import UnreadableRecord
 from gateway.ledger.redis import RedisLedger
-from gateway.ports import CallFinished, Drift, Key, Plan, Renewal, Resource, ResourceRef, Swept
+from gateway.ports import CallFinished, Drift, Key, Plan, Renewal, Resource, ResourceRef, SessionFinished, Swept
 from tests.fakes.link import CuttingRelay
 from tests.ledger.ledgers import FREE, RedisWorld, admitted, ask, bill, one_at_a_time, opened, refused, usd
 
@@ -25,6 +25,9 @@ class Events:
 
     def call_finished(self, record: CallFinished) -> None:
         raise AssertionError("a ledger finishes no calls")
+
+    def session_finished(self, record: SessionFinished) -> None:
+        raise AssertionError("nor sessions")
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         self.seen.append((name, value, facts))

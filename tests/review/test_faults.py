@@ -31,6 +31,9 @@ class Told:
     def call_finished(self, record: Any) -> None:
         """Nobody calls here."""
 
+    def session_finished(self, record: Any) -> None:
+        """Nor opens a session."""
+
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Remember it."""
         self.events.append(name)
