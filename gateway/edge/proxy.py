@@ -209,7 +209,7 @@ class CustomerServer(web.Server):
         self._lingers_to = min(now + linger_seconds, self._ends_at)
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """Let calls under way finish, then end sessions in good order and cut the others. None runs any more when this returns.
+        """Let calls under way finish, then end sessions, then cut the others. None runs any more when this returns.
 
         They have what `end_within` gave them, else `timeout` seconds; those that were cut have `timeout` to be settled.
         """
