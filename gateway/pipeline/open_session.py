@@ -94,6 +94,8 @@ class OpenSession:
     async def refuse(self, refused: Refused) -> None:
         """Tell a client that was accepted that there will be no session."""
         self._call.refuse(refused)
+        self._told.end(refused)
+        self._told.opened.set()
         self._tell(refused)
         await self.relay.over()
 
@@ -112,6 +114,7 @@ class OpenSession:
         if not self._spec.begins:
             self._begin()
         self.relay.join(upstream)
+        self._told.opened.set()
 
     @property
     def relay(self) -> Relay:
@@ -315,7 +318,7 @@ class OpenSession:
         if self._told.refused is not None:
             self._call.code = str(self._told.refused.code)
             self._tell(self._told.refused)
-        elif client is not None and (upstream is None or upstream.code is None):
+        elif client is not None and (client.broke or upstream is None or upstream.code is None):
             relay.close_client(client.code, client.reason)
         elif upstream is not None and upstream.code is not None:
             relay.close_client(upstream.code, upstream.reason)

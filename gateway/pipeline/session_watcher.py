@@ -22,10 +22,11 @@ _ID_MAX: Final = 256
 
 @record
 class Left:
-    """A side's Close frame, or that its connection was lost (`code` None)."""
+    """A side's Close frame, or that its connection was lost (`code` None). `broke`: the code is ours, for its fault."""
 
     code: int | None
     reason: bytes = b""
+    broke: bool = False
 
 
 class SessionWatcher:
@@ -54,6 +55,7 @@ class SessionWatcher:
         self._began = began
         self._changed = changed
         self.wake = asyncio.Event()
+        self.opened = asyncio.Event()  # frames may come before it is known whether there will be a session
         self.client: Left | None = None
         self.upstream: Left | None = None
         self.refused: Refused | None = None  # why we end it
@@ -90,7 +92,8 @@ class SessionWatcher:
 
     async def client_says(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
         """See `sockets.ports.Watcher`. What is refused ends the session."""
-        refused = await self._judged(kind, message)
+        await self.opened.wait()
+        refused = self.refused or await self._judged(kind, message)
         if refused is None and kind in self._session.updates:
             refused = self._updated(message)
         if refused is not None:
@@ -142,6 +145,7 @@ class SessionWatcher:
         """See `sockets.ports.Watcher`."""
         self._observer.event("socket_broken", product=self._call.route.product.name, side=side)
         if side == "client":
-            self.client_left(code, why.encode())
+            self.client = self.client or Left(code=code, reason=why.encode(), broke=True)
+            self.wake.set()
         else:
             self.upstream_left(None, b"")
