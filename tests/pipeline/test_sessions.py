@@ -315,7 +315,9 @@ async def test_an_add_on_that_is_switched_on_costs_from_then_on(small: Running) 
 
 async def test_the_longest_session_ends_in_the_vendors_words(tmp_path: Path, empty_redis: str) -> None:
     """At seconds_max: terminated, charged, closed with 3008."""
-    async with running(tmp_path, empty_redis, changes=slices(seconds_max=1, slice_seconds=1, renew_before_seconds=0.3)) as gw:
+    async with running(
+        tmp_path, empty_redis, changes=slices(seconds_max=1, slice_seconds=1, renew_before_seconds=0.3)
+    ) as gw:
         key = await gw.open_account("a", credit="1")
         socket = await begun(gw, key)
         said, code = await to_the_end(socket)
