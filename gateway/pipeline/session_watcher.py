@@ -77,8 +77,11 @@ class SessionWatcher:
         self.refused = self.refused or refused
         self.wake.set()
 
-    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> None:
-        """See `sockets.ports.Watcher`."""
+    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
+        """See `sockets.ports.Watcher`. The report of a session that we end is for us alone.
+
+        Clients stop reading at it, and would never see why they were cut.
+        """
         session, sources = self._session, self._call.sources
         sources["frame"] = {**sources.get("frame", {}), **message}
         if kind == session.begins:
@@ -89,6 +92,7 @@ class SessionWatcher:
         if kind == session.ends:
             self.final_report = True
         self.wake.set()
+        return self.refused is None or kind != session.ends
 
     async def client_says(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
         """See `sockets.ports.Watcher`. What is refused ends the session."""
