@@ -131,7 +131,7 @@ class SessionWatcher:
         if known is not None and (field := fields_on(fields, known)) is not None:
             return Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
         call.sources["request"] = {**(call.sources.get("request") or {}), **fields}
-        if not pricing.entitled_to_add_ons(call.route, call.tier, call.sources):
+        if not pricing.entitled_to_add_ons(call.tier, pricing.add_ons_of(call.route, call.sources)):
             return self._admission.not_entitled(call)
         return self._changed()
 

@@ -228,25 +228,25 @@ class UpstreamSide(Side):
                 self.pass_on(piece.raw, piece.messages)
                 return
             for frame in frames_of(piece.raw):
-                if frame.opcode == TEXT:
-                    self._show(frame.payload())
-                self.pass_on(frame.raw, int(frame.opcode < CLOSE))
+                if frame.opcode != TEXT or self._passes(frame.payload()):
+                    self.pass_on(frame.raw, int(frame.opcode < CLOSE))
+                else:
+                    self.bytes_read += len(frame.raw)
         elif isinstance(piece, Frame):
             if self._text or (piece.opcode == TEXT and self._kinds):
                 self._text.append(piece.payload())
                 if piece.final:
                     text, self._text = b"".join(self._text), []
-                    self._show(text)
+                    self._passes(text)  # it has passed
             self.pass_fragment(piece)
         elif isinstance(piece, Closing):
             self.leave(piece.code, piece.reason)
         else:
             self.watcher.broken("upstream", piece.code, piece.why)
 
-    def _show(self, text: bytes) -> None:
+    def _passes(self, text: bytes) -> bool:
         seen = self._kinds.of_trusted(text) if self._kinds.may_be_in(text) else None
-        if seen is not None:
-            self.watcher.upstream_said(seen.kind, seen.message)
+        return seen is None or self.watcher.upstream_said(seen.kind, seen.message)
 
     def leave(self, code: int | None, reason: bytes) -> None:
         """See `Side`."""

@@ -99,6 +99,7 @@ class Observed:
         self.judge: Callable[[str, Mapping[str, Any]], Awaitable[Refused | None]] | None = None
         self.hears: Callable[[str, Mapping[str, Any]], None] | None = None
         self.follows = True
+        self.drops: frozenset[str] = frozenset()  # kinds of the upstream's that are not passed on
 
     @property
     def joined(self) -> Relay:
@@ -106,11 +107,12 @@ class Observed:
         assert self.relay is not None
         return self.relay
 
-    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> None:
+    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
         """See `Watcher`."""
         self.told.append(("said", kind, message))
         if self.hears is not None:
             self.hears(kind, message)
+        return kind not in self.drops
 
     async def client_says(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
         """See `Watcher`."""

@@ -49,6 +49,17 @@ async def test_watched_messages_are_shown_as_they_pass() -> None:
         ]
 
 
+async def test_a_message_that_the_watcher_keeps_does_not_reach_the_client() -> None:
+    """It is shown and dropped; what stands before and behind it in the same read passes as it is."""
+    async with relaying(**UPSTREAM) as relay:
+        client, upstream = await relay.both()
+        relay.watchers[0].drops = frozenset({"Termination"})
+        before, behind = encoded(TEXT, b'{"type":"Turn"}'), encoded(BINARY, b"\x00" * 200)
+        upstream.writer.write(before + encoded(TEXT, b'{"type":"Termination"}') + behind)
+        assert await client.reader.readexactly(len(before + behind)) == before + behind
+        assert relay.watchers[0].told == [("said", "Termination", {"type": "Termination"})]
+
+
 async def test_an_upstream_reports_after_its_client_has_left() -> None:
     """Its last messages are still shown, and dropped."""
     async with relaying(**UPSTREAM, prepare=alone) as relay:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import websockets
 from assemblyai.streaming.v3 import (
+    SpeechModel,
     StreamingClient,
     StreamingClientOptions,
     StreamingEvents,
@@ -54,7 +55,10 @@ class Speech:
         """Open the session."""
         self.client.connect(
             StreamingParameters(
-                sample_rate=16000, speech_model="u3-rt-pro", speaker_labels_revision_interval_ms=None, **parameters
+                sample_rate=16000,
+                speech_model=SpeechModel.u3_rt_pro,
+                speaker_labels_revision_interval_ms=None,
+                **parameters,
             )
         )
 
@@ -143,6 +147,7 @@ async def test_a_voice_agent_over_a_plain_library(gw: Running) -> None:
     tool = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}
     url = gw.url.replace("http", "ws") + "/v1/ws"
     kinds: list[str] = []
+    seconds = 0.0
     async with websockets.connect(url, additional_headers={"Authorization": f"Bearer {key}"}) as socket:
         await socket.send(json.dumps({"type": "session.update", "session": {"system_prompt": "Hi", "tools": [tool]}}))
         kinds.append(json.loads(await socket.recv())["type"])
