@@ -23,8 +23,8 @@ from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
 from gateway.pipeline.refusals import SERVER, policies, remaining, render
-from gateway.pipeline.stream import OF_THE_BYTES, Streams, asking, is_event_stream
 from gateway.pipeline.session import Sessions
+from gateway.pipeline.stream import OF_THE_BYTES, Streams, asking, is_event_stream
 from gateway.ports import CallFinished, Clock, Ledger, Observer
 from gateway.settings.routing import Match, Router
 from gateway.settings.runtime import Runtime

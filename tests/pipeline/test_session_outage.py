@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ async def test_a_gateway_that_stops_ends_its_sessions_in_good_order(tmp_path: Pa
     async with running(tmp_path / "books", empty_redis, changes=changes) as books:
         key = await books.open_account("a", credit="1")
         async with beside(books, tmp_path / "other", empty_redis, changes) as gw:
-            sockets = [await begun(gw, key) for _ in range(5)]
+            sockets = [await begun(replace(gw, http=books.http), key) for _ in range(5)]
             ends = [asyncio.create_task(to_the_end(socket)) for socket in sockets]
         for said, code in await asyncio.gather(*ends):
             assert (said[-1]["type"], code) == ("Error", 1012)
