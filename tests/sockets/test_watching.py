@@ -166,6 +166,34 @@ async def test_a_message_that_could_be_read_in_two_ways(text: bytes, code: int) 
         assert relay.watchers[0].told[0] == ("broken", "client", code)
 
 
+async def test_nothing_is_read_after_a_message_that_breaks_the_session_off() -> None:
+    """Not even pings, whatever the watcher does about it."""
+    async with relaying(**CLIENT, prepare=alone) as relay:
+        client, upstream = await relay.both()
+        client.send(TEXT, b'{"type":"session.update","type":"x"}')
+        client.send(PING, b"after")
+        client.close(1000)
+        watcher = relay.watchers[0]
+        await until(lambda: bool(watcher.told))
+        await asyncio.sleep(0.05)
+        watcher.joined.close_upstream(1001)
+        assert await upstream.frame() == (FIN | CLOSE, struct.pack("!H", 1001))
+        assert watcher.told == [("broken", "client", 1008)]
+
+
+async def test_a_client_that_is_muted_while_it_is_judged() -> None:
+    """Is not let through afterwards."""
+    async with relaying(**CLIENT) as relay:
+        client, upstream = await relay.both()
+        judge = Judge(relay.watchers[0])
+        client.send(TEXT, UPDATE)
+        await until(lambda: judge.asked == 1)
+        relay.watchers[0].joined.mute_client()
+        judge.verdicts.put_nowait(None)
+        client.send(PING, b"after")
+        assert await upstream.frame() == (FIN | PING, b"after")
+
+
 async def test_a_client_that_leaves_while_it_is_judged() -> None:
     """Is told of after the judgement, its messages first."""
     async with relaying(**CLIENT) as relay:
