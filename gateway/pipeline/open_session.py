@@ -133,6 +133,10 @@ class OpenSession:
         """End it in good order."""
         self._told.end(refused)
 
+    def part(self) -> None:
+        """It is over, or never was."""
+        self._told.part()
+
     # ---- running
 
     async def run(self) -> None:

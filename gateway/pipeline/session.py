@@ -79,6 +79,8 @@ class Sessions:
             await session.refuse(refused)
         except ClientGone:
             await self._conclusion.fail(call)
+        finally:
+            session.part()
         return None
 
     async def _opened(self, call: Call, session: OpenSession, spec: Session) -> Refused | None:

@@ -77,6 +77,10 @@ class SessionWatcher:
         self.refused = self.refused or refused
         self.wake.set()
 
+    def part(self) -> None:
+        """The session is over, and not told of anything more: else the two would wait for the garbage collector."""
+        self._began = self._changed = _nobody
+
     def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
         """See `sockets.ports.Watcher`. The report of a session that we end is for us alone.
 
@@ -153,3 +157,7 @@ class SessionWatcher:
             self.wake.set()
         else:
             self.upstream_left(None, b"")
+
+
+def _nobody() -> None:
+    """There is no session any more."""
