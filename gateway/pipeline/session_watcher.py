@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.core.errors import Code, LedgerUnavailable, Refused
-from gateway.core.extract import fields_on
 from gateway.core.record import record
 from gateway.pipeline import pricing
 from gateway.pipeline.admit import Admission
@@ -131,9 +130,8 @@ class SessionWatcher:
         """The client switches something on or off: from now on it costs what it costs then."""
         call = self._call
         fields = {name: value for name, value in message.items() if name != self._session.type_field}
-        known = call.route.known_fields
-        if known is not None and (field := fields_on(fields, known)) is not None:
-            return Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
+        if (refused := pricing.unpriced(call.route, fields)) is not None:
+            return refused
         call.sources["request"] = {**(call.sources.get("request") or {}), **fields}
         if not pricing.entitled_to_add_ons(call.tier, pricing.add_ons_of(call.route, call.sources)):
             return self._admission.not_entitled(call)
