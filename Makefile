@@ -28,6 +28,12 @@ soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two p
 bench: $(DEV) ## the gateway beside a textbook aiohttp proxy, interleaved (needs wrk and nginx)
 	$(BIN)/python -m benchmarks.run
 
+bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays, interleaved (nginx if there is one)
+	$(BIN)/python -m benchmarks.sockets
+
+soak-ws: $(DEV) ## sessions that end in every bad way, for 30 minutes (MINUTES=...): memory must stay what it is
+	$(BIN)/python -m benchmarks.sockets_soak --minutes $(or $(MINUTES),30)
+
 format: $(DEV) ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -53,4 +59,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test soak bench format lock clean
+.PHONY: help run check test soak bench bench-ws soak-ws format lock clean
