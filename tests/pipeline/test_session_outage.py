@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.money import Nanos, parse_usd
+from gateway.ports import Plan
 from tests.fakes.link import CuttingRelay
 from tests.harness import Running, running
 from tests.pipeline.helpers import beside, charges, in_order, until
@@ -153,3 +155,45 @@ async def test_a_gateway_that_stops_ends_its_sessions_in_good_order(tmp_path: Pa
         assert parse_usd("1") - account.balance >= 5 * PRO_SECOND
         assert {record.ended for record in books.sandbox.state.streams.values()} == {"terminated"}
         assert not await books.ledger.verify("a")
+
+
+async def test_a_price_change_splits_a_session(tmp_path: Path, empty_redis: str) -> None:
+    """A price list comes into force while the socket is open: each second costs what it cost then."""
+    starts = datetime.now(UTC) + timedelta(seconds=6)
+
+    def dearer(data: dict[str, Any]) -> None:
+        prices = {"streaming.universal-3-pro": {"per_hour": "0.90"}}
+        data["price_lists"].append({"version": "later", "effective_from": starts.isoformat(), "prices": prices})
+
+    changes = {**slices(slice_seconds=30, renew_before_seconds=5), "config/prices.yaml": dearer}
+    async with running(tmp_path, empty_redis, changes=changes) as gw:
+        key = await gw.open_account("a", credit="1")
+        socket = await begun(gw, key)
+        await asyncio.sleep((starts - datetime.now(UTC)).total_seconds() + 1.5)
+        await socket.send_json({"type": "Terminate"})
+        said, code = await to_the_end(socket)
+        assert code == 1000
+        entries = await charges(gw, "a")
+        assert [entry["price_version"] for entry in entries] == ["2026-10-07", "later"]
+        items = [item for entry in entries for item in entry["items"]]
+        assert [item["unit_price"] for item in items] == ["0.45 per_hour", "0.90 per_hour"]
+        assert sum(float(item["quantity"]) for item in items) == said[-1]["session_duration_seconds"]
+        assert items[1]["amount"] == round(float(items[1]["quantity"]) * 2 * PRO_SECOND)
+        assert not await gw.ledger.verify("a")
+
+
+async def test_a_plan_that_no_longer_has_the_product_ends_its_sessions(gw: Running) -> None:
+    """A change of tier is seen within the second: another rate card goes on, a tier without the product does not."""
+    key = await gw.open_account("a", tier="payg", credit="1")
+    socket = await begun(gw, key)
+    await gw.ledger.change_account(operation="up", account="a", plan=Plan(tier="contracted"))
+    await asyncio.sleep(1.2)
+    assert not socket.closed
+    await gw.ledger.change_account(operation="out", account="a", plan=Plan(tier="gone"))
+    said, code = await to_the_end(socket)
+    assert code == 1008
+    assert said[-1]["type"] == "Error"
+    account = await gw.ledger.account("a")
+    assert (account.held, account.open_holds) == (0, 0)
+    assert parse_usd("1") - account.balance > PRO_SECOND
+    assert not await gw.ledger.verify("a")
