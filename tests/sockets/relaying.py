@@ -166,6 +166,14 @@ class Relaying:
     over: int = 0
     faults: list[BaseException] = field(default_factory=list)
 
+    @property
+    def sessions(self) -> "Relaying":
+        """As the pipeline has them."""
+        return self
+
+    async def end_all(self) -> None:
+        """They end when their calls are cut."""
+
     async def serve(self, client: Client) -> Answer | None:
         """As the pipeline of a session: accept, dial, join, wait."""
         self.clients.append(cast("RequestClient", client))
