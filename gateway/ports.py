@@ -72,6 +72,7 @@ class Resource:
 
     `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads).
     `hold` is the job's hold id, `facts` what its price needs of the request, `usage` what it was settled on.
+    `deadline_ms` is how long it is waited for, `gone_ms` since when the upstream does not know it (0: it does).
     """
 
     ref: ResourceRef
@@ -82,8 +83,20 @@ class Resource:
     price_version: str = ""
     rate_card: str = ""
     created_ms: int = 0
+    deadline_ms: int = 0
+    gone_ms: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@record
+class FollowedJob:
+    """An open job that the gateway follows: when its next look is, or was, due, and the time (store's clock, ms)."""
+
+    account: str
+    record: Resource
+    look_ms: int
+    now_ms: int
 
 
 @record
@@ -300,10 +313,19 @@ class Ledger(Protocol):
         answer's hold; after it has ended, OperationConflict.
         """
 
-    async def accept(self, *, account: str, resource: Resource, deadline_seconds: int, keep_seconds: int) -> None:
+    async def accept(
+        self,
+        *,
+        account: str,
+        resource: Resource,
+        deadline_seconds: int,
+        keep_seconds: int,
+        look_seconds: float = 0.0,
+    ) -> None:
         """Record what an upstream made for the account: from now on the account owns it.
 
-        With `resource.hold` (an open job) that hold gets the deadline as its expiry, if it is still open.
+        With `resource.hold` (an open job) that hold gets the deadline as its expiry, if it is still open, and the job
+        is followed until its record is no longer open: `claim_jobs` answers it after `look_seconds`.
         `keep_seconds` 0 keeps the record until it is forgotten. Accepting the same id again with the same hold
         changes nothing; with another hold it is an OperationConflict.
         """
@@ -362,6 +384,30 @@ class Ledger(Protocol):
 
     async def forget(self, *, account: str, ref: ResourceRef) -> None:
         """The resource was deleted: the account no longer owns it. Its charge stays."""
+
+    # ---- jobs that are followed
+
+    async def claim_jobs(self, *, limit: int, lease_seconds: float) -> Sequence[FollowedJob]:
+        """Open jobs of any account whose look is due, at most `limit`; nobody else gets them within the lease.
+
+        What a lost process had claimed is due again after the lease. A job whose account lost its place in the index
+        of accounts comes back with the account's next `sweep`.
+        """
+
+    async def look_later(self, *, account: str, ref: ResourceRef, seconds: float, gone: bool | None = None) -> None:
+        """A job was looked at (or, with `gone` None, was not): claim it again after so many seconds, if it is followed.
+
+        `gone`: whether the upstream does not know it; Resource.gone_ms is when it was first said and not denied since.
+        """
+
+    async def give_up(self, *, account: str, ref: ResourceRef, hold_id: str) -> bool:
+        """Follow a job no longer, and end its hold as if its time were over; True if it was followed until now.
+
+        Its record stays open: a result that turns up all the same is charged, late.
+        """
+
+    async def jobs(self, account: str, *, limit: int = 1000) -> Sequence[FollowedJob]:
+        """The account's jobs that are followed, the next one to be looked at first."""
 
     # ---- the store's own work
 

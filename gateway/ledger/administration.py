@@ -26,11 +26,12 @@ class Administration(Store):
     # ---- the store's own work
 
     async def sweep(self, account: str) -> Swept:
-        """See ports.Ledger. A hundred in each script."""
+        """See ports.Ledger. A hundred in each script. The account's place among those with jobs is made good."""
         total = Swept()
         while True:
-            _, answer = await self._run("sweep", account, [], [self._token()])
-            holds, held, grants = (int(word) for word in answer)
+            _, (*words, look_ms) = await self._run("sweep", account, [], [self._token()])
+            holds, held, grants = map(int, words)
+            await self._followed(account, look_ms)
             total = Swept(holds=total.holds + holds, held=Nanos(total.held + held), grants=total.grants + grants)
             if holds + grants < _ENDED_MAX:
                 return total

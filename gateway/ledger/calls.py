@@ -123,15 +123,24 @@ class Calls(Store):
             self._plans.drop(request.account)  # the store no longer has what was remembered here
         return Refused(code=code)
 
-    async def accept(self, *, account: str, resource: Resource, deadline_seconds: int, keep_seconds: int) -> None:
+    async def accept(
+        self,
+        *,
+        account: str,
+        resource: Resource,
+        deadline_seconds: int,
+        keep_seconds: int,
+        look_seconds: float = 0.0,
+    ) -> None:
         """See ports.Ledger."""
         ref = resource.ref
         if SEPARATOR in ref.kind + ref.id:
             raise LedgerRefused(f"{ref.kind} {ref.id!r}: an id holds no control characters")
         keys = [self._names.end(account, resource.hold), self._names.resource(account, ref)]
-        times = (str(deadline_seconds * 1000), str(keep_seconds))
-        args: list[Part] = [resource.hold, *times, resource.state, ref.kind, ref.id, *records.resource_fields(resource)]
-        await self._run("accept", account, keys, args)
+        deadline, look = str(deadline_seconds * 1000), str(round(look_seconds * 1000))
+        args: list[Part] = [resource.hold, deadline, str(keep_seconds), resource.state, ref.kind, ref.id, look]
+        _, (look_ms,) = await self._run("accept", account, keys, [*args, *records.resource_fields(resource)])
+        await self._followed(account, look_ms)
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """See ports.Ledger. One script, one round trip."""

@@ -1,7 +1,7 @@
 """The names of Redis keys.
 
-Owns: every key name. All keys of an account are in the hash slot of `{account}`; two kinds of keys are in none:
-the index of key digests, and the set of accounts.
+Owns: every key name. All keys of an account are in the hash slot of `{account}`; three kinds of keys are in none:
+the index of key digests, the set of accounts, and which accounts have jobs to look at.
 Does not know: what is in them (records, scripts).
 """
 
@@ -32,6 +32,11 @@ class Keys:
     def accounts(self) -> str:
         """SET of account ids."""
         return f"{self.prefix}:accounts"
+
+    @property
+    def followed(self) -> str:
+        """ZSET: account id -> when a job of it is to be looked at next (ms). A helper, repaired from the accounts."""
+        return f"{self.prefix}:followed"
 
     def digest(self, digest: str) -> str:
         """STRING "account|key id", for ever."""

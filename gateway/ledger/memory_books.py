@@ -71,6 +71,7 @@ class Books:
     months: dict[str, str] = field(default_factory=dict)  # the month that a key's `spent` is of
     rates: dict[str, Window] = field(default_factory=dict)  # the last window that was counted in
     resources: dict[ResourceRef, tuple[Resource, float]] = field(default_factory=dict)  # and until when
+    followed: dict[ResourceRef, int] = field(default_factory=dict)  # when to look at an open job next
     renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
     operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
@@ -180,6 +181,7 @@ class Books:
             record, until = self.resources[ref]
             if record.hold == hold_id and record.state == "open":
                 self.resources[ref] = (replace(record, **changes), until)
+                self.followed.pop(ref, None)
 
     def account(self) -> Account:
         """The account as it stands."""

@@ -72,7 +72,15 @@ class MemoryCalls(MemoryStore):
             books.passed[request.hold_id] = (now + rules.FREE_CALL_MS, request, answer)
         return answer
 
-    async def accept(self, *, account: str, resource: Resource, deadline_seconds: int, keep_seconds: int) -> None:
+    async def accept(
+        self,
+        *,
+        account: str,
+        resource: Resource,
+        deadline_seconds: int,
+        keep_seconds: int,
+        look_seconds: float = 0.0,
+    ) -> None:
         """See ports.Ledger."""
         books, now = self._at(account)
         existing = books.resource(resource.ref, now)
@@ -85,8 +93,11 @@ class MemoryCalls(MemoryStore):
             open_.hold = replace(open_.hold, expires_ms=now + deadline_seconds * 1000, resource=resource.ref)
         elif end is not None and end.how != "expired":
             resource = replace(resource, state=end.how)
+        deadline_ms = now + deadline_seconds * 1000 if resource.hold else 0
+        if resource.hold and resource.state == "open":
+            books.followed[resource.ref] = now + round(look_seconds * 1000)
         until = now + keep_seconds * 1000 if keep_seconds else float("inf")
-        books.resources[resource.ref] = (replace(resource, created_ms=now), until)
+        books.resources[resource.ref] = (replace(resource, created_ms=now, deadline_ms=deadline_ms), until)
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """See ports.Ledger."""

@@ -18,6 +18,7 @@ from gateway.ports import (
     Account,
     AccountStatus,
     Entry,
+    FollowedJob,
     Grant,
     GrantKind,
     Hold,
@@ -192,9 +193,24 @@ def resource(ref: ResourceRef, flat: Sequence[bytes]) -> Resource | None:
         price_version=found["price_version"],
         rate_card=found["rate_card"],
         created_ms=int(found["created"]),
+        deadline_ms=int(found.get("deadline", 0)),
+        gone_ms=int(found.get("gone", 0)),
         facts=orjson.loads(found["facts"]),
         usage=orjson.loads(found["usage"]),
     )
+
+
+def followed_job(account_id: str, now: bytes, member: bytes, look: bytes, flat: Sequence[bytes]) -> FollowedJob:
+    """One job of the answers of claim_jobs and jobs."""
+    kind, _, ref_id = member.decode().partition(":")
+    record = resource(ResourceRef(kind=kind, id=ref_id), flat)
+    assert record is not None, "the script looked"
+    return FollowedJob(account=account_id, record=record, look_ms=int(look), now_ms=int(now))
+
+
+def member(ref: ResourceRef) -> str:
+    """A job's name among those that are followed; a kind has no colon."""
+    return f"{ref.kind}:{ref.id}"
 
 
 def resource_fields(made: Resource) -> list[str | bytes]:

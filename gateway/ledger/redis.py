@@ -1,14 +1,15 @@
 """The ledger on Redis (7.0 or later) or Valkey, alone or in a cluster.
 
-Owns: nothing of its own; it joins the path of a call and administration, which share one door to Redis.
+Owns: nothing of its own; it joins the path of a call, jobs and administration, which share one door to Redis.
 Does not know: HTTP, products, prices. Each verb is one Lua script of the same name in `scripts/`.
 """
 
 from gateway.ledger.administration import Administration
 from gateway.ledger.calls import Calls
+from gateway.ledger.following import Following
 
 
-class RedisLedger(Calls, Administration):
+class RedisLedger(Calls, Following, Administration):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 
     def __repr__(self) -> str:

@@ -93,6 +93,11 @@ class Store:
             raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
         return tag, rest
 
+    async def _followed(self, account: str, look_ms: bytes) -> None:
+        """The account has a job to look at then (nothing: none): in the index, which keeps the earlier time."""
+        if look_ms:
+            await self._call("ZADD", self._names.followed, "LT", look_ms, account)
+
     async def _call(self, *parts: Part) -> Any:
         """One command."""
         try:

@@ -61,7 +61,13 @@ class ClockedLink:
 
     def call(self, *parts: Part) -> Awaitable[Reply]:
         self.commands += 1
+        if parts == ("TIME",):
+            return self._time()
         return self.link.call(*parts)
+
+    async def _time(self) -> Reply:
+        seconds, ms = divmod(self.clock(), 1000)
+        return [str(seconds).encode(), str(ms * 1000).encode()]
 
     def run(
         self,

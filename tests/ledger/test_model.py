@@ -87,7 +87,8 @@ class Machine(RuleBasedStateMachine):
         self.done.append((name, arguments))
         answer = self.runner.run(outcome(self.model, name, arguments))
         self.tally[describe(name, answer)] += 1
-        self.lose_replies(lose)
+        # What is claimed or given up by a repeat is not answered again: such a reply is not lost here.
+        self.lose_replies(0 if name in {"claim_jobs", "give_up"} else lose)
         assert self.runner.run(outcome(self.subject, name, arguments)) == answer
         self.lose_replies(0)
         return answer
@@ -291,6 +292,23 @@ class Machine(RuleBasedStateMachine):
         )
         self.do("accept", lose, account=account, resource=resource, deadline_seconds=120, keep_seconds=keep)
 
+    @rule()
+    def claim_jobs(self) -> None:
+        """Take what is to be looked at."""
+        self.do("claim_jobs", limit=1000, lease_seconds=30)
+
+    @rule(
+        account=accounts, ref=refs, seconds=st.sampled_from([0.0, 0.5, 40.0]), gone=st.booleans() | st.none(), lose=lost
+    )
+    def look_later(self, account: str, ref: ResourceRef, seconds: float, gone: bool | None, lose: int) -> None:
+        """A job was looked at, and is not over."""
+        self.do("look_later", lose, account=account, ref=ref, seconds=seconds, gone=gone)
+
+    @rule(account=accounts, ref=refs, pick=some_hold)
+    def give_up(self, account: str, ref: ResourceRef, pick: str | int) -> None:
+        """A job is not followed any more."""
+        self.do("give_up", account=account, ref=ref, hold_id=self.hold(account, pick))
+
     @rule(account=accounts, ref=refs, lose=lost)
     def forget(self, account: str, ref: ResourceRef, lose: int) -> None:
         """Delete a resource."""
@@ -436,6 +454,8 @@ async def outcome(world: World, name: str, arguments: dict[str, Any]) -> Any:
         return type(error)
     if isinstance(answer, Renewed):
         return replace(answer, receipt=replace(answer.receipt, entry_id=""))
+    if name == "claim_jobs":
+        return sorted(answer, key=lambda job: (job.account, job.record.ref.kind, job.record.ref.id))
     return replace(answer, entry_id="") if isinstance(answer, Receipt) else answer
 
 
@@ -458,6 +478,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         ledger.owned(account=account, refs=REFS),
         ledger.changes([account]),
     )
+    followed = list(await ledger.jobs(account))
     resources = await asyncio.gather(*(ledger.resource(account=account, ref=ref) for ref in REFS))
     entries: list[Entry] = list(await ledger.entries(account, limit=1000))
     return {
@@ -466,6 +487,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "keys": list(every_key),
         "drift": list(drift),
         "changes": changes,
+        "followed": followed,
         "owned": dict(zip(REFS, owned, strict=True)),
         "resources": [found for found in resources if found is not None],
         "entries": [replace(entry, id="") for entry in entries],

@@ -41,7 +41,9 @@ async def test_an_accepted_job_holds_its_credit_until_its_deadline(world: World)
     await world.advance(3599)
     (hold,) = await ledger.holds("acme")
     assert (hold.expires_ms, hold.resource) == (START_MS + 3_600_000, JOB)
-    assert await ledger.resource(account="acme", ref=JOB) == replace(job(), created_ms=START_MS)
+    assert await ledger.resource(account="acme", ref=JOB) == replace(
+        job(), created_ms=START_MS, deadline_ms=START_MS + 3_600_000
+    )
     await world.advance(1)
     assert await ledger.holds("acme") == []
 

@@ -1,18 +1,20 @@
--- accept: record what an upstream made for the account; an open job's hold gets the deadline as its expiry.
+-- accept: record what an upstream made for the account; an open job's hold gets the deadline as its expiry, and the job
+-- is followed.
 --
 -- KEYS  1-6 as in lib, 7 end:<hold id>, 8 res:<kind>:<id>
 -- ARGV  2 hold id or '', 3 deadline (ms from now), 4 seconds to keep the record (0: until forgotten), 5 state,
---       6 kind, 7 id, 8.. the record's other fields by name and value
--- Answers  accepted                   now or before
+--       6 kind, 7 id, 8 first look (ms from now), 9.. the record's other fields by name and value
+-- Answers  accepted, next look (ms) or ''    now or before; '' where it is not followed
 --          conflict                   it belongs to another hold
 --          unknown                    no such account
 -- Callers  RedisLedger.accept
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
+local member, look = ARGV[6] .. ':' .. ARGV[7], ''
 local owner = call('HGET', KEYS[8], 'hold')
 if owner then
-  return answer(owner == ARGV[2] and 'accepted' or 'conflict')
+  return owner == ARGV[2] and answer('accepted', call('ZSCORE', JOBS, member) or '') or answer('conflict')
 end
 local record = ARGV[2] ~= '' and call('HGET', HOLDS, ARGV[2])
 local past = ARGV[2] ~= '' and not record and call('GET', KEYS[7])
@@ -27,8 +29,15 @@ if record then
   call('HSET', HOLDS, ARGV[2], bare .. SEP .. ARGV[6] .. SEP .. ARGV[7])
   call('ZADD', DUE, amount(NOW + ARGV[3]), 'h:' .. ARGV[2])
 end
-call('HSET', KEYS[8], 'v', '1', 'state', state, 'hold', ARGV[2], 'created', amount(NOW), unpack(ARGV, 8))
+call('HSET', KEYS[8], 'v', '1', 'state', state, 'hold', ARGV[2], 'created', amount(NOW), unpack(ARGV, 9))
+if ARGV[2] ~= '' then
+  call('HSET', KEYS[8], 'deadline', amount(NOW + ARGV[3]))
+  if state == 'open' then
+    look = amount(NOW + ARGV[8])
+    call('ZADD', JOBS, look, member)
+  end
+end
 if ARGV[4] ~= '0' then
   call('EXPIRE', KEYS[8], ARGV[4])
 end
-return answer('accepted')
+return answer('accepted', look)

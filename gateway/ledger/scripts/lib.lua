@@ -9,7 +9,8 @@
 --   5 burn     ZSET    priority -> <expiry, 13 digits>:<grant id>, so that ZRANGE is the burn order
 --   6 ledger   STREAM  entries
 --   Others are given after these. Only what a script learns from the store is derived from BASE, in the same slot:
---   key:<key id> and end:<hold id> of holds that are over, the account's keys when all are listed.
+--   key:<key id> and end:<hold id> of holds that are over, the account's keys when all are listed, and
+--   jobs      ZSET     open jobs that are followed, <kind>:<id> -> when to look at them next (ms); their res:<kind>:<id>
 -- ARGV of every script: 1 = seconds for which the end of a hold or an operation is remembered.
 -- Answers: {tag, holds ended because their time was over, ...}.
 --
@@ -17,6 +18,7 @@
 -- are below 2^53 (BALANCE_MAX sees to it), and written as text by amount() only there.
 local ACCOUNT, HOLDS, DUE, GRANTS, BURN, LEDGER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local BASE = string.sub(ACCOUNT, 1, -8)
+local JOBS = BASE .. 'jobs'
 local REMEMBER = ARGV[1]
 local SEP = '\31'
 local ENDED_MAX = 100 -- of one script's time
@@ -73,11 +75,12 @@ local function close(id, record)
   return held
 end
 
--- Move a job's record on with its hold; one that is settled or released stays.
+-- Move a job's record on with its hold, and follow it no longer; one that is settled or released stays.
 local function mark(key, hold_id, state, usage)
   local state_now, hold = unpack(call('HMGET', key, 'state', 'hold'), 1, 2)
   if state_now == 'open' and hold == hold_id then
     call('HSET', key, 'state', state, unpack(usage and {'usage', usage} or {}))
+    call('ZREM', JOBS, string.sub(key, #BASE + 5))
   end
 end
 

@@ -2,15 +2,16 @@
 --
 -- KEYS  1-6 as in lib
 -- ARGV  2 token of this call, so that its repeat over a broken connection answers the same
--- Answers  swept, holds, nano-dollars they held, grants
+-- Answers  swept, holds, nano-dollars they held, grants, when a job of the account is to be looked at next (ms) or ''
 --          unknown                    no such account
 -- Callers  RedisLedger.sweep
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
+local look = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
 local token, holds, held, grants = string.match(call('HGET', ACCOUNT, 'swept') or '', '^(%S+) (%d+) (%d+) (%d+)$')
 if token == ARGV[2] then
-  return answer('swept', holds, held, grants)
+  return answer('swept', holds, held, grants, look)
 end
 
 -- From here it must succeed: only writes.
@@ -18,4 +19,4 @@ holds, held, grants = amount(ended), amount(ended_held), amount(ended_grants)
 if ended + ended_grants > 0 then
   call('HSET', ACCOUNT, 'swept', table.concat({ARGV[2], holds, held, grants}, ' '))
 end
-return answer('swept', holds, held, grants)
+return answer('swept', holds, held, grants, look)
