@@ -1,7 +1,7 @@
 """One of the two connections of a relay: what is written to it, whether it is read, and how it ends.
 
 Owns: its transport, its bounds (unsent bytes, a peer that takes nothing), our frames between its messages, its Close.
-Does not know: what its frames are to the other side (see `relay`).
+Does not know: what its frames are to the other side (see `client_side`, `upstream_side`).
 """
 
 import asyncio
