@@ -18,7 +18,7 @@ from gateway.core.money import Nanos
 from gateway.ledger import records
 from gateway.ledger.connection import Packed, Part
 from gateway.ledger.link import RedisLink
-from gateway.ledger.rules import FREE_CALL_MS, SEPARATOR, charge_data, check_renewal, check_settlement
+from gateway.ledger.rules import FREE_CALL_MS, SEPARATOR, charge_data, check_renewal, check_settlement, item_data
 from gateway.ledger.store import WEEK_SECONDS, Lru, Store
 from gateway.ports import (
     AdmissionRequest,
@@ -255,7 +255,7 @@ def _quota(rate: Rate) -> str:
 def _charge(settlement: Settlement) -> list[Part]:
     """The arguments of a charge: hold, digest, amount, explanation, and usage for the job."""
     charge = settlement.charge
-    items, amount = orjson.dumps(charge.items), str(charge.amount)
+    items, amount = orjson.dumps(item_data(charge)), str(charge.amount)
     data = charge_data(settlement, orjson.Fragment(items))
     usage = records.json(dict(settlement.resource_usage)) if settlement.resource is not None else b""
     return [settlement.hold_id, records.digest_of(amount.encode() + items), amount, orjson.dumps(data), usage]
@@ -270,14 +270,16 @@ def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes) -> Re
 def _admitted(
     request: AdmissionRequest, hold: bytes, balance: bytes, held: bytes, states: bytes, *hashes: list[Any]
 ) -> Admitted:
-    found = zip(request.resources, hashes, strict=True)
     rates: list[RateState] = []
     if states:
         for rate, state in zip(request.rates, states.split(b","), strict=True):
             remaining, reset, *quota = state.split(b":")
             in_force = replace(rate, quota=int(quota[0])) if quota else rate
             rates.append(RateState(rate=in_force, remaining=int(remaining), reset_seconds=int(reset)))
-    resources = [record for ref, flat in found if (record := records.resource(ref, flat)) is not None]
+    resources: list[Resource] = []
+    if hashes:
+        found = zip(request.resources, hashes, strict=True)
+        resources = [record for ref, flat in found if (record := records.resource(ref, flat)) is not None]
     return Admitted(
         hold=Nanos(int(hold)),
         available=Nanos(int(balance) - int(held) + request.overdraft),

@@ -6,6 +6,7 @@ Does not know: commands, waiters, deadlines, whether and when to connect again.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Protocol, TypeAlias, cast
 
 import hiredis
@@ -19,6 +20,18 @@ def pack_parts(parts: tuple[Part, ...]) -> bytes:
     """Some parts of a command, without the count that a command begins with."""
     packed = pack(parts)
     return packed[packed.index(b"$") :] if parts else b""
+
+
+@lru_cache(maxsize=256)
+def pack_count(count: int) -> bytes:
+    """What a command of so many parts begins with."""
+    return b"*%d\r\n" % count
+
+
+@lru_cache(maxsize=256)
+def pack_number(number: int) -> bytes:
+    """A small number, packed."""
+    return pack_parts((number,))
 
 
 class Packed:

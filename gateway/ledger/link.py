@@ -15,7 +15,16 @@ from typing import Final, Literal, Protocol, TypeAlias
 import hiredis
 
 from gateway.ledger.address import Address
-from gateway.ledger.connection import NOTHING, Connection, Packed, Part, pack, pack_parts
+from gateway.ledger.connection import (
+    NOTHING,
+    Connection,
+    Packed,
+    Part,
+    pack,
+    pack_count,
+    pack_number,
+    pack_parts,
+)
 
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
 State: TypeAlias = Literal["closed", "connecting", "up", "down"]
@@ -124,7 +133,7 @@ class _Command:
         data: bytes,
         future: asyncio.Future[Reply],
         deadline: float,
-        script: tuple[Script, int, bytes] | None,
+        script: tuple[Script, int, tuple[bytes, ...]] | None,
     ) -> None:
         self.data = data
         self.future = future
@@ -227,17 +236,14 @@ class SingleLink:
         """See RedisLink. `by_source`: without asking whether the server has the script."""
         keys_count = first_keys.count + len(keys)
         count = 3 + keys_count + len(args) + last_args.count
-        number = b"%d" % keys_count
-        rest = b"$%d\r\n%b\r\n%b%b%b" % (
-            len(number), number, first_keys.data, pack_parts((*keys, *args)), last_args.data,
-        )  # fmt: skip
+        rest = (pack_number(keys_count), first_keys.data, pack_parts((*keys, *args)), last_args.data)
         if by_source:
             return self._submit(_by_source(script, count, rest), None)
-        return self._submit(b"*%d\r\n%b%b" % (count, script.by_sha1, rest), (script, count, rest))
+        return self._submit(b"".join((pack_count(count), script.by_sha1, *rest)), (script, count, rest))
 
     # Commands
 
-    def _submit(self, data: bytes, script: tuple[Script, int, bytes] | None) -> asyncio.Future[Reply]:
+    def _submit(self, data: bytes, script: tuple[Script, int, tuple[bytes, ...]] | None) -> asyncio.Future[Reply]:
         if self._state in {"down", "closed"}:
             return self._refused(self._why)
         if len(self._pending) >= self._settings.pending_max:
@@ -386,5 +392,5 @@ class SingleLink:
             self._unreachable(why)
 
 
-def _by_source(script: Script, count: int, rest: bytes) -> bytes:
-    return b"*%d\r\n%b%b" % (count, pack_parts(("EVAL", script.source)), rest)
+def _by_source(script: Script, count: int, rest: tuple[bytes, ...]) -> bytes:
+    return b"".join((pack_count(count), pack_parts(("EVAL", script.source)), *rest))

@@ -6,12 +6,12 @@ Does not know: how anything is stored.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, format_usd
+from gateway.core.pricing import Charge
 from gateway.ports import Key, Renewal, Settlement
 
 #: How long an admitted free call that was counted in a rate is remembered, so that its repeat is not counted too.
@@ -44,11 +44,25 @@ def month_of(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m")
 
 
+def item_data(charge: Charge) -> list[dict[str, Any]]:
+    """The lines of a charge as data. Written out: this is half the time of what goes through the records' fields."""
+    return [
+        {
+            "sku": item.sku,
+            "quantity": item.quantity,
+            "unit": item.unit,
+            "unit_price": item.unit_price,
+            "amount": item.amount,
+        }
+        for item in charge.items
+    ]
+
+
 def charge_data(settlement: Settlement, items: Any = None) -> dict[str, Any]:
     """What the entry of a charge says for itself: its items (JSON already, where given), by which prices, for what."""
     charge = settlement.charge
     return {
-        "items": [asdict(item) for item in charge.items] if items is None else items,
+        "items": item_data(charge) if items is None else items,
         "price_version": charge.price_version,
         "rate_card": charge.rate_card,
         "basis": charge.basis,
