@@ -13,7 +13,7 @@ from gateway.core.admission import Concurrency, Rate, RateState
 from gateway.core.errors import Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge
-from gateway.core.record import record
+from gateway.core.record import open_record, record
 
 GrantKind = Literal["signup", "purchase", "promotion", "goodwill", "correction"]
 AccountStatus = Literal["active", "suspended"]
@@ -475,7 +475,7 @@ class Clock(Protocol):
         """Seconds that never go back."""
 
 
-@record
+@open_record
 class CallFinished:
     """One call, told to observers when it is over. No key, token, URL query or body is in it.
 

@@ -1,6 +1,6 @@
 """Records: the values that cross the path of a call.
 
-Owns: the one decorator they are made with. Frozen for the type checker, which sees every assignment in this project
+Owns: the decorators they are made with. Frozen for the type checker, which sees every assignment in this project
 (`mypy --strict`); plain at run time, because a frozen dataclass pays a function call for each field it is given, and
 a call makes a dozen records.
 Does not know: what is in them.
@@ -16,6 +16,12 @@ _T = TypeVar("_T")
 def record(cls: type[_T]) -> type[_T]:
     """A slotted, keyword-only, comparable, hashable dataclass that nobody may assign to."""
     return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=True)
+def open_record(cls: type[_T]) -> type[_T]:
+    """The same without slots: orjson writes it in a third of the time."""
+    return dataclass(kw_only=True, unsafe_hash=True)(cls)
 
 
 def blank(cls: type[_T]) -> Any:

@@ -8,7 +8,7 @@ import json
 from functools import lru_cache
 from typing import Any, Final
 
-_NAME_MAX: Final = 64  # longer names are not remembered
+_NAMES_MAX: Final = 1024  # characters of all names of an object; longer ones are not remembered
 
 
 def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
@@ -17,8 +17,9 @@ def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
 
     The count of each name at the top settles nearly every body; only a suspicion is looked into.
     """
-    quote = _quoted if max(map(len, data), default=0) <= _NAME_MAX else _quoted.__wrapped__
-    suspicious = b"\\u" in body or max(map(body.count, map(quote, data)), default=0) > 1
+    names = tuple(data)
+    quoted = _quoted if sum(map(len, names)) <= _NAMES_MAX else _quoted.__wrapped__
+    suspicious = body.find(b"\\u") >= 0 or max(map(body.count, quoted(names)), default=0) > 1
     return suspicious and repeats_any_name(body)
 
 
@@ -39,8 +40,8 @@ def repeats_any_name(body: bytes) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _quoted(name: str) -> bytes:
-    return b'"%b"' % name.encode()
+def _quoted(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(b'"%b"' % name.encode() for name in names)
 
 
 class _RepeatedName(Exception):

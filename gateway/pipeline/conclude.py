@@ -76,8 +76,10 @@ class Conclusion:
         assert call.identity is not None, "a metered call was admitted without a caller"
         call.move(Move.METER)
         product = call.route.product
-        sizes = pricing.Sizes(request_bytes=call.request_bytes, content_bytes=call.content_bytes)
-        priced = pricing.price(metering, product, call.sources, call.table, call.admitted_hold, sizes)
+        priced = pricing.price(
+            metering, product, call.sources, call.table, call.admitted_hold,
+            request_bytes=call.request_bytes, content_bytes=call.content_bytes,
+        )  # fmt: skip
         if pricing.ran_unknown(product, call.sources):
             self._observer.event("model_unknown", product=product.name)
         if priced is None or priced[0].basis == "estimated":

@@ -22,7 +22,7 @@ from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
-from gateway.pipeline.refusals import SERVER, policies, remaining, render
+from gateway.pipeline.refusals import SERVER, remaining, render
 from gateway.pipeline.session import Sessions
 from gateway.pipeline.stream import OF_THE_BYTES, Streams, asking, is_event_stream
 from gateway.ports import CallFinished, Clock, Ledger, Observer
@@ -306,7 +306,7 @@ class HttpPipeline:
             ours["X-Gateway-Charge"] = format_usd(call.charged)
             ours["X-Gateway-Currency"] = "USD"
         if call.rates:
-            ours["RateLimit-Policy"] = policies([state.rate for state in call.rates])
+            ours["RateLimit-Policy"] = ", ".join([state.rate.policy for state in call.rates])
             ours["RateLimit"] = remaining(call.rates)
         headers.extend(ours)
 

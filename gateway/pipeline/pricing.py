@@ -13,7 +13,6 @@ from gateway.core.extract import Sources, fields_on, first_reported
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.core.parameters import unknown_on
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
-from gateway.core.record import record
 from gateway.core.tariff import tariff
 from gateway.core.usage import Usage, estimate_usage, known_usage, read_usage
 from gateway.settings.runtime import Metering, Models, Product, Route, Tier
@@ -127,20 +126,20 @@ def ran_unknown(product: Product, sources: Sources) -> bool:
     return models.found(ran) is None
 
 
-@record
-class Sizes:
-    """What is known of a call that reports no usage: the bytes of its request, and of the content it delivered."""
-
-    request_bytes: int = 0
-    content_bytes: int = 0
-
-
 def price(
-    metering: Metering, product: Product, sources: Sources, table: PriceTable, held: Nanos, sizes: Sizes | None = None
+    metering: Metering,
+    product: Product,
+    sources: Sources,
+    table: PriceTable,
+    held: Nanos,
+    *,
+    request_bytes: int = 0,
+    content_bytes: int = 0,
 ) -> tuple[Charge, Usage] | None:
     """The charge for a success, and the usage behind it. None: the policy for unknown usage charges nothing.
 
-    A charge on unknown usage is the hold, or what is known to have been used if that is less, and marked as estimated.
+    A charge on unknown usage is the hold, or what is known to have been used if that is less, and marked as estimated:
+    of a call that reports none, the bytes of its request and of the content it delivered are known.
     """
     model = ran_model(product, sources)
     plain = tariff(metering, table, model).charge(sources)
@@ -160,9 +159,8 @@ def price(
     if metering.unknown_usage == "charge_nothing":
         return None
     if usage.missing and metering.unknown_usage != "charge_hold":
-        sizes = sizes or Sizes()
-        seen_bytes = sizes.content_bytes if metering.unknown_usage == "charge_estimate" else 0
-        known = known_usage(metering.measures, usage, sizes.request_bytes, seen_bytes)
+        seen_bytes = content_bytes if metering.unknown_usage == "charge_estimate" else 0
+        known = known_usage(metering.measures, usage, request_bytes, seen_bytes)
         charge = charge_for(metering.rules, known, sources, model, table)
         if not isinstance(charge, Unpriced) and charge.amount <= held:
             return replace(charge, basis="estimated"), known
