@@ -204,9 +204,12 @@ class HttpPipeline:
             while chunk := await reply.chunk():
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > bytes_max or not (wait or reply.at_end()):
+                ended = reply.at_end()
+                if size > bytes_max or not (wait or ended):
                     await self._stream(call, reply, chunks)
                     return None
+                if ended:
+                    break
         received = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         body = await self._conclude(call, reply, received)
         headers = reply_headers(reply.headers)
