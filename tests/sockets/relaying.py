@@ -249,6 +249,7 @@ async def relaying(*, answer: Answering = accepted, **options: Any) -> AsyncIter
     """A listener whose sockets are relayed to an upstream of ours. `options` are those of `Watch`."""
     limits = options.pop("limits", Limits())
     prepared = options.pop("prepare", None)
+    connect_seconds_max = options.pop("connect_seconds_max", 10.0)
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = Wire(reader, writer, masks=False)
@@ -260,7 +261,9 @@ async def relaying(*, answer: Answering = accepted, **options: Any) -> AsyncIter
 
     listener = await asyncio.start_server(take, HOST, 0)
     port = listener.sockets[0].getsockname()[1]
-    upstream = Upstream(name="upstream", base_url=f"http://{HOST}:{port}/base", credential="", connect_seconds_max=1.0)
+    upstream = Upstream(
+        name="upstream", base_url=f"http://{HOST}:{port}/base", credential="", connect_seconds_max=connect_seconds_max
+    )
     watch = Watch(**options)
     relay = Relaying(0, cast("CustomerServer", None), SocketDialer(), watch, upstream)
     relay.dials.set()

@@ -193,7 +193,7 @@ async def test_an_upstream_that_says_nothing() -> None:
         await wire.gone()
         return b""
 
-    async with relaying(answer=silent) as relay:
+    async with relaying(answer=silent, connect_seconds_max=0.5) as relay:
         with pytest.raises(UpstreamTimeout):
             await relay.dialer.dial(relay.upstream, "/v3/ws", CIMultiDict(), relay.watch)
 
