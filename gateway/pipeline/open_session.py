@@ -31,6 +31,8 @@ from gateway.sockets.ports import Relay, UpstreamSocket, Watch
 _ASK_AGAIN_SECONDS: Final = 0.5
 #: How long a side may take to answer our Close, or to send its own after its last report.
 _CLOSE_SECONDS: Final = 1.0
+#: How much longer than it may be a session's end can take.
+_OVERTIME_SECONDS: Final = 60.0
 _NORMAL: Final = 1000
 _GOING_AWAY: Final = 1001
 _TOO_MANY_CHANGES: Final = Refused(code=Code.INVALID_REQUEST, details={"reason": "too many changes of one session"})
@@ -105,7 +107,13 @@ class OpenSession:
         metering = call.route.metering
         assert metering is not None and call.table is not None, "a session was admitted without prices"
         self._opened_at = now = parts.clock.monotonic()
-        self._meter = SessionMeter(metering, call.route.product, call.sources, call.table)
+        self._meter = SessionMeter(
+            metering,
+            call.route.product,
+            call.sources,
+            call.table,
+            seconds_max=self._spec.seconds_max + _OVERTIME_SECONDS,
+        )
         self._slices = Slices(
             call=call, session=self._spec, meter=self._meter, admission=parts.admission, ledger=parts.ledger,
             books=parts.books, leases=parts.leases,
@@ -135,7 +143,10 @@ class OpenSession:
 
     def part(self) -> None:
         """It is over, or never was."""
+        self.ended.set()
         self._told.part()
+        if self._relay is not None:
+            self._relay.close_client(_GOING_AWAY)  # nothing, unless the call was cut down before it was open
 
     # ---- running
 
@@ -221,6 +232,8 @@ class OpenSession:
 
     def _begin(self) -> None:
         """From now on it costs."""
+        if self._told.resumed:
+            self._meter.resume()
         try:
             self._meter.begin(self._now())
         except TooManyChanges:
@@ -284,19 +297,26 @@ class OpenSession:
 
     async def _wind_down(self) -> None:
         """Let the upstream end the session, so that it bills no more and tells what it was: within the grace."""
-        relay, client = self.relay, self._told.client
-        relay.mute_client()
-        if self._told.upstream is None and self._spec.terminate and self._meter.begun and not self._told.final_report:
-            relay.tell_upstream(self._spec.terminate.encode())
-            await self._until(
-                lambda: self._told.upstream is not None or self._told.final_report, self._spec.grace_seconds
-            )
-        if self._told.upstream is None:
-            if client is not None and client.code is not None:
-                relay.close_upstream(client.code, client.reason)
-            elif not self._told.final_report:
-                relay.close_upstream(_NORMAL if self._told.refused is not None else _GOING_AWAY)
-            await self._until(lambda: self._told.upstream is not None, _CLOSE_SECONDS)
+        told = self._told
+        self.relay.mute_client()
+        self._meter.stop(self._now())  # what comes after is not the customer's, unless it is reported
+        if told.upstream is not None or not self._meter.begun:
+            return
+        if self._spec.terminate and not told.final_report:
+            self.relay.tell_upstream(self._spec.terminate.encode())
+            await self._until(lambda: told.upstream is not None or told.final_report, self._spec.grace_seconds)
+        if told.upstream is None:
+            if not told.final_report:
+                self._close_upstream()
+            await self._until(lambda: told.upstream is not None, _CLOSE_SECONDS)
+
+    def _close_upstream(self) -> None:
+        """As its client did, or as whoever ends it."""
+        client = self._told.client
+        if client is not None and client.code is not None:
+            self.relay.close_upstream(client.code, client.reason)
+        else:
+            self.relay.close_upstream(_NORMAL if self._told.refused is not None else _GOING_AWAY)
 
     async def _until(self, over: Callable[[], bool], seconds: float) -> None:
         """Wait for what is told until it is over, at most so long."""
@@ -326,10 +346,18 @@ class OpenSession:
             relay.close_client(client.code, client.reason)
         elif upstream is not None and upstream.code is not None:
             relay.close_client(upstream.code, upstream.reason)
+        elif self._told.final_report:
+            relay.close_client(_NORMAL)
         else:
             self._call.code = str(Code.UPSTREAM_UNREACHABLE)
             self._tell(Refused(code=Code.UPSTREAM_UNREACHABLE))
-        relay.close_upstream(upstream.code if upstream is not None else None)
+        if upstream is None and not self._meter.begun:
+            # It may begin just now. Whatever it says to this is for nobody: the client's Close was sent.
+            if self._spec.terminate:
+                relay.tell_upstream(self._spec.terminate.encode())
+            self._close_upstream()
+        else:
+            relay.close_upstream(upstream.code if upstream is not None else None)
 
     def _tell(self, refused: Refused) -> None:
         style, call_id = self._call.route.product.errors, self._call.id

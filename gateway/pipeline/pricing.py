@@ -187,6 +187,16 @@ def job_facts(route: Route, sources: Sources) -> dict[str, Any]:
     return {name: _slim(request[name]) for name in sorted(names) if request.get(name) is not None}
 
 
+def update_facts(route: Route, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the fields of a session's update, those that are read, and of them as much as pricing looks at."""
+    assert route.metering is not None, f"the session {route.name} has no metering"
+    read = (field for measure in route.metering.measures for field in measure.fields if field.source == "request")
+    measured = {str(field.steps[0]) for field in read}
+    return {
+        name: value if name in measured else _slim(value) for name, value in fields.items() if name in route.read_fields
+    }
+
+
 def _slim(value: Any, depth: int = 4) -> Any:
     """Enough of a value to tell whether it is on and which model it names; a customer's texts are not kept."""
     if type(value) is str:

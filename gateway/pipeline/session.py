@@ -70,7 +70,7 @@ class Sessions:
                 session.accept(watch_of(spec), "")
             refused = await self._opened(call, session, spec)
             if refused is None:
-                await self._run(call, session)
+                await session.run()
                 return None
             if spec.refusal is None and not session.accepted:
                 return refused
@@ -80,6 +80,7 @@ class Sessions:
         except ClientGone:
             await self._conclusion.fail(call)
         finally:
+            self._forget(call, session)
             session.part()
         return None
 
@@ -88,6 +89,7 @@ class Sessions:
         try:
             if (refused := await self._admission.admit(call)) is not None:
                 return refused
+            await self._remember(call.account, session)
             token = call.identity.token if call.identity is not None else None
             if token is not None and token.once and not await self._first_use(call):
                 await self._conclusion.fail(call)
@@ -131,18 +133,20 @@ class Sessions:
         call.upstream_status = 101
         return socket
 
-    async def _run(self, call: Call, session: OpenSession) -> None:
-        account = call.account
+    async def _remember(self, account: str, session: OpenSession) -> None:
+        """From its admission on a session is told of changes: until its upstream has answered there may be some."""
         self._open[account].add(session)
-        try:
-            if account not in self._changes:
-                await self._look_at([account])
-            await session.run()
-        finally:
-            self._open[account].discard(session)
-            if not self._open[account]:
-                del self._open[account]
-                self._changes.pop(account, None)
+        if account not in self._changes:
+            await self._look_at([account])
+
+    def _forget(self, call: Call, session: OpenSession) -> None:
+        account = call.account if call.identity is not None else ""
+        if session not in self._open.get(account, ()):
+            return
+        self._open[account].discard(session)
+        if not self._open[account]:
+            del self._open[account]
+            self._changes.pop(account, None)
 
     def mint(self, call: Call, mint: TokenMint) -> Answer | Refused:
         """A temporary token of the caller's key."""

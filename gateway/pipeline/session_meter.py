@@ -21,8 +21,9 @@ from gateway.pipeline.pricing import ran_model
 from gateway.settings.runtime import Metering, Product
 
 Basis = Literal["reported", "clock", "estimated"]
-#: Price changes of one session; a client that switches add-ons more often than this is not served on.
-SEGMENTS_MAX: Final = 1000
+#: Price changes of one session; a client that switches add-ons more often than this is not served on. Each is priced
+#: again whenever a charge is made.
+SEGMENTS_MAX: Final = 100
 #: Long enough that the rounding of its price is nothing: a second's rate is exact to 1e-6 nano-dollars.
 _RATE_SECONDS: Final = 1_000_000
 
@@ -43,15 +44,27 @@ class TooManyChanges(Exception):
 
 
 class SessionMeter:
-    """One session's meter. `sources` is the call's: query, the updates that its client sent, the upstream's frames."""
+    """One session's meter. `sources` is the call's: query, the updates that its client sent, the upstream's frames.
 
-    def __init__(self, metering: Metering, product: Product, sources: Mapping[str, Any], table: PriceTable) -> None:
+    A report of more than `seconds_max` is no report: no session lasts so long.
+    """
+
+    def __init__(
+        self,
+        metering: Metering,
+        product: Product,
+        sources: Mapping[str, Any],
+        table: PriceTable,
+        *,
+        seconds_max: float = float("inf"),
+    ) -> None:
         self._metering = metering
         self._product = product
         self._sources = sources
         self._clocks = tuple(measure.name for measure in metering.measures if measure.clock)
         #: Measures that multiply (channels) are not used up: they are the same in every segment.
         self._factors = frozenset(rule.times for rule in metering.rules if rule.times is not None)
+        self._seconds_max = seconds_max
         self._began_at: float | None = None
         self._stopped_at: float | None = None
         self._segments = [_Segment(start={}, table=table, sources=dict(sources))]
@@ -77,6 +90,10 @@ class SessionMeter:
         self._began_at = now
         self._segments[-1].sources = dict(self._sources)
 
+    def resume(self) -> None:
+        """Other sockets served the session before, and paid for it: the upstream reports all, this one pays its own."""
+        self._seconds_max = -1
+
     @property
     def begun(self) -> bool:
         """Whether there is anything to charge."""
@@ -98,7 +115,7 @@ class SessionMeter:
 
     def usage(self, now: float) -> Usage:
         """What was used so far, as reported; the clock's seconds where the upstream has not reported them."""
-        usage = read_usage(self._metering.measures, self._sources)
+        usage = self._reported()
         quantities = dict(usage.quantities)
         by_clock = [name for name in self._clocks if name in usage.missing]
         for name in by_clock:
@@ -107,12 +124,20 @@ class SessionMeter:
 
     def reported(self) -> bool:
         """Whether every quantity was reported, the clock's too."""
-        return read_usage(self._metering.measures, self._sources).reported
+        return self._reported().reported
 
     def reported_seconds(self) -> Decimal:
         """What the upstream said of the time, where it said something."""
-        quantities = read_usage(self._metering.measures, self._sources).quantities
+        quantities = self._reported().quantities
         return next((Decimal(quantities[name]) for name in self._clocks if name in quantities), Decimal(0))
+
+    def _reported(self) -> Usage:
+        usage = read_usage(self._metering.measures, self._sources)
+        beyond = tuple(name for name in self._clocks if usage.quantities.get(name, -1) > self._seconds_max)
+        if not beyond:
+            return usage
+        quantities = {name: quantity for name, quantity in usage.quantities.items() if name not in beyond}
+        return Usage(quantities=quantities, missing=usage.missing + beyond)
 
     # ---- prices
 

@@ -117,8 +117,8 @@ class Slices:
         )
 
     def used_up(self, now: float) -> bool:
-        """Whether the hold is used up by what was reported, where time costs nothing."""
-        return not self._meter.per_second() and self._meter.owed(now) >= self.hold > 0
+        """Whether the hold is used up, by what was reported as well as by time."""
+        return self._meter.owed(now) >= self.hold > 0
 
     # ---- renewal
 

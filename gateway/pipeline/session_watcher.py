@@ -60,6 +60,7 @@ class SessionWatcher:
         self.refused: Refused | None = None  # why we end it
         self.wording: FrameWording | None = None  # where that has words of its own
         self.final_report = False
+        self.resumed = False  # it is the account's session of another socket
         self.id = ""  # the upstream's name of the session
         self.id_is_new = False
 
@@ -68,8 +69,8 @@ class SessionWatcher:
 
     @property
     def over(self) -> bool:
-        """Whether somebody ended it."""
-        return self.refused is not None or self.client is not None or self.upstream is not None
+        """Whether somebody ended it: one who left, we, or the upstream with its report."""
+        return self.final_report or self.refused is not None or self.client is not None or self.upstream is not None
 
     def end(self, refused: Refused) -> None:
         """We end it. The first reason counts."""
@@ -93,6 +94,7 @@ class SessionWatcher:
                 self.id, self.id_is_new = found, True
             self._began()
         if kind == session.ends:
+            self._began()  # if it had not: what is reported was used
             self.final_report = True
         self.wake.set()
         return self.refused is None or kind != session.ends
@@ -124,6 +126,7 @@ class SessionWatcher:
             if not owned[0]:
                 self.wording = judged.refusal
                 return Refused(code=Code.NOT_FOUND)
+            self.resumed = self.resumed or requirement.kind == self._session.kind
         return None
 
     def _updated(self, message: Mapping[str, Any]) -> Refused | None:
@@ -132,7 +135,7 @@ class SessionWatcher:
         fields = {name: value for name, value in message.items() if name != self._session.type_field}
         if (refused := pricing.unpriced(call.route, fields)) is not None:
             return refused
-        call.sources["request"] = {**(call.sources.get("request") or {}), **fields}
+        call.sources["request"] = {**(call.sources.get("request") or {}), **pricing.update_facts(call.route, fields)}
         if not pricing.entitled_to_add_ons(call.tier, pricing.add_ons_of(call.route, call.sources)):
             return self._admission.not_entitled(call)
         return self._changed()

@@ -53,6 +53,11 @@ class Asked:
         """The query parameters that are read."""
         return frozenset(str(field.steps[0]) for field in self.fields if field.source == "query")
 
+    @property
+    def read_fields(self) -> frozenset[str]:
+        """The fields of the body, by their top name, of which anything is read."""
+        return frozenset(str(field.steps[0]) for field in self.of_body)
+
     def body(self, place: Place, scope: Scope) -> Literal["json", "stream"]:
         """How the request's body is taken."""
         settings = self.settings

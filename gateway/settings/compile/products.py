@@ -194,6 +194,7 @@ def _route(
         known_fields=asked.known_fields(place, scope),
         known_parameters=asked.known_parameters(place, scope),
         read_parameters=asked.read_parameters,
+        read_fields=asked.read_fields,
         rejections=tuple(Rejection(**dict(rejection)) for rejection in settings.rejects),
         hold=None if settings.hold is None else settings.hold.fixed,
         covers_estimate=settings.admission == "covers_estimate",
