@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.system,
     # The official client's own use of `websockets`.
     pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:ConnectionClosed.code is deprecated:DeprecationWarning"),
 ]
 TENTH = bytes(3200)
 
