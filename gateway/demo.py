@@ -196,7 +196,7 @@ def _facts(
     runtime: Runtime, sandbox: Listener | None, accounts: Sequence[Account], data: Path | None
 ) -> dict[str, Any]:
     """Everything that a newcomer needs, as data."""
-    customers, ops = _url(runtime.customers), _url(runtime.ops)
+    customers, ops = _url(runtime.customers, tls=runtime.customers_tls is not None), _url(runtime.ops)
     secrets = {demo.id: demo.secret for demo in ACCOUNTS}
     return {
         "up": {
@@ -274,9 +274,9 @@ def welcome(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _url(listener: Listener) -> str:
+def _url(listener: Listener, *, tls: bool = False) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listener.host, listener.host)  # noqa: S104 - what to call, not to bind
-    return f"http://{host}:{listener.port}"
+    return f"{'https' if tls else 'http'}://{host}:{listener.port}"
 
 
 def _program() -> str:

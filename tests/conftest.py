@@ -7,6 +7,7 @@ import pytest
 
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
+from tests.certificates import Certificates, made_in
 from tests.harness import Running, running
 
 
@@ -40,3 +41,9 @@ async def gw(tmp_path: Path, empty_redis: str) -> AsyncIterator[Running]:
     """A gateway with the project's own config on an empty ledger, and the sandbox behind it."""
     async with running(tmp_path, empty_redis) as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A server's certificate for the whole run."""
+    return made_in(tmp_path_factory.mktemp("certificates"))

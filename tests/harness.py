@@ -70,7 +70,8 @@ class Running:
     @property
     def url(self) -> str:
         """Where customers call."""
-        return f"http://127.0.0.1:{self.gateway.customers_port}"
+        scheme = "http" if self.runtime.customers_tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.gateway.customers_port}"
 
     @property
     def ops_url(self) -> str:

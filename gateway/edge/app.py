@@ -37,6 +37,7 @@ from gateway.pipeline.session import Sessions
 from gateway.ports import CallFinished, Ledger, Observer, SessionFinished
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
+from gateway.settings.tls import Tls, server_context
 from gateway.sockets.dial import SocketDialer
 from gateway.upstream.client import PooledUpstreamClient
 from gateway.workers.loops import forever
@@ -44,6 +45,9 @@ from gateway.workers.sweeper import Sweeper
 
 #: How often accounts with open sessions are looked at: what an administrator changes holds within a second.
 _ACCOUNTS_SECONDS: Final = 0.5
+#: For a client's part of the handshakes at the begin and the end of a connection over TLS.
+_HANDSHAKE_SECONDS_MAX: Final = 10.0
+_GOODBYE_SECONDS_MAX: Final = 5.0
 
 
 class SystemClock:
@@ -154,6 +158,17 @@ async def open_ledger(
         yield RedisLedger(link, settings.prefix, observer, operation_seconds=settings.operation_seconds)
 
 
+def _tls_options(tls: Tls | None) -> dict[str, Any]:
+    """How a server speaks TLS, with a limit on what a client may take its time for."""
+    if tls is None:
+        return {}
+    return {
+        "ssl": server_context(tls),
+        "ssl_handshake_timeout": _HANDSHAKE_SECONDS_MAX,
+        "ssl_shutdown_timeout": _GOODBYE_SECONDS_MAX,
+    }
+
+
 class Gateway:
     """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves customers.
 
@@ -228,7 +243,7 @@ class Gateway:
         self._tasks = [asyncio.create_task(loop) for loop in self._loops]
         self._listener = self._listener or listen(runtime.customers)
         self._server = await asyncio.get_running_loop().create_server(
-            self._customers, sock=self._listener, backlog=BACKLOG
+            self._customers, sock=self._listener, backlog=BACKLOG, **_tls_options(runtime.customers_tls)
         )
         self.accepting = True
         self.observing.logs.info("started", pid=os.getpid(), version=__version__, config=runtime.digest)

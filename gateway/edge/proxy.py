@@ -43,13 +43,13 @@ class CustomerConnection(web.RequestHandler):
     """aiohttp's connection, which also tells the call at hand that its client has left."""
 
     call: "RequestClient | None" = None
-    unwanted = False  # over the limit of connections
+    connections_max = 0  # of the server, this one included
     closing = False  # no request is taken after the one at hand
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection; one too many is closed at once."""
         super().connection_made(transport)
-        if self.unwanted:
+        if self._manager is not None and len(self._manager._connections) > self.connections_max:
             self.force_close()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
@@ -192,10 +192,10 @@ class CustomerServer(web.Server):
         }
 
     def __call__(self) -> web.RequestHandler:
-        """A new connection. Over the limit of connections it is closed at once."""
+        """A new connection."""
         connection = CustomerConnection(self, loop=asyncio.get_running_loop(), **self._options)
         connection.closing = self._ends_at is not None
-        connection.unwanted = len(self._connections) >= self._limits.connections_max
+        connection.connections_max = self._limits.connections_max
         return connection
 
     def end_within(self, seconds: float | None, *, linger_seconds: float = 0.0) -> None:
@@ -225,7 +225,21 @@ class CustomerServer(web.Server):
             client.cut()
         self.end_within(timeout)
         await self._calls_over()
-        await super().shutdown(_CLOSE_SECONDS)
+        await self._close_connections()
+
+    async def _close_connections(self) -> None:
+        """Close all, then cut those whose client does not do its part: take the rest, or say goodbye over TLS."""
+        transports = [each.transport for each in self.connections if each.transport is not None]
+        await asyncio.gather(*(each.shutdown(_CLOSE_SECONDS) for each in self.connections))
+        await self._connections_over()
+        for transport in transports:
+            transport.abort()
+        await self._connections_over()
+
+    async def _connections_over(self) -> None:
+        """Wait a moment until no connection is left."""
+        closes_at = self._now() + _CLOSE_SECONDS
+        await self._poll(lambda: bool(self._connections) and self._now() < closes_at)
 
     async def _calls_over(self) -> None:
         """Wait until no call is under way, at most until the time is up."""

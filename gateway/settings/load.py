@@ -31,6 +31,7 @@ from gateway.settings.schema.checked import checked
 from gateway.settings.schema.gateway import SECRETS, GatewaySettings
 from gateway.settings.schema.plans import PricesSettings, TiersSettings
 from gateway.settings.schema.product import ProductSettings
+from gateway.settings.tls import Tls
 from gateway.settings.yaml import DOCUMENT_BYTES_MAX, read_yaml
 
 __all__ = ["Problem", "SettingsError", "load"]
@@ -188,6 +189,7 @@ class _Loading:
         redis, limits = settings.redis, settings.limits
         return Runtime(
             customers=Listener(host=settings.customers.host, port=settings.customers.port),
+            customers_tls=_tls(settings),
             ops=Listener(host=settings.ops.host, port=settings.ops.port),
             workers=settings.workers,
             redis=RedisSettings(**{**dict(redis), "directory": Path(redis.directory)}),
@@ -238,3 +240,8 @@ class _Loading:
 
 def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
     return {name: Upstream(name=name, **dict(upstream)) for name, upstream in settings.upstreams.items()}
+
+
+def _tls(settings: GatewaySettings) -> Tls | None:
+    tls = settings.customers.tls
+    return None if tls is None else Tls(certificate=tls.certificate, private_key=tls.private_key)

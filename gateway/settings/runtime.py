@@ -17,6 +17,7 @@ from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
+from gateway.settings.tls import Tls
 
 #: What services put behind a model's name: `-20260131`, `-2026-01-31`.
 _DATE: Final = re.compile(r"-[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}$")
@@ -475,6 +476,7 @@ class Runtime:
     """Everything, compiled. Replaced as a whole, never changed."""
 
     customers: Listener
+    customers_tls: Tls | None = None
     ops: Listener
     workers: int = 0  # 0: one for each core
     redis: RedisSettings

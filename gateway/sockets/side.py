@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from gateway.core.frames import CLOSE, TEXT, Frame, Piece, Scanner, close_payload, encoded
 from gateway.sockets.ports import Watch, Watcher
+from gateway.sockets.progress import bytes_taken
 
 #: How long a peer has for its part of the closing handshake, and to take what it was sent before.
 _CLOSE_SECONDS: Final = 2.0
@@ -228,14 +229,15 @@ class Side(asyncio.Protocol):
             self._stalls_at = None
 
     def _watch_stall(self) -> None:
-        unsent = cast("asyncio.Transport", self.transport).get_write_buffer_size()
-        self._stalls_at = self._loop.call_later(self.watch.stalled_seconds_max, self._judge_stall, unsent)
+        transport = cast("asyncio.Transport", self.transport)
+        before = transport.get_write_buffer_size(), bytes_taken(transport)
+        self._stalls_at = self._loop.call_later(self.watch.stalled_seconds_max, self._judge_stall, *before)
 
-    def _judge_stall(self, unsent_before: int) -> None:
+    def _judge_stall(self, unsent_before: int, taken_before: int) -> None:
         """It is cut if it took nothing in all that time."""
         if self.transport is None:
             return
-        if self.transport.get_write_buffer_size() >= unsent_before:
+        if self.transport.get_write_buffer_size() >= unsent_before and bytes_taken(self.transport) == taken_before:
             self.cut()
         else:
             self._watch_stall()

@@ -10,12 +10,13 @@ from pydantic_core import PydanticUndefined
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.checked import models_in
 from gateway.settings.schema.gateway import (
+    CustomersListenerSettings,
     GatewaySettings,
     LimitsSettings,
-    ListenerSettings,
     LogSettings,
     OpsListenerSettings,
     RedisYaml,
+    TlsSettings,
     UpstreamSettings,
 )
 from gateway.settings.schema.plans import (
@@ -66,7 +67,8 @@ DOCUMENT = ROOT / "docs" / "reference" / "configuration.md"
 SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
     "gateway.yaml": [
         ("", GatewaySettings),
-        ("customers", ListenerSettings),
+        ("customers", CustomersListenerSettings),
+        ("customers.tls", TlsSettings),
         ("ops", OpsListenerSettings),
         ("redis", RedisYaml),
         ("log", LogSettings),

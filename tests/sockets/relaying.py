@@ -20,6 +20,7 @@ from gateway.settings.runtime import Limits, Upstream
 from gateway.sockets.dial import SocketDialer
 from gateway.sockets.handshake import accept_value
 from gateway.sockets.ports import Relay, Watch
+from tests.certificates import Certificates
 
 HOST = "127.0.0.1"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -29,6 +30,24 @@ OPENING = (
 )
 MASK = b"\x01\x02\x03\x04"
 SECONDS = 10.0
+
+
+@dataclass
+class Secured:
+    """Whether both connections of every relay are TLS; the upstream's certificate is looked up where `dial` does."""
+
+    by: Certificates | None = None
+
+    def server(self) -> dict[str, Any]:
+        """Options of a server."""
+        return {} if self.by is None else {"ssl": self.by.server}
+
+    def client(self) -> dict[str, Any]:
+        """Options of a connection."""
+        return {} if self.by is None else {"ssl": self.by.client, "server_hostname": "localhost"}
+
+
+SECURED = Secured()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -209,7 +228,7 @@ class Relaying:
 
     async def client(self, *, fields: str = "", behind: bytes = b"", limit: int = 2**16) -> Wire:
         """A client whose handshake is done."""
-        wire = Wire(*await asyncio.open_connection(HOST, self.port, limit=limit), masks=True)
+        wire = Wire(*await asyncio.open_connection(HOST, self.port, limit=limit, **SECURED.client()), masks=True)
         wire.writer.write((OPENING + fields + "\r\n").encode() + behind)
         self.wires.append(wire)
         assert (await wire.head_read()).startswith("HTTP/1.1 101 "), wire.head
@@ -259,18 +278,17 @@ async def relaying(*, answer: Answering = accepted, **options: Any) -> AsyncIter
         writer.write(await answer(wire, key))
         relay.upstream_wires.put_nowait(wire)
 
-    listener = await asyncio.start_server(take, HOST, 0)
-    port = listener.sockets[0].getsockname()[1]
-    upstream = Upstream(
-        name="upstream", base_url=f"http://{HOST}:{port}/base", credential="", connect_seconds_max=connect_seconds_max
-    )
+    listener = await asyncio.start_server(take, HOST, 0, **SECURED.server())
+    scheme, port = "https" if SECURED.by else "http", listener.sockets[0].getsockname()[1]
+    url = f"{scheme}://{HOST}:{port}/base"
+    upstream = Upstream(name="upstream", base_url=url, credential="", connect_seconds_max=connect_seconds_max)
     watch = Watch(**options)
     relay = Relaying(0, cast("CustomerServer", None), SocketDialer(), watch, upstream)
     relay.dials.set()
     if prepared is not None:
         relay.prepare = prepared
     relay.server = CustomerServer(cast("HttpPipeline", relay), limits)
-    customers = await asyncio.get_running_loop().create_server(relay.server, HOST, 0)
+    customers = await asyncio.get_running_loop().create_server(relay.server, HOST, 0, **SECURED.server())
     relay.port = customers.sockets[0].getsockname()[1]
     try:
         yield relay

@@ -1,15 +1,16 @@
 """`gateway.yaml`: listeners, the ledger's server, secrets, upstreams, limits, and which other files are read."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.settings.schema.base import (
     Filled,
     Flag,
     HeaderName,
     Name,
+    Pem,
     Seconds,
     Secret,
     Settings,
@@ -19,6 +20,7 @@ from gateway.settings.schema.base import (
     plain_text,
 )
 from gateway.settings.schema.product import ErrorsSettings
+from gateway.settings.tls import Tls, server_context
 
 MEBIBYTE = 1024 * 1024
 
@@ -59,6 +61,24 @@ class ListenerSettings(Settings):
 
     host: Word = key("Address to listen on; 0.0.0.0 is every one", default="127.0.0.1")
     port: Whole = key("Port to listen on; 0 takes a free one", default=8080, ge=0, le=65535)
+
+
+class TlsSettings(Settings):
+    """HTTPS and secure WebSockets. Without it, a balancer in front of the gateway has to speak them."""
+
+    certificate: Pem = key("File with the certificate, and then those that vouch for it, in PEM; relative to this file")
+    private_key: Pem = key("File with its private key, in PEM, without a password; relative to this file", alias="key")
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        server_context(Tls(certificate=self.certificate, private_key=self.private_key))
+        return self
+
+
+class CustomersListenerSettings(ListenerSettings):
+    """Where customers are listened to."""
+
+    tls: TlsSettings | None = key("Speak TLS", default=None, shown="off")
 
 
 class OpsListenerSettings(ListenerSettings):
@@ -158,7 +178,7 @@ class UpstreamSettings(Settings):
 class GatewaySettings(Settings):
     """The file that everything starts from."""
 
-    customers: ListenerSettings = key("The customers' listener", default=ListenerSettings)
+    customers: CustomersListenerSettings = key("The customers' listener", default=CustomersListenerSettings)
     ops: OpsListenerSettings = key("The operators' listener: admin API, health, metrics", default=OpsListenerSettings)
     workers: Whole = key(
         "Processes that serve customers on one port; 0: one for each core", default=0, unit="processes", ge=0, le=256

@@ -1,0 +1,65 @@
+"""TLS of the customers' listener: a certificate and its key, from text to what a server is given.
+
+Owns: versions and protocols that are offered, what is wrong with a pair. Does not know: files of the config, sockets.
+"""
+
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """A certificate with those that vouch for it, and its private key, both as PEM.
+
+    They are carried as text: a process that takes the place of another serves what that one served, whatever is done to
+    the files meanwhile.
+    """
+
+    certificate: str = field(repr=False)
+    private_key: str = field(repr=False)
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """TLS 1.2 and above, HTTP/1.1. ValueError says in words what is wrong with the pair."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have us do the costly half again and again
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        with _as_file(f"{tls.certificate}\n{tls.private_key}\n") as path:
+            context.load_cert_chain(path, password=_no_password)
+    except ssl.SSLError as error:
+        locked = "ENCRYPTED" in tls.private_key
+        raise ValueError("the key has a password: decrypt it" if locked else _meaning(error)) from None
+    return context
+
+
+def _no_password() -> str:
+    """Without this, OpenSSL would ask the terminal."""
+    return ""
+
+
+def _meaning(error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not the certificate's"
+    said = (error.reason or "they cannot be read").replace("_", " ").lower()
+    return f"must be a certificate and its key, each in PEM: {said}"
+
+
+@contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """A path where OpenSSL, which reads nothing else, finds the text: in memory where the system has that."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text.encode())
+            file.flush()
+            yield file.name
+        return
+    with os.fdopen(os.memfd_create("tls"), "wb") as file:
+        file.write(text.encode())
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"

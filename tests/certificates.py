@@ -1,0 +1,54 @@
+"""A certificate for `localhost` and 127.0.0.1, signed by an authority in between, and the root that clients trust."""
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.settings.tls import Tls, server_context
+
+_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -x509"
+_AUTHORITY = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
+_SERVER = "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """`root` is for clients; `chain` and `key` are the server's."""
+
+    root: Path
+    chain: Path
+    key: Path
+
+    def config(self, data: dict[str, Any]) -> None:
+        """A gateway's config with them: a change of `gateway.yaml`."""
+        data["customers"]["tls"] = {"certificate": str(self.chain), "key": str(self.key)}
+
+    @property
+    def server(self) -> ssl.SSLContext:
+        """What a server of ours is given."""
+        return server_context(Tls(certificate=self.chain.read_text(), private_key=self.key.read_text()))
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        """A client that trusts the root, and nobody else."""
+        return ssl.create_default_context(cafile=str(self.root))
+
+
+def made_in(directory: Path) -> Certificates:
+    """New ones, in a directory of theirs."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def make(name: str, options: str, by: str = "") -> Path:
+        signer = f" -CA {by}.pem -CAkey {by}.key" if by else ""
+        command = f"openssl req {_KEY} -keyout {name}.key -out {name}.pem -subj /CN={name} {options}{signer}"
+        subprocess.run(command.split(), check=True, capture_output=True, cwd=directory)
+        return directory / f"{name}.pem"
+
+    root = make("root", _AUTHORITY)
+    between = make("between", _AUTHORITY, "root")
+    server = make("localhost", _SERVER, "between")
+    chain = directory / "chain.pem"
+    chain.write_text(server.read_text() + between.read_text())
+    return Certificates(root, chain, directory / "localhost.key")
