@@ -192,6 +192,21 @@ async def test_what_came_before_the_upstream_is_kept(relay: Relaying) -> None:
         assert await upstream.frame() == (FIN | BINARY, number.to_bytes(4, "big") * 1000)
 
 
+async def test_a_client_that_had_to_wait_is_read_on_when_it_is_refused(relay: Relaying) -> None:
+    """What it sent is dropped, and its Close is found behind it."""
+    relay.dials.clear()
+    client = await relay.client()
+    for _ in range(2000):
+        client.send(BINARY, bytes(3200))
+    side = relay.watchers[0].joined._client  # type: ignore[attr-defined]
+    await until(lambda: not side.is_read)
+    relay.watchers[0].joined.close_client(1008, b"no credit")
+    client.close(1008)
+    assert await client.frame() == (FIN | CLOSE, struct.pack("!H", 1008) + b"no credit")
+    await until(lambda: bool(relay.watchers[0].told))
+    assert relay.watchers[0].told == [("client left", 1008, b"")]
+
+
 async def test_a_client_that_leaves_before_the_upstream_is_there(relay: Relaying) -> None:
     """Is told at once, and the upstream that comes too late is cut."""
     relay.dials.clear()
@@ -205,6 +220,24 @@ async def test_a_client_that_leaves_before_the_upstream_is_there(relay: Relaying
     await relay.ended()
     upstream = await relay.upstream_wire()
     await upstream.gone()
+
+
+@pytest.mark.parametrize("gone", ["client", "upstream"])
+async def test_an_upstream_that_comes_too_late_is_cut(gone: str) -> None:
+    """Its client is lost, or it was closed before it was there."""
+    async with relaying(prepare=alone) as relay:
+        relay.dials.clear()
+        client = await relay.client()
+        watcher = relay.watchers[0]
+        if gone == "client":
+            client.drop()
+            await until(lambda: watcher.told == [("client left", None, b"")])
+        else:
+            watcher.joined.close_upstream(1000)
+        relay.dials.set()
+        upstream = await relay.upstream_wire()
+        await upstream.gone()
+        assert watcher.joined.client_gone is (gone == "client")
 
 
 # ---- limits and rules
@@ -279,6 +312,20 @@ async def test_close_codes_pass_both_ways(relay: Relaying, code: int | None, rea
     await client.ended()
     await relay.ended(2)
     assert asyncio.get_running_loop().time() - started < 1.9  # nobody was waited for
+
+
+async def test_a_close_that_is_answered_later() -> None:
+    """Ends the connection at once all the same."""
+    async with relaying(prepare=alone) as relay:
+        client, _ = await relay.both()
+        client.close(1000)
+        await until(lambda: bool(relay.watchers[0].told))
+        await asyncio.sleep(0.1)
+        started = asyncio.get_running_loop().time()
+        relay.watchers[0].joined.close_client(1000)
+        assert await client.frame() == (FIN | CLOSE, struct.pack("!H", 1000))
+        await client.ended()
+        assert asyncio.get_running_loop().time() - started < 1.9
 
 
 async def test_an_abrupt_loss_is_told_to_the_other(relay: Relaying) -> None:
@@ -491,3 +538,15 @@ async def test_a_busy_client_is_not_pinged() -> None:
             await asyncio.sleep(0.01)
         upstream.send(TEXT, b"nothing before this")
         assert await client.frame() == (FIN | TEXT, b"nothing before this")
+
+
+async def test_a_client_that_is_not_read_is_not_missed() -> None:
+    """Its upstream is slow: whatever it says waits."""
+    async with relaying(ping_seconds=0.2, buffer_bytes_max=64 * 1024) as relay:
+        client, _ = await relay.both()
+        sending = asyncio.create_task(flood(client, 100_000))
+        side = relay.watchers[0].joined._client  # type: ignore[attr-defined]
+        await until(lambda: not side.is_read)
+        await asyncio.sleep(1.0)
+        assert relay.watchers[0].told == []
+        sending.cancel()

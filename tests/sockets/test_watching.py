@@ -228,6 +228,26 @@ async def test_a_fault_of_the_watcher_ends_the_relay() -> None:
         assert judge.asked == 1
 
 
+async def test_a_judgement_ends_with_the_relay() -> None:
+    """Whoever cuts the relay does not leave it behind."""
+    async with relaying(**CLIENT) as relay:
+        client, _ = await relay.both()
+        ended = asyncio.Event()
+
+        async def judge(_kind: str, _message: Mapping[str, Any]) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        relay.watchers[0].judge = judge
+        client.send(TEXT, UPDATE)
+        await until(lambda: bool(relay.watchers[0].told))
+        relay.clients[0].cut()
+        await asyncio.wait_for(ended.wait(), 5)
+        await client.gone()
+
+
 # ---- messages of ours
 
 
@@ -303,6 +323,19 @@ async def test_a_muted_client() -> None:
         assert await upstream.frame() == (FIN | TEXT, b'{"type":"Terminate"}')
         assert await upstream.frame() == (FIN | PING, b"ping")
         assert await upstream.frame() == (FIN | CLOSE, struct.pack("!H", 1000))
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_message() -> None:
+    """What it began is ended, so that ours can follow."""
+    async with relaying(prepare=alone) as relay:
+        client, upstream = await relay.both()
+        client.send(BINARY, b"begun", final=False)
+        assert await upstream.frame() == (BINARY, b"begun")
+        client.drop()
+        await until(lambda: bool(relay.watchers[0].told))
+        relay.watchers[0].joined.tell_upstream(b'{"type":"Terminate"}')
+        assert await upstream.frame() == (FIN | CONTINUATION, b"")
+        assert await upstream.frame() == (FIN | TEXT, b'{"type":"Terminate"}')
 
 
 async def test_a_session_cut_in_the_upstreams_midst() -> None:
