@@ -43,12 +43,19 @@ def quantity(value: Any) -> Quantity | None:
 class Estimate:
     """How much of a measure to expect before anything is known: the first of what is given.
 
-    `fields` are read from the request; `request_bytes_per_unit` divides the body's length (rounding up);
-    `default` is used where neither says anything. `maximum` bounds what a request may claim.
-    `content_bytes_per_unit` is for afterwards: see `known_usage`.
+    `fields` are read from the request, or from what is known of a resource that it names. `size` is how many bytes that
+    has: divided by `bytes_per_unit_min` (rounding up) where no field says anything, and by `bytes_per_unit_max` for the
+    least that a field may say. `request_bytes_per_unit` divides the body's length (rounding up). `default` is used
+    where nothing says anything. `maximum` bounds what a request may claim. Where `when` is given and not on, it is
+    `otherwise`. `content_bytes_per_unit` is for afterwards: see `known_usage`.
     """
 
     fields: tuple[Field, ...] = ()
+    size: tuple[Field, ...] = ()
+    bytes_per_unit_min: int = 1
+    bytes_per_unit_max: int = 1
+    when: tuple[Field, ...] = ()
+    otherwise: int = 0
     request_bytes_per_unit: int | None = None
     content_bytes_per_unit: int | None = None
     default: int = 0
@@ -56,16 +63,21 @@ class Estimate:
     times: tuple[Field, ...] = ()
 
     @cached_property
+    def read(self) -> tuple[Field, ...]:
+        """Every field that it is read from."""
+        return (*self.fields, *self.size, *self.when, *self.times)
+
+    @cached_property
     def constant(self) -> int | None:
         """The quantity, where no request changes it."""
-        if self.fields or self.times or self.request_bytes_per_unit is not None:
+        if self.read or self.request_bytes_per_unit is not None:
             return None
         return self.default if self.maximum is None else min(self.default, self.maximum)
 
     @cached_property
     def by_size(self) -> bool:
         """Whether the request's size alone says it."""
-        return self.request_bytes_per_unit is not None and not self.fields and not self.times and self.maximum is None
+        return self.request_bytes_per_unit is not None and not self.read and self.maximum is None
 
     def of_sizes(self, request_bytes: int, content_bytes: int) -> Quantity:
         """What the size of the request and of the delivered content say; without them, nothing was used."""
@@ -78,7 +90,13 @@ class Estimate:
 
     def of(self, sources: Sources, request_bytes: int) -> Quantity:
         """The expected quantity, in the measure's unit."""
+        if self.when and not first_reported(self.when, sources):
+            return self.otherwise
         found = quantity(first_reported(self.fields, sources)) if self.fields else None
+        size = quantity(first_reported(self.size, sources)) if self.size else None
+        if size is not None:
+            per_unit = self.bytes_per_unit_min if found is None else self.bytes_per_unit_max
+            found = max(found or 0, -(-int(size) // per_unit))
         if found is None and self.request_bytes_per_unit is not None:
             found = -(-request_bytes // self.request_bytes_per_unit)
         if found is None:

@@ -115,6 +115,8 @@ class Admission:
         call.resources = resources
         if wrong is None and route.needs_record:
             wrong = await self._read_record(call)
+        elif wrong is None and route.estimates_by and resources:
+            await self._read_facts(call)
         refused = await self._ask(call, models, wrong)
         return refused if refused is not None else wrong
 
@@ -266,6 +268,15 @@ class Admission:
         if call.resources:
             return None
         return Refused(code=Code.INVALID_REQUEST, details={"reason": "it must name a transcript"})
+
+    async def _read_facts(self, call: Call) -> None:
+        """The estimate depends on what is known of a resource of the caller: a round trip, where a call names one."""
+        for ref in call.resources:
+            if ref.kind in call.route.estimates_by:
+                record = await self._ledger.resource(account=call.account, ref=ref)
+                if record is not None:  # else it is not the account's: admission will say so, after every other guard
+                    call.sources["resource"] = record.facts
+                return
 
     # ---- refusals and outages
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.admission import RateState
+from gateway.core.durations import Probe
 from gateway.core.errors import Refused
 from gateway.core.exchange import Move, State, after
 from gateway.core.money import ZERO, Nanos
@@ -125,6 +126,7 @@ class Call:
         "late",
         "metered",
         "outcome",
+        "probe",
         "rates",
         "record",
         "reply_bytes",
@@ -159,6 +161,7 @@ class Call:
         self.record: Resource | None = None
         self.body: bytes | None = None
         self.body_refused: BodyRefused | None = None
+        self.probe: Probe | None = None  # listens to a body of audio as it passes
         self.admitted_hold: Nanos = ZERO
         self.estimate: Nanos = ZERO
         self.available: Nanos = ZERO  # what was left beside the hold

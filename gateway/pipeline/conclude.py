@@ -177,7 +177,10 @@ class Conclusion:
             found = route.creates.field.read(call.sources)
             if type(found) is str and found:
                 resource = Resource(
-                    ref=ResourceRef(kind=route.creates.kind, id=found), state="kept", product=route.product.name
+                    ref=ResourceRef(kind=route.creates.kind, id=found),
+                    state="kept",
+                    product=route.product.name,
+                    facts={} if call.probe is None else call.probe.facts(call.client.content_length),
                 )
                 keep = route.creates.keep_seconds
                 await self._finished(

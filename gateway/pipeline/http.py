@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 from multidict import CIMultiDict
 
+from gateway.core.durations import Probe
 from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
@@ -172,9 +173,14 @@ class HttpPipeline:
             raise
 
     async def _passing(self, call: Call) -> AsyncIterator[bytes]:
+        creates, coding = call.route.creates, call.client.headers.get("Content-Encoding", "identity")
+        if creates is not None and creates.audio and coding == "identity":
+            call.probe = Probe()
         try:
             async for chunk in call.client.stream(call.route.body_bytes_max):
                 call.request_bytes += len(chunk)
+                if call.probe is not None:
+                    call.probe.feed(chunk)
                 yield chunk
         except BodyRefused as error:
             call.body_refused = error

@@ -15,6 +15,7 @@ from gateway.settings.compile.products import Made, compile_product, compile_rou
 from gateway.settings.compile.samples import check_sample
 from gateway.settings.compile.scope import (
     Scope,
+    audio_kinds,
     job_measures,
     made_kinds,
     names_below,
@@ -172,6 +173,7 @@ class _Loading:
             products=product_names(documents),
             jobs=jobs,
             kinds={*jobs, *made_kinds(documents)},
+            audio_kinds=frozenset(audio_kinds(documents)),
             sockets=products_with_sockets(documents),
             rate_cards=names_below(prices_document, "rate_cards"),
         )

@@ -108,11 +108,15 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Creation:
-    """A resource that a successful reply names, without a charge of its own (an upload). 0: kept for good."""
+    """A resource that a successful reply names, without a charge of its own (an upload). 0: kept for good.
+
+    `audio`: the request's body is audio, of which is kept how long it is.
+    """
 
     kind: str
     field: Field
     keep_seconds: int
+    audio: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +330,7 @@ class Route:
     `read_fields` are the request's fields, by their top name, of which anything is read.
     `hold` is a fixed estimate in nano-dollars; where None the estimate is priced from the measures.
     `needs_record`: the price depends on the record of the required job, which is read before admission.
+    `estimates_by`: the kinds of required resources whose facts the estimate depends on, which are read before as well.
     """
 
     name: str
@@ -355,6 +360,7 @@ class Route:
     hold: Nanos | None = None
     covers_estimate: bool = False
     needs_record: bool = False
+    estimates_by: frozenset[str] = frozenset()
     public: bool = False  # needs no key
     #: The fields at the top of a request that requirements and rejections look at; None where some look elsewhere.
     looks_at: frozenset[str] | None = field(init=False, repr=False, compare=False)

@@ -38,7 +38,7 @@ class Asked:
                 read = [Field("request", field.steps) if field.source == "job" else field for field in read]
             fields += read
             for measure in priced.measures:
-                fields += [*measure.estimate.fields, *measure.estimate.times]
+                fields += measure.estimate.read
             if models is not None and any(is_by_model(rule) for rule in priced.rules):
                 fields += [*models.asked, *models.ran]
         return cls(settings=settings, priced=priced, fields=tuple(fields))
@@ -47,6 +47,11 @@ class Asked:
     def of_body(self) -> list[Field]:
         """The fields of the request's body (of a session: of the client's updates)."""
         return [field for field in self.fields if field.source == "request"]
+
+    @property
+    def of_resource(self) -> bool:
+        """Whether something is read of what is known of a resource that the request names."""
+        return any(field.source == "resource" for field in self.fields)
 
     @property
     def read_parameters(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
+from gateway.core.durations import FACTS
 from gateway.core.extract import Field
 from gateway.core.pricing import ChargeRule, Condition
 from gateway.core.usage import Estimate, Measure
@@ -21,6 +22,7 @@ from gateway.settings.runtime import Metering, Models, UnknownUsage
 from gateway.settings.schema.product import (
     ChargeSettings,
     ConditionSettings,
+    EstimateSettings,
     JobSettings,
     MeasureSettings,
     RouteSettings,
@@ -140,28 +142,59 @@ def _estimate(settings: MeasureSettings, place: Place, reading: Reading, scope: 
         return Estimate(default=settings.default or 0)
     place = place.at("estimate")
     default = settings.default if estimate.default is None else estimate.default
-    if default is None and estimate.request_bytes_per_unit is None:
-        scope.report.add(place, "the estimate needs a default, for a request that says nothing", at_key=True)
-    if (estimate.fields or estimate.times) and estimate.max is None:
-        scope.report.add(place, "a request must not claim any number: add max", at_key=True)
-    if estimate.max is not None and (default or 0) > estimate.max:
-        scope.report.add(place.at("default"), f"the default is more than the max of {estimate.max}")
-    for key, fields in (("from", estimate.fields), ("times", estimate.times)):
-        for index, field in enumerate(fields):
-            if reading.of_job and field.source != "request":
-                scope.report.add(
-                    place.at(key, index), "the estimate of a job is read from its request: write request.x"
-                )
-            elif not reading.of_job:
-                check_parameter(field, place.at(key, index), reading.parameters, scope)
+    _check_estimate(estimate, default, place, reading, scope)
+    if estimate.when and settings.default is None:
+        scope.report.add(place.at("when"), "where it is off the measure's default counts: add one there", at_key=True)
     return Estimate(
         fields=tuple(estimate.fields),
+        size=tuple(estimate.size),
+        bytes_per_unit_min=estimate.bytes_per_unit_min or 1,
+        bytes_per_unit_max=estimate.bytes_per_unit_max or 1,
+        when=tuple(estimate.when),
+        otherwise=settings.default or 0,
         request_bytes_per_unit=estimate.request_bytes_per_unit,
         content_bytes_per_unit=estimate.content_bytes_per_unit,
         default=default or 0,
         maximum=estimate.max,
         times=tuple(estimate.times),
     )
+
+
+def _check_estimate(
+    estimate: EstimateSettings, default: int | None, place: Place, reading: Reading, scope: Scope
+) -> None:
+    """Whether an estimate always says something, and nothing without bounds."""
+    if default is None and estimate.request_bytes_per_unit is None:
+        scope.report.add(place, "the estimate needs a default, for a request that says nothing", at_key=True)
+    if (estimate.fields or estimate.size or estimate.times) and estimate.max is None:
+        scope.report.add(place, "a request must not claim any number: add max", at_key=True)
+    if estimate.max is not None and (default or 0) > estimate.max:
+        scope.report.add(place.at("default"), f"the default is more than the max of {estimate.max}")
+    least, most = estimate.bytes_per_unit_min, estimate.bytes_per_unit_max
+    for key, given in (("bytes_per_unit_min", least), ("bytes_per_unit_max", most)):
+        if (given is None) is bool(estimate.size):
+            message = "bytes, bytes_per_unit_min and bytes_per_unit_max go together: add the others, or remove it"
+            scope.report.add(place.at("bytes") if given is None else place.at(key), message, at_key=True)
+    if least is not None and most is not None and least > most:
+        scope.report.add(place.at("bytes_per_unit_min"), f"this is more than the bytes_per_unit_max of {most}")
+    keys = (("from", estimate.fields), ("bytes", estimate.size), ("when", estimate.when), ("times", estimate.times))
+    for key, fields in keys:
+        for index, field in enumerate(fields):
+            _check_expected(field, place.at(key, index), reading, scope)
+
+
+def _check_expected(field: Field, place: Place, reading: Reading, scope: Scope) -> None:
+    """Whether a field is known before the call is forwarded."""
+    if field.source == "resource":
+        if len(field.steps) > 1 or field.steps[0] not in FACTS:
+            scope.report.add(place, f"of a resource are known its {', '.join(FACTS)}: write resource.seconds")
+        elif scope.complete and not scope.audio_kinds.intersection(reading.required):
+            message = "the call requires no resource that is audio: add requires, and audio: true to what creates it"
+            scope.report.add(place, message)
+    elif not reading.of_job:
+        check_parameter(field, place, reading.parameters, scope)
+    elif field.source != "request":
+        scope.report.add(place, "the estimate of a job is read from its request: write request.x")
 
 
 def _check_unknown_usage(
@@ -190,6 +223,9 @@ def _check_field(field: Field, place: Place, reading: Reading, scope: Scope) -> 
             scope.report.add(place, f"{field.source} is not known when a job is settled: write reply.x or job.x")
         return
     check_parameter(field, place, reading.parameters, scope)
+    if field.source == "resource":
+        scope.report.add(place, "what a resource is said to be is no usage: only an estimate reads it")
+        return
     if reading.session is not None and field.source in ("reply", "reply_header", "job"):
         scope.report.add(place, "a session has no reply and no job: write frame.x, request.x or query.x")
         return

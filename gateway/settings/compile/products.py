@@ -99,7 +99,12 @@ def _job(kind: str, settings: JobSettings, made: Made, scope: Scope) -> Job:
     routes = [route for route in made.settings.routes if route.job == kind]
     if not routes:
         scope.report.add(place, f"no route makes this job: one needs meter: job and job: {kind}", at_key=True)
-    reading = Reading(of_job=True, fixed_hold=bool(routes) and all(route.hold is not None for route in routes))
+    required = [{requirement.resource for requirement in route.requires} for route in routes]
+    reading = Reading(
+        of_job=True,
+        required=tuple(set.intersection(*required) if required else scope.audio_kinds),
+        fixed_hold=bool(routes) and all(route.hold is not None for route in routes),
+    )
     metering = compile_metering(settings, place, reading, models, scope)
     scope.metered.append(Metered(place=place, product=made.product.name, metering=metering, models=models))
     return Job(
@@ -162,6 +167,9 @@ def _route(
         scope.report.add(place.at("job"), f"the job {job.kind} belongs to the product {job.product}: make it there")
         job = None
     asked = Asked.by(settings, metering, job, product.models)
+    body = asked.body(place, scope)
+    if settings.creates is not None and settings.creates.audio and body != "stream":
+        scope.report.add(place.at("creates", "audio"), "audio is read as it passes, and this body is JSON: remove it")
     return Route(
         name=settings.name,
         product=product,
@@ -183,13 +191,16 @@ def _route(
         creates=None
         if settings.creates is None
         else Creation(
-            kind=settings.creates.resource, field=settings.creates.id, keep_seconds=settings.creates.keep_seconds
+            kind=settings.creates.resource,
+            field=settings.creates.id,
+            keep_seconds=settings.creates.keep_seconds,
+            audio=settings.creates.audio,
         ),
         session=None if settings.session is None else compile_session(settings.session, place.at("session"), scope),
         mints=None if settings.mints is None else compile_mint(settings.mints, product.name, place.at("mints"), scope),
         deletes=settings.deletes,
         listing=None if settings.lists is None else _listing(settings.lists),
-        body=asked.body(place, scope),
+        body=body,
         body_bytes_max=settings.body_bytes_max,
         known_fields=asked.known_fields(place, scope),
         known_parameters=asked.known_parameters(place, scope),
@@ -200,6 +211,7 @@ def _route(
         covers_estimate=settings.admission == "covers_estimate",
         needs_record=metering is not None
         and any(field.source == "job" for field in fields_of(metering.measures, metering.rules)),
+        estimates_by=scope.audio_kinds.intersection(required) if asked.of_resource else frozenset(),
         public=settings.public,
     )
 

@@ -48,6 +48,7 @@ class Scope:
     products: Collection[str] = ()
     jobs: Mapping[str, Collection[str]] = field(default_factory=dict)  # kind -> its measures
     kinds: Collection[str] = ()
+    audio_kinds: frozenset[str] = frozenset()  # those of which is known how long they are
     sockets: Collection[str] = ()  # the products that have sessions
     rate_cards: Collection[str] = ()
     list_prices: Mapping[str, PriceTable] = field(default_factory=dict)
@@ -89,6 +90,16 @@ def made_kinds(documents: Iterable[Document]) -> set[str]:
     """The kinds of resources that routes make without a job."""
     made = {kind for _, kind in _routes(documents, "creates") if isinstance(kind, str)}
     return made | {kind for _, kind in _routes(documents, "session") if isinstance(kind, str)}
+
+
+def audio_kinds(documents: Iterable[Document]) -> set[str]:
+    """The kinds of resources that are audio which passed by."""
+    return {
+        kind
+        for document in documents
+        for route in _list(_dict(document.data).get("routes"))
+        if (made := _dict(_dict(route).get("creates"))).get("audio") and isinstance(kind := made.get("resource"), str)
+    }
 
 
 def products_with_sockets(documents: Iterable[Document]) -> set[str]:

@@ -189,6 +189,12 @@ def _asked(value: extract.Field) -> extract.Field:
     return value
 
 
+def _expected(value: extract.Field) -> extract.Field:
+    if value.source not in (*_BEFORE, "resource"):
+        raise ValueError(f"this is read before the call is forwarded: use one of {', '.join(_BEFORE)}, resource")
+    return value
+
+
 def _told(value: extract.Field) -> extract.Field:
     if value.source not in ("reply", "reply_header"):
         raise ValueError("this is read from the reply: write reply.x or reply_header.x")
@@ -220,6 +226,10 @@ InBodyAll = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_in_
 Framed = Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_framed)]
 #: One, or a list of them.
 Fields = Annotated[list[Anything], BeforeValidator(_listed)]
+ExpectedFields = Annotated[
+    list[Annotated[extract.Field, PlainValidator(_field), AfterValidator(_single), AfterValidator(_expected)]],
+    BeforeValidator(_listed),
+]
 AskedFields = Annotated[list[Asked], BeforeValidator(_listed)]
 AskedAllFields = Annotated[list[AskedAll], BeforeValidator(_listed)]
 Names = Annotated[list[Name], BeforeValidator(_listed)]

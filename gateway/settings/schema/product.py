@@ -8,6 +8,7 @@ from gateway.settings.schema.base import (
     Asked,
     AskedAllFields,
     AskedFields,
+    ExpectedFields,
     Fields,
     Filled,
     Flag,
@@ -80,7 +81,25 @@ class ModelsSettings(Settings):
 class EstimateSettings(Settings):
     """How much to expect before anything is known: the first of what is given."""
 
-    fields: AskedFields = key("Fields of the request that say it", default=list, alias="from", shown="none")
+    fields: ExpectedFields = key(
+        "Fields that say it: of the request, or `resource.seconds` and `resource.channels` of an upload that it names",
+        default=list, alias="from", shown="none",
+    )  # fmt: skip
+    size: ExpectedFields = key(
+        "Field that says how many bytes the audio has: `resource.bytes`", default=list, alias="bytes", shown="none"
+    )
+    bytes_per_unit_min: Whole | None = key(
+        "Lowest plausible rate: where `from` says nothing, the quantity is `bytes` divided by it, rounding up",
+        default=None, unit="bytes per unit", ge=1, le=10**9, shown="none",
+    )  # fmt: skip
+    bytes_per_unit_max: Whole | None = key(
+        "Highest plausible rate: `from` counts as no less than `bytes` divided by it",
+        default=None, unit="bytes per unit", ge=1, le=10**9, shown="none",
+    )  # fmt: skip
+    when: AskedFields = key(
+        "Fields of the request of which the first given must be on; else it is the measure's `default`",
+        default=list, shown="always",
+    )  # fmt: skip
     request_bytes_per_unit: Whole | None = key(
         "The body's length is divided by it, rounding up",
         default=None,
@@ -197,6 +216,10 @@ class CreationSettings(Settings):
     id: Told = key("Where the reply names it")
     keep_seconds: Whole = key(
         "How long the caller owns it; 0: for good", default=0, unit="seconds", ge=0, le=KEEP_SECONDS_MAX
+    )
+    audio: Flag = key(
+        "The request's body is audio, whose duration, channels and bytes are read as it passes, for estimates",
+        default=False,
     )
 
 
