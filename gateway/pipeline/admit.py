@@ -102,7 +102,7 @@ class Admission:
             repeats = type(request) is dict and plain is not None and repeats_a_name(plain, request)
         if route.session is not None or route.known_parameters is not None:
             call.sources["query"] = parameters_of(client.query_string)
-        models = pricing.asked_models(route.product.models, call.sources) if route.product.models else ()
+        models = self._asked_models(call)
         wrong = pricing.objection(route, call.sources, models if route.metered else ())
         if repeats:
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": "a name stands twice in one object"})
@@ -122,12 +122,17 @@ class Admission:
 
     def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:
         """The request for a session's next hold: at the prices of now, of this plan, and counted as no new call."""
-        models = pricing.asked_models(call.route.product.models, call.sources) if call.route.product.models else ()
-        return replace(self._request(call, plan, models, metered=True), hold_id=hold_id, rates=(), resources=())
+        request = self._request(call, plan, self._asked_models(call), metered=True)
+        return replace(request, hold_id=hold_id, rates=(), resources=())
 
-    def not_entitled(self, call: Call) -> Refused:
-        """The refusal of what a call's tier does not include, in words."""
-        return self._explained(call, Refused(code=Code.NOT_ENTITLED), ())
+    def explained(self, call: Call, refused: Refused) -> Refused:
+        """A refusal of what a session goes on with, with the words that only the settings know."""
+        return self._explained(call, refused, self._asked_models(call))
+
+    @staticmethod
+    def _asked_models(call: Call) -> tuple[str, ...]:
+        models = call.route.product.models
+        return pricing.asked_models(models, call.sources) if models else ()
 
     def rates(self, call: Call) -> tuple[Rate, ...]:
         """The rates that hold for a call, as far as its tier is known."""

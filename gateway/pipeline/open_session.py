@@ -274,7 +274,7 @@ class OpenSession:
         if refused is not None:
             self._meter.stop(now)  # what comes after is not the customer's
             self._parts.observer.event("session_cut", product=product)
-            self.end(refused)
+            self.end(self._parts.admission.explained(self._call, refused))
             return
         self._outlook = self._slices.outlook(now)
         if self._outlook.low_at - now > self._spec.slice_seconds:

@@ -20,6 +20,7 @@ from gateway.pipeline.open_session import OpenSession, Parts
 from gateway.pipeline.session_frames import watch_of
 from gateway.ports import Ledger, TemporaryToken
 from gateway.settings.runtime import Runtime, Session, TokenMint
+from gateway.sockets.handshake import subprotocols
 from gateway.sockets.ports import Dialer, UpstreamSocket
 
 #: Of the client's handshake only this goes on; the rest is between us and each side.
@@ -75,7 +76,9 @@ class Sessions:
             if spec.refusal is None and not session.accepted:
                 return refused
             if not session.accepted:
-                session.accept(watch_of(spec), "")
+                # Browsers fail a handshake in which none of those they offered is chosen, and would show no reason.
+                offered = subprotocols(call.client.headers)
+                session.accept(watch_of(spec), offered[0] if offered else "")
             await session.refuse(refused)
         except ClientGone:
             await self._conclusion.fail(call)

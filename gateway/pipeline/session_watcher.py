@@ -137,7 +137,7 @@ class SessionWatcher:
             return refused
         call.sources["request"] = {**(call.sources.get("request") or {}), **pricing.update_facts(call.route, fields)}
         if not pricing.entitled_to_add_ons(call.tier, pricing.add_ons_of(call.route, call.sources)):
-            return self._admission.not_entitled(call)
+            return self._admission.explained(call, Refused(code=Code.NOT_ENTITLED))
         return self._changed()
 
     def client_left(self, code: int | None, reason: bytes) -> None:

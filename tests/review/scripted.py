@@ -52,20 +52,24 @@ class Socket:
 
 
 class Service:
-    """The upstream. Sessions follow `script`; a handshake takes `handshake_seconds`."""
+    """The upstream. Sessions follow `script`; a handshake takes `handshake_seconds`, and is answered with `status`."""
 
     def __init__(self) -> None:
         self.url = ""
         self.sockets: list[Socket] = []
         self.handshake_seconds = 0.0
+        self.status = 101
+        self.protocols: tuple[str, ...] = ()
         self.asked = 0
         self.script: Script = one_second
 
-    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """One session."""
         self.asked += 1
         await asyncio.sleep(self.handshake_seconds)
-        response = web.WebSocketResponse()
+        if self.status != 101:
+            return web.Response(status=self.status)
+        response = web.WebSocketResponse(protocols=self.protocols)
         await response.prepare(request)
         socket = Socket(request, response)
         self.sockets.append(socket)
