@@ -525,6 +525,26 @@ class SessionFinished:
     warned: bool
 
 
+@record
+class JobLooked:
+    """A look of the gateway itself at an open job, told to observers. No id of the upstream's is in it.
+
+    `outcome` while it is open: running, unknown (to the service), silent (the service said nothing); when it is `over`:
+    settled, released, spooled, gone, expired, conflict (its hold had another end). `seconds` since it was accepted.
+    """
+
+    account: str
+    key_id: str
+    call_id: str
+    product: str
+    outcome: str
+    over: bool
+    charged: Nanos
+    estimated: bool
+    late: bool
+    seconds: float
+
+
 class Observer(Protocol):
     """Told of what happened, after the fact. Must not raise and must not block."""
 
@@ -533,6 +553,9 @@ class Observer(Protocol):
 
     def session_finished(self, record: SessionFinished) -> None:
         """A session is over."""
+
+    def job_looked(self, record: JobLooked) -> None:
+        """The gateway looked at a job by itself."""
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Something that ops count: `hold_expired`, `spool_replayed`, `ledger_error`, ... Facts are bounded words."""

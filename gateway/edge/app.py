@@ -29,18 +29,20 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books
 from gateway.pipeline.conclude import Conclusion
+from gateway.pipeline.follow import Follower
 from gateway.pipeline.http import HttpPipeline
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.open_session import Parts
 from gateway.pipeline.session import Sessions
-from gateway.ports import CallFinished, Ledger, Observer, SessionFinished
+from gateway.ports import CallFinished, JobLooked, Ledger, Observer, SessionFinished
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls, server_context
 from gateway.sockets.dial import SocketDialer
 from gateway.upstream.client import PooledUpstreamClient
 from gateway.workers.loops import forever
+from gateway.workers.reconciler import Lane, Reconciler
 from gateway.workers.sweeper import Sweeper
 
 #: How often accounts with open sessions are looked at: what an administrator changes holds within a second.
@@ -48,6 +50,8 @@ _ACCOUNTS_SECONDS: Final = 0.5
 #: For a client's part of the handshakes at the begin and the end of a connection over TLS.
 _HANDSHAKE_SECONDS_MAX: Final = 10.0
 _GOODBYE_SECONDS_MAX: Final = 5.0
+#: How often jobs are claimed whose look is due.
+_JOBS_SECONDS: Final = 0.5
 
 
 class SystemClock:
@@ -83,6 +87,11 @@ class Observers:
         """See `Observer`."""
         for observer in self._observers:
             observer.session_finished(record)
+
+    def job_looked(self, record: JobLooked) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.job_looked(record)
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""
@@ -169,6 +178,28 @@ def _tls_options(tls: Tls | None) -> dict[str, Any]:
     }
 
 
+def _reconciler(runtime: Runtime, ledger: Ledger, jobs: Jobs, observer: Observer) -> Reconciler:
+    """The reconciler, with a lane for each upstream that has jobs."""
+    lease_seconds = runtime.limits.hold_lease_seconds
+    follower = Follower(jobs=jobs, ledger=ledger, observer=observer, answer_seconds_max=lease_seconds / 2)
+    upstreams = {route.job.kind: route.product.upstream for route in runtime.routes if route.job is not None}
+    lanes = {
+        each.name: Lane(together_max=each.looks_max, per_second_max=each.looks_per_second_max)
+        for each in upstreams.values()
+    }
+    by_kind = {kind: lanes[upstream.name] for kind, upstream in upstreams.items()}
+    return Reconciler(
+        ledger=ledger,
+        follow=follower.follow,
+        lanes=[*lanes.values()],
+        # A kind that no product makes any more is asked for nowhere: it may take any lane.
+        lane_of=lambda job: by_kind.get(job.record.ref.kind) or next(iter(lanes.values())),
+        lease_seconds=lease_seconds,
+        observer=observer,
+        clock=SystemClock(),
+    )
+
+
 class Gateway:
     """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves customers.
 
@@ -222,11 +253,13 @@ class Gateway:
             leases=self.leases, ledger=ledger, upstreams=self.upstreams, observer=observer, clock=clock,
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
+        self.reconciler = _reconciler(runtime, ledger, jobs, observer)
         sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),
             forever("sessions", _ACCOUNTS_SECONDS, sessions.watch_accounts, observer),
+            forever("jobs", _JOBS_SECONDS, self.reconciler.round, observer),
             forever("replay", 0.2, self._replay, observer),
             forever("adopt", 5.0, self._adopt, observer),
             forever("logs", 0.2, self.observing.keep_flushing, observer),
@@ -262,6 +295,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reconciler.close()
         await self.books.replay()
         await self.upstreams.close()
         await self.dialer.close()
@@ -283,6 +317,8 @@ class Gateway:
         metrics.gauges["gateway_holds_open"] = len(self.leases)
         metrics.gauges["gateway_sessions_open"] = len(self.pipeline.sessions)
         metrics.gauges["gateway_calls_open"] = self.pipeline.calls_open
+        metrics.gauges["gateway_job_looks_open"] = len(self.reconciler)
+        metrics.gauges["gateway_job_look_lag_seconds"] = self.reconciler.lag_seconds
         metrics.gauges["gateway_spool_pending"] = len(self.spool)
         metrics.gauges["gateway_local_allowance_nanos"] = self.allowance.exposure
         return metrics

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 import orjson
 import structlog
 
-from gateway.ports import CallFinished, SessionFinished
+from gateway.ports import CallFinished, JobLooked, SessionFinished
 
 _BATCH_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
@@ -49,6 +49,11 @@ class Logs:
         """One line beside the call's own."""
         if self._calls:
             self._append(b'{"event":"session",%b' % orjson.dumps(record, option=_LINE)[1:])
+
+    def job_looked(self, record: JobLooked) -> None:
+        """One line for a job that a look found to be over."""
+        if self._calls and record.over:
+            self._append(b'{"event":"job",%b' % orjson.dumps(record, option=_LINE)[1:])
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line."""

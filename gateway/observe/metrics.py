@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.ports import CallFinished, SessionFinished
+from gateway.ports import CallFinished, JobLooked, SessionFinished
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BUCKETS: Final = (*map(str, _SECONDS), "+Inf")
@@ -33,6 +33,7 @@ COUNTERS: Final = {
     "gateway_session_slices": ("Slices that were held, in sessions that are over.", ("product",)),
     "gateway_session_seconds": ("Seconds of sessions by our clock.", ("product",)),
     "gateway_session_difference_seconds": ("Seconds by which reports differ from our clock, either way.", ("product",)),
+    "gateway_job_looks": ("Looks of the gateway itself at open jobs, by what they found.", ("product", "outcome")),
     "gateway_events": ("What ops should know of, by name.", ("event", "product")),
 }
 HISTOGRAMS: Final = {
@@ -45,10 +46,14 @@ GAUGES: Final = {
     "gateway_holds_open": "Holds of calls that are being served.",
     "gateway_calls_open": "Calls under way, sessions included.",
     "gateway_sessions_open": "Sockets that are paid for now.",
+    "gateway_job_looks_open": "Looks at jobs under way.",
+    "gateway_job_look_lag_seconds": "How late the job was that had waited longest for its look, in the worst worker.",
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
     "gateway_local_allowance_nanos": "Nano-dollars admitted while the ledger is away.",
     "gateway_ledger_up": "Whether the ledger answers.",
 }
+#: Gauges of which the largest of all processes is told; of the others, the sum.
+_WORST: Final = frozenset({"gateway_job_look_lag_seconds"})
 
 
 #: All figures of one process, as JSON: counters and histograms by labels, gauges.
@@ -86,7 +91,7 @@ class Metrics(Collector):
         self._call_seconds = self._times["gateway_call_seconds"]
         self._upstream_seconds = self._times["gateway_upstream_seconds"]
         self._settle_seconds = self._times["gateway_settle_seconds"]
-        self.gauges = dict.fromkeys(GAUGES, 0)
+        self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.registry.register(self)
 
     def call_finished(self, record: CallFinished) -> None:
@@ -119,6 +124,15 @@ class Metrics(Collector):
         if record.begun and not record.reported:
             counts["gateway_sessions_unreported"][product,] += 1
 
+    def job_looked(self, record: JobLooked) -> None:
+        """See `Observer`."""
+        product = record.product
+        self._counts["gateway_job_looks"][product, record.outcome] += 1
+        if record.charged:
+            self._charges[product, "estimated" if record.estimated else "reported"] += record.charged
+        if record.late:
+            self._counts["gateway_late_charges"][product,] += 1
+
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""
         self._counts["gateway_events"][name, facts.get("product", "")] += value
@@ -144,7 +158,7 @@ class Metrics(Collector):
                 self._times[name][product].add(counts, total)
         if living:
             for name, value in figures["gauges"].items():
-                self.gauges[name] += value
+                self.gauges[name] = max(self.gauges[name], value) if name in _WORST else self.gauges[name] + value
 
     def collect(self) -> Iterator[Metric]:
         """The library's families, as they stand."""

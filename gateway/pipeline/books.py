@@ -50,12 +50,21 @@ class Books:
             ref = asdict(resource) if resource is not None else None
             self._keep("release", {"account": account, "hold_id": hold_id, "resource": ref})
 
-    async def accept(self, account: str, resource: Resource, *, deadline_seconds: int, keep_seconds: int) -> None:
+    async def accept(
+        self,
+        account: str,
+        resource: Resource,
+        *,
+        deadline_seconds: int,
+        keep_seconds: int,
+        look_seconds: float = 0.0,
+    ) -> None:
         """Record what the upstream made for the account."""
         times = {"deadline_seconds": deadline_seconds, "keep_seconds": keep_seconds}
         try:
-            await self._ledger.accept(account=account, resource=resource, **times)
+            await self._ledger.accept(account=account, resource=resource, look_seconds=look_seconds, **times)
         except LedgerUnavailable:
+            # When the ledger is back the job may be long over: it is looked at at once.
             self._keep("accept", {"account": account, "resource": asdict(resource), **times})
         except LedgerRefused:
             self._observer.event("accept_refused", product=resource.product)

@@ -5,6 +5,7 @@ Does not know: bytes. Every operation carries an operation id, so one that was c
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -120,7 +121,13 @@ class Conclusion:
         call.move(Move.ACCEPT_JOB)
         await self._finished(
             call,
-            lambda: self._books.accept(call.account, record, deadline_seconds=job.seconds_max, keep_seconds=0),
+            lambda: self._books.accept(
+                call.account,
+                record,
+                deadline_seconds=job.seconds_max,
+                keep_seconds=0,
+                look_seconds=job.look_first_seconds * random.uniform(0.8, 1.2),  # noqa: S311 - not a secret
+            ),
         )
         call.outcome = "job_accepted"
         await self.observe_job(call, record)

@@ -6,7 +6,7 @@ Does not know: who asked. No result of a job leaves the gateway before the job i
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from multidict import CIMultiDict
@@ -16,9 +16,9 @@ from gateway.core.extract import Sources
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, PriceTable
 from gateway.pipeline import pricing
-from gateway.pipeline.books import Books, Settled
+from gateway.pipeline.books import Settled
 from gateway.pipeline.meter import Copy, decoded, parsed
-from gateway.ports import Clock, Resource, ResourceState, Settlement
+from gateway.ports import Clock, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
 from gateway.upstream.client import UpstreamClient
 
@@ -38,12 +38,23 @@ class Seen:
 
     sources: Sources
     unread: bool = False
+    gone: bool = False  # it does not know the job
+
+
+class Bookkeeping(Protocol):
+    """What the end of a job does to the ledger: see `Books`."""
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """Charge."""
+
+    async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
+        """Give a hold back."""
 
 
 class Jobs:
     """Concludes jobs from what an upstream says of them."""
 
-    def __init__(self, *, runtime: Runtime, books: Books, upstreams: UpstreamClient, clock: Clock) -> None:
+    def __init__(self, *, runtime: Runtime, books: Bookkeeping, upstreams: UpstreamClient, clock: Clock) -> None:
         self._runtime = runtime
         self._books = books
         self._upstreams = upstreams
@@ -52,6 +63,10 @@ class Jobs:
         self._made: Mapping[str, tuple[Job, Route]] = {
             route.job.kind: (route.job, route) for route in runtime.routes if route.job is not None
         }
+
+    def job_of(self, record: Resource) -> Job | None:
+        """What the settings say of a job; None where they no longer know its kind."""
+        return self._made[record.ref.kind][0] if record.ref.kind in self._made else None
 
     async def look(self, account: str, record: Resource) -> Concluded | None:
         """Ask the upstream how an open job stands and conclude it if it is over; None while it is not.
@@ -62,7 +77,7 @@ class Jobs:
         return None if seen is None else await self.conclude(account, record, seen.sources, unread=seen.unread)
 
     async def ask(self, account: str, record: Resource) -> Seen | None:
-        """What the upstream says of a job; None where it says nothing. Raises as `look` does. Changes nothing."""
+        """What the upstream says of a job; None where it says nothing of it. Raises as `look` does. Changes nothing."""
         job, route = self._made[record.ref.kind]
         upstream = route.product.upstream
         headers = CIMultiDict({upstream.credential_header: upstream.credential, "X-Account-Id": account})
@@ -72,10 +87,12 @@ class Jobs:
         async with await self._upstreams.send(upstream, "GET", path, headers, None) as reply:
             while (chunk := await reply.chunk()) and not copy.overflown:
                 copy.add(chunk)
-            if not 200 <= reply.status < 300:
-                return None
             plain = decoded(copy.body(), reply.headers.get("Content-Encoding", ""), bytes_max)
-        return Seen(sources={"reply": parsed(plain) if plain else None}, unread=copy.overflown)
+            sources: dict[str, Any] = {"reply": parsed(plain) if plain else None}
+            if 200 <= reply.status < 300:
+                return Seen(sources=sources, unread=copy.overflown)
+            says_so = 400 <= reply.status < 500 and job.gone_when is not None and job.gone_when.met(sources)
+            return Seen(sources={}, gone=True) if says_so or reply.status in job.gone_statuses else None
 
     async def conclude(
         self, account: str, record: Resource, sources: Sources, *, unread: bool = False
@@ -91,25 +108,36 @@ class Jobs:
         if type(status) is not str:
             status = ""
         if status in job.failed:
-            await self._books.release(account, record.hold, record.ref)
-            return Concluded(record=_ended(record, "released", {}))
+            return await self.release(account, record)
         if status not in job.completed and not unread:
             return None
         facts = record.facts
         seen = {"reply": sources.get("reply"), "job": facts.get("request", {})}
         priced = pricing.price(job.metering, route.product, seen, self._table(record), Nanos(int(facts.get("held", 0))))
         if priced is None:
-            await self._books.release(account, record.hold, record.ref)
-            return Concluded(record=_ended(record, "released", {}))
+            return await self.release(account, record)
         charge, usage = priced
-        used = pricing.usage_record(usage)
+        return await self._charged(account, record, charge, pricing.usage_record(usage))
+
+    async def charge_hold(self, account: str, record: Resource, why: str) -> Concluded:
+        """Charge an open job what was held for it, whatever became of it."""
+        charge = pricing.charge_of_hold(self._table(record), Nanos(int(record.facts.get("held", 0))), why)
+        return await self._charged(account, record, charge, {})
+
+    async def release(self, account: str, record: Resource) -> Concluded:
+        """Give an open job's hold back for good: its result, if there ever is one, is free."""
+        await self._books.release(account, record.hold, record.ref)
+        return Concluded(record=_ended(record, "released", {}))
+
+    async def _charged(self, account: str, record: Resource, charge: Charge, used: Mapping[str, Any]) -> Concluded:
+        made = self._made.get(record.ref.kind)
         settled = await self._books.settle(
             Settlement(
                 account=account,
                 hold_id=record.hold,
                 key_id=record.key_id,
                 product=record.product,
-                route=route.name,
+                route=made[1].name if made is not None else "",
                 call_id=record.hold,
                 charge=charge,
                 upstream_id=record.ref.id,

@@ -164,17 +164,13 @@ def price(
         charge = charge_for(metering.rules, known, sources, model, table)
         if not isinstance(charge, Unpriced) and charge.amount <= held:
             return replace(charge, basis="estimated"), known
+    return charge_of_hold(table, held, why), usage
+
+
+def charge_of_hold(table: PriceTable, held: Nanos, why: str) -> Charge:
+    """The charge where nothing better is known than what was held."""
     item = LineItem(sku="estimate", quantity="1", unit="hold", unit_price=why, amount=held)
-    return (
-        Charge(
-            amount=held,
-            items=(item,),
-            price_version=table.version,
-            rate_card=table.rate_card,
-            basis="estimated",
-        ),
-        usage,
-    )
+    return Charge(amount=held, items=(item,), price_version=table.version, rate_card=table.rate_card, basis="estimated")
 
 
 def job_facts(route: Route, sources: Sources) -> dict[str, Any]:

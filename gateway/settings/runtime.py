@@ -15,7 +15,7 @@ from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code
 from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
-from gateway.core.pricing import ChargeRule, PriceTable, expected_rules
+from gateway.core.pricing import ChargeRule, Condition, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
 from gateway.settings.tls import Tls
 
@@ -41,6 +41,8 @@ class Upstream:
     reply_seconds_max: float = 60.0  # from the end of the request to the head of the reply, and between body chunks
     total_seconds_max: float = 600.0
     connections_max: int = 0  # 0: no limit
+    looks_per_second_max: float = 10.0  # of one worker, at jobs that nobody asks for; and at once:
+    looks_max: int = 10
     verify_tls: bool = True
 
 
@@ -196,7 +198,9 @@ class Job:
 
     `status` in a reply: one of `completed` settles, one of `failed` releases, anything else is still open.
     `look` is the path, with `{id}`, at which the gateway itself asks. `facts` are the request's fields to keep for
-    pricing. Job holds live `seconds_max`.
+    pricing. Job holds live `seconds_max`, and so long the gateway looks: first after `look_first_seconds`, then ever
+    more rarely. A job that is unknown there (`gone_statuses`, `gone_when`) for `gone_seconds`, or not over in time,
+    ends as `gone` says.
     """
 
     kind: str
@@ -209,6 +213,12 @@ class Job:
     seconds_max: int
     metering: Metering
     facts: tuple[Field, ...]
+    look_first_seconds: float = 10.0
+    look_seconds_max: float = 300.0
+    gone_statuses: frozenset[int] = frozenset({404, 410})
+    gone_when: Condition | None = None
+    gone_seconds: int = 120
+    gone: Literal["release", "charge_hold"] = "release"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

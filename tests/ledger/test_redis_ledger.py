@@ -12,7 +12,18 @@ from gateway.core.money import Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.records import UnreadableRecord
 from gateway.ledger.redis import RedisLedger
-from gateway.ports import CallFinished, Drift, Key, Plan, Renewal, Resource, ResourceRef, SessionFinished, Swept
+from gateway.ports import (
+    CallFinished,
+    Drift,
+    JobLooked,
+    Key,
+    Plan,
+    Renewal,
+    Resource,
+    ResourceRef,
+    SessionFinished,
+    Swept,
+)
 from tests.fakes.link import CuttingRelay
 from tests.ledger.ledgers import FREE, RedisWorld, admitted, ask, bill, one_at_a_time, opened, refused, usd
 
@@ -28,6 +39,9 @@ class Events:
 
     def session_finished(self, record: SessionFinished) -> None:
         raise AssertionError("nor sessions")
+
+    def job_looked(self, record: JobLooked) -> None:
+        raise AssertionError("nor looks at jobs")
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         self.seen.append((name, value, facts))

@@ -145,8 +145,9 @@ async def test_a_charge_survives_the_gateway_that_owes_it(tmp_path: Path, books:
     await relay.start()
     async with beside(books, tmp_path / "cut", relay.url, CHANGES) as cut:
         await asyncio.sleep(1.3)
-        assert [charge["amount"] for charge in await charges(books, "a")] == [CHARGE]
-        assert (await finished(cut, key, f"/v2/transcript/{made.json['id']}")).charge == parse_usd("0.21")
+        assert (await finished(cut, key, f"/v2/transcript/{made.json['id']}")).status == 200
+        amounts = [charge["amount"] for charge in await charges(books, "a")]
+        assert sorted(amounts) == [CHARGE, parse_usd("0.21")], "the job by the poll, or by the gateway itself"
     async with beside(books, tmp_path / "cut", relay.url, CHANGES):
         await asyncio.sleep(1.2)
     await in_order(books, "a", balance=parse_usd("9.78685"))

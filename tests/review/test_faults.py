@@ -34,6 +34,9 @@ class Told:
     def session_finished(self, record: Any) -> None:
         """Nor opens a session."""
 
+    def job_looked(self, record: Any) -> None:
+        """Nor is a job looked at."""
+
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Remember it."""
         self.events.append(name)

@@ -271,14 +271,17 @@ def _rule(
         quantity=settings.quantity,
         times=settings.times,
         minus=tuple(settings.minus),
-        when=_condition(settings.when, place.at("when"), reading, scope),
+        when=compile_condition(settings.when, place.at("when"), reading, scope),
         only_models=tuple(settings.only_models),
         not_models=tuple(settings.not_models),
         part_of=settings.part_of,
     )
 
 
-def _condition(settings: ConditionSettings | None, place: Place, reading: Reading, scope: Scope) -> Condition | None:
+def compile_condition(
+    settings: ConditionSettings | None, place: Place, reading: Reading, scope: Scope
+) -> Condition | None:
+    """When something applies, by fields that are known then."""
     if settings is None:
         return None
     for index, field in enumerate(settings.fields):
@@ -286,5 +289,5 @@ def _condition(settings: ConditionSettings | None, place: Place, reading: Readin
     return Condition(
         fields=tuple(settings.fields),
         equals=tuple(settings.equals),
-        also=_condition(settings.also, place.at("also"), reading, scope),
+        also=compile_condition(settings.also, place.at("also"), reading, scope),
     )

@@ -11,7 +11,13 @@ from typing import Final
 from gateway.core.extract import Field
 from gateway.settings.compile.asked import Asked
 from gateway.settings.compile.errors import compile_errors
-from gateway.settings.compile.metering import Reading, check_parameter, compile_metering, fields_of
+from gateway.settings.compile.metering import (
+    Reading,
+    check_parameter,
+    compile_condition,
+    compile_metering,
+    fields_of,
+)
 from gateway.settings.compile.scope import Metered, Scope
 from gateway.settings.compile.sessions import check_socket, compile_mint, compile_session
 from gateway.settings.compile.streams import check_stream, compile_stream
@@ -118,6 +124,12 @@ def _job(kind: str, settings: JobSettings, made: Made, scope: Scope) -> Job:
         seconds_max=settings.seconds_max,
         metering=metering,
         facts=_facts(metering, models),
+        look_first_seconds=settings.look_first_seconds,
+        look_seconds_max=settings.look_seconds_max,
+        gone_statuses=frozenset(settings.gone_statuses),
+        gone_when=compile_condition(settings.gone_when, place.at("gone_when"), reading, scope),
+        gone_seconds=settings.gone_seconds,
+        gone=settings.gone,
     )
 
 

@@ -172,6 +172,10 @@ class UpstreamSettings(Settings):
         "Longest call, from its first byte to its last", default=600.0, unit="seconds", gt=0, le=86400
     )
     connections_max: Whole = key("Open connections; 0: no limit", default=0, unit="connections", ge=0, le=1_000_000)
+    looks_per_second_max: Seconds = key(
+        "Looks of one worker at jobs that nobody asks for, each second", default=10.0, unit="looks", gt=0, le=10_000
+    )
+    looks_max: Whole = key("Such looks of one worker at once", default=10, unit="looks", ge=1, le=1000)
     verify_tls: Flag = key("Check the service's certificate", default=True)
 
 
