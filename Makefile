@@ -25,6 +25,9 @@ test: $(DEV) ## every test, with real Redis servers that the tests start
 soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two processes under load
 	$(BIN)/pytest -q -m soak
 
+test-faults: $(DEV) ## workers and Redis killed under open sessions (SESSIONS=...): what is lost, as a table
+	$(BIN)/python -m tests.faults --sessions $(or $(SESSIONS),100)
+
 bench: $(DEV) ## the gateway beside a textbook aiohttp proxy, interleaved (needs wrk and nginx)
 	$(BIN)/python -m benchmarks.run
 
@@ -59,4 +62,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test soak bench bench-ws soak-ws format lock clean
+.PHONY: help run check test soak test-faults bench bench-ws soak-ws format lock clean

@@ -101,7 +101,9 @@ class _Connection:
         except _Fatal as fatal:
             await self._finish(str(fatal), fatal.close_code)
         except (ConnectionError, _Gone):
-            if self._record is not None:
+            pass
+        finally:  # a line that drops cancels this: then, too, the client is gone
+            if self._record is not None and self._record.connected:
                 self._record.leave(time.monotonic())
 
     async def _send(self, kind: str, **fields: Any) -> None:

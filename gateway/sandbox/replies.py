@@ -149,11 +149,14 @@ async def _stream(request: web.Request, reply: Reply, headers: CIMultiDict[str],
         response.content_length = length
     elif request.version >= (1, 1):
         response.enable_chunked_encoding()
-    await response.prepare(request)
-    for part in parts:
-        await response.write(part)
-        if pause:
-            await asyncio.sleep(pause)
+    try:
+        await response.prepare(request)
+        for part in parts:
+            await response.write(part)
+            if pause:
+                await asyncio.sleep(pause)
+    except ConnectionError:
+        return response  # the client is gone
     if knobs.body == "truncated" or (reply.streamed and knobs.events_max is not None):
         hang_up(request)
     return response

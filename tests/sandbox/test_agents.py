@@ -92,13 +92,18 @@ async def test_later_errors_keep_the_session_open(http: aiohttp.ClientSession, m
         await until(socket, "reply.done")
 
 
-async def test_a_dropped_session_can_be_resumed_for_a_while(http: aiohttp.ClientSession, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("broken", [False, True], ids=["closed", "a line that breaks"])
+async def test_a_dropped_session_can_be_resumed_for_a_while(
+    http: aiohttp.ClientSession, sandbox: Sandbox, broken: bool
+) -> None:
     """And is billed for the grace when nobody comes back."""
     token = await _token(http)
     headers = {"X-Sandbox-Session-Rate": "100", "X-Sandbox-Resume-Seconds": "30"}
     async with http.ws_connect("/v1/ws", headers={**headers, "Authorization": token}) as socket:
         await socket.send_json({"type": "session.update", "session": {}})
         ready = await until(socket, "session.ready")
+        if broken:
+            socket._writer.transport.abort()
     record = sandbox.state.agent_sessions[ready["session_id"]]
     await eventually(lambda: not record.connected)
     async with http.ws_connect("/v1/ws", headers=headers) as socket:

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class World:
             self.sandbox = await start(SandboxSettings(job_seconds=0.05))
             stack.push_async_callback(self.sandbox.stop)
             self.runtime = load(self._config("books", self.redis_url, {}), {})
-            self.ledger = await stack.enter_async_context(open_ledger(self.runtime))
+            self.ledger = await stack.enter_async_context(open_ledger(_patient(self.runtime)))
             connector = aiohttp.TCPConnector(limit=0)
             self.http = await stack.enter_async_context(
                 aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
@@ -206,6 +206,11 @@ class World:
     async def _end(self) -> None:
         for served in self._served:
             await served.end(signal.SIGKILL)
+
+
+def _patient(runtime: Runtime) -> Runtime:
+    """Whoever looks into the books has time, however little a test gives its gateways."""
+    return replace(runtime, redis=replace(runtime.redis, connect_seconds_max=10.0, command_seconds_max=10.0))
 
 
 def _nothing(_data: dict[str, Any]) -> None:

@@ -1,0 +1,34 @@
+"""The faults of `make test-faults`, each with few sessions, several at once."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.faults import scenarios
+from tests.faults.scenarios import Scenario, Stage
+
+pytestmark = pytest.mark.system
+PROCESSES = (
+    scenarios.worker_killed,
+    scenarios.worker_killed_without_redis,
+    scenarios.calls_killed,
+    scenarios.redeployed,
+)
+LEDGER = (
+    scenarios.redis_restarted,
+    scenarios.redis_silent,
+    scenarios.redis_away,
+    scenarios.redis_away_and_gateway_killed,
+    scenarios.redis_away_and_gateway_stopped,
+)
+
+
+@pytest.mark.parametrize("faults", [PROCESSES, LEDGER], ids=["processes", "ledger"])
+async def test_faults_cost_no_more_than_is_promised(tmp_path: Path, faults: Sequence[Scenario]) -> None:
+    """Each fault asserts what must hold then: who is cut and how, what is charged, that nothing stays held."""
+    async with asyncio.TaskGroup() as group:
+        for fault in faults:
+            stage = Stage(directory=tmp_path / fault.__name__, sessions=8, workers=1)
+            group.create_task(fault(stage), name=fault.__name__)
