@@ -72,7 +72,7 @@ class Resource:
 
     `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads).
     `hold` is the job's hold id, `facts` what its price needs of the request (of an upload: what is known of its audio,
-    see `core.durations`), `usage` what it was settled on.
+    see `core.audio`), `usage` what it was settled on.
     `deadline_ms` is how long it is waited for, `gone_ms` since when the upstream does not know it (0: it does).
     """
 

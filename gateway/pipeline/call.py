@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.admission import RateState
-from gateway.core.durations import Probe
+from gateway.core.audio.probe import Probe
 from gateway.core.errors import Refused
 from gateway.core.exchange import Move, State, after
 from gateway.core.money import ZERO, Nanos

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from multidict import CIMultiDict
 
-from gateway.core.durations import Probe
+from gateway.core.audio.probe import Probe
 from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd

@@ -7,21 +7,26 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.durations import FACTS, SECONDS_MAX, Probe
-from tests.audio import MAKERS, flac, mp3, mp4, opus, pieces, wav
+from gateway.core.audio.probe import FACTS, Probe
+from gateway.core.audio.seen import SECONDS_MAX
+from tests.audio import MAKERS, flac, live, mp3, mp4, opus, pieces, wav
 
 FILES = Path(__file__).parent / "audio"
 #: Made by real encoders: seconds, channels. What is made of fragments has no index of the whole.
 REAL = {
     "adpcm.wav": (4, 1),
     "fragments.mp4": (None, 1),
+    "frames.aac": (13, 2),
     "index-first.mp4": (13, 1),
     "index-last.m4a": (13, 2),
     "index.mp3": (4, 1),
     "layer2.mp2": (4, 1),
+    "live.webm": (13, 1),
+    "matroska.webm": (13, 2),
     "no-index.mp3": (4, 2),
     "opus.ogg": (13, 2),
     "quicktime.mov": (4, 1),
+    "silence.aiff": (2, 1),
     "silence.flac": (13, 2),
     "vorbis.ogg": (13, 1),
 }
@@ -73,6 +78,8 @@ def test_ten_minutes(kind: str, channels: int) -> None:
         (mp4(60, index_last=False), 60),
         (mp4(60, long=True), 60),
         (mp4(0), None),
+        (live(2400), 60),
+        (live(48_000), 1200),
     ],
 )
 def test_kinds_of_each_container(data: bytes, seconds: int | None) -> None:
@@ -125,8 +132,10 @@ def test_two_gigabytes_cost_nothing() -> None:
         b"\xff" * 2_000_000,
         wav(1)[:44] * 50_000,
         mp3(1)[266:] + bytes(2_000_000),
+        b"\x1aE\xdf\xa3\x80" + b"\xe7\x81\x01" * 700_000,
+        b"FORM" + bytes(2_000_000),
     ],
-    ids=["no page", "pages of nothing", "boxes of nothing", "sync of nothing", "headers", "frames, then nothing"],
+    ids=["page", "pages of nothing", "boxes of nothing", "sync", "headers", "frames, then nothing", "times", "chunks"],
 )
 def test_hostile_files_cost_little(data: bytes) -> None:
     """Whatever is repeated, it is looked at a bounded number of times."""
@@ -135,10 +144,12 @@ def test_hostile_files_cost_little(data: bytes) -> None:
     assert time.perf_counter() - started < 0.5
 
 
+#: Every container, whose heads are within the first bytes.
+WHOLE = [made(2)[:4000] for made in MAKERS.values()] + [(FILES / name).read_bytes()[:4000] for name in REAL]
 DAMAGED = st.builds(
-    lambda kind, at, junk: (made := MAKERS[kind](2))[: at % len(made)] + junk + made[at % len(made) + len(junk) :],
-    st.sampled_from(sorted(MAKERS)),
-    st.integers(0, 2000),
+    lambda file, at, junk: file[: at % len(file)] + junk + file[at % len(file) + len(junk) :],
+    st.sampled_from(WHOLE),
+    st.integers(0, 500) | st.integers(0, 4000),
     st.binary(max_size=12),
 )
 

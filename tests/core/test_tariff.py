@@ -54,6 +54,11 @@ ESTIMATES = st.builds(
     default=st.integers(0, 1000),
     maximum=st.none() | st.integers(0, 500),
     times=st.just(()) | st.just((Field.parse("request.n"),)),
+    size=st.just(()) | SOME_FIELDS,
+    bytes_per_unit_min=st.integers(1, 3),
+    bytes_per_unit_max=st.integers(3, 9),
+    when=st.just(()) | SOME_FIELDS,
+    otherwise=st.integers(0, 3),
 )
 MEASURES = st.tuples(
     *(

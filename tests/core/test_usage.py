@@ -108,6 +108,37 @@ def test_the_default_estimate() -> None:
     assert Estimate(fields=fields("request.x"), default=7).of({"request": {}}, 1000) == 7
 
 
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [
+        ({"bytes": 1000, "seconds": 20}, 20),
+        ({"bytes": 1001, "seconds": 9}, 11),
+        ({"bytes": 1000}, 100),
+        ({"bytes": 9999}, 500),
+        ({"bytes": 0}, 0),
+        ({"seconds": 10**9}, 500),
+        ({"seconds": "soon", "bytes": 55}, 6),
+        ({}, 7),
+        (None, 7),
+    ],
+)
+def test_estimates_by_a_resource(resource: object, expected: int) -> None:
+    """What it says, and no less than its bytes at the highest rate; else its bytes at the lowest; else the default."""
+    estimate = Estimate(
+        fields=fields("resource.seconds"), size=fields("resource.bytes"), bytes_per_unit_min=10,
+        bytes_per_unit_max=100, default=7, maximum=500,
+    )  # fmt: skip
+    assert estimate.of({"resource": resource}, 1) == expected
+
+
+@pytest.mark.parametrize(("on", "expected"), [(True, 6), (1, 6), (False, 1), (0, 1), (None, 1)])
+def test_an_estimate_that_depends(on: object, expected: int) -> None:
+    """Where the request does not ask for it, nothing of it is expected but what there always is."""
+    estimate = Estimate(fields=fields("resource.channels"), when=fields("request.multichannel"), otherwise=1)
+    assert estimate.of({"request": {"multichannel": on}, "resource": {"channels": 6}}, 0) == expected
+    assert estimate.constant is None
+
+
 def test_what_the_request_tells_is_not_estimated() -> None:
     """A measure that is read from the request alone is exact before the call is forwarded."""
     told = Measure(name="t", fields=fields("request.text"), count="characters", estimate=Estimate(default=99))

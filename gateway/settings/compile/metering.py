@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from gateway.core.durations import FACTS
+from gateway.core.audio.probe import FACTS
 from gateway.core.extract import Field
 from gateway.core.pricing import ChargeRule, Condition
 from gateway.core.usage import Estimate, Measure
