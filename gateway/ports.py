@@ -291,6 +291,37 @@ class Drift:
     recomputed: int
 
 
+@record
+class NamedCall:
+    """A call that its client gave a name of its own, so that a repeat is told from a second call.
+
+    `name` and `content` are digests: of the client's word for the call, and of what it asks. `hold_id` is that of the
+    hold which the call is about to take. Its name is taken for `lease_seconds` without one, is kept for `keep_seconds`,
+    and an account has at most `names_max`.
+    """
+
+    account: str
+    name: str
+    content: str
+    hold_id: str
+    lease_seconds: int
+    keep_seconds: int
+    names_max: int
+
+
+@record
+class Naming:
+    """What the ledger says to a name: `taken` by this call, which may go on. Else the call with that name is `running`
+    or `done` (`hold_id` is its hold's id, `answer` its answer, None if that is not kept) or asked something `other`; or
+    the account's names are `full`, for so many seconds.
+    """
+
+    state: Literal["taken", "running", "done", "other", "full"]
+    hold_id: str = ""
+    answer: bytes | None = None
+    retry_after_seconds: int = 0
+
+
 class Ledger(Protocol):
     """Balances, holds, entries, keys and ownership. Every mutation has an operation id.
 
@@ -376,6 +407,22 @@ class Ledger(Protocol):
         """Whether `name` (a one-time token's) was not used before, or by `by` itself. From the first use on it is used,
         for `seconds`.
         """
+
+    async def name_call(self, named: NamedCall) -> Naming:
+        """Take a name for a call, unless the call that has it is under way or was charged.
+
+        That is told by that call's hold: settled, or a job's from `accept` on, the call is done; open, it is running;
+        released or expired, it came to nothing and the name is free. Replay by the same hold: taken; with other content
+        an OperationConflict.
+        """
+
+    async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
+        """Keep the answer of a call, for as long as its name. False: the name is not its own any more, or the answers
+        of the account would have more than `bytes_max` together.
+        """
+
+    async def free_name(self, *, account: str, name: str, hold_id: str) -> None:
+        """The call came to nothing: forget its name. That of a call which has an open hold or was charged stays."""
 
     async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
         """The account's record of it; None if it is not the account's (whether it exists or not)."""
@@ -480,7 +527,7 @@ class Clock(Protocol):
 class CallFinished:
     """One call, told to observers when it is over. No key, token, URL query or body is in it.
 
-    `outcome`: refused, passed (free), settled, released, job_accepted, spooled,
+    `outcome`: refused, passed (free), settled, released, job_accepted, spooled, repeated (an answer given before),
     conflict (the ledger refused the charge). Seconds and nano-dollars.
     """
 

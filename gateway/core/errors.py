@@ -38,6 +38,10 @@ class Code(StrEnum):
     REQUEST_TIMEOUT = "request_timeout"
     SESSION_EXPIRED = "session_expired"
     SESSION_IDLE = "session_idle"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
+    IDEMPOTENCY_ANSWER_NOT_KEPT = "idempotency_answer_not_kept"
+    IDEMPOTENCY_KEYS_EXHAUSTED = "idempotency_keys_exhausted"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     OVERLOADED = "overloaded"
     RESTARTING = "restarting"
@@ -85,6 +89,20 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.REQUEST_TIMEOUT: Refusal(status=408, message="The request body did not arrive in time."),
     Code.SESSION_EXPIRED: Refusal(status=408, message="The session has reached its maximum duration."),
     Code.SESSION_IDLE: Refusal(status=408, message="The session was idle for too long."),
+    Code.IDEMPOTENCY_CONFLICT: Refusal(
+        status=422, message="This Idempotency-Key was used for another request. Use a new key for each new request."
+    ),
+    Code.IDEMPOTENCY_IN_PROGRESS: Refusal(
+        status=409, message="The first request with this Idempotency-Key is still in progress. Please retry."
+    ),
+    Code.IDEMPOTENCY_ANSWER_NOT_KEPT: Refusal(
+        status=410,
+        message="The request with this Idempotency-Key was served (call {call_id}), and its answer was not kept. "
+        "Use a new key to make it again.",
+    ),
+    Code.IDEMPOTENCY_KEYS_EXHAUSTED: Refusal(
+        status=429, message="Your account has used too many Idempotency-Keys lately. Retry later, or send none."
+    ),
     Code.LEDGER_UNAVAILABLE: Refusal(status=503, message="Credit cannot be checked right now. Please retry."),
     Code.OVERLOADED: Refusal(status=503, message="The gateway is at its limit. Please retry."),
     Code.RESTARTING: Refusal(status=503, message="The gateway is restarting. Please connect again."),

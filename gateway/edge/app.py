@@ -31,6 +31,7 @@ from gateway.pipeline.books import Books
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.follow import Follower
 from gateway.pipeline.http import HttpPipeline
+from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.open_session import Parts
@@ -232,12 +233,16 @@ class Gateway:
         )
         jobs = Jobs(runtime=runtime, books=self.books, upstreams=self.upstreams, clock=clock)
         identifier = Identifier(ledger, runtime.key_pepper, clock)
+        named = NamedCalls(
+            ledger=ledger, observer=observer, settings=runtime.idempotency, pepper=runtime.key_pepper,
+            lease_seconds=limits.hold_lease_seconds,
+        )  # fmt: skip
         admission = Admission(
-            runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance,
+            runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance, named=named,
             identify=identifier, observer=observer, clock=clock,
         )  # fmt: skip
         self.conclusion = Conclusion(
-            books=self.books, jobs=jobs, allowance=self.allowance, observer=observer, clock=clock
+            books=self.books, jobs=jobs, allowance=self.allowance, named=named, observer=observer, clock=clock
         )
         self.dialer = SocketDialer()
         parts = Parts(

@@ -66,6 +66,11 @@ class Keys:
         """STRING: who used a name that may be used by one only."""
         return f"{self.prefix}:{{{account}}}:once:{name}"
 
+    def named(self, account: str, name: str) -> list[str]:
+        """ZSET of the names of calls, STRING of their answers' bytes together, HASH of one name."""
+        base = f"{self.prefix}:{{{account}}}:"
+        return [f"{base}names", f"{base}names.bytes", f"{base}name:{name}"]
+
     def keys(self, account: str) -> str:
         """SET of the account's key ids."""
         return f"{self.prefix}:{{{account}}}:keys"

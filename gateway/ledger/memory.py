@@ -8,9 +8,10 @@ Does not know: Redis, money beyond one process. Records of ended holds and opera
 from gateway.ledger.memory_administration import MemoryAdministration
 from gateway.ledger.memory_calls import MemoryCalls
 from gateway.ledger.memory_following import MemoryFollowing
+from gateway.ledger.memory_named_calls import MemoryNamedCalls
 
 
-class MemoryLedger(MemoryCalls, MemoryFollowing, MemoryAdministration):
+class MemoryLedger(MemoryCalls, MemoryNamedCalls, MemoryFollowing, MemoryAdministration):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""
 
     def __repr__(self) -> str:

@@ -53,6 +53,17 @@ class End:
     receipt: Receipt | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A client's name for a call: whose it is, until when without a hold, until when it is kept, and the answer."""
+
+    hold_id: str
+    content: str
+    lease_until: int
+    until: int
+    answer: bytes | None = None
+
+
 @dataclass(slots=True)
 class Books:
     """Everything of one account."""
@@ -74,6 +85,7 @@ class Books:
     followed: dict[ResourceRef, int] = field(default_factory=dict)  # when to look at an open job next
     renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
+    names: dict[str, Name] = field(default_factory=dict)
     operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
     entries: list[Entry] = field(default_factory=list)
 

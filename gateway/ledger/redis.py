@@ -7,9 +7,10 @@ Does not know: HTTP, products, prices. Each verb is one Lua script of the same n
 from gateway.ledger.administration import Administration
 from gateway.ledger.calls import Calls
 from gateway.ledger.following import Following
+from gateway.ledger.named_calls import NamedCalls
 
 
-class RedisLedger(Calls, Following, Administration):
+class RedisLedger(Calls, NamedCalls, Following, Administration):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 
     def __repr__(self) -> str:

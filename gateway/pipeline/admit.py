@@ -21,6 +21,7 @@ from gateway.core.repeats import repeats_a_name
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call, Client
+from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.meter import decoded, parsed
@@ -71,6 +72,7 @@ class Admission:
         jobs: Jobs,
         leases: Leases,
         allowance: Allowance,
+        named: NamedCalls,
         identify: Callable[[Client, Route], Awaitable[Identity | None]],
         observer: Observer,
         clock: Clock,
@@ -79,6 +81,7 @@ class Admission:
         self._ledger = ledger
         self._jobs = jobs
         self._leases = leases
+        self._named = named
         self._identify = identify
         self._observer = observer
         self._clock = clock
@@ -117,7 +120,11 @@ class Admission:
             wrong = await self._read_record(call)
         elif wrong is None and route.estimates_by and resources:
             await self._read_facts(call)
+        if wrong is None:
+            wrong = await self._named.take(call)
         refused = await self._ask(call, models, wrong)
+        if refused is not None:
+            await self._named.free(call)
         return refused if refused is not None else wrong
 
     def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:
@@ -143,8 +150,9 @@ class Admission:
     async def _ask(self, call: Call, models: tuple[str, ...], wrong: Refused | None) -> Refused | None:
         assert call.identity is not None, "only identified calls are admitted"
         plan = call.identity.plan
+        metered = call.route.metered and wrong is None and call.repeated is None
         for _ in range(PLANS_MAX):
-            request = self._request(call, plan, models, metered=call.route.metered and wrong is None)
+            request = self._request(call, plan, models, metered=metered)
             try:
                 answer = await self._ledger.admit(request)
             except LedgerUnavailable:
@@ -315,6 +323,7 @@ class Admission:
             or request.resources
             or call.route.job
             or call.route.session
+            or call.name  # without the ledger a repeat could not be told from it
         ):
             return False
         held = self.allowance.take(request.account, request.estimate, bound)

@@ -125,10 +125,12 @@ class Call:
         "identity",
         "late",
         "metered",
+        "name",
         "outcome",
         "probe",
         "rates",
         "record",
+        "repeated",
         "reply_bytes",
         "request_bytes",
         "resources",
@@ -160,6 +162,8 @@ class Call:
         self.resources: tuple[ResourceRef, ...] = ()
         self.record: Resource | None = None
         self.body: bytes | None = None
+        self.name = ""  # the client's own for this call, as the ledger knows it
+        self.repeated: Answer | None = None  # this call is a repeat of one that had this answer
         self.body_refused: BodyRefused | None = None
         self.probe: Probe | None = None  # listens to a body of audio as it passes
         self.admitted_hold: Nanos = ZERO

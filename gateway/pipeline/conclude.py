@@ -16,7 +16,8 @@ from gateway.core.pricing import Charge
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books, Settled
-from gateway.pipeline.call import Call
+from gateway.pipeline.call import Answer, Call
+from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.listing import tombstone
 from gateway.ports import Clock, Observer, Resource, ResourceRef, Settlement
@@ -29,10 +30,20 @@ _TOMBSTONE_SECONDS: Final = 86_400
 class Conclusion:
     """Concludes calls, and finishes in the background what was cut down."""
 
-    def __init__(self, *, books: Books, jobs: Jobs, allowance: Allowance, observer: Observer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        books: Books,
+        jobs: Jobs,
+        allowance: Allowance,
+        named: NamedCalls,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
         self._books = books
         self._jobs = jobs
         self._allowance = allowance
+        self._named = named
         self._observer = observer
         self._clock = clock
         self._unfinished: set[asyncio.Task[object]] = set()
@@ -210,6 +221,12 @@ class Conclusion:
             )
             await self._finished(call, lambda: self._books.forget(call.account, gone))
 
+    async def kept(self, call: Call, answer: Answer | None) -> Answer | None:
+        """The answer, which the client may ask for once more if it named the call."""
+        if call.name:
+            await self._finished(call, lambda: self._named.keep(call, answer))
+        return answer
+
     # ---- when it does not go on
 
     async def fail(self, call: Call) -> None:
@@ -224,6 +241,7 @@ class Conclusion:
             self._end_allowance(call, ZERO)
         else:
             await self._finished(call, lambda: self._books.release(call.account, call.id))
+            await self._named.free(call)
 
     def _end_allowance(self, call: Call, charged: Nanos) -> None:
         if call.covered_locally:

@@ -6,6 +6,7 @@ Owns: the fields that the gateway sets on what it forwards. Does not know: bodie
 from multidict import CIMultiDict
 
 from gateway.pipeline.call import Call, Client
+from gateway.pipeline.idempotency import HEADER, scoped
 from gateway.upstream.headers import request_headers
 
 
@@ -22,6 +23,8 @@ def forwarded_headers(call: Call, *, trust_forwarded_for: bool, decodable_only: 
     }
     if call.identity is not None:
         ours["X-Account-Id"] = call.identity.account
+        if (word := client.headers.get(HEADER)) is not None:
+            ours[HEADER] = scoped(call.identity.account, word)
     return request_headers(
         client.headers, ours=ours, credential_header=upstream.credential_header, decodable_only=decodable_only
     )

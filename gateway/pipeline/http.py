@@ -100,7 +100,7 @@ class HttpPipeline:
         try:
             if self._open > self._runtime.limits.calls_max:
                 return self._refuse(call, Refused(code=Code.OVERLOADED, retry_after_seconds=1))
-            return await self._serve(call)
+            return await self._conclusion.kept(call, await self._serve(call))
         except BodyRefused as error:
             await self._conclusion.fail(call)
             return None if error.refused is None else self._refuse(call, error.refused)
@@ -127,6 +127,8 @@ class HttpPipeline:
             return None if refused is None else self._refuse(call, refused)
         if not call.route.public and (refused := await self._admission.admit(call)) is not None:
             return self._refuse(call, refused)
+        if call.repeated is not None:
+            return self._repeat(call, call.repeated)
         if call.route.mints is not None:
             answer = self.sessions.mint(call, call.route.mints)
             return self._refuse(call, answer) if isinstance(answer, Refused) else self._whole(call, answer)
@@ -205,8 +207,10 @@ class HttpPipeline:
         chunks: list[bytes] = []
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
             size = 0
-            # A small body is waited for where the answer's head is to name the charge.
-            wait = must_be_whole or (call.metered and reply.length is not None and reply.length <= bytes_max)
+            # A small body is waited for where the answer's head is to name the charge, or all of it is to be kept.
+            wait = must_be_whole or (
+                call.metered and (bool(call.name) if reply.length is None else reply.length <= bytes_max)
+            )
             while chunk := await reply.chunk():
                 chunks.append(chunk)
                 size += len(chunk)
@@ -231,6 +235,13 @@ class HttpPipeline:
         call.reply_bytes = len(answer.body)
         self._own_headers(call, answer.headers)
         return answer
+
+    def _repeat(self, call: Call, first: Answer) -> Answer:
+        """The answer that a client had before. Its charge and its call are those of then, the rates those of now."""
+        call.outcome = "repeated"
+        call.status, call.reply_bytes = first.status, len(first.body)
+        first.headers.extend(_rate_headers(call))
+        return first
 
     async def _stream(self, call: Call, reply: Reply, chunks: list[bytes]) -> None:
         """Pass the body on as it comes. A client that leaves does not stop metering, within bounds."""
@@ -314,10 +325,7 @@ class HttpPipeline:
         if call.charged is not None:
             ours["X-Gateway-Charge"] = format_usd(call.charged)
             ours["X-Gateway-Currency"] = "USD"
-        if call.rates:
-            ours["RateLimit-Policy"] = ", ".join([state.rate.policy for state in call.rates])
-            ours["RateLimit"] = remaining(call.rates)
-        headers.extend(ours)
+        headers.extend(ours | _rate_headers(call))
 
     def _record(self, call: Call) -> CallFinished:
         record: Any = blank(CallFinished)
@@ -344,6 +352,16 @@ class HttpPipeline:
         record.upstream_status = call.upstream_status
         made: CallFinished = record
         return made
+
+
+def _rate_headers(call: Call) -> dict[str, str]:
+    """How the limits of requests stand, where the call is counted in some."""
+    if not call.rates:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join([state.rate.policy for state in call.rates]),
+        "RateLimit": remaining(call.rates),
+    }
 
 
 def _where(error: BaseException) -> str:

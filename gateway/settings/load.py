@@ -26,7 +26,7 @@ from gateway.settings.compile.tiers import compile_tiers, products_given
 from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
 from gateway.settings.routing import Router
-from gateway.settings.runtime import Limits, Listener, PriceBook, RedisSettings, Runtime, Tier, Upstream
+from gateway.settings.runtime import Idempotency, Limits, Listener, PriceBook, RedisSettings, Runtime, Tier, Upstream
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.checked import checked
 from gateway.settings.schema.gateway import SECRETS, GatewaySettings
@@ -189,6 +189,7 @@ class _Loading:
         if settings is None or errors is None or tiers is None or book is None or self._report.problems:
             return None
         redis, limits = settings.redis, settings.limits
+        remembered = min(settings.idempotency.seconds, redis.operation_seconds)  # its holds' ends are asked for
         return Runtime(
             customers=Listener(host=settings.customers.host, port=settings.customers.port),
             customers_tls=_tls(settings),
@@ -201,6 +202,7 @@ class _Loading:
             trust_forwarded_for=settings.trust_forwarded_for,
             log_level=settings.log.level,
             limits=Limits(**dict(limits)),
+            idempotency=Idempotency(**{**dict(settings.idempotency), "seconds": remembered}),
             products={product.product.name: product.product for product in made},
             routes=tuple(route for product in made for route, _ in product.routes),
             tiers=plans,

@@ -488,6 +488,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """What is remembered of calls with an Idempotency-Key. Counts and bytes are of one account, or of one answer."""
+
+    seconds: int = 86_400
+    keys_max: int = 10_000
+    answer_bytes_max: int = 64 * 1024
+    account_bytes_max: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Everything, compiled. Replaced as a whole, never changed."""
 
@@ -502,6 +512,7 @@ class Runtime:
     trust_forwarded_for: bool
     log_level: str
     limits: Limits
+    idempotency: Idempotency = field(default_factory=Idempotency)
     products: Mapping[str, Product]
     routes: tuple[Route, ...]
     tiers: Mapping[str, Tier]

@@ -35,6 +35,7 @@ _NOT_FROM_CLIENTS: Final = HOP_BY_HOP | {
     "x-call-id",
     "x-real-ip",
     "content-length",
+    "idempotency-key",
 }
 _NOT_FROM_CLIENTS_PREFIXES: Final = ("x-forwarded-", "x-gateway-")
 

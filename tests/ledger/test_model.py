@@ -21,13 +21,25 @@ from gateway.core.admission import Concurrency, Rate, Scaling
 from gateway.core.errors import LedgerRefused, Refused
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
-from gateway.ports import Admitted, Entry, Key, Plan, Receipt, Renewal, Renewed, Resource, ResourceRef
+from gateway.ports import (
+    Admitted,
+    Entry,
+    Key,
+    NamedCall,
+    Naming,
+    Plan,
+    Receipt,
+    Renewal,
+    Renewed,
+    Resource,
+    ResourceRef,
+)
 from tests.fakes.link import CuttingRelay
 from tests.ledger.ledgers import FREE, MemoryWorld, RedisWorld, World, ask, bill
 
 STEPS_MIN = 2000
 MODEL = settings(
-    max_examples=80,
+    max_examples=90,
     stateful_step_count=50,
     derandomize=True,
     database=None,
@@ -44,6 +56,8 @@ HAPPENED = (
     "renew in time", "renew late", "renew insufficient_credit", "renew key_budget_exceeded",
     "renew too_many_concurrent", "renew PlanChanged", "renew OperationConflict",
     "correct in time", "correct OperationConflict", "correct LedgerRefused", "use_once True", "use_once False",
+    "name_call taken", "name_call running", "name_call done", "name_call other", "name_call full",
+    "name_call OperationConflict", "keep_answer True", "keep_answer False",
     "accept NoneType", "accept OperationConflict", "grant Grant", "grant OperationConflict", "grant LedgerRefused",
 )  # fmt: skip
 
@@ -283,6 +297,36 @@ class Machine(RuleBasedStateMachine):
         """Use what may be used by one only."""
         self.do("use_once", lose, account=account, name=name, by=self.hold(account, by), seconds=40)
 
+    @rule(
+        account=accounts,
+        asked=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xxy"), some_hold), min_size=2, max_size=5),
+        then=st.lists(st.sampled_from(["admit", "settle", "release", "keep", "free"]), max_size=4),
+        answer=st.sampled_from([b"\xff" * 40, b"yes"]),
+        lose=lost,
+        idle=idle,
+    )
+    def name_calls(
+        self, account: str, asked: list[tuple[str, str, str | int]], then: list[str], answer: bytes, lose: int,
+        idle: float,
+    ) -> None:  # fmt: skip
+        """Clients' names for some calls, and after each of them a part of what may follow."""
+        for number, (name, content, pick) in enumerate(asked):
+            hold_id = self.hold(account, pick)
+            its: dict[str, Any] = {"account": account, "name": name, "hold_id": hold_id}
+            named = NamedCall(**its, content=content, lease_seconds=3, keep_seconds=5000, names_max=2)
+            self.do("name_call", lose, idle, named=named)
+            for end in then[number:]:
+                if end == "keep":
+                    self.do("keep_answer", lose, **its, answer=answer, bytes_max=100)
+                elif end == "free":
+                    self.do("free_name", lose, **its)
+                elif end == "admit":
+                    self.do("admit", lose, request=ask(hold_id, account=account, key_id="one"))
+                elif end == "settle":
+                    self.do("settle", lose, settlement=bill(hold_id, 100, account=account, key_id="one"))
+                else:
+                    self.do("release", lose, account=account, hold_id=hold_id)
+
     @rule(account=accounts, ref=refs, pick=some_hold | st.just(""), keep=st.sampled_from([0, 50]), lose=lost)
     def accept(self, account: str, ref: ResourceRef, pick: str | int, keep: int, lose: int) -> None:
         """Record a job, or an upload."""
@@ -441,6 +485,8 @@ def describe(name: str, answer: Any) -> str:
         return f"{name} {answer.code}"
     if isinstance(answer, Renewed):
         return f"{name} {answer.refused.code}" if answer.refused else describe(name, answer.receipt)
+    if isinstance(answer, Naming):
+        return f"{name} {answer.state}"
     if isinstance(answer, Receipt):
         return f"{name} {'late' if answer.late else 'in time'}"
     return f"{name} {answer if isinstance(answer, bool) else type(answer).__name__}"

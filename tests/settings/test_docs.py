@@ -12,6 +12,7 @@ from gateway.settings.schema.checked import models_in
 from gateway.settings.schema.gateway import (
     CustomersListenerSettings,
     GatewaySettings,
+    IdempotencySettings,
     LimitsSettings,
     LogSettings,
     OpsListenerSettings,
@@ -73,6 +74,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("redis", RedisYaml),
         ("log", LogSettings),
         ("limits", LimitsSettings),
+        ("idempotency", IdempotencySettings),
         ("upstreams.NAME", UpstreamSettings),
     ],
     "config/products/*.yaml": [

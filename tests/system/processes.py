@@ -157,10 +157,13 @@ class World:
         request: Mapping[str, Any] | None = None,
         *,
         http: aiohttp.ClientSession | None = None,
+        idempotency_key: str | None = None,
         **knobs: Any,
     ) -> int:
         """A chat completion's status, once all of its body has come."""
         headers = {"Authorization": key, **sandbox(**knobs)}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
         async with (http or self.http).post(
             at.url + CHAT_PATH, json={**CHAT, **(request or {})}, headers=headers
         ) as response:

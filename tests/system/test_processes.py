@@ -12,7 +12,7 @@ import pytest
 from gateway.core.money import parse_usd
 from tests.fakes.link import CuttingRelay
 from tests.pipeline.helpers import fixed_hold, without_rates
-from tests.system.processes import World
+from tests.system.processes import Served, World
 
 CHARGE = parse_usd("0.00315")
 TOKENS: dict[str, Any] = {"input_tokens": 1000, "output_tokens": 100}
@@ -91,6 +91,31 @@ async def test_a_killed_process_frees_its_customers_credit_within_the_lease(tmp_
         assert time.monotonic() - killed > 0.5
         account = await world.ledger.account("a")
         assert (account.balance, account.held, account.open_holds) == (parse_usd("9.99685"), 0, 0)
+        assert not await world.ledger.verify("a")
+
+
+@pytest.mark.system
+async def test_a_killed_process_frees_its_customers_idempotency_keys(tmp_path: Path, empty_redis: str) -> None:
+    """Killed in a call: its repeat waits until the lease is over, then is served; only that one is charged."""
+    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+        doomed, other = await world.serve("one"), await world.serve("two")
+        key = await world.open_account("a", credit="10")
+
+        async def call(at: Served, **knobs: Any) -> int:
+            return await world.chat(at, key, idempotency_key="k", **TOKENS, **knobs)
+
+        cut = asyncio.create_task(call(doomed, latency_seconds=60))
+        await world.holding("a", 1)
+        assert await call(other) == 409
+        await doomed.end(signal.SIGKILL)
+        killed = time.monotonic()
+        await asyncio.gather(cut, return_exceptions=True)
+        while (status := await call(other)) != 200:
+            assert status == 409
+            assert time.monotonic() - killed < LEASE_SECONDS + 1.5
+            await asyncio.sleep(0.1)
+        assert await call(other) == 200
+        assert await world.charged("a") == [CHARGE]
         assert not await world.ledger.verify("a")
 
 

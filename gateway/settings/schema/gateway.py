@@ -154,6 +154,29 @@ class LimitsSettings(Settings):
     )
 
 
+class IdempotencySettings(Settings):
+    """What is remembered of paid calls that carry an `Idempotency-Key`."""
+
+    seconds: Whole = key(
+        "How long a key is remembered; never longer than `redis.operation_seconds`",
+        default=86400,
+        unit="seconds",
+        ge=60,
+        le=604800,
+    )
+    keys_max: Whole = key("Keys of one account; more are refused", default=10_000, unit="keys", ge=1, le=1_000_000)
+    answer_bytes_max: Whole = key(
+        "Size of an answer that is kept; 0: none is", default=65536, unit="bytes", ge=0, le=16 * MEBIBYTE
+    )
+    account_bytes_max: Whole = key(
+        "Size of the kept answers of one account together",
+        default=64 * MEBIBYTE,
+        unit="bytes",
+        ge=0,
+        le=16 * 1024 * MEBIBYTE,
+    )
+
+
 class UpstreamSettings(Settings):
     """A service that calls are forwarded to."""
 
@@ -200,6 +223,9 @@ class GatewaySettings(Settings):
     )
     log: LogSettings = key("What is logged", default=LogSettings)
     limits: LimitsSettings = key("Limits of one worker", default=LimitsSettings)
+    idempotency: IdempotencySettings = key(
+        "What is remembered of paid calls that carry an `Idempotency-Key`", default=IdempotencySettings
+    )
     errors: ErrorsSettings = key(
         "The dialect of refusals that no product words: unknown paths",
         default=lambda: ErrorsSettings(body={"error": "{message}"}),
