@@ -1,6 +1,7 @@
 """The command line: `gateway serve`, `demo`, `sandbox`, `check`, and the administration of accounts.
 
-Owns: the commands that run or check something. Does not know: accounts (cli_accounts), credit (cli_ledger).
+Owns: the commands that run or check something.
+Does not know: accounts (cli_accounts), credit (cli_ledger), jobs (cli_jobs).
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import orjson
 
 from gateway import __version__, demo
 from gateway.cli_accounts import accounts, keys
+from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
 from gateway.cli_output import Failure, json_line, json_text, table
 from gateway.cli_shared import UNREACHABLE, Invocation, common, default_config, unreachable
@@ -39,6 +41,7 @@ main.add_command(accounts, "accounts")
 main.add_command(keys, "keys")
 main.add_command(credits_, "credits")
 main.add_command(ledger, "ledger")
+main.add_command(jobs, "jobs")
 
 
 @main.command("serve")

@@ -20,13 +20,15 @@ import orjson
 from gateway.cli_output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
-from gateway.edge.app import open_ledger
+from gateway.edge.app import SystemClock, open_ledger
+from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.ledger.embedded import EmbeddedError
 from gateway.ledger.link import LinkError
 from gateway.settings.load import SettingsError, load
 from gateway.settings.runtime import Runtime
+from gateway.upstream.client import PooledUpstreamClient
 
 CONFIG_NAME: Final = "gateway.yaml"
 #: What opening the ledger raises when there is none to be had.
@@ -113,8 +115,9 @@ idempotent = click.option(
 class Desk:
     """The operations, with the ledger open, and the reading of what they take."""
 
-    def __init__(self, operations: Operations, runtime: Runtime) -> None:
+    def __init__(self, operations: Operations, jobs: JobOperations, runtime: Runtime) -> None:
         self.operations = operations
+        self.jobs = jobs
         self.runtime = runtime
 
     def read(self, model: type[Model], **fields: Any) -> Model:
@@ -143,7 +146,10 @@ def on_ledger(invocation: Invocation, work: Callable[[Desk], Awaitable[Answer]])
                 ledger = await stack.enter_async_context(open_ledger(runtime))
             except UNREACHABLE as error:
                 raise unreachable(runtime, error) from None
-            return await work(Desk(Operations(ledger=ledger, runtime=runtime), runtime))
+            upstreams = PooledUpstreamClient()
+            stack.push_async_callback(upstreams.close)
+            jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=SystemClock())
+            return await work(Desk(Operations(ledger=ledger, runtime=runtime), jobs, runtime))
 
     try:
         return run(do())
@@ -173,6 +179,8 @@ def failure_of(error: GatewayError, runtime: Runtime) -> Failure | None:
             return Failure(str(error), code="unknown_account")
         case UnknownKey():
             return Failure(str(error), code="unknown_key")
+        case UnknownJob():
+            return Failure(str(error), code="unknown_job")
         case LedgerRefused():
             return Failure(str(error), code="ledger_refused")
         case LedgerUnavailable():

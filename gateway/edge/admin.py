@@ -1,8 +1,8 @@
-"""The admin API: accounts, keys, credit, holds and entries over HTTP, on the ops listener.
+"""The admin API: accounts, keys, credit, holds, jobs and entries over HTTP, on the ops listener.
 
 Owns: the routes under `/admin/`, who may use them, how a request's parts are taken and its answer written.
-Does not know: what the operations do (operations), what may be in a body (admin_bodies), how problems look
-(admin_problems).
+Does not know: what the operations do (operations, job_operations), what may be in a body (admin_bodies), how problems
+look (admin_problems).
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from gateway.edge.admin_bodies import (
     GiveGrant,
     OpenAccount,
     Setting,
+    SettleJob,
     is_id,
     read_body,
     read_idempotency_key,
@@ -33,9 +34,11 @@ from gateway.edge.admin_bodies import (
 )
 from gateway.edge.admin_problems import ProblemReply, problem_of, problem_of_http
 from gateway.edge.admin_views import Data
+from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
-from gateway.ports import Clock, Ledger
+from gateway.ports import Clock, Ledger, ResourceRef
 from gateway.settings.runtime import Runtime
+from gateway.upstream.client import UpstreamClient
 
 BODY_BYTES_MAX: Final = 65_536
 Model = TypeVar("Model", bound=Body)
@@ -43,9 +46,11 @@ Deed: TypeAlias = Callable[["AdminApi", web.Request], Awaitable[Data]]
 _log = logging.getLogger(__name__)
 
 
-def add_admin_routes(app: web.Application, *, ledger: Ledger, runtime: Runtime, clock: Clock) -> None:
+def add_admin_routes(
+    app: web.Application, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock
+) -> None:
     """Put the admin API under `/admin/` of the ops listener's application."""
-    api = AdminApi(ledger=ledger, runtime=runtime, clock=clock)
+    api = AdminApi(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
     admin = web.Application(middlewares=[_telling_problems, _admitting(runtime.admin_token)])
     for method, path, status, deed in ROUTES:
         admin.router.add_route(method, path.removeprefix("/admin"), _handler(api, deed, status))
@@ -55,8 +60,9 @@ def add_admin_routes(app: web.Application, *, ledger: Ledger, runtime: Runtime, 
 class AdminApi:
     """Takes a request apart and does one operation. Answers data; raises what `problem_of` tells."""
 
-    def __init__(self, *, ledger: Ledger, runtime: Runtime, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
         self._operations = Operations(ledger=ledger, runtime=runtime)
+        self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
         self._runtime = runtime
         self._clock = clock
 
@@ -108,6 +114,20 @@ class AdminApi:
     async def release_hold(self, request: web.Request) -> Data:
         return await self._operations.release_hold(_account(request), request.match_info["hold"])
 
+    async def list_jobs(self, request: web.Request) -> Data:
+        _, limit = _page(request)
+        return await self._jobs.list_jobs(_account(request), limit=limit)
+
+    async def show_job(self, request: web.Request) -> Data:
+        return await self._jobs.show_job(_account(request), _job(request))
+
+    async def settle_job(self, request: web.Request) -> Data:
+        body = await self._body(request, SettleJob)
+        return await self._jobs.settle_job(_account(request), _job(request), charge_hold=body.charge_hold)
+
+    async def release_job(self, request: web.Request) -> Data:
+        return await self._jobs.release_job(_account(request), _job(request))
+
     async def list_entries(self, request: web.Request) -> Data:
         after, limit = _page(request)
         return await self._operations.list_entries(_account(request), after=after, limit=limit)
@@ -135,6 +155,10 @@ ROUTES: Final[tuple[tuple[str, str, int, Deed], ...]] = (
     ("GET", "/admin/accounts/{account}/credits", 200, AdminApi.show_credits),
     ("GET", "/admin/accounts/{account}/holds", 200, AdminApi.list_holds),
     ("POST", "/admin/accounts/{account}/holds/{hold}/release", 200, AdminApi.release_hold),
+    ("GET", "/admin/accounts/{account}/jobs", 200, AdminApi.list_jobs),
+    ("GET", "/admin/accounts/{account}/jobs/{kind}/{job}", 200, AdminApi.show_job),
+    ("POST", "/admin/accounts/{account}/jobs/{kind}/{job}/settle", 200, AdminApi.settle_job),
+    ("POST", "/admin/accounts/{account}/jobs/{kind}/{job}/release", 200, AdminApi.release_job),
     ("GET", "/admin/accounts/{account}/entries", 200, AdminApi.list_entries),
     ("POST", "/admin/accounts/{account}/verify", 200, AdminApi.verify),
 )
@@ -195,6 +219,10 @@ def _account(request: web.Request) -> str:
     if not is_id(account):
         raise UnknownAccount("no account has an id of this form")
     return account
+
+
+def _job(request: web.Request) -> ResourceRef:
+    return ResourceRef(kind=request.match_info["kind"], id=request.match_info["job"])
 
 
 def _operation(request: web.Request) -> Operation:

@@ -226,6 +226,12 @@ class ChangeKey(Change):
     monthly_budget: Usd | None = None
 
 
+class SettleJob(Body):
+    """How to end a job. `charge_hold`: one that is not over costs its hold."""
+
+    charge_hold: bool = False
+
+
 class GiveGrant(Body):
     """Credit to give. Lower priorities burn first."""
 

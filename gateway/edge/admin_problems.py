@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Invalid
+from gateway.edge.job_operations import UnknownJob
 from gateway.edge.operations import UnknownKey
 
 
@@ -32,6 +33,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "unknown_route": Kind(404, "There is nothing here"),
     "unknown_account": Kind(404, "There is no such account"),
     "unknown_key": Kind(404, "The account has no such key"),
+    "unknown_job": Kind(404, "The account has no such job"),
     "method_not_allowed": Kind(405, "Not with this method"),
     "operation_conflict": Kind(409, "The Idempotency-Key was used for something else"),
     "body_too_large": Kind(413, "The body is too large"),
@@ -88,6 +90,8 @@ def problem_of(error: Exception) -> ProblemReply:
             return ProblemReply(code="unknown_account", detail=detail)
         case UnknownKey():
             return ProblemReply(code="unknown_key", detail=detail)
+        case UnknownJob():
+            return ProblemReply(code="unknown_job", detail=detail)
         case LedgerRefused():
             return ProblemReply(code="ledger_refused", detail=detail)
         case LedgerUnavailable():

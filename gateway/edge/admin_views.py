@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.core.money import Nanos, format_usd
-from gateway.ports import Account, Drift, Entry, Grant, Hold, Key, Receipt
+from gateway.ports import Account, Drift, Entry, Grant, Hold, Key, Receipt, Resource
 
 Data = dict[str, Any]
 CURRENCY: Final = {"currency": "USD"}
@@ -87,6 +87,27 @@ def view_hold(hold: Hold) -> Data:
         "price_version": hold.price_version,
         "created_at": when(hold.created_ms),
         "expires_at": when(hold.expires_ms),
+    }
+
+
+def view_job(record: Resource, look_ms: int = 0) -> Data:
+    """A job, and when it is looked at next. `held` is what was set aside for it."""
+    return {
+        "kind": record.ref.kind,
+        "id": record.ref.id,
+        "state": record.state,
+        "product": record.product,
+        "call_id": record.hold,
+        "key": record.key_id,
+        "held": format_usd(Nanos(int(record.facts.get("held", 0)))),
+        **CURRENCY,
+        "price_version": record.price_version,
+        "rate_card": record.rate_card or None,
+        "usage": dict(record.usage) or None,
+        "created_at": when(record.created_ms),
+        "deadline_at": _perhaps(record.deadline_ms or None),
+        "gone_since": _perhaps(record.gone_ms or None),
+        "next_look_at": _perhaps(look_ms or None),
     }
 
 

@@ -18,6 +18,7 @@ from gateway import __version__
 from gateway.edge.identify import Identifier
 from gateway.edge.listening import BACKLOG, listen
 from gateway.edge.proxy import CustomerServer
+from gateway.edge.reconciling import make_reconciler
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkDown, LinkSettings
 from gateway.ledger.links import open_link
@@ -29,7 +30,6 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books
 from gateway.pipeline.conclude import Conclusion
-from gateway.pipeline.follow import Follower
 from gateway.pipeline.http import HttpPipeline
 from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
@@ -43,7 +43,6 @@ from gateway.settings.tls import Tls, server_context
 from gateway.sockets.dial import SocketDialer
 from gateway.upstream.client import PooledUpstreamClient
 from gateway.workers.loops import forever
-from gateway.workers.reconciler import Lane, Reconciler
 from gateway.workers.sweeper import Sweeper
 
 #: How often accounts with open sessions are looked at: what an administrator changes holds within a second.
@@ -179,28 +178,6 @@ def _tls_options(tls: Tls | None) -> dict[str, Any]:
     }
 
 
-def _reconciler(runtime: Runtime, ledger: Ledger, jobs: Jobs, observer: Observer) -> Reconciler:
-    """The reconciler, with a lane for each upstream that has jobs."""
-    lease_seconds = runtime.limits.hold_lease_seconds
-    follower = Follower(jobs=jobs, ledger=ledger, observer=observer, answer_seconds_max=lease_seconds / 2)
-    upstreams = {route.job.kind: route.product.upstream for route in runtime.routes if route.job is not None}
-    lanes = {
-        each.name: Lane(together_max=each.looks_max, per_second_max=each.looks_per_second_max)
-        for each in upstreams.values()
-    }
-    by_kind = {kind: lanes[upstream.name] for kind, upstream in upstreams.items()}
-    return Reconciler(
-        ledger=ledger,
-        follow=follower.follow,
-        lanes=[*lanes.values()],
-        # A kind that no product makes any more is asked for nowhere: it may take any lane.
-        lane_of=lambda job: by_kind.get(job.record.ref.kind) or next(iter(lanes.values())),
-        lease_seconds=lease_seconds,
-        observer=observer,
-        clock=SystemClock(),
-    )
-
-
 class Gateway:
     """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves customers.
 
@@ -258,7 +235,7 @@ class Gateway:
             leases=self.leases, ledger=ledger, upstreams=self.upstreams, observer=observer, clock=clock,
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
-        self.reconciler = _reconciler(runtime, ledger, jobs, observer)
+        self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),

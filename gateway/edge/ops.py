@@ -17,6 +17,7 @@ from gateway.edge.listening import listen, port_of
 from gateway.observe.metrics import Metrics
 from gateway.ports import Clock, Ledger
 from gateway.settings.runtime import Runtime
+from gateway.upstream.client import PooledUpstreamClient
 
 _PROMETHEUS: Final = {"Content-Type": CONTENT_TYPE_LATEST}
 _CLOSE_SECONDS: Final = 5.0
@@ -47,7 +48,8 @@ class Operators:
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/metrics", self._metrics)
-        add_admin_routes(app, ledger=ledger, runtime=runtime, clock=clock)
+        self._upstreams = PooledUpstreamClient()  # for jobs that ops ask for
+        add_admin_routes(app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, clock=clock)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
 
     async def __aenter__(self) -> Self:
@@ -60,6 +62,7 @@ class Operators:
     async def __aexit__(self, *_error: object) -> None:
         """Answer what was asked, then close."""
         await self._runner.cleanup()
+        await self._upstreams.close()
 
     @property
     def port(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.admin import ROUTES
-from gateway.edge.admin_bodies import AddKey, Body, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount
+from gateway.edge.admin_bodies import AddKey, Body, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount, SettleJob
 from gateway.edge.admin_problems import PROBLEMS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "admin-api.md"
@@ -17,6 +17,7 @@ BODIES: dict[str, type[Body]] = {
     "PATCH /admin/accounts/{account}/keys/{key}": ChangeKey,
     "POST /admin/accounts/{account}/grants": GiveGrant,
     "POST /admin/accounts/{account}/corrections": Correct,
+    "POST /admin/accounts/{account}/jobs/{kind}/{job}/settle": SettleJob,
 }
 
 

@@ -20,6 +20,7 @@ from gateway.edge.keys import key_digest
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement
 from gateway.settings.runtime import RedisSettings, Runtime
+from gateway.upstream.client import PooledUpstreamClient
 from tests.cli.runtimes import PEPPER, TOKEN, make_runtime, usd
 
 NOW = 1_800_000_000.0
@@ -84,7 +85,7 @@ class Api:
 @asynccontextmanager
 async def serving(ledger: Ledger, runtime: Runtime) -> AsyncIterator[Api]:
     app = web.Application()
-    add_admin_routes(app, ledger=ledger, runtime=runtime, clock=FixedClock())
+    add_admin_routes(app, ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), clock=FixedClock())
     async with TestClient(TestServer(app)) as client:
         yield Api(client, ledger)
 
@@ -614,6 +615,6 @@ async def test_every_route_is_served(api: Api) -> None:
     """The table of routes is what the application has: each answers its method."""
     await api.ok("POST", "/accounts", {"id": "acme"})
     for method, path, _, _ in ROUTES:
-        filled = path.removeprefix("/admin").format(account="acme", key="k", hold="h")
+        filled = path.removeprefix("/admin").format(account="acme", key="k", hold="h", kind="k", job="j")
         status, found = await api(method, filled, {} if method in ("POST", "PATCH") else None)
-        assert status not in (404, 405) or found["code"] == "unknown_key"
+        assert status not in (404, 405) or found["code"] in ("unknown_key", "unknown_job")

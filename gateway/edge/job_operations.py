@@ -1,0 +1,96 @@
+"""What ops may do with jobs, once, for the admin API and for the command line.
+
+Owns: which jobs are shown, and what a job is ended by when a person says so: the same scripts as in traffic.
+Does not know: HTTP, the command line; how a job is asked for and priced (pipeline/jobs).
+"""
+
+from dataclasses import replace
+
+from gateway.core.errors import LedgerRefused, OperationConflict, UpstreamTimeout, UpstreamUnreachable
+from gateway.core.money import format_usd
+from gateway.edge.admin_views import CURRENCY, Data, view_job
+from gateway.pipeline.books import Settled
+from gateway.pipeline.jobs import Concluded, Jobs
+from gateway.ports import Clock, Ledger, Resource, ResourceRef, Settlement
+from gateway.settings.runtime import Runtime
+from gateway.upstream.client import UpstreamClient
+
+
+class UnknownJob(LedgerRefused):
+    """The account has no job of this kind and id."""
+
+
+class _Straight:
+    """`Bookkeeping` without a spool: a person is there to hear that the ledger is away, and to try again."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """See `Bookkeeping`."""
+        try:
+            return await self._ledger.settle(settlement)
+        except OperationConflict:
+            return "conflict"
+
+    async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
+        """See `Bookkeeping`."""
+        await self._ledger.release(account=account, hold_id=hold_id, resource=resource)
+
+
+class JobOperations:
+    """What ops may do with jobs. Every answer is plain data. Raises UnknownJob, and what the ledger raises."""
+
+    def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
+        self._ledger = ledger
+        self._jobs = Jobs(runtime=runtime, books=_Straight(ledger), upstreams=upstreams, clock=clock)
+
+    async def list_jobs(self, account: str, *, limit: int) -> Data:
+        """The account's jobs that are followed, the next one to be looked at first."""
+        found = await self._ledger.jobs(account, limit=limit)
+        return {"items": [view_job(job.record, job.look_ms) for job in found], "next": None}
+
+    async def show_job(self, account: str, ref: ResourceRef) -> Data:
+        """One job, over or not."""
+        return view_job(await self._record(account, ref))
+
+    async def settle_job(self, account: str, ref: ResourceRef, *, charge_hold: bool) -> Data:
+        """Ask the service now, and end the job by what it says; `charge_hold`: one that is not over costs its hold."""
+        record = await self._record(account, ref)
+        found: str = record.state if record.state != "open" else "running"
+        concluded: Concluded | None = None
+        if record.state == "open":
+            try:
+                concluded = await self._jobs.look(account, record)
+            except (UpstreamUnreachable, UpstreamTimeout):
+                found = "unreachable"
+            if concluded is None and charge_hold:
+                concluded = await self._jobs.charge_hold(account, record, "settled by hand")
+        return _settled(account, record, found, concluded)
+
+    async def release_job(self, account: str, ref: ResourceRef) -> Data:
+        """Give a job's hold back for good. `released` false: it had ended before."""
+        record = await self._record(account, ref)
+        if record.state == "open":
+            await self._jobs.release(account, record)
+        now = await self._record(account, ref)
+        return {"account": account, "job": view_job(now), "released": record.state == "open" != now.state}
+
+    async def _record(self, account: str, ref: ResourceRef) -> Resource:
+        await self._ledger.account(account)  # raises where there is none
+        record = await self._ledger.resource(account=account, ref=ref)
+        if record is None or not record.hold:
+            raise UnknownJob(f"the account has no {ref.kind} {ref.id}")
+        return record
+
+
+def _settled(account: str, record: Resource, found: str, concluded: Concluded | None) -> Data:
+    charged = None
+    if concluded is not None:
+        found = concluded.record.state
+        if concluded.settled == "conflict":
+            found = "conflict"
+        elif concluded.charge is not None:
+            charged = format_usd(concluded.charge.amount)
+        record = record if found == "conflict" else replace(record, state=concluded.record.state)
+    return {"account": account, "job": view_job(record), "found": found, "charged": charged, **CURRENCY}
