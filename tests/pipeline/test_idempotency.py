@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from multidict import CIMultiDict
 
 from gateway.core.money import parse_usd
 from gateway.edge.keys import key_digest
@@ -229,6 +230,15 @@ async def test_a_key_is_short_plain_text(gw: Running, word: str) -> None:
     assert (got.status, got.code) == (400, "invalid_request")
     assert not await gw.seen()
     await in_order(gw, "a", balance=parse_usd("10"))
+
+
+async def test_two_keys_are_none(gw: Running) -> None:
+    """Which of them would be meant is not guessed."""
+    key = await gw.open_account("a", credit="10")
+    headers = CIMultiDict([("Authorization", key), ("Idempotency-Key", "one"), ("Idempotency-Key", "two")])
+    async with gw.http.post(gw.url + CHAT_PATH, json=CHAT, headers=headers) as response:
+        assert (response.status, response.headers["X-Gateway-Error"]) == (400, "invalid_request")
+    assert not await gw.seen()
 
 
 async def test_free_calls_and_uploads_have_no_keys_here(gw: Running) -> None:

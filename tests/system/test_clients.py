@@ -173,6 +173,18 @@ async def test_openai_completes_a_chat(gw: Running, llm: Callable[[str], openai.
     assert "gpt-5.2" in models
 
 
+async def test_openai_that_times_out_and_retries_with_a_key_pays_once(
+    gw: Running, llm: Callable[[str], openai.OpenAI]
+) -> None:
+    """It gives up after half a second and tries again by itself: one call upstream, one charge, an answer."""
+    client = llm(await gw.open_account("a", credit="10")).with_options(timeout=0.5, max_retries=8)
+    headers = {"Idempotency-Key": "k", "X-Sandbox-Latency-Seconds": "1.2"}
+    got = await asyncio.to_thread(lambda: _ask(client, extra_headers=headers))
+    assert got.choices[0].message.content
+    assert await _forwarded(gw) == ["POST /v1/chat/completions"]
+    assert len(await charges(gw, "a")) == 1
+
+
 def _raw(client: openai.OpenAI) -> Any:
     return client.chat.completions.with_raw_response.create(
         model="gpt-5.2", messages=[{"role": "user", "content": "Hello"}]
