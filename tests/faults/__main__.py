@@ -12,7 +12,8 @@ import traceback
 from pathlib import Path
 
 from tests.faults.figures import Figures, table
-from tests.faults.scenarios import SCENARIOS, Stage
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.stage import Stage
 
 
 async def _run(sessions: int, only: list[str]) -> int:

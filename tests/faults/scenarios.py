@@ -8,11 +8,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -21,73 +18,29 @@ from gateway.ledger.embedded import EmbeddedRedis
 from tests.fakes.link import CuttingRelay
 from tests.faults.crowd import AGENTS, STREAMING, Crowd, Talker, all_over, soon
 from tests.faults.figures import Figures, all_entries, by_session, figures
-from tests.harness import Change
-from tests.pipeline.helpers import CHAT_PATH, until, without_rates
-from tests.pipeline.sockets import slices
+from tests.faults.stage import (
+    LEASE_SECONDS,
+    RENEW_BEFORE_SECONDS,
+    SLICE_SECONDS,
+    SOON_SECONDS,
+    Stage,
+    holding,
+    kill,
+    start_again,
+)
+from tests.pipeline.helpers import CHAT_PATH
 from tests.system.processes import Served, World
 from tests.system.test_workers import until_told
 
-SLICE_SECONDS: Final = 2.0
-RENEW_BEFORE_SECONDS: Final = 0.5
-LEASE_SECONDS: Final = 3
-#: How long sessions go on while Redis is away, how long it is shortly away, and leases that outlast that.
-GRACE_SECONDS: Final = 3.0
-GRACE_SECONDS_SHORT: Final = 1.0
+#: How long Redis is shortly away, leases that outlast that, a grace that does not.
 AWAY_SECONDS: Final = 1.5
 LONG_LEASE_SECONDS: Final = 9
+SHORT_GRACE_SECONDS: Final = 1.0
 #: Of workers that were replaced. Long enough for a crowd to come in meanwhile.
 DRAIN_SECONDS: Final = 3.0
-#: What should be at once, on a busy machine.
-SOON_SECONDS: Final = 5.0
 _RESTARTING: Final = 1012
 #: How the dialects say that the ledger is away.
 _LEDGER_AWAY: Final = {STREAMING.name: 3005, AGENTS.name: 1011}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """Where a fault happens: `directory` is its own, `sessions` is how many of each product are open.
-
-    There are so many `workers` where none of them is killed while others go on: else two.
-    """
-
-    directory: Path
-    sessions: int
-    workers: int = 2
-
-    @asynccontextmanager
-    async def redis(self) -> AsyncIterator[EmbeddedRedis]:
-        """A ledger's server that has on disk whatever it has answered."""
-        async with EmbeddedRedis(self.directory / "redis", fsync="always") as redis:
-            yield redis
-
-    @asynccontextmanager
-    async def world(
-        self, redis: EmbeddedRedis, *, grace_seconds: float = GRACE_SECONDS, **limits: Any
-    ) -> AsyncIterator[tuple[World, list[Crowd]]]:
-        """A vendor and a ledger, and a crowd of each product with an account of its own."""
-        async with World(self.directory, redis.url, _changes(limits, grace_seconds)).opened() as world:
-            keys = {kind: await world.open_account(kind.name, credit="1000") for kind in (STREAMING, AGENTS)}
-            yield world, [Crowd(world.http, kind, key) for kind, key in keys.items()]
-
-    async def fill(self, crowds: Sequence[Crowd], served: Served) -> None:
-        """So many more sessions of each product."""
-        await asyncio.gather(*(crowd.join(served, self.sessions) for crowd in crowds))
-
-
-def _changes(limits: Mapping[str, Any], grace_seconds: float) -> Mapping[str, Change]:
-    def gateway(data: dict[str, Any]) -> None:
-        data["limits"].update({"hold_lease_seconds": LEASE_SECONDS, "sweep_seconds": 0.2, **limits})
-        data["redis"].update(command_seconds_max=1.0, connect_seconds_max=1.0)
-
-    sessions = slices(
-        slice_seconds=SLICE_SECONDS,
-        renew_before_seconds=RENEW_BEFORE_SECONDS,
-        warn_seconds=0,
-        grace_seconds=2,
-        redis_grace_seconds=grace_seconds,
-    )
-    return {**sessions, "config/tiers.yaml": without_rates, "gateway.yaml": gateway}
 
 
 async def worker_killed(stage: Stage) -> list[Figures]:
@@ -105,12 +58,12 @@ async def worker_killed_without_redis(stage: Stage) -> list[Figures]:
     """The same while Redis is away: what was used since then is lost as well, and others pay for all of it."""
     async with stage.redis() as redis, stage.world(redis) as (world, crowds):
         served = await _one_slice_paid(stage, world, crowds)
-        _kill(redis)
+        kill(redis)
         away = time.monotonic()
         await asyncio.sleep(AWAY_SECONDS / 2)
         await _cut(served, world, crowds)
         unpaid_seconds = SLICE_SECONDS + time.monotonic() - away
-        await _started(redis)
+        await start_again(redis)
         await _again(served, crowds)
         found = await _lost_with_it(stage, "kill -9 of a worker, Redis away", world, crowds)
         assert all(row.lost_most <= unpaid_seconds for row in found), found
@@ -123,9 +76,9 @@ async def redis_restarted(stage: Stage) -> list[Figures]:
         served = await world.serve("one", workers=stage.workers)
         await stage.fill(crowds, served)
         await asyncio.sleep(RENEW_BEFORE_SECONDS)
-        _kill(redis)
+        kill(redis)
         await asyncio.sleep(AWAY_SECONDS)
-        await _started(redis)
+        await start_again(redis)
         return await _going_on("Redis dead, shortly", world, crowds)
 
 
@@ -151,18 +104,18 @@ async def redis_away(stage: Stage) -> list[Figures]:
 
     What a worker has spooled that is killed meanwhile is charged by another.
     """
-    async with stage.redis() as redis, stage.world(redis, grace_seconds=GRACE_SECONDS_SHORT) as (world, crowds):
+    async with stage.redis() as redis, stage.world(redis, grace_seconds=SHORT_GRACE_SECONDS) as (world, crowds):
         served = await _ended_without(redis, stage, world, crowds)
         killed = served.workers[0]
         os.kill(killed, signal.SIGKILL)
         await soon(lambda: killed not in served.workers, SOON_SECONDS)
-        await _started(redis)
+        await start_again(redis)
         return await _charged_later("Redis away, long", world, crowds, served)
 
 
 async def redis_away_and_gateway_killed(stage: Stage) -> list[Figures]:
     """The same, and all of the gateway is killed, and started again before Redis is back."""
-    async with stage.redis() as redis, stage.world(redis, grace_seconds=GRACE_SECONDS_SHORT) as (world, crowds):
+    async with stage.redis() as redis, stage.world(redis, grace_seconds=SHORT_GRACE_SECONDS) as (world, crowds):
         served = await _ended_without(redis, stage, world, crowds, stage.workers)
         assert await served.end(signal.SIGKILL) == -signal.SIGKILL
         served = await _started_before(redis, stage, world)
@@ -174,7 +127,8 @@ async def redis_away_and_gateway_stopped(stage: Stage) -> list[Figures]:
     async with stage.redis() as redis, stage.world(redis, shutdown_seconds_max=1.0) as (world, crowds):
         served = await world.serve("one", workers=stage.workers)
         await stage.fill(crowds, served)
-        _kill(redis)
+        kill(redis)
+        await asyncio.sleep(SLICE_SECONDS)  # renewals wait for an answer
         assert await served.end(signal.SIGTERM) == 0
         for crowd in crowds:
             assert await all_over(crowd.talkers) == {_RESTARTING}
@@ -239,7 +193,7 @@ async def calls_killed(stage: Stage) -> list[Figures]:
         cut = (await asyncio.gather(*calls)).count(False)
         assert 0 < cut < len(calls)
         assert all(await asyncio.gather(*(answered() for _ in range(cut)))), "who asks again is answered"
-        await _holding(world, "calls", 0)
+        await holding(world, "calls", 0)
         entries = await all_entries(world.ledger, "calls")
         charges = [entry.amount for entry in entries if entry.kind == "charge"]
         assert len(charges) == len(calls)
@@ -309,23 +263,13 @@ async def _lost_with_it(stage: Stage, fault: str, world: World, crowds: Sequence
     found = []
     for crowd in crowds:
         lost = crowd.lost
-        await _holding(world, crowd.kind.name, stage.sessions)
+        await holding(world, crowd.kind.name, stage.sessions)
         await crowd.finish()
         assert crowd.lost == lost
         assert (await figures(fault, world, [talker for talker in crowd.talkers if not talker.lost])).exact
         found.append(await figures(fault, world, crowd.talkers))
     assert all(row.in_order and row.lost_most for row in found), found
     return found
-
-
-def _kill(redis: EmbeddedRedis) -> None:
-    assert redis.pid is not None, "the server is ours"
-    os.kill(redis.pid, signal.SIGKILL)
-
-
-async def _started(redis: EmbeddedRedis) -> None:
-    await redis.stop()  # it is dead: only the process is collected
-    await redis.start()
 
 
 async def _going_on(fault: str, world: World, crowds: Sequence[Crowd]) -> list[Figures]:
@@ -347,7 +291,7 @@ async def _ended_without(
     """A gateway whose sessions have all ended because Redis stayed away."""
     served = await world.serve("one", workers=workers)
     await stage.fill(crowds, served)
-    _kill(redis)
+    kill(redis)
     for crowd in crowds:
         assert await all_over(crowd.talkers) == {_LEDGER_AWAY[crowd.kind.name]}
     return served
@@ -358,7 +302,7 @@ async def _started_before(redis: EmbeddedRedis, stage: Stage, world: World) -> S
     starting = asyncio.create_task(world.serve("one", workers=stage.workers))
     await asyncio.sleep(1.5)
     assert not starting.done(), "it is not ready without a ledger"
-    await _started(redis)
+    await start_again(redis)
     return await starting
 
 
@@ -368,7 +312,7 @@ async def _charged_later(fault: str, world: World, crowds: Sequence[Crowd], serv
     await soon(lambda: not any(path.stat().st_size for path in spool.glob("*.spool")), 20)
     assert not (spool / "rejected.jsonl").exists()
     for crowd in crowds:
-        await _holding(world, crowd.kind.name, 0)
+        await holding(world, crowd.kind.name, 0)
     found = [await figures(fault, world, crowd.talkers) for crowd in crowds]
     assert all(row.exact for row in found), found
     return found
@@ -382,15 +326,6 @@ def _seen_by_vendor(world: World, crowd: Crowd) -> bool:
     else:
         going_on = sum(record.connected for record in state.agent_sessions.values())
     return bool(crowd.lost) and going_on == len(crowd.open)
-
-
-async def _holding(world: World, account: str, count: int) -> None:
-    """Wait until the account has exactly so many open holds: as leases run out."""
-
-    async def done() -> bool:
-        return (await world.ledger.account(account)).open_holds == count
-
-    assert await until(done, LEASE_SECONDS + SOON_SECONDS), await world.ledger.holds(account)
 
 
 async def _processes(world: World, talkers: Sequence[Talker]) -> set[str]:

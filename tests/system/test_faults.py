@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults import scenarios
-from tests.faults.scenarios import Scenario, Stage
+from tests.faults.scenarios import Scenario
+from tests.faults.stage import Stage
 
 pytestmark = pytest.mark.system
 PROCESSES = (
@@ -30,5 +31,5 @@ async def test_faults_cost_no_more_than_is_promised(tmp_path: Path, faults: Sequ
     """Each fault asserts what must hold then: who is cut and how, what is charged, that nothing stays held."""
     async with asyncio.TaskGroup() as group:
         for fault in faults:
-            stage = Stage(directory=tmp_path / fault.__name__, sessions=8, workers=1)
+            stage = Stage(directory=tmp_path / fault.__name__, sessions=14, workers=1)
             group.create_task(fault(stage), name=fault.__name__)
