@@ -268,7 +268,9 @@ class CustomerServer(web.Server):
             if answer is not None:  # a fault after the head was sent
                 client.abort()
             return cast("web.StreamResponse", client.response)
-        return web.Response(status=400) if answer is None else cast("web.StreamResponse", WholeResponse(answer))
+        if answer is None:
+            raise ConnectionResetError("nobody is left to answer")
+        return cast("web.StreamResponse", WholeResponse(answer))
 
 
 class RequestClient:

@@ -106,8 +106,10 @@ class Sessions:
         try:
             if not session.accepted:
                 session.accept(watch_of(spec), upstream.subprotocol)
-        except BaseException:
-            upstream.abort()
+            elif session.relay.client_gone:
+                raise ClientGone
+        except ClientGone:
+            upstream.dismiss(spec.terminate.encode())  # its session begins, and would go on
             raise
         session.join(upstream)
         call.move(Move.OPEN_SESSION)
@@ -168,7 +170,7 @@ class Sessions:
         except LedgerUnavailable:
             return  # renewals will find out
         for account, number in zip(accounts, numbers, strict=True):
-            if self._changes.setdefault(account, number) != number and account in self._open:
+            if account in self._open and self._changes.setdefault(account, number) != number:
                 self._changes[account] = number
                 for session in self._open[account]:
                     session.look_again()

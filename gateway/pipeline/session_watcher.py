@@ -80,6 +80,7 @@ class SessionWatcher:
     def part(self) -> None:
         """The session is over, and not told of anything more: else the two would wait for the garbage collector."""
         self._began = self._changed = _nobody
+        self.opened.set()
 
     def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
         """See `sockets.ports.Watcher`. The report of a session that we end is for us alone.

@@ -7,17 +7,22 @@ Does not know: frames, customers, money.
 import asyncio
 import socket
 import ssl
+from secrets import token_bytes
 from typing import Final, cast
 
 from multidict import CIMultiDict
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
+from gateway.core.frames import CLOSE, TEXT, close_payload, encoded
 from gateway.sockets import handshake
 from gateway.sockets.ports import UpstreamSocket, Watch
 from gateway.upstream.client import UpstreamAddress
 from gateway.upstream.endpoint import Endpoint
 
 _HEAD_BYTES_MAX: Final = 32 * 1024
+#: How long an upstream that is dismissed has for its part.
+_CLOSE_SECONDS: Final = 2.0
+_GOING_AWAY: Final = 1001
 _FAULTS: Final = (OSError, ssl.SSLError)  # TimeoutError is an OSError
 
 
@@ -28,13 +33,14 @@ class BadAnswer(Exception):
 class DialedSocket(asyncio.Protocol):
     """See `ports.UpstreamSocket`. Until the answer's head has come it reads; then its frames wait where they are."""
 
-    __slots__ = ("_early", "_key", "_offered", "_sockets", "_transport", "answer", "subprotocol")
+    __slots__ = ("_dismissed", "_early", "_key", "_offered", "_sockets", "_transport", "answer", "subprotocol")
 
     def __init__(self, sockets: "set[DialedSocket]", key: str, offered: list[str]) -> None:
         self._sockets = sockets
         self._key = key
         self._offered = offered
         self._early = b""
+        self._dismissed = False
         self._transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.subprotocol = ""
@@ -49,6 +55,8 @@ class DialedSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the answer, and perhaps of the first frames."""
+        if self._dismissed:
+            return
         self._early += data
         head, end, rest = self._early.partition(b"\r\n\r\n")
         whole = bool(end) or len(head) > _HEAD_BYTES_MAX
@@ -79,8 +87,20 @@ class DialedSocket(asyncio.Protocol):
 
     def abort(self) -> None:
         """See `ports.UpstreamSocket`."""
+        self.answer.cancel()  # nobody waits for it any more
         if self._transport is not None:
             self._transport.abort()
+
+    def dismiss(self, text: bytes) -> None:
+        """See `ports.UpstreamSocket`."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._dismissed = True
+        said = [encoded(TEXT, text, token_bytes(4))] if text else []
+        transport.write(b"".join((*said, encoded(CLOSE, close_payload(_GOING_AWAY, b""), token_bytes(4)))))
+        transport.resume_reading()  # what is not read when it is closed would take our last words away
+        asyncio.get_running_loop().call_later(_CLOSE_SECONDS, transport.abort)
 
 
 def _judged(head: bytes, key: str, offered: list[str]) -> str:

@@ -78,6 +78,9 @@ class UpstreamSocket(Protocol):
     def abort(self) -> None:
         """Cut it: it will not be joined."""
 
+    def dismiss(self, text: bytes) -> None:
+        """It will not be joined: send it a last text message (empty: none) and our Close, then cut it in time."""
+
 
 class Relay(Protocol):
     """A customer's socket after its handshake, to which an upstream's is joined. Both ends are spliced: frames pass as

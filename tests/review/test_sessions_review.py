@@ -181,6 +181,34 @@ async def test_whoever_leaves_before_the_beginning_leaves_no_session_behind(smal
     assert await spent(small, "a") == 0
 
 
+@pytest.mark.parametrize("protocols", [(), ("b",)], ids=["accepted at once", "accepted after the upstream"])
+async def test_whoever_leaves_during_the_handshake_leaves_no_session_behind(
+    small: Running, upstream: Service, protocols: tuple[str, ...]
+) -> None:
+    """The upstream's session begins with its handshake: it is ended in words before its line is cut."""
+
+    async def script(socket: Socket) -> None:
+        await socket.say(BEGIN)
+        await socket.hear_all()
+
+    upstream.script, upstream.handshake_seconds, upstream.protocols = script, 0.5, protocols
+    key = await small.open_account("a", credit="1")
+    headers = {"Authorization": key}
+    opening = asyncio.create_task(small.http.ws_connect(small.url + PRO, headers=headers, protocols=protocols))
+    await holds(lambda: upstream.asked == 1)
+    if protocols:
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+    else:
+        socket = await opening
+        assert socket._writer.transport is not None
+        socket._writer.transport.abort()
+        await socket.close()
+    await holds(lambda: bool(upstream.sockets) and len(upstream.sockets[0].heard) == 2)
+    assert upstream.sockets[0].heard == [TERMINATE, 1001]
+    assert await spent(small, "a") == 0
+
+
 async def test_an_update_before_the_beginning_holds_from_the_beginning(small: Running, upstream: Service) -> None:
     """What was switched on before anything was charged is charged for every second."""
 
@@ -298,12 +326,16 @@ async def test_a_call_that_is_cut_down_while_it_dials_leaves_nothing(small: Runn
     """Neither a hold nor the client's socket stays open."""
     upstream.handshake_seconds = 1.5
     key = await small.open_account("a", credit="1")
+    tasks = asyncio.all_tasks()
     async with connected(small, key) as socket:
+        await socket.send_json({"type": "UpdateConfiguration", "prompt": "Names"})
         await holds(lambda: upstream.asked == 1)
         (client,) = small.gateway._customers._calls
         client.cut()
         _, code = await to_the_end(socket, seconds=3)
         assert code in (1001, 1006)
+    await asyncio.sleep(0.1)
+    assert not [task for task in asyncio.all_tasks() - tasks if "_ask" in repr(task)]
     assert await spent(small, "a") == 0
 
 
