@@ -17,6 +17,9 @@ from gateway.ports import Clock, FollowedJob, Ledger, Observer
 
 #: A job whose upstream is asked enough already comes back so soon, in seconds.
 _BACK_SECONDS: Final = 2.0
+#: Claims of one round, and the wait for a look to end between two of them, in seconds.
+_CLAIMS_MAX: Final = 10
+_WAIT_SECONDS_MAX: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -84,8 +87,12 @@ class Reconciler:
     async def round(self) -> None:
         """Claim what is due, as much as may be looked at now, and begin to look; again while there is more of it."""
         self.lag_seconds = 0.0
-        while (limit := self._free()) and await self._begin(limit) >= limit and self._looks:
-            await asyncio.wait(self._looks, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(_CLAIMS_MAX):
+            limit = self._free()
+            if not limit or await self._begin(limit) < limit:
+                return
+            if self._looks:  # a place may be free soon
+                await asyncio.wait(self._looks, timeout=_WAIT_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
 
     def _free(self) -> int:
         """How many looks may begin now."""

@@ -181,40 +181,54 @@ def test_multichannel(runtime: Runtime) -> None:
     }
 
 
+EVERYTHING = {
+    "stt.universal-3-pro": "0.010500000",  # 2 x 0.21/40
+    "stt.speaker_labels": "0.000500000",  # 0.02/40
+    "stt.speaker_labels_experimental": "0.001125000",  # 0.045/40
+    "stt.keyterms": "0.001250000",  # 0.05/40
+    "stt.prompting": "0.001250000",  # 0.05/40
+    "stt.medical": "0.003750000",  # 0.15/40
+    "understanding.entity_detection": "0.002000000",  # 0.08/40
+    "understanding.sentiment_analysis": "0.000500000",  # 0.02/40
+    "understanding.auto_chapters": "0.002000000",  # 0.08/40
+    "understanding.key_phrases": "0.000250000",  # 0.01/40
+    "understanding.topic_detection": "0.003750000",  # 0.15/40
+    "understanding.summarization": "0.001500000",  # 0.03/40, the flag and the task
+    "understanding.speaker_identification": "0.000500000",  # 0.02/40
+    "understanding.translation": "0.001500000",  # 0.06/40
+    "understanding.custom_formatting": "0.000750000",  # 0.03/40
+    "guardrails.profanity": "0.000250000",  # 0.01/40
+    "guardrails.pii_text": "0.002000000",  # 0.08/40
+    "guardrails.pii_audio": "0.001250000",  # 0.05/40
+    "guardrails.content_moderation": "0.003750000",  # 0.15/40
+    "sum": "0.038375000",
+}
+
+
 def test_everything_at_once(runtime: Runtime) -> None:
-    """One transcript of 90 seconds and two channels with every add-on that there is."""
-    tasks = [task for task, _ in TASKS]
-    charge = transcript(
-        runtime,
-        speech_model_used="universal-3-5-pro", multichannel=True, audio_channels=2,
-        speaker_labels=True, speaker_options={"long_file_diarization_method": "experimental"},
-        keyterms_prompt=["a"], prompt="p", metadata={"domain_used": "medical-v1"}, entity_detection=True,
-        sentiment_analysis=True, auto_chapters=True, auto_highlights=True, iab_categories=True, summarization=True,
-        filter_profanity=True, redact_pii=True, redact_pii_audio=True, content_safety=True,
-        speech_understanding={"response": {task: {"status": "success"} for task in tasks}},
-    )  # fmt: skip
-    assert receipt(charge) == {
-        "stt.universal-3-pro": "0.010500000",  # 2 x 0.21/40
-        "stt.speaker_labels": "0.000500000",  # 0.02/40
-        "stt.speaker_labels_experimental": "0.001125000",  # 0.045/40
-        "stt.keyterms": "0.001250000",  # 0.05/40
-        "stt.prompting": "0.001250000",  # 0.05/40
-        "stt.medical": "0.003750000",  # 0.15/40
-        "understanding.entity_detection": "0.002000000",  # 0.08/40
-        "understanding.sentiment_analysis": "0.000500000",  # 0.02/40
-        "understanding.auto_chapters": "0.002000000",  # 0.08/40
-        "understanding.key_phrases": "0.000250000",  # 0.01/40
-        "understanding.topic_detection": "0.003750000",  # 0.15/40
-        "understanding.summarization": "0.001500000",  # 0.03/40, the flag and the task
-        "understanding.speaker_identification": "0.000500000",  # 0.02/40
-        "understanding.translation": "0.001500000",  # 0.06/40
-        "understanding.custom_formatting": "0.000750000",  # 0.03/40
-        "guardrails.profanity": "0.000250000",  # 0.01/40
-        "guardrails.pii_text": "0.002000000",  # 0.08/40
-        "guardrails.pii_audio": "0.001250000",  # 0.05/40
-        "guardrails.content_moderation": "0.003750000",  # 0.15/40
-        "sum": "0.038375000",
-    }
+    """One transcript of 90 seconds and two channels with every add-on that there is, by its reply or by its request."""
+    tasks: dict[str, Any] = {task: {"status": "success"} for task, _ in TASKS}
+    flags: dict[str, Any] = {
+        "speaker_labels": True, "speaker_options": {"long_file_diarization_method": "experimental"},
+        "keyterms_prompt": ["a"], "prompt": "p", "domain": "medical-v1", "entity_detection": True,
+        "sentiment_analysis": True, "auto_chapters": True, "auto_highlights": True, "iab_categories": True,
+        "summarization": True, "filter_profanity": True, "redact_pii": True, "redact_pii_audio": True,
+        "content_safety": True,
+    }  # fmt: skip
+    ran: dict[str, Any] = {"speech_model_used": "universal-3-5-pro", "multichannel": True, "audio_channels": 2}
+    told = transcript(runtime, **ran, **flags, speech_understanding={"response": tasks})
+    assert receipt(told) == EVERYTHING
+    reply = {"status": "completed", "audio_duration": 90, **ran}
+    asked = {**flags, "speech_understanding": {"request": tasks}}
+    assert receipt(charge_of(runtime, "transcript.create", reply=reply, job=asked)) == EVERYTHING
+
+
+def test_every_line_of_a_transcript_is_here(runtime: Runtime) -> None:
+    """No line of the job's charge is without a receipt."""
+    job = route_of(runtime, "transcript.create").job
+    assert job is not None
+    skus = {rule.sku.replace("{model}", "universal-3-pro") for rule in job.metering.rules}
+    assert skus == EVERYTHING.keys() - {"sum"}
 
 
 def test_a_silent_job_costs_nothing_for_no_audio(runtime: Runtime) -> None:

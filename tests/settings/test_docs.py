@@ -219,3 +219,13 @@ def test_the_examples_of_sessions_are_config() -> None:
         elif first != "name":
             example = example[first]
         EXAMPLES[first].model_validate(example)
+
+
+def test_the_example_of_jobs_is_the_shipped_config() -> None:
+    """The block of docs/concepts/jobs.md says what the product's file says, or the default."""
+    text = (ROOT / "docs" / "concepts" / "jobs.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    shipped = yaml.safe_load((ROOT / "config" / "products" / "speech-to-text.yaml").read_text())["jobs"]["transcript"]
+    settings = JobSettings.model_validate(shipped)
+    example = JobSettings.model_validate({**shipped, **yaml.safe_load(block)["jobs"]["transcript"]})
+    assert example == settings
