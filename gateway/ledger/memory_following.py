@@ -20,9 +20,14 @@ class MemoryFollowing(MemoryStore):
         claimed: list[FollowedJob] = []
         for account in self._books:
             books, now = self._at(account)
-            due = [job for job in _followed(books, now) if job.look_ms <= now][: limit - len(claimed)]
-            claimed += due
-            books.followed |= {job.record.ref: now + round(lease_seconds * 1000) for job in due}
+            open_jobs = {job.record.ref: job for job in _followed(books, now)}
+            due = sorted((look, _member(ref), ref) for ref, look in books.followed.items() if look <= now)
+            for _, _, ref in due[: limit - len(claimed)]:
+                if ref in open_jobs:
+                    claimed.append(open_jobs[ref])
+                    books.followed[ref] = now + round(lease_seconds * 1000)
+                else:
+                    del books.followed[ref]  # it was forgotten
         return claimed
 
     async def look_later(self, *, account: str, ref: ResourceRef, seconds: float, gone: bool | None = None) -> None:
@@ -55,4 +60,8 @@ def _followed(books: Books, now: int) -> list[FollowedJob]:
         for ref, look_ms in books.followed.items()
         if (record := books.resource(ref, now)) is not None and record.state == "open"
     ]
-    return sorted(found, key=lambda job: (job.look_ms, f"{job.record.ref.kind}:{job.record.ref.id}"))
+    return sorted(found, key=lambda job: (job.look_ms, _member(job.record.ref)))
+
+
+def _member(ref: ResourceRef) -> str:
+    return f"{ref.kind}:{ref.id}"
