@@ -25,7 +25,7 @@ test: $(DEV) ## every test, with real Redis servers that the tests start
 soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two processes under load
 	$(BIN)/pytest -q -m soak
 
-test-faults: $(DEV) ## workers and Redis killed under open sessions (SESSIONS=...): what is lost, as a table
+test-faults: $(DEV) ## workers and Redis killed under open sessions and jobs (SESSIONS=...): what is lost, as a table
 	$(BIN)/python -m tests.faults --sessions $(or $(SESSIONS),100)
 
 bench: $(DEV) ## the gateway beside a textbook aiohttp proxy, interleaved (needs wrk and nginx)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import scenarios
+from tests.faults.jobs import jobs_followed
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import Stage
 
@@ -16,6 +17,7 @@ PROCESSES = (
     scenarios.worker_killed_without_redis,
     scenarios.calls_killed,
     scenarios.redeployed,
+    jobs_followed,
 )
 LEDGER = (
     scenarios.redis_restarted,
