@@ -1,14 +1,20 @@
 """One real Redis-compatible server for the whole run, and whole gateways on it."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
 from tests.certificates import Certificates, made_in
 from tests.harness import Running, running
+
+# A busy machine is no fault of the code; in CI every run draws the same examples, elsewhere others each time.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
