@@ -114,11 +114,11 @@ def test_a_size_that_is_told_counts() -> None:
 
 def test_two_gigabytes_cost_nothing() -> None:
     """Of a large upload only the headers are looked at, and nothing is kept."""
-    probe, chunk, started = Probe(), bytes(2**20), time.perf_counter()
+    probe, chunk, started = Probe(), bytes(2**20), time.process_time()
     probe.feed(wav(1, claimed_bytes=2**31))
     for _ in range(2000):
         probe.feed(chunk)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 5  # CPU seconds: quadratic work takes minutes
     assert probe.facts()["seconds"] == -(-(8000 + 2000 * 2**20) // 8000)
     assert len(repr(probe)) < 300
 
@@ -139,9 +139,9 @@ def test_two_gigabytes_cost_nothing() -> None:
 )
 def test_hostile_files_cost_little(data: bytes) -> None:
     """Whatever is repeated, it is looked at a bounded number of times."""
-    started = time.perf_counter()
+    started = time.process_time()
     facts(data, 65_536)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 5  # CPU seconds: quadratic work takes minutes
 
 
 #: Every container, whose heads are within the first bytes.
