@@ -100,8 +100,8 @@ async def test_a_killed_worker_is_replaced_and_what_it_counted_stays(tmp_path: P
         first, second = served.workers
         os.kill(first, signal.SIGKILL)
         await until_told(served, "worker_lost", 1)
-        going_on = await counted(served, "gateway_holds_open", *range(1, 20))
         metrics = await served.metrics()
+        going_on = metrics["gateway_holds_open"]  # what the other worker serves
         assert (metrics[SETTLED], metrics[CHARGED]) == (40, 40 * CHARGE)
         assert await world.chat(served, key, **TOKENS) == 200
         await counted(served, "gateway_workers", 2)
