@@ -19,10 +19,13 @@ check: $(DEV) ## style, types, layers, docs
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/docs
 
-test: $(DEV) ## every test, with real Redis servers that they start; whole processes beside the rest, on two cores
-	@$(BIN)/pytest -q -m "not soak" -p no:cacheprovider tests/system > .system.log 2>&1 & processes=$$!; \
-	$(BIN)/pytest -q -m "not soak" --ignore tests/system; rest=$$?; \
-	wait $$processes; processes=$$?; cat .system.log; rm .system.log; exit $$((rest + processes))
+# Those of whole processes and sockets mostly wait: they run beside the others.
+BESIDE := tests/system tests/sockets tests/review
+
+test: $(DEV) ## every test, with real Redis servers that the tests start
+	@$(BIN)/pytest -q -m "not soak" -p no:cacheprovider $(BESIDE) > .beside.log 2>&1 & beside=$$!; \
+	$(BIN)/pytest -q -m "not soak" $(BESIDE:%=--ignore=%); rest=$$?; \
+	wait $$beside; beside=$$?; cat .beside.log; rm .beside.log; exit $$((rest + beside))
 
 soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two processes under load
 	$(BIN)/pytest -q -m soak
