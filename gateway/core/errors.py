@@ -163,3 +163,12 @@ class UpstreamTimeout(GatewayError):
 
 class IllegalMove(GatewayError):
     """A call was asked to make a move that its state does not have. Nothing was changed."""
+
+
+def place_of(error: BaseException) -> str:
+    """A fault's type and where it was raised. Not its text: that could hold what a client sent."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
+    return f"{type(error).__name__} at {where}"

@@ -14,9 +14,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any, Final, Self
 
+from aiohttp import web
+
 from gateway import __version__
 from gateway.edge.identify import Identifier
 from gateway.edge.listening import BACKLOG, listen
+from gateway.edge.own import OwnRoutes
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler
 from gateway.ledger.embedded import EmbeddedRedis
@@ -248,7 +251,8 @@ class Gateway:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._listener = listener
-        self._customers = CustomerServer(self.pipeline, limits)
+        self._own = OwnRoutes(web.Application(), prefixes=("/billing", "/callbacks"))
+        self._customers = CustomerServer(self.pipeline, limits, self._own)
         self.accepting = False
 
     async def __aenter__(self) -> Self:
@@ -256,6 +260,7 @@ class Gateway:
         runtime = self.runtime
         self.spool.open(f"{os.getpid()}-{secrets.token_hex(4)}")
         self._tasks = [asyncio.create_task(loop) for loop in self._loops]
+        await self._own.__aenter__()
         self._listener = self._listener or listen(runtime.customers)
         self._server = await asyncio.get_running_loop().create_server(
             self._customers, sock=self._listener, backlog=BACKLOG, **_tls_options(runtime.customers_tls)
@@ -274,6 +279,7 @@ class Gateway:
         self._server.close()
         await self._customers.shutdown(self.runtime.limits.shutdown_seconds_max)
         await self.conclusion.drain()
+        await self._own.__aexit__()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -18,10 +18,11 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR, _ErrInfo
 from multidict import CIMultiDict
 
-from gateway.core.errors import Code, Refused
+from gateway.core.errors import Code, Refused, place_of
+from gateway.edge.own import OwnRoutes
 from gateway.edge.responses import StreamedResponse, WholeResponse
 from gateway.edge.websocket import TakenOver, is_opening, take_over
-from gateway.pipeline.call import BodyRefused, ClientGone
+from gateway.pipeline.call import Answer, BodyRefused, ClientGone
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits
 from gateway.sockets.ports import Relay, Watch, Watcher
@@ -154,11 +155,7 @@ class CustomerConnection(web.RequestHandler):
         error = facts.get("exc_info")
         if not isinstance(error, BaseException) or isinstance(error, HttpProcessingError):
             return
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
-        self.logger.error("%s at %s", type(error).__name__, where)
+        self.logger.error("%s", place_of(error))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The transport is gone: bound what the call may still do."""
@@ -171,9 +168,10 @@ class CustomerConnection(web.RequestHandler):
 class CustomerServer(web.Server):
     """Makes `CustomerConnection`s; every option of aiohttp's server by name."""
 
-    def __init__(self, pipeline: HttpPipeline, limits: Limits) -> None:
+    def __init__(self, pipeline: HttpPipeline, limits: Limits, own: OwnRoutes | None = None) -> None:
         super().__init__(self._handle, handler_cancellation=False)
         self._pipeline = pipeline
+        self._own = own
         self._limits = limits
         self._calls: set[RequestClient] = set()
         self._ends_at: float | None = None
@@ -259,7 +257,11 @@ class CustomerServer(web.Server):
         connection.call = client  # type: ignore[attr-defined]
         self._calls.add(client)
         try:
-            answer = await self._pipeline.serve(client)
+            answer: Answer | None
+            if self._own is not None and self._own.has(client.raw_path):
+                answer = await self._own.answer(request)
+            else:
+                answer = await self._pipeline.serve(client)
         finally:
             self._calls.discard(client)
             connection.call = None  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import orjson
 from multidict import CIMultiDict
 
 from gateway.core.audio.probe import Probe
-from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable
+from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable, place_of
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
 from gateway.core.record import blank
@@ -110,7 +110,7 @@ class HttpPipeline:
                 self._observer.event("ledger_error", product=call.route.product.name)
             return self._refuse(call, Refused(code=fault.code, retry_after_seconds=fault.retry_after_seconds))
         except Exception as error:  # noqa: BLE001 - a fault of ours is answered in the product's dialect as well
-            self._observer.event("internal_error", product=call.route.product.name, error=_where(error))
+            self._observer.event("internal_error", product=call.route.product.name, error=place_of(error))
             await self._conclusion.fail(call)
             return self._refuse(call, Refused(code=Code.INTERNAL))
         finally:
@@ -362,15 +362,6 @@ def _rate_headers(call: Call) -> dict[str, str]:
         "RateLimit-Policy": ", ".join([state.rate.policy for state in call.rates]),
         "RateLimit": remaining(call.rates),
     }
-
-
-def _where(error: BaseException) -> str:
-    """A fault's type and place; its text could hold what a client sent."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
-    return type(error).__name__ + place
 
 
 def _must_be_whole(call: Call) -> bool:

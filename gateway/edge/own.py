@@ -1,0 +1,80 @@
+"""The gateway's own routes on the customers' listener: what is answered here and never forwarded.
+
+Owns: which paths are ours, and how one of our aiohttp applications answers a request of the customers' server.
+Does not know: what the routes do, or anything of the path of a call.
+
+The customers' server is a low-level one; an ordinary `web.Application` (routes, middlewares, forms, cookies) answers
+what is ours, so that pages and APIs are written in one way on both listeners. Its answers are whole: no streams, files
+or sockets.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final, Self
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.core.errors import place_of
+from gateway.pipeline.call import Answer
+
+_LOGGER: Final = logging.getLogger("gateway.customers")
+#: A request of ours that has not been answered by then has failed: its body does not come, or something is stuck.
+_ANSWER_SECONDS_MAX: Final = 30.0
+
+
+class OwnRoutes:
+    """`async with OwnRoutes(app, prefixes)`: answers whatever is at one of the prefixes, or below it."""
+
+    def __init__(self, app: web.Application, prefixes: Sequence[str]) -> None:
+        self._app = app
+        self._exact = frozenset(prefixes)
+        self._below = tuple(f"{prefix}/" for prefix in prefixes)
+
+    async def __aenter__(self) -> Self:
+        """Start the application."""
+        self._app.on_startup.freeze()
+        await self._app.startup()
+        self._app.freeze()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Stop the application."""
+        await self._app.shutdown()
+        await self._app.cleanup()
+
+    def has(self, raw_path: str) -> bool:
+        """Whether this path, as sent, is ours: then nothing at it is forwarded."""
+        return raw_path.startswith(self._below) or raw_path in self._exact
+
+    async def answer(self, request: web.BaseRequest) -> Answer:
+        """What the application answers; a fault of its own is a bare 500, one that takes too long a 408."""
+        own = self._app._make_request(
+            request._message,
+            request._payload,
+            request._protocol,
+            request._payload_writer,
+            request._task,
+        )
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS_MAX):
+                response = await self._app._handle(own)
+        except web.HTTPException as error:
+            response = error
+        except TimeoutError:
+            response = web.Response(status=408, text="The request took too long.\n")
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not cut the customer's connection
+            _LOGGER.error("%s", place_of(error))  # noqa: TRY400 - its text could hold what was sent
+            response = web.Response(status=500, text="Something went wrong here.\n")
+        return _whole(response)
+
+
+def _whole(response: web.StreamResponse) -> Answer:
+    assert isinstance(response, web.Response), "our own answers are whole"
+    headers = CIMultiDict(response.headers)
+    for cookie in response.cookies.values():
+        headers.add("Set-Cookie", cookie.output(header="")[1:])
+    body = response.body
+    assert body is None or isinstance(body, bytes | bytearray), "our own answers are whole"
+    return Answer(status=response.status, reason=response.reason or "", headers=headers, body=bytes(body or b""))

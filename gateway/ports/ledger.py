@@ -1,0 +1,227 @@
+"""The ledger's port: balances, holds, entries, keys and ownership, as promises.
+
+Owns: its methods and their docstrings, which are the contract that `tests/ledger` checks on every implementation.
+Does not know: Redis.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.core.errors import Refused
+from gateway.core.money import ZERO, Nanos
+from gateway.ports.records import (
+    Account,
+    AccountStatus,
+    AdmissionRequest,
+    Admitted,
+    Drift,
+    Entry,
+    FollowedJob,
+    Grant,
+    GrantKind,
+    Hold,
+    Identity,
+    Key,
+    NamedCall,
+    Naming,
+    Plan,
+    PlanChanged,
+    Receipt,
+    Renewal,
+    Renewed,
+    Resource,
+    ResourceRef,
+    Settlement,
+    Swept,
+)
+
+
+class Ledger(Protocol):
+    """Balances, holds, entries, keys and ownership. Every mutation has an operation id.
+
+    A replay of an operation gets the first answer and changes nothing; the same id with other content raises
+    OperationConflict. Every method may raise LedgerUnavailable: then nothing is known of the outcome, and the same
+    call may be made again. Methods on an account that is not there raise UnknownAccount, unless they say otherwise.
+    Time is the store's.
+    """
+
+    # ---- the path of a call
+
+    async def identify(self, digest: str) -> Identity | None:
+        """Whose key has this digest; None if nobody's."""
+
+    async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
+        """Judge the guards in their order and take the hold, in one atomic step. A refusal writes nothing.
+
+        First of all holds and grants of the account whose time is over are ended. A free call (`metered` false)
+        takes no hold. A resource that is not the account's refuses with NOT_FOUND, after every other guard.
+        Unknown accounts and keys are refused (UNAUTHORIZED), not raised. Replay: while the hold is open, the first
+        answer's hold; after it has ended, OperationConflict.
+        """
+
+    async def accept(
+        self,
+        *,
+        account: str,
+        resource: Resource,
+        deadline_seconds: int,
+        keep_seconds: int,
+        look_seconds: float = 0.0,
+    ) -> None:
+        """Record what an upstream made for the account: from now on the account owns it.
+
+        With `resource.hold` (an open job) that hold gets the deadline as its expiry, if it is still open, and the job
+        is followed until its record is no longer open: `claim_jobs` answers it after `look_seconds`.
+        `keep_seconds` 0 keeps the record until it is forgotten. Accepting the same id again with the same hold
+        changes nothing; with another hold it is an OperationConflict.
+        """
+
+    async def settle(self, settlement: Settlement) -> Receipt:
+        """Charge a hold's usage: end the hold, burn grants, write the entry. Once; a replay gets the first receipt.
+
+        A hold that has expired, or that the ledger does not know, is charged all the same and the receipt is late.
+        A hold that was released is an OperationConflict. What grants do not cover becomes debt.
+        """
+
+    async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
+        """Give a hold back; True if this ended it. False if it had ended before, whatever the end."""
+
+    async def extend(self, *, account: str, hold_ids: Sequence[str], lease_seconds: int) -> Sequence[str]:
+        """Extend the leases of open holds; the ids that are not open any more come back."""
+
+    async def renew(self, renewal: Renewal) -> Renewed | PlanChanged:
+        """Charge the slice that was used and hold the next one, in one atomic step.
+
+        The charge is made as `settle` makes it. Then guards 1 to 5 are judged for the next hold, with the credit that
+        is left; rates are not counted, and the place in the concurrency class passes from hold to hold. PlanChanged:
+        nothing was written, not even the charge; ask again with that plan. Replay: the first answer, also after the
+        next hold has ended; other content is an OperationConflict, and so is a next hold that is in use or has ended.
+        An old hold that had expired is charged late, and the next one is judged all the same, concurrency included; so
+        it is where `settle` made this charge before, whose receipt is then the first one. `settle` after `renew` gets
+        the receipt of `renew`. After a refusal, `admit` may ask for that next hold once more.
+        """
+
+    async def correct(
+        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
+    ) -> Receipt:
+        """Add a `correction` entry: what a later receipt changes of a charge, which itself stays as it is.
+
+        A positive `amount` gives credit back (debt first, the rest as a grant of kind correction that burns first and
+        never expires), a negative one charges more, like a charge. The key's month moves with it, not below zero.
+        `data` says what is corrected and why (JSON data: `call_id`, `reason`, ...). Receipt.charged is -amount.
+        LedgerRefused if the balance would pass BALANCE_MAX, or the amount is 0 or cannot be counted.
+        """
+
+    async def changes(self, accounts: Sequence[str]) -> Sequence[int]:
+        """For each account a number that grows with every change that administration makes of it: plan, status, keys,
+        grants, corrections. 0 for an unknown account.
+        """
+
+    async def use_once(self, *, account: str, name: str, by: str, seconds: int) -> bool:
+        """Whether `name` (a one-time token's) was not used before, or by `by` itself. From the first use on it is used,
+        for `seconds`.
+        """
+
+    async def name_call(self, named: NamedCall) -> Naming:
+        """Take a name for a call, unless the call that has it is under way or was charged.
+
+        That is told by that call's hold: settled, or a job's from `accept` on, the call is done; open, it is running;
+        released or expired, it came to nothing and the name is free. Replay by the same hold: taken; with other content
+        an OperationConflict.
+        """
+
+    async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
+        """Keep the answer of a call, for as long as its name. False: the name is not its own any more, or the answers
+        of the account would have more than `bytes_max` together.
+        """
+
+    async def free_name(self, *, account: str, name: str, hold_id: str) -> None:
+        """The call came to nothing: forget its name. That of a call which has an open hold or was charged stays."""
+
+    async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
+        """The account's record of it; None if it is not the account's (whether it exists or not)."""
+
+    async def owned(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bool]:
+        """For each, whether it is the account's."""
+
+    async def forget(self, *, account: str, ref: ResourceRef) -> None:
+        """The resource was deleted: the account no longer owns it. Its charge stays."""
+
+    # ---- jobs that are followed
+
+    async def claim_jobs(self, *, limit: int, lease_seconds: float) -> Sequence[FollowedJob]:
+        """Open jobs of any account whose look is due, at most `limit`; nobody else gets them within the lease.
+
+        What a lost process had claimed is due again after the lease. A job whose account lost its place in the index
+        of accounts comes back with the account's next `sweep`.
+        """
+
+    async def look_later(self, *, account: str, ref: ResourceRef, seconds: float, gone: bool | None = None) -> None:
+        """A job was looked at (or, with `gone` None, was not): claim it again after so many seconds, if it is followed.
+
+        `gone`: whether the upstream does not know it; Resource.gone_ms is when it was first said and not denied since.
+        """
+
+    async def give_up(self, *, account: str, ref: ResourceRef, hold_id: str) -> bool:
+        """Follow a job no longer, and end its hold as if its time were over; True if it was followed until now.
+
+        Its record stays open: a result that turns up all the same is charged, late.
+        """
+
+    async def jobs(self, account: str, *, limit: int = 1000) -> Sequence[FollowedJob]:
+        """The account's jobs that are followed, the next one to be looked at first."""
+
+    # ---- the store's own work
+
+    async def sweep(self, account: str) -> Swept:
+        """End what is over by the store's clock: holds past their expiry, grants past theirs."""
+
+    def accounts(self) -> AsyncIterator[str]:
+        """Every account's id, in no order, each at least once."""
+
+    async def ping(self) -> None:
+        """Return if the ledger can answer; LedgerUnavailable if not."""
+
+    # ---- administration
+
+    async def open_account(self, *, operation: str, account: str, plan: Plan, signup: Nanos = ZERO) -> Account:
+        """Open an account with its signup grant (0: none). LedgerRefused if it exists by another operation."""
+
+    async def change_account(
+        self, *, operation: str, account: str, plan: Plan | None = None, status: AccountStatus | None = None
+    ) -> Account:
+        """Change tier, rate card or status; in force for the next admission of every process."""
+
+    async def grant(
+        self,
+        *,
+        operation: str,
+        account: str,
+        kind: GrantKind,
+        amount: Nanos,
+        priority: int = 50,
+        expires_ms: int | None = None,
+        note: str = "",
+    ) -> Grant:
+        """Give credit. Debt is paid first. LedgerRefused if the balance would pass BALANCE_MAX, or amount <= 0."""
+
+    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
+        """Make a key of an account, found by its digest. LedgerRefused if the digest or id is in use."""
+
+    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
+        """Change name, disabled, expires_ms, products or monthly_budget. LedgerRefused for an unknown key."""
+
+    async def account(self, account: str) -> Account:
+        """The account as it stands now, grants included, in burn order."""
+
+    async def keys(self, account: str) -> Sequence[Key]:
+        """The account's keys."""
+
+    async def holds(self, account: str) -> Sequence[Hold]:
+        """The account's open holds, soonest expiry first."""
+
+    async def entries(self, account: str, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
+        """Entries in the order they were made, after the given entry id."""
+
+    async def verify(self, account: str) -> Sequence[Drift]:
+        """Recompute balance, holds and counters from the entries and records; every difference."""

@@ -1,0 +1,104 @@
+"""The ports of time and of what is told: the clock of this process, and the observers of calls, sessions and jobs.
+
+Owns: the records that observers get. Does not know: logs, Prometheus.
+"""
+
+from typing import Protocol
+
+from gateway.core.money import Nanos
+from gateway.core.record import open_record, record
+
+
+class Clock(Protocol):
+    """Time of this process."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+
+@open_record
+class CallFinished:
+    """One call, told to observers when it is over. No key, token, URL query or body is in it.
+
+    `outcome`: refused, passed (free), settled, released, job_accepted, spooled, repeated (an answer given before),
+    conflict (the ledger refused the charge). Seconds and nano-dollars.
+    """
+
+    time: float  # seconds since the epoch, when it was over
+    call_id: str
+    account: str
+    key_id: str
+    product: str
+    route: str
+    method: str
+    status: int
+    outcome: str
+    code: str
+    held: Nanos
+    charged: Nanos
+    late: bool
+    estimated: bool
+    client_gone: bool
+    seconds: float
+    upstream_seconds: float
+    settle_seconds: float
+    request_bytes: int
+    reply_bytes: int
+    upstream_status: int
+
+
+@record
+class SessionFinished:
+    """One session, told to observers when it is over, beside its call.
+
+    `ended`: client, client_lost, upstream, upstream_lost, or the code for which the gateway ended it. `seconds` by our
+    clock from its beginning; `difference_seconds` is how far the upstream's report was from that, where there was one.
+    """
+
+    product: str
+    ended: str
+    begun: bool
+    reported: bool
+    seconds: float
+    difference_seconds: float
+    slices: int
+    warned: bool
+
+
+@record
+class JobLooked:
+    """A look of the gateway itself at an open job, told to observers. No id of the upstream's is in it.
+
+    `outcome` while it is open: running, unknown (to the service), silent (the service said nothing); when it is `over`:
+    settled, released, spooled, gone, expired, conflict (its hold had another end). `seconds` since it was accepted.
+    """
+
+    account: str
+    key_id: str
+    call_id: str
+    product: str
+    outcome: str
+    over: bool
+    charged: Nanos
+    estimated: bool
+    late: bool
+    seconds: float
+
+
+class Observer(Protocol):
+    """Told of what happened, after the fact. Must not raise and must not block."""
+
+    def call_finished(self, record: CallFinished) -> None:
+        """A call is over."""
+
+    def session_finished(self, record: SessionFinished) -> None:
+        """A session is over."""
+
+    def job_looked(self, record: JobLooked) -> None:
+        """The gateway looked at a job by itself."""
+
+    def event(self, name: str, *, value: int = 1, **facts: str) -> None:
+        """Something that ops count: `hold_expired`, `spool_replayed`, `ledger_error`, ... Facts are bounded words."""

@@ -1,0 +1,320 @@
+"""What crosses the ledger's port: plans, keys, calls at the gate, holds, charges, entries, jobs.
+
+Owns: the records and what their fields mean, in units. Does not know: who makes or reads them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gateway.core.admission import Concurrency, Rate, RateState
+from gateway.core.errors import Refused
+from gateway.core.money import ZERO, Nanos
+from gateway.core.pricing import Charge
+from gateway.core.record import record
+
+GrantKind = Literal["signup", "purchase", "promotion", "goodwill", "correction"]
+AccountStatus = Literal["active", "suspended"]
+ResourceState = Literal["open", "settled", "released", "kept"]
+
+
+@record
+class Plan:
+    """What decides an account's entitlements, limits and prices: its tier and its rate card ("" = the tier's)."""
+
+    tier: str
+    rate_card: str = ""
+
+
+@record
+class TemporaryToken:
+    """What a client may open sessions with instead of its key. `expires` in epoch seconds; 0 seconds: no cap.
+
+    `once`: it opens one session. `plan` is the hint that its key had when it was made.
+    """
+
+    id: str
+    account: str
+    key_id: str
+    plan: Plan
+    product: str
+    expires: int
+    session_seconds_max: int = 0
+    once: bool = False
+
+
+@record
+class Identity:
+    """Whose key it is. The two ids never change for a key; `plan` is only a hint that `admit` checks.
+
+    `token`: the caller showed not the key but a temporary token of it.
+    """
+
+    account: str
+    key_id: str
+    plan: Plan
+    token: TemporaryToken | None = None
+
+
+@record
+class ResourceRef:
+    """A job, upload or session by its kind and the upstream's id."""
+
+    kind: str
+    id: str
+
+
+@record
+class Resource:
+    """What the ledger knows of something that an account made at the upstream.
+
+    `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads).
+    `hold` is the job's hold id, `facts` what its price needs of the request (of an upload: what is known of its audio,
+    see `core.audio`), `usage` what it was settled on.
+    `deadline_ms` is how long it is waited for, `gone_ms` since when the upstream does not know it (0: it does).
+    """
+
+    ref: ResourceRef
+    state: ResourceState
+    product: str
+    hold: str = ""
+    key_id: str = ""
+    price_version: str = ""
+    rate_card: str = ""
+    created_ms: int = 0
+    deadline_ms: int = 0
+    gone_ms: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@record
+class FollowedJob:
+    """An open job that the gateway follows: when its next look is, or was, due, and the time (store's clock, ms)."""
+
+    account: str
+    record: Resource
+    look_ms: int
+    now_ms: int
+
+
+@record
+class AdmissionRequest:
+    """One call at the gate. `hold_id` is the call's id and the operation's id.
+
+    `entitled` is what the tier in `plan` says of the product and the models asked for. `estimate` in nano-dollars.
+    `lease_seconds` is the hold's time by the store's clock. `rates` are all checked before any is counted.
+    `resources` must belong to the account. `add_ons` are the other products of which the request uses something: a
+    key's product list must have them too.
+    """
+
+    account: str
+    key_id: str
+    plan: Plan
+    hold_id: str
+    product: str
+    entitled: bool
+    metered: bool
+    estimate: Nanos
+    overdraft: Nanos
+    covers_estimate: bool = False
+    rates: tuple[Rate, ...] = ()
+    concurrency: Concurrency | None = None
+    lease_seconds: int = 60
+    price_version: str = ""
+    resources: tuple[ResourceRef, ...] = ()
+    add_ons: tuple[str, ...] = ()
+
+
+@record
+class Admitted:
+    """The call may be forwarded. `hold` is what was set aside (0 for a free call), `available` what is left."""
+
+    hold: Nanos
+    available: Nanos
+    rates: tuple[RateState, ...] = ()
+    resources: tuple[Resource, ...] = ()
+
+
+@record
+class PlanChanged:
+    """The account's plan is another one than the request was made for. Nothing was written; ask again with it."""
+
+    plan: Plan
+
+
+@record
+class Settlement:
+    """One charge for one hold. The operation's id is the hold's: a hold is settled at most once.
+
+    Carries everything that the entry explains, so that it can be replayed from a spool long after.
+    `resource_usage` is kept with the job (audio seconds for a later product priced by them).
+    """
+
+    account: str
+    hold_id: str
+    key_id: str
+    product: str
+    route: str
+    call_id: str
+    charge: Charge
+    upstream_id: str = ""
+    resource: ResourceRef | None = None
+    resource_usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@record
+class Receipt:
+    """What a settlement did. `late`: its hold had ended before by expiry. Amounts in nano-dollars."""
+
+    entry_id: str
+    charged: Nanos
+    balance: Nanos
+    late: bool = False
+
+
+@record
+class Renewal:
+    """A session's next slice: `settlement` charges the slice whose hold is open, `request` asks for the next hold.
+
+    `request.hold_id` is the next hold's own id. Its rates and resources are empty: a session is counted when it opens.
+    """
+
+    settlement: Settlement
+    request: AdmissionRequest
+
+
+@record
+class Renewed:
+    """What a renewal did. The slice is charged in any case; `refused` says why there is no next one (`hold` is 0)."""
+
+    receipt: Receipt
+    hold: Nanos
+    available: Nanos
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Credit given. Burns by priority (lower first), then soonest expiry, then oldest."""
+
+    id: str
+    kind: GrantKind
+    amount: Nanos
+    remaining: Nanos
+    priority: int = 50
+    expires_ms: int | None = None
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Credit set aside for one call or job, and until when (store's clock, ms). `resource`: the job, once accepted."""
+
+    id: str
+    account: str
+    amount: Nanos
+    product: str
+    key_id: str
+    price_version: str
+    concurrency_class: str
+    created_ms: int
+    expires_ms: int
+    resource: ResourceRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One immutable line of an account's ledger. `amount` is signed; `balance` is the balance after it.
+
+    `kind`: grant, charge, correction, grant_expiry. `data` explains it: items, price_version, call_id, key_id, ...
+    """
+
+    id: str
+    kind: str
+    amount: Nanos
+    balance: Nanos
+    operation: str
+    at_ms: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An API key without its secret. `monthly_budget` and the month's `spent`/`held` in nano-dollars."""
+
+    id: str
+    account: str
+    name: str = ""
+    disabled: bool = False
+    expires_ms: int | None = None
+    products: tuple[str, ...] | None = None
+    monthly_budget: Nanos | None = None
+    spent: Nanos = ZERO
+    held: Nanos = ZERO
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account and its credit: `available` = balance - held + overdraft (which the tier adds, not counted here)."""
+
+    id: str
+    plan: Plan
+    status: AccountStatus
+    balance: Nanos
+    held: Nanos
+    debt: Nanos
+    open_holds: int
+    created_ms: int
+    grants: tuple[Grant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep of one account ended: holds expired (and their nano-dollars), grants expired."""
+
+    holds: int = 0
+    held: Nanos = ZERO
+    grants: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """A difference that `verify` found: which number of which account, as stored and as recomputed."""
+
+    account: str
+    what: str
+    stored: int
+    recomputed: int
+
+
+@record
+class NamedCall:
+    """A call that its client gave a name of its own, so that a repeat is told from a second call.
+
+    `name` and `content` are digests: of the client's word for the call, and of what it asks. `hold_id` is that of the
+    hold which the call is about to take. Its name is taken for `lease_seconds` without one, is kept for `keep_seconds`,
+    and an account has at most `names_max`.
+    """
+
+    account: str
+    name: str
+    content: str
+    hold_id: str
+    lease_seconds: int
+    keep_seconds: int
+    names_max: int
+
+
+@record
+class Naming:
+    """What the ledger says to a name: `taken` by this call, which may go on. Else the call with that name is `running`
+    or `done` (`hold_id` is its hold's id, `answer` its answer, None if that is not kept) or asked something `other`; or
+    the account's names are `full`, for so many seconds.
+    """
+
+    state: Literal["taken", "running", "done", "other", "full"]
+    hold_id: str = ""
+    answer: bytes | None = None
+    retry_after_seconds: int = 0
