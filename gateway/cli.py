@@ -22,6 +22,7 @@ from gateway.cli_output import Failure, json_line, json_text, table
 from gateway.cli_shared import UNREACHABLE, Invocation, common, default_config, unreachable
 from gateway.edge.admin_bodies import rate_cards
 from gateway.edge.child import WorkerFailed
+from gateway.edge.fitness import UnfitLedger
 from gateway.edge.loop import run
 from gateway.edge.supervisor import supervise
 from gateway.sandbox import Knobs, SandboxSettings
@@ -69,7 +70,7 @@ def serve_command(invocation: Invocation, *, workers: int | None) -> None:
 
     try:
         run(supervise(runtime, workers=workers, reread=invocation.reread, ready=ready))
-    except (*UNREACHABLE, WorkerFailed) as error:
+    except (*UNREACHABLE, WorkerFailed, UnfitLedger) as error:
         raise not_started(runtime, error) from None
 
 
@@ -92,7 +93,7 @@ def demo_command(invocation: Invocation, *, no_sandbox: bool) -> None:
         pass
     except demo.DemoError as error:
         raise Failure(str(error), code="demo_failed") from None
-    except (*UNREACHABLE, WorkerFailed) as error:
+    except (*UNREACHABLE, WorkerFailed, UnfitLedger) as error:
         raise not_started(runtime, error) from None
 
 
@@ -182,6 +183,8 @@ def not_started(runtime: Runtime, error: BaseException) -> Failure:
     """Why a server did not come up: its port, or its ledger."""
     if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
         return Failure(f"The gateway cannot listen: {error.strerror or error}", code="not_started")
+    if isinstance(error, UnfitLedger):
+        return Failure(f"The ledger's Redis cannot be used: {error}", code="ledger_unfit")
     if isinstance(error, WorkerFailed):
         return Failure(f"The gateway's workers do not start: {error}", code="not_started")
     return unreachable(runtime, error)

@@ -134,6 +134,39 @@ def verify(invocation: Invocation, *, accounts: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(EXIT_REFUSED)
 
 
+@ledger.command("condition")
+@common
+def condition(invocation: Invocation) -> None:
+    """Say whether Redis is fit to hold money, and the one that this machine knew. Exit code 1 if it is not."""
+
+    async def work(desk: Desk) -> Data:
+        found = await desk.ledger.condition(desk.runtime.spool_directory)
+        findings = [{"level": finding.level, "text": finding.text} for finding in found.findings]
+        return {"ok": not found.faults, "servers": found.servers, "epochs": found.epochs, "findings": findings}
+
+    result = on_ledger(invocation, work)
+    invocation.show(result, _condition)
+    if not result["ok"]:
+        raise click.exceptions.Exit(EXIT_REFUSED)
+
+
+@ledger.command("accept")
+@common
+def accept(invocation: Invocation) -> None:
+    """Take Redis as it is for the ledger from now on, after it was restored, moved, or lost its data for good."""
+
+    async def work(desk: Desk) -> Data:
+        return {"epoch": await desk.ledger.begin_epoch(desk.runtime.spool_directory)}
+
+    invocation.show(on_ledger(invocation, work), lambda data: f"a new epoch has begun: {data['epoch']}")
+
+
+def _condition(data: Data) -> str:
+    told = [", ".join(data["servers"]), f"epoch {data['epochs'][0] if data['epochs'] else 'none yet'}"]
+    told += [f"{finding['level']}: {finding['text']}" for finding in data["findings"]]
+    return "\n".join(told if data["findings"] else [*told, "fit to hold money"])
+
+
 def _credits(data: Data) -> str:
     holds = data["open_holds"]
     told = facts(

@@ -26,6 +26,7 @@ from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.ledger.embedded import EmbeddedError
 from gateway.ledger.link import LinkError
+from gateway.ledger.redis import RedisLedger
 from gateway.settings.load import SettingsError, load
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import PooledUpstreamClient
@@ -115,9 +116,10 @@ idempotent = click.option(
 class Desk:
     """The operations, with the ledger open, and the reading of what they take."""
 
-    def __init__(self, operations: Operations, jobs: JobOperations, runtime: Runtime) -> None:
+    def __init__(self, operations: Operations, jobs: JobOperations, ledger: RedisLedger, runtime: Runtime) -> None:
         self.operations = operations
         self.jobs = jobs
+        self.ledger = ledger
         self.runtime = runtime
 
     def read(self, model: type[Model], **fields: Any) -> Model:
@@ -149,7 +151,7 @@ def on_ledger(invocation: Invocation, work: Callable[[Desk], Awaitable[Answer]])
             upstreams = PooledUpstreamClient()
             stack.push_async_callback(upstreams.close)
             jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=SystemClock())
-            return await work(Desk(Operations(ledger=ledger, runtime=runtime), jobs, runtime))
+            return await work(Desk(Operations(ledger=ledger, runtime=runtime), jobs, ledger, runtime))
 
     try:
         return run(do())

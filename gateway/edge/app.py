@@ -23,6 +23,7 @@ from gateway.edge.own import OwnRoutes
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler
 from gateway.ledger.embedded import EmbeddedRedis
+from gateway.ledger.epoch import Epoch
 from gateway.ledger.link import LinkDown, LinkSettings
 from gateway.ledger.links import open_link
 from gateway.ledger.redis import RedisLedger
@@ -149,8 +150,10 @@ async def open_redis(runtime: Runtime, *, keep: bool = False) -> AsyncIterator[s
 async def open_ledger(
     runtime: Runtime, *, keep: bool = False, observer: Observer | None = None
 ) -> AsyncIterator[RedisLedger]:
-    """The ledger on its server. LinkDown if it cannot be reached; with `keep` operations raise LedgerUnavailable
-    until it can.
+    """The ledger on its server. LinkDown if it cannot be reached.
+
+    With `keep`, for those who serve: operations raise LedgerUnavailable until it can be reached, and while it is not
+    the ledger that this machine knows.
     """
     settings = runtime.redis
     async with AsyncExitStack() as stack:
@@ -159,7 +162,8 @@ async def open_ledger(
                 url=await stack.enter_async_context(open_redis(runtime, keep=keep)),
                 connect_seconds_max=settings.connect_seconds_max,
                 command_seconds_max=settings.command_seconds_max,
-            )
+            ),
+            Epoch(settings.prefix, runtime.spool_directory) if keep else None,
         )
         stack.push_async_callback(link.close)
         try:

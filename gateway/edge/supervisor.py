@@ -18,6 +18,7 @@ from typing import Final
 from gateway import __version__
 from gateway.edge.app import Observing, SystemClock, open_ledger, open_redis
 from gateway.edge.child import Child, WorkerFailed
+from gateway.edge.fitness import LOOK_SECONDS, Fitness
 from gateway.edge.listening import SharedPort, listen
 from gateway.edge.ops import Operators
 from gateway.observe.metrics import Metrics
@@ -240,7 +241,7 @@ async def supervise(
 ) -> None:
     """Run a gateway until SIGTERM or SIGINT, then drain. SIGHUP takes up the config that `reread` reads.
 
-    OSError if it cannot listen, WorkerFailed if its workers do not come up.
+    OSError if it cannot listen, WorkerFailed if its workers do not come up, UnfitLedger if its Redis would lose money.
     """
     stop, hangup = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -254,7 +255,12 @@ async def supervise(
         stack.callback(supervisor.close)
         url = await stack.enter_async_context(open_redis(runtime, keep=True))
         ledger = await stack.enter_async_context(open_ledger(at_redis(runtime, url), keep=True, observer=observing.all))
-        loops = [asyncio.create_task(forever("logs", _LOG_SECONDS, observing.keep_flushing, observing.all))]
+        fitness = Fitness(runtime, ledger, observing)
+        await fitness.start()
+        loops = [
+            asyncio.create_task(forever("logs", _LOG_SECONDS, observing.keep_flushing, observing.all)),
+            asyncio.create_task(forever("fitness", LOOK_SECONDS, fitness.look, observing.all)),
+        ]
         try:
             await supervisor.start(ledger, url)
             if ready is not None:

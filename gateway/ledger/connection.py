@@ -60,10 +60,22 @@ class Owner(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Asks a server one thing before anything else is asked of it, and may refuse it for its answer."""
+
+    def question(self) -> tuple[str, ...]:
+        """The command that is sent with the greeting."""
+        ...
+
+    def refusal(self, answer: object) -> str:
+        """Why the server is refused; empty if it is not. An error is answered as an exception."""
+        ...
+
+
 class Connection(asyncio.Protocol):
     """One transport. `served` once a command was answered; `gone` once the transport has closed."""
 
-    def __init__(self, owner: Owner, greeting: list[tuple[str, ...]]) -> None:
+    def __init__(self, owner: Owner, greeting: list[tuple[str, ...]], gate: Gate | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.refusal: asyncio.Future[str] = loop.create_future()
         """Why the server would not have us; empty when it greeted back."""
@@ -72,8 +84,9 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._owner = owner
         self._reader = hiredis.Reader()
-        self._greeting = greeting
-        self._unanswered = len(greeting)
+        self._gate = gate
+        self._greeting = greeting if gate is None else [*greeting, gate.question()]
+        self._unanswered = len(self._greeting)
         self._aborted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -113,10 +126,11 @@ class Connection(asyncio.Protocol):
 
     def _greeted(self, reply: object) -> None:
         self._unanswered -= 1
-        if isinstance(reply, Exception):
-            nameless = not self._unanswered and str(reply).startswith("NOPERM")
-            if not nameless:
-                self._refuse(f"{self._greeting[-1 - self._unanswered][0]} refused: {reply}")
+        asked = self._greeting[-1 - self._unanswered]
+        if self._gate is not None and not self._unanswered:
+            self._refuse(self._gate.refusal(reply))
+        elif isinstance(reply, Exception) and not (asked[0] == "CLIENT" and str(reply).startswith("NOPERM")):
+            self._refuse(f"{asked[0]} refused: {reply}")  # a name may be forbidden
         if not self._unanswered:
             self._refuse("")
 

@@ -18,6 +18,7 @@ from gateway.ledger.address import Address
 from gateway.ledger.connection import (
     NOTHING,
     Connection,
+    Gate,
     Packed,
     Part,
     pack,
@@ -66,7 +67,7 @@ class LinkSettings:
     pending_max: int = 20_000
     """Commands in flight; one more is LinkDown at once."""
     down_seconds: float = 0.5
-    """After a failed connect, commands are LinkDown at once for so long; then one connect is tried."""
+    """Pause between two attempts to connect. From a failed one to one that succeeds, commands are LinkDown at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,13 @@ class SingleLink:
     """A `RedisLink` to one server. `call` and `run` return futures: no task and no timer per command.
 
     Raises ValueError (a URL that cannot be read) or OSError (its PEM file) when made. One event loop only.
+    A server that `gate` refuses is as good as away.
     """
 
-    def __init__(self, settings: LinkSettings) -> None:
+    def __init__(self, settings: LinkSettings, gate: Gate | None = None) -> None:
         self.address = Address.parse(settings.url)
         self._settings = settings
+        self._gate = gate
         self._state: State = "closed"
         self._connection: Connection | None = None
         self._pending: deque[_Command] = deque()
@@ -293,7 +296,7 @@ class SingleLink:
             command.fail(CommandError(text, code))
         if code == "READONLY":
             # The primary moved away from under our name: look the name up again, after the rest of this chunk.
-            self._loop.call_soon(self._demoted, connection, text)
+            self._loop.call_soon(self._break_off, connection, text)
 
     def _expire(self) -> None:
         """Fail what is past its deadline. The watch is never set later than the earliest deadline."""
@@ -303,8 +306,8 @@ class SingleLink:
         if overdue:
             self._pending = deque(command for command in self._pending if command.deadline > now)
             why = f"no reply within {self._settings.command_seconds_max} s"
-            if self._connection is not None:
-                self.lost(self._connection, why)  # later replies could not be matched
+            if self._connection is not None:  # later replies could not be matched
+                self._break_off(self._connection, why)
             self._fail(overdue, why)
         if self._pending:
             self._watch = self._loop.call_at(min(command.deadline for command in self._pending), self._expire)
@@ -324,12 +327,14 @@ class SingleLink:
     # The connection
 
     def _dial(self) -> None:
+        """Connect. While the breaker is open it stays open: an attempt keeps no command waiting."""
         self._retry = None
-        self._state = "connecting"
+        if self._down_since is None:
+            self._state = "connecting"
         self._attempt = self._loop.create_task(self._connect())
 
     async def _connect(self) -> None:
-        connection = Connection(self, self.address.greeting())
+        connection = Connection(self, self.address.greeting(), self._gate)
         try:
             async with asyncio.timeout(self._settings.connect_seconds_max):
                 await self.address.connect(lambda: connection)
@@ -359,7 +364,10 @@ class SingleLink:
         connection.write(command.data for command in self._pending)
 
     def _unreachable(self, why: str) -> None:
-        """Open the breaker. What was sent before may have been done: it waits for a repeat until its deadline."""
+        """Open the breaker, and keep it open until a connect succeeds.
+
+        What was sent before may have been done: it waits for a repeat until its deadline.
+        """
         self._attempt, self._state, self._why = None, "down", why
         if self._down_since is None:
             self._down_since = self._loop.time()
@@ -381,10 +389,12 @@ class SingleLink:
             return
         pause = min(self._settings.down_seconds, _FIRST_PAUSE_SECONDS * 2 ** min(self._fruitless, 10))
         self._fruitless += 1
-        self._state = "connecting"
+        if self._down_since is None:
+            self._state = "connecting"
         self._retry = self._loop.call_later(pause, self._dial)
 
-    def _demoted(self, connection: Connection, why: str) -> None:
+    def _break_off(self, connection: Connection, why: str) -> None:
+        """The server answers too late, or cannot serve: leave it alone for a while, whether or not it would connect."""
         if connection is self._connection:
             self._connection = None
             self._out.clear()

@@ -51,6 +51,7 @@ GAUGES: Final = {
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
     "gateway_local_allowance_nanos": "Nano-dollars admitted while the ledger is away.",
     "gateway_ledger_up": "Whether the ledger answers.",
+    "gateway_ledger_faults": "Faults of the ledger's servers that can lose money.",
 }
 #: Gauges of which the largest of all processes is told; of the others, the sum.
 _WORST: Final = frozenset({"gateway_job_look_lag_seconds"})

@@ -157,6 +157,44 @@ async def test_the_breaker_answers_at_once(relay: CuttingRelay) -> None:
         assert repr(link).endswith("pending 0>")
 
 
+@pytest.mark.parametrize("how", ["pause", "stop"])
+async def test_the_breaker_stays_open_while_it_tries_again(relay: CuttingRelay, how: str) -> None:
+    """Attempts to connect that are swallowed, or refused, keep no call waiting; the first that succeeds closes it."""
+    bounds = {"command_seconds_max": 0.2, "connect_seconds_max": 0.3, "down_seconds": 0.05}
+    async with opened(relay.url, **bounds) as link:
+        await link.call("PING")
+        if how == "pause":
+            relay.pause()
+        else:
+            await relay.stop()
+        with pytest.raises(LinkDown):
+            await link.call("PING")
+        for _ in range(40):
+            started = time.monotonic()
+            with pytest.raises(LinkDown):
+                await link.call("PING")
+            assert time.monotonic() - started < 0.05
+            await asyncio.sleep(0.02)
+        if how == "pause":
+            relay.resume()
+        else:
+            await relay.start()
+        await until_state(link, "up")
+        assert await link.call("PING") == b"PONG"
+
+
+async def test_a_slow_server_is_left_alone_for_a_while(relay: CuttingRelay) -> None:
+    """One that would connect but answers too late opens the breaker like one that is away."""
+    async with opened(relay.url, command_seconds_max=0.1, down_seconds=0.4) as link:
+        with pytest.raises(LinkDown):
+            await link.call("BLPOP", "nothing", 1)
+        assert link.state == "down"
+        connections = relay.connections
+        await asyncio.sleep(0.2)
+        assert (link.state, relay.connections) == ("down", connections)
+        await until_state(link, "up")
+
+
 async def test_a_sent_command_outlives_the_breaker(relay: CuttingRelay) -> None:
     """What may have been done already is repeated once the server is back, though connects failed meanwhile."""
     async with opened(relay.url, down_seconds=0.05) as link:

@@ -1,0 +1,110 @@
+"""Whether a Redis is fit to hold money: its version, what it forgets, what it writes to disk, its epoch.
+
+Owns: what is asked of the servers, and which answer is a fault and which a warning.
+Does not know: who is told.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from gateway.core.record import record
+from gateway.ledger import epoch
+from gateway.ledger.link import LinkError, RedisLink
+
+#: Redis's own number, which Valkey tells as well: scripts with flags, SET with NX and GET.
+VERSION_MIN: Final = (7, 0)
+
+
+@record
+class Finding:
+    """Something about a server. A `fault` can lose money or is no ledger at all; a `warning` can in a bad moment."""
+
+    level: Literal["fault", "warning"]
+    text: str
+
+
+@record
+class Condition:
+    """How the ledger's servers are: what each calls itself, its epochs (newest first), and what was found."""
+
+    servers: Sequence[str]
+    epochs: Sequence[str]
+    findings: Sequence[Finding]
+
+    @property
+    def faults(self) -> Sequence[Finding]:
+        """What forbids to serve."""
+        return [finding for finding in self.findings if finding.level == "fault"]
+
+
+async def examine(link: RedisLink, prefix: str, machine: Path) -> Condition:
+    """Ask every server. `machine` is where this machine remembers its epoch. Raises LinkError."""
+    servers: list[str] = []
+    findings: list[Finding] = []
+    for node in link.nodes:
+        facts = _facts(await node.call("INFO"))
+        servers.append(_name(facts))
+        findings += judge(facts)
+    theirs = await epochs(link, prefix)
+    if why := epoch.judge(epoch.remembered(machine), theirs):
+        findings.insert(0, Finding(level="fault", text=why.partition(":")[0]))
+    return Condition(servers=servers, epochs=theirs, findings=list(dict.fromkeys(findings)))
+
+
+async def epochs(link: RedisLink, prefix: str) -> Sequence[str]:
+    """The epochs of the server, newest first. Raises LinkError."""
+    found = await link.call("GET", epoch.key_of(prefix))
+    return found.decode().split() if isinstance(found, bytes) else []
+
+
+async def begin_epoch(link: RedisLink, prefix: str, machine: Path) -> str:
+    """Take the servers as they are for the ledger from now on: a new epoch, after all that are known here."""
+    begun = epoch.following(" ".join(await epochs(link, prefix)), epoch.remembered(machine))
+    await link.call("SET", epoch.key_of(prefix), begun)
+    newest = begun.split()[0]
+    epoch.remember(machine, newest)
+    return newest
+
+
+def judge(facts: Mapping[str, str]) -> list[Finding]:
+    """What there is to say of one server, by what it says of itself (INFO)."""
+    found: list[Finding] = []
+
+    def fault(text: str) -> None:
+        found.append(Finding(level="fault", text=text))
+
+    def warning(text: str) -> None:
+        found.append(Finding(level="warning", text=text))
+
+    if _version(facts.get("redis_version", "")) < VERSION_MIN:
+        fault(f"{_name(facts)} is too old: Redis 7.0 or Valkey is needed")
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
+        fault(f"maxmemory-policy is {policy}: balances are thrown away when memory is full; set it to noeviction")
+    elif policy != "noeviction":
+        warning(f"maxmemory-policy is {policy}: with a maxmemory it would throw balances away; set it to noeviction")
+    if facts.get("role", "master") != "master":
+        fault("it is a replica, which takes no writes: name the primary")
+    if facts.get("aof_enabled", "0") != "1":
+        warning("appendonly is off: a restart loses what was charged since the last snapshot")
+    if facts.get("aof_last_write_status", "ok") != "ok":
+        fault("its append-only file cannot be written: the disk is full or gone")
+    return found
+
+
+def _facts(info: object) -> dict[str, str]:
+    if not isinstance(info, bytes):
+        raise LinkError("INFO was not answered with text")
+    lines = info.decode("utf-8", "replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def _name(facts: Mapping[str, str]) -> str:
+    if "valkey_version" in facts:
+        return f"Valkey {facts['valkey_version']}"
+    return f"Redis {facts.get('redis_version', 'of an unknown version')}"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())

@@ -1,0 +1,88 @@
+"""The epoch: a Redis that lost its data, or is another one, is refused until ops say that it is right."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger.epoch import EPOCHS_MAX, Epoch, following, judge, key_of, new_epoch, remember, remembered
+from gateway.ledger.link import LinkDown, LinkSettings, SingleLink
+
+PREFIX = "gw"
+
+
+async def meet(url: str, machine: Path) -> str:
+    """Connect as a machine does; the epoch that the server has."""
+    link = SingleLink(LinkSettings(url=url, down_seconds=0.05), Epoch(PREFIX, machine))
+    try:
+        await link.open()
+        found = await link.call("GET", key_of(PREFIX))
+        assert isinstance(found, bytes)
+        return found.decode()
+    finally:
+        await link.close()
+
+
+async def test_the_first_machine_begins_the_epoch_and_all_remember_it(
+    link: SingleLink, redis_url: str, tmp_path: Path
+) -> None:
+    """One word stands in Redis, the same on every machine's disk, over restarts."""
+    first = await meet(redis_url, tmp_path / "a")
+    assert await meet(redis_url, tmp_path / "b") == first == await meet(redis_url, tmp_path / "a")
+    assert remembered(tmp_path / "a") == remembered(tmp_path / "b") == first
+
+
+async def test_a_redis_that_came_back_empty_is_refused(link: SingleLink, redis_url: str, tmp_path: Path) -> None:
+    """Nothing is asked of it, nothing is written to it, and the refusal says what to do."""
+    await meet(redis_url, tmp_path / "a")
+    await link.call("FLUSHALL")
+    with pytest.raises(LinkDown, match=r"lost the ledger's data.*gateway ledger condition"):
+        await meet(redis_url, tmp_path / "a")
+    assert await link.call("DBSIZE") == 0
+
+
+async def test_another_redis_is_refused_until_a_new_epoch_begins(
+    link: SingleLink, redis_url: str, tmp_path: Path
+) -> None:
+    """After ops say that it is right, every machine that knew the old one goes on, and remembers the new one."""
+    for machine in "ab":
+        await meet(redis_url, tmp_path / machine)
+    await link.call("SET", key_of(PREFIX), new_epoch())
+    with pytest.raises(LinkDown, match="not the Redis that this machine knew"):
+        await meet(redis_url, tmp_path / "a")
+    theirs = await link.call("GET", key_of(PREFIX))
+    assert isinstance(theirs, bytes)
+    begun = following(remembered(tmp_path / "b"), theirs.decode())
+    await link.call("SET", key_of(PREFIX), begun)
+    for machine in "ab":
+        assert await meet(redis_url, tmp_path / machine) == begun
+        assert remembered(tmp_path / machine) == begun.split()[0]
+
+
+async def test_a_running_link_notices_when_the_server_changes(link: SingleLink, redis_url: str, tmp_path: Path) -> None:
+    """The data goes while a link is up: at its next connection it is refused, and every call with it."""
+    running = SingleLink(LinkSettings(url=redis_url, down_seconds=0.05), Epoch(PREFIX, tmp_path))
+    await running.open()
+    await link.call("FLUSHALL")
+    await link.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    for _ in range(2):
+        with pytest.raises(LinkDown, match="lost the ledger's data"):
+            await running.call("PING")
+    await running.close()
+
+
+def test_old_epochs_are_bounded() -> None:
+    """However often a new one begins, and however often the same is named."""
+    text = ""
+    for _ in range(EPOCHS_MAX + 10):
+        text = following(text, text, text.split(" ", maxsplit=1)[0])
+    words = text.split()
+    assert len(words) == EPOCHS_MAX + 1 == len(set(words))
+
+
+def test_a_machine_without_memory_takes_what_it_finds(tmp_path: Path) -> None:
+    """Nothing, one or many epochs; what was remembered is read back."""
+    assert judge("", []) == judge("", ["a", "b"]) == judge("b", ["a", "b"]) == ""
+    assert judge("b", []) != judge("b", ["a"]) != ""
+    assert remembered(tmp_path / "nowhere") == ""
+    remember(tmp_path / "new" / "directory", "a")
+    assert remembered(tmp_path / "new" / "directory") == "a"
