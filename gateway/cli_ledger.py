@@ -140,7 +140,7 @@ def condition(invocation: Invocation) -> None:
     """Say whether Redis is fit to hold money, and the one that this machine knew. Exit code 1 if it is not."""
 
     async def work(desk: Desk) -> Data:
-        found = await desk.ledger.condition(desk.runtime.spool_directory)
+        found = await desk.ledger.condition(desk.memory)
         findings = [{"level": finding.level, "text": finding.text} for finding in found.findings]
         return {"ok": not found.faults, "servers": found.servers, "epochs": found.epochs, "findings": findings}
 
@@ -156,7 +156,7 @@ def accept(invocation: Invocation) -> None:
     """Take Redis as it is for the ledger from now on, after it was restored, moved, or lost its data for good."""
 
     async def work(desk: Desk) -> Data:
-        return {"epoch": await desk.ledger.begin_epoch(desk.runtime.spool_directory)}
+        return {"epoch": await desk.ledger.begin_epoch(desk.memory)}
 
     invocation.show(on_ledger(invocation, work), lambda data: f"a new epoch has begun: {data['epoch']}")
 

@@ -24,7 +24,8 @@ from gateway.edge.app import SystemClock, open_ledger
 from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
-from gateway.ledger.embedded import EmbeddedError
+from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis
+from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkError
 from gateway.ledger.redis import RedisLedger
 from gateway.settings.load import SettingsError, load
@@ -121,6 +122,12 @@ class Desk:
         self.jobs = jobs
         self.ledger = ledger
         self.runtime = runtime
+
+    @property
+    def memory(self) -> Memory:
+        """What this machine remembers of the ledger's Redis."""
+        redis = self.runtime.redis
+        return Memory(self.runtime.spool_directory, redis.url or EmbeddedRedis(redis.directory).url, redis.prefix)
 
     def read(self, model: type[Model], **fields: Any) -> Model:
         """The request that the options make: those that were not given (None) are left out."""

@@ -23,7 +23,7 @@ from gateway.edge.own import OwnRoutes
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.epoch import Epoch
+from gateway.ledger.epoch import Epoch, Memory
 from gateway.ledger.link import LinkDown, LinkSettings
 from gateway.ledger.links import open_link
 from gateway.ledger.redis import RedisLedger
@@ -157,13 +157,14 @@ async def open_ledger(
     """
     settings = runtime.redis
     async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(open_redis(runtime, keep=keep))
         link = open_link(
             LinkSettings(
-                url=await stack.enter_async_context(open_redis(runtime, keep=keep)),
+                url=url,
                 connect_seconds_max=settings.connect_seconds_max,
                 command_seconds_max=settings.command_seconds_max,
             ),
-            Epoch(settings.prefix, runtime.spool_directory) if keep else None,
+            Epoch(settings.prefix, Memory(runtime.spool_directory, url, settings.prefix)) if keep else None,
         )
         stack.push_async_callback(link.close)
         try:

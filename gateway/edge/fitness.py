@@ -8,9 +8,8 @@ from typing import Final
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.edge.app import Observing
-from gateway.ledger.epoch import REFUSED
+from gateway.ledger.epoch import REFUSED, Memory
 from gateway.ledger.redis import RedisLedger
-from gateway.settings.runtime import Runtime
 
 LOOK_SECONDS: Final = 5.0
 
@@ -22,8 +21,8 @@ class UnfitLedger(Exception):
 class Fitness:
     """What was last found, and was told."""
 
-    def __init__(self, runtime: Runtime, ledger: RedisLedger, observing: Observing) -> None:
-        self._runtime = runtime
+    def __init__(self, ledger: RedisLedger, memory: Memory, observing: Observing) -> None:
+        self._memory = memory
         self._ledger = ledger
         self._observing = observing
         self._told: frozenset[tuple[str, str]] = frozenset()
@@ -40,7 +39,7 @@ class Fitness:
 
     async def _look(self) -> list[str]:
         try:
-            condition = await self._ledger.condition(self._runtime.spool_directory)
+            condition = await self._ledger.condition(self._memory)
         except LedgerUnavailable as error:
             text = str(error)
             found = frozenset({("away", text)})

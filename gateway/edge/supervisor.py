@@ -21,6 +21,7 @@ from gateway.edge.child import Child, WorkerFailed
 from gateway.edge.fitness import LOOK_SECONDS, Fitness
 from gateway.edge.listening import SharedPort, listen
 from gateway.edge.ops import Operators
+from gateway.ledger.epoch import Memory
 from gateway.observe.metrics import Metrics
 from gateway.ports import Ledger
 from gateway.settings.problems import SettingsError
@@ -255,7 +256,7 @@ async def supervise(
         stack.callback(supervisor.close)
         url = await stack.enter_async_context(open_redis(runtime, keep=True))
         ledger = await stack.enter_async_context(open_ledger(at_redis(runtime, url), keep=True, observer=observing.all))
-        fitness = Fitness(runtime, ledger, observing)
+        fitness = Fitness(ledger, Memory(runtime.spool_directory, url, runtime.redis.prefix), observing)
         await fitness.start()
         loops = [
             asyncio.create_task(forever("logs", _LOG_SECONDS, observing.keep_flushing, observing.all)),

@@ -5,7 +5,6 @@ Does not know: who is told.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, Literal
 
 from gateway.core.record import record
@@ -38,8 +37,8 @@ class Condition:
         return [finding for finding in self.findings if finding.level == "fault"]
 
 
-async def examine(link: RedisLink, prefix: str, machine: Path) -> Condition:
-    """Ask every server. `machine` is where this machine remembers its epoch. Raises LinkError."""
+async def examine(link: RedisLink, prefix: str, memory: epoch.Memory) -> Condition:
+    """Ask every server. `memory` is this machine's of its epoch. Raises LinkError."""
     servers: list[str] = []
     findings: list[Finding] = []
     for node in link.nodes:
@@ -47,7 +46,7 @@ async def examine(link: RedisLink, prefix: str, machine: Path) -> Condition:
         servers.append(_name(facts))
         findings += judge(facts)
     theirs = await epochs(link, prefix)
-    if why := epoch.judge(epoch.remembered(machine), theirs):
+    if why := epoch.judge(memory.read(), theirs):
         findings.insert(0, Finding(level="fault", text=why.partition(":")[0]))
     return Condition(servers=servers, epochs=theirs, findings=list(dict.fromkeys(findings)))
 
@@ -58,12 +57,12 @@ async def epochs(link: RedisLink, prefix: str) -> Sequence[str]:
     return found.decode().split() if isinstance(found, bytes) else []
 
 
-async def begin_epoch(link: RedisLink, prefix: str, machine: Path) -> str:
+async def begin_epoch(link: RedisLink, prefix: str, memory: epoch.Memory) -> str:
     """Take the servers as they are for the ledger from now on: a new epoch, after all that are known here."""
-    begun = epoch.following(" ".join(await epochs(link, prefix)), epoch.remembered(machine))
+    begun = epoch.following(" ".join(await epochs(link, prefix)), memory.read())
     await link.call("SET", epoch.key_of(prefix), begun)
     newest = begun.split()[0]
-    epoch.remember(machine, newest)
+    memory.write(newest)
     return newest
 
 

@@ -9,6 +9,7 @@ it on its own disk. A server without that word is refused like one that is away,
 begin a new epoch, written in front of the old ones, so that every machine that remembers one of them goes on.
 """
 
+import hashlib
 import os
 import secrets
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from typing import Final
 
 #: Old epochs that are still known: machines that were switched off longer must be told by hand.
 EPOCHS_MAX: Final = 20
-_FILE: Final = "epoch"
 #: With this ends what is said of a server that is refused.
 REFUSED: Final = "see `gateway ledger condition`"
 
@@ -32,20 +32,26 @@ def new_epoch() -> str:
     return secrets.token_hex(8)
 
 
-def remembered(directory: Path) -> str:
-    """The epoch that this machine remembers; nothing if it has met no ledger yet."""
-    try:
-        return (directory / _FILE).read_text().strip()
-    except FileNotFoundError:
-        return ""
+class Memory:
+    """What this machine remembers of the Redis at one URL: a file of its own for each, beside the spool."""
 
+    def __init__(self, directory: Path, url: str, prefix: str) -> None:
+        place = f"{url.rpartition('@')[2]} {prefix}"  # without the password
+        self._file = directory / f"epoch-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
-def remember(directory: Path, epoch: str) -> None:
-    """Remember an epoch on this machine."""
-    directory.mkdir(parents=True, exist_ok=True)
-    written = directory / f"{_FILE}.{os.getpid()}"
-    written.write_text(epoch + "\n")
-    written.replace(directory / _FILE)
+    def read(self) -> str:
+        """The epoch that was last met; nothing if none was."""
+        try:
+            return self._file.read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def write(self, epoch: str) -> None:
+        """Remember an epoch."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        written = self._file.with_suffix(f".{os.getpid()}")
+        written.write_text(epoch + "\n")
+        written.replace(self._file)
 
 
 def following(*known: str) -> str:
@@ -66,10 +72,10 @@ def judge(mine: str, theirs: Sequence[str]) -> str:
 class Epoch:
     """What a connection asks a server first, and what is made of the answer. A machine's first meeting writes it."""
 
-    def __init__(self, prefix: str, directory: Path) -> None:
+    def __init__(self, prefix: str, memory: Memory) -> None:
         self._key = key_of(prefix)
-        self._directory = directory
-        self._mine = remembered(directory)
+        self._memory = memory
+        self._mine = memory.read()
         self._new = new_epoch()
 
     def question(self) -> tuple[str, ...]:
@@ -86,5 +92,5 @@ class Epoch:
         why = judge(self._mine, theirs)
         if not why and theirs[0] != self._mine:
             self._mine = theirs[0]
-            remember(self._directory, self._mine)
+            self._memory.write(self._mine)
         return why

@@ -8,12 +8,12 @@ Does not know: what any script means.
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.core.errors import LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.ledger.condition import Condition, begin_epoch, examine
 from gateway.ledger.connection import NOTHING, Packed, Part
+from gateway.ledger.epoch import Memory
 from gateway.ledger.keys import Keys
 from gateway.ledger.link import LinkDown, LinkError, RedisLink
 from gateway.ledger.lua import script
@@ -71,17 +71,17 @@ class Store:
         self._process = secrets.token_hex(8)
         self._calls = 0
 
-    async def condition(self, machine: Path) -> Condition:
-        """Whether the servers are fit to hold money. `machine` is where this machine remembers which they were."""
+    async def condition(self, memory: Memory) -> Condition:
+        """Whether the servers are fit to hold money. `memory` is this machine's of which they were."""
         try:
-            return await examine(self._link, self._names.prefix, machine)
+            return await examine(self._link, self._names.prefix, memory)
         except LinkError as error:
             raise self._unavailable(error, "condition") from error
 
-    async def begin_epoch(self, machine: Path) -> str:
+    async def begin_epoch(self, memory: Memory) -> str:
         """Take the servers as they are for the ledger from now on; the name of the new epoch."""
         try:
-            return await begin_epoch(self._link, self._names.prefix, machine)
+            return await begin_epoch(self._link, self._names.prefix, memory)
         except LinkError as error:
             raise self._unavailable(error, "begin_epoch") from error
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.ledger.condition import judge
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.epoch import remember
+from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.redis import RedisLedger
 
@@ -42,7 +42,7 @@ async def test_a_real_server(tmp_path: Path) -> None:
     async with EmbeddedRedis(tmp_path / "redis") as server:
         link = SingleLink(LinkSettings(url=server.url))
         await link.open()
-        ledger, machine = RedisLedger(link), tmp_path / "machine"
+        ledger, machine = RedisLedger(link), Memory(tmp_path / "machine", server.url, "gw")
         found = await ledger.condition(machine)
         assert (list(found.findings), found.epochs) == ([], [])
         assert found.servers[0].startswith("Valkey ")
@@ -51,7 +51,7 @@ async def test_a_real_server(tmp_path: Path) -> None:
         )  # fmt: skip
         for name, value in settings:
             await link.call("CONFIG", "SET", name, value)
-        remember(machine, "another")
+        machine.write("another")
         found = await ledger.condition(machine)
         assert [finding.level for finding in found.findings] == ["fault", "fault", "warning"]
         epoch = await ledger.begin_epoch(machine)

@@ -4,15 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger.epoch import EPOCHS_MAX, Epoch, following, judge, key_of, new_epoch, remember, remembered
+from gateway.ledger.epoch import EPOCHS_MAX, Epoch, Memory, following, judge, key_of, new_epoch
 from gateway.ledger.link import LinkDown, LinkSettings, SingleLink
 
 PREFIX = "gw"
 
 
+def memory(machine: Path) -> Memory:
+    """What a machine remembers."""
+    return Memory(machine, "redis://user:secret@here:6379/0", PREFIX)
+
+
 async def meet(url: str, machine: Path) -> str:
     """Connect as a machine does; the epoch that the server has."""
-    link = SingleLink(LinkSettings(url=url, down_seconds=0.05), Epoch(PREFIX, machine))
+    link = SingleLink(LinkSettings(url=url, down_seconds=0.05), Epoch(PREFIX, memory(machine)))
     try:
         await link.open()
         found = await link.call("GET", key_of(PREFIX))
@@ -28,7 +33,7 @@ async def test_the_first_machine_begins_the_epoch_and_all_remember_it(
     """One word stands in Redis, the same on every machine's disk, over restarts."""
     first = await meet(redis_url, tmp_path / "a")
     assert await meet(redis_url, tmp_path / "b") == first == await meet(redis_url, tmp_path / "a")
-    assert remembered(tmp_path / "a") == remembered(tmp_path / "b") == first
+    assert memory(tmp_path / "a").read() == memory(tmp_path / "b").read() == first
 
 
 async def test_a_redis_that_came_back_empty_is_refused(link: SingleLink, redis_url: str, tmp_path: Path) -> None:
@@ -51,16 +56,16 @@ async def test_another_redis_is_refused_until_a_new_epoch_begins(
         await meet(redis_url, tmp_path / "a")
     theirs = await link.call("GET", key_of(PREFIX))
     assert isinstance(theirs, bytes)
-    begun = following(remembered(tmp_path / "b"), theirs.decode())
+    begun = following(memory(tmp_path / "b").read(), theirs.decode())
     await link.call("SET", key_of(PREFIX), begun)
     for machine in "ab":
         assert await meet(redis_url, tmp_path / machine) == begun
-        assert remembered(tmp_path / machine) == begun.split()[0]
+        assert memory(tmp_path / machine).read() == begun.split()[0]
 
 
 async def test_a_running_link_notices_when_the_server_changes(link: SingleLink, redis_url: str, tmp_path: Path) -> None:
     """The data goes while a link is up: at its next connection it is refused, and every call with it."""
-    running = SingleLink(LinkSettings(url=redis_url, down_seconds=0.05), Epoch(PREFIX, tmp_path))
+    running = SingleLink(LinkSettings(url=redis_url, down_seconds=0.05), Epoch(PREFIX, memory(tmp_path)))
     await running.open()
     await link.call("FLUSHALL")
     await link.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -83,6 +88,10 @@ def test_a_machine_without_memory_takes_what_it_finds(tmp_path: Path) -> None:
     """Nothing, one or many epochs; what was remembered is read back."""
     assert judge("", []) == judge("", ["a", "b"]) == judge("b", ["a", "b"]) == ""
     assert judge("b", []) != judge("b", ["a"]) != ""
-    assert remembered(tmp_path / "nowhere") == ""
-    remember(tmp_path / "new" / "directory", "a")
-    assert remembered(tmp_path / "new" / "directory") == "a"
+    assert memory(tmp_path / "nowhere").read() == ""
+    memory(tmp_path / "new" / "directory").write("a")
+    assert memory(tmp_path / "new" / "directory").read() == "a"
+    other = Memory(tmp_path / "new" / "directory", "redis://user:changed@here:6379/0", PREFIX)
+    assert other.read() == "a"
+    assert Memory(tmp_path / "new" / "directory", "redis://there:6379/0", PREFIX).read() == ""
+    assert not [path for path in (tmp_path / "new" / "directory").iterdir() if "secret" in path.name]
