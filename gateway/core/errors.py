@@ -161,6 +161,18 @@ class UpstreamTimeout(GatewayError):
     code = Code.UPSTREAM_TIMEOUT
 
 
+class OutwardRefused(GatewayError):
+    """An address that a customer named is not called, now or later. The message says why, without the address."""
+
+    code = Code.INVALID_REQUEST
+
+
+class OutwardFailed(GatewayError):
+    """An address that a customer named did not answer this time. The message says why, without the address."""
+
+    code = Code.UPSTREAM_UNREACHABLE
+
+
 class IllegalMove(GatewayError):
     """A call was asked to make a move that its state does not have. Nothing was changed."""
 

@@ -46,6 +46,7 @@ from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls, server_context
 from gateway.sockets.dial import SocketDialer
 from gateway.upstream.client import PooledUpstreamClient
+from gateway.upstream.outward import Outward
 from gateway.workers.loops import forever
 from gateway.workers.sweeper import Sweeper
 
@@ -207,6 +208,7 @@ class Gateway:
         observer = self.observing.all
         self.spool = Spool(runtime.spool_directory, bytes_max=limits.spool_bytes_max)
         self.upstreams = PooledUpstreamClient()
+        self.outward = Outward(allow=runtime.outward.allow, plain_http=runtime.outward.plain_http)
         self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
         self.allowance = Allowance()
         self.books = Books(
@@ -291,6 +293,7 @@ class Gateway:
         await self.reconciler.close()
         await self.books.replay()
         await self.upstreams.close()
+        await self.outward.close()
         await self.dialer.close()
         self.spool.close()
         self.observing.logs.info("stopped", pid=os.getpid(), spooled=len(self.spool))

@@ -26,7 +26,17 @@ from gateway.settings.compile.tiers import compile_tiers, products_given
 from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
 from gateway.settings.routing import Router
-from gateway.settings.runtime import Idempotency, Limits, Listener, PriceBook, RedisSettings, Runtime, Tier, Upstream
+from gateway.settings.runtime import (
+    Idempotency,
+    Limits,
+    Listener,
+    Outward,
+    PriceBook,
+    RedisSettings,
+    Runtime,
+    Tier,
+    Upstream,
+)
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.checked import checked
 from gateway.settings.schema.gateway import SECRETS, GatewaySettings
@@ -203,6 +213,7 @@ class _Loading:
             log_level=settings.log.level,
             limits=Limits(**dict(limits)),
             idempotency=Idempotency(**{**dict(settings.idempotency), "seconds": remembered}),
+            outward=Outward(allow=tuple(settings.outward.allow), plain_http=settings.outward.plain_http),
             products={product.product.name: product.product for product in made},
             routes=tuple(route for product in made for route, _ in product.routes),
             tiers=plans,

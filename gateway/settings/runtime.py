@@ -498,6 +498,14 @@ class Idempotency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outward:
+    """Whom requests to addresses that customers name may reach, beside public addresses over HTTPS."""
+
+    allow: tuple[str, ...] = ()  # addresses, networks and names
+    plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Everything, compiled. Replaced as a whole, never changed."""
 
@@ -513,6 +521,7 @@ class Runtime:
     log_level: str
     limits: Limits
     idempotency: Idempotency = field(default_factory=Idempotency)
+    outward: Outward = field(default_factory=Outward)
     products: Mapping[str, Product]
     routes: tuple[Route, ...]
     tiers: Mapping[str, Tier]

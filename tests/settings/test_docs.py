@@ -16,6 +16,7 @@ from gateway.settings.schema.gateway import (
     LimitsSettings,
     LogSettings,
     OpsListenerSettings,
+    OutwardSettings,
     RedisYaml,
     TlsSettings,
     UpstreamSettings,
@@ -75,6 +76,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("log", LogSettings),
         ("limits", LimitsSettings),
         ("idempotency", IdempotencySettings),
+        ("outward", OutwardSettings),
         ("upstreams.NAME", UpstreamSettings),
     ],
     "config/products/*.yaml": [

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
+from gateway.core.addresses import Allowed
 from gateway.settings.schema.base import (
     Filled,
     Flag,
@@ -177,6 +178,28 @@ class IdempotencySettings(Settings):
     )
 
 
+def _allowed(text: str) -> str:
+    try:
+        Allowed.of([text])
+    except ValueError:
+        raise ValueError(
+            "must be an address, a network like 10.1.0.0/16, or the name of a host like hooks.internal"
+        ) from None
+    return text
+
+
+class OutwardSettings(Settings):
+    """Requests to addresses that customers name: webhooks, alerts. Only public addresses are called, over HTTPS."""
+
+    allow: list[Annotated[Word, AfterValidator(_allowed)]] = key(
+        "Addresses, networks and hosts that are called although they are not public. Those that a URL names as they "
+        "stand here may be called without TLS, and at any port",
+        default=list,
+        shown="none",
+    )
+    plain_http: Flag = key("Call public addresses without TLS, too, where a URL starts with `http:`", default=False)
+
+
 class UpstreamSettings(Settings):
     """A service that calls are forwarded to."""
 
@@ -226,6 +249,7 @@ class GatewaySettings(Settings):
     idempotency: IdempotencySettings = key(
         "What is remembered of paid calls that carry an `Idempotency-Key`", default=IdempotencySettings
     )
+    outward: OutwardSettings = key("Requests to addresses that customers name", default=OutwardSettings)
     errors: ErrorsSettings = key(
         "The dialect of refusals that no product words: unknown paths",
         default=lambda: ErrorsSettings(body={"error": "{message}"}),
