@@ -33,6 +33,9 @@ soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two p
 test-faults: $(DEV) ## workers and Redis killed under open sessions and jobs (SESSIONS=...): what is lost, as a table
 	$(BIN)/python -m tests.faults --sessions $(or $(SESSIONS),100)
 
+test-failover: $(DEV) ## primaries behind sentinels that die under load (ROUNDS=...): what is lost, as a table
+	$(BIN)/python -m tests.failover --rounds $(or $(ROUNDS),5)
+
 bench: $(DEV) ## the gateway beside a textbook aiohttp proxy, interleaved (needs wrk and nginx)
 	$(BIN)/python -m benchmarks.run
 
@@ -67,4 +70,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test soak test-faults bench bench-ws soak-ws format lock clean
+.PHONY: help run check test soak test-faults test-failover bench bench-ws soak-ws format lock clean

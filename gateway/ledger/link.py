@@ -154,8 +154,8 @@ class SingleLink:
     A server that `gate` refuses is as good as away.
     """
 
-    def __init__(self, settings: LinkSettings, gate: Gate | None = None) -> None:
-        self.address = Address.parse(settings.url)
+    def __init__(self, settings: LinkSettings, gate: Gate | None = None, *, address: Address | None = None) -> None:
+        self.address = address or Address.parse(settings.url)
         self._settings = settings
         self._gate = gate
         self._state: State = "closed"
@@ -173,7 +173,12 @@ class SingleLink:
         since = ""
         if self._down_since is not None:
             since = f" since {self._loop.time() - self._down_since:.1f} s ({self._why})"
-        return f"<SingleLink {self.address.where} {self._state}{since}, pending {len(self._pending)}>"
+        return f"<{type(self).__name__} {self.where} {self._state}{since}, pending {len(self._pending)}>"
+
+    @property
+    def where(self) -> str:
+        """The server, as a person may read it."""
+        return self.address.where
 
     @property
     def state(self) -> State:
@@ -317,7 +322,7 @@ class SingleLink:
             command.fail(self._down(why))
 
     def _down(self, why: str) -> LinkDown:
-        return LinkDown(f"{self.address.where}: {why}")
+        return LinkDown(f"{self.where}: {why}")
 
     def _refused(self, why: str) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -333,11 +338,16 @@ class SingleLink:
             self._state = "connecting"
         self._attempt = self._loop.create_task(self._connect())
 
+    async def _locate(self) -> Address:
+        """Where to connect to this time. OSError if nobody knows."""
+        return self.address
+
     async def _connect(self) -> None:
         connection = Connection(self, self.address.greeting(), self._gate)
         try:
             async with asyncio.timeout(self._settings.connect_seconds_max):
-                await self.address.connect(lambda: connection)
+                address = await self._locate()
+                await address.connect(lambda: connection)
                 refusal = await connection.refusal
         except TimeoutError:
             refusal = f"no connection within {self._settings.connect_seconds_max} s"

@@ -1,11 +1,12 @@
-"""Which link a URL asks for.
+"""Which link a URL asks for: to one server, to the primary that sentinels name, or to a cluster.
 
-Owns: the choice. Does not know: how either link works.
+Owns: the choice. Does not know: how any of them works.
 """
 
 from gateway.ledger.cluster import ClusterLink, is_cluster
 from gateway.ledger.connection import Gate
 from gateway.ledger.link import LinkSettings, RedisLink, SingleLink
+from gateway.ledger.sentinel import SentinelLink, is_sentinel
 
 
 def open_link(settings: LinkSettings, gate: Gate | None = None) -> RedisLink:
@@ -13,4 +14,6 @@ def open_link(settings: LinkSettings, gate: Gate | None = None) -> RedisLink:
 
     Raises ValueError when the URL cannot be read, OSError when its PEM file cannot.
     """
-    return ClusterLink(settings) if is_cluster(settings.url) else SingleLink(settings, gate)
+    if is_cluster(settings.url):
+        return ClusterLink(settings)
+    return SentinelLink(settings, gate) if is_sentinel(settings.url) else SingleLink(settings, gate)

@@ -1,6 +1,6 @@
 """The ledgers that the contract is checked on, each with a clock that the test moves, and short ways to ask them.
 
-Owns: the fixture `world` (memory, Redis, Redis Cluster), builders of requests and settlements.
+Owns: the fixture `world` (memory, Redis, Redis Cluster, Redis behind sentinels), builders of requests and settlements.
 Does not know: what the answers should be.
 """
 
@@ -189,14 +189,14 @@ async def _take_all_slots(url: str) -> str:
     return url.removesuffix("/0").replace("redis://", "redis+cluster://")
 
 
-@pytest.fixture(params=["memory", "redis", "cluster"])
+@pytest.fixture(params=["memory", "redis", "cluster", "sentinel"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Each ledger in turn, empty."""
     if request.param == "memory":
         yield MemoryWorld()
         return
-    if request.param == "redis":
-        url = request.getfixturevalue("redis_url")
+    if request.param != "cluster":
+        url = request.getfixturevalue(f"{request.param}_url")
     else:
         url = await _take_all_slots(request.getfixturevalue("cluster_url"))
     link = open_link(LinkSettings(url=url))

@@ -39,8 +39,13 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
+_REDIS_SCHEMES = frozenset(
+    {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"}
+)
+
+
 def _redis_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"):
+    if text and urlsplit(text).scheme not in _REDIS_SCHEMES:
         raise ValueError("must be a Redis URL, like redis://127.0.0.1:6379/0")
     return text
 
