@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from gateway import __version__
+from gateway.edge.delivering import make_outbox
 from gateway.edge.identify import Identifier
 from gateway.edge.listening import BACKLOG, listen
 from gateway.edge.own import OwnRoutes
@@ -40,7 +41,7 @@ from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.open_session import Parts
 from gateway.pipeline.session import Sessions
-from gateway.ports import CallFinished, JobLooked, Ledger, Observer, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, JobLooked, Ledger, Observer, SessionFinished
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls, server_context
@@ -55,8 +56,9 @@ _ACCOUNTS_SECONDS: Final = 0.5
 #: For a client's part of the handshakes at the begin and the end of a connection over TLS.
 _HANDSHAKE_SECONDS_MAX: Final = 10.0
 _GOODBYE_SECONDS_MAX: Final = 5.0
-#: How often jobs are claimed whose look is due.
+#: How often jobs are claimed whose look is due, and deliveries that are due.
 _JOBS_SECONDS: Final = 0.5
+_OUTBOX_SECONDS: Final = 0.5
 
 
 class SystemClock:
@@ -97,6 +99,11 @@ class Observers:
         """See `Observer`."""
         for observer in self._observers:
             observer.job_looked(record)
+
+    def delivery_tried(self, record: DeliveryTried) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.delivery_tried(record)
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""
@@ -246,12 +253,14 @@ class Gateway:
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
+        self.outbox = make_outbox(ledger=ledger, observer=observer, clock=clock)
         sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),
             forever("sessions", _ACCOUNTS_SECONDS, sessions.watch_accounts, observer),
             forever("jobs", _JOBS_SECONDS, self.reconciler.round, observer),
+            forever("outbox", _OUTBOX_SECONDS, self.outbox.round, observer),
             forever("replay", 0.2, self._replay, observer),
             forever("adopt", 5.0, self._adopt, observer),
             forever("logs", 0.2, self.observing.keep_flushing, observer),
@@ -291,6 +300,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.reconciler.close()
+        await self.outbox.close()
         await self.books.replay()
         await self.upstreams.close()
         await self.outward.close()
@@ -315,6 +325,8 @@ class Gateway:
         metrics.gauges["gateway_calls_open"] = self.pipeline.calls_open
         metrics.gauges["gateway_job_looks_open"] = len(self.reconciler)
         metrics.gauges["gateway_job_look_lag_seconds"] = self.reconciler.lag_seconds
+        metrics.gauges["gateway_deliveries_open"] = len(self.outbox)
+        metrics.gauges["gateway_delivery_lag_seconds"] = self.outbox.lag_seconds
         metrics.gauges["gateway_spool_pending"] = len(self.spool)
         metrics.gauges["gateway_local_allowance_nanos"] = self.allowance.exposure
         return metrics

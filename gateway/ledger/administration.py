@@ -31,7 +31,7 @@ class Administration(Store):
         while True:
             _, (*words, look_ms) = await self._run("sweep", account, [], [self._token()])
             holds, held, grants = map(int, words)
-            await self._followed(account, look_ms)
+            await self._noted(self._names.followed, account, look_ms)
             total = Swept(holds=total.holds + holds, held=Nanos(total.held + held), grants=total.grants + grants)
             if holds + grants < _ENDED_MAX:
                 return total

@@ -140,7 +140,7 @@ class Calls(Store):
         deadline, look = str(deadline_seconds * 1000), str(round(look_seconds * 1000))
         args: list[Part] = [resource.hold, deadline, str(keep_seconds), resource.state, ref.kind, ref.id, look]
         _, (look_ms,) = await self._run("accept", account, keys, [*args, *records.resource_fields(resource)])
-        await self._followed(account, look_ms)
+        await self._noted(self._names.followed, account, look_ms)
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """See ports.Ledger. One script, one round trip."""

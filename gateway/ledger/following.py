@@ -4,15 +4,12 @@ Owns: the arguments and answers of those verbs, and the index of the accounts th
 Does not know: how a job is looked at.
 
 The index is in a slot of its own, so no script can change it together with an account. It is only a helper: what is
-followed stands in the account's own slot. A visitor takes an account out of the index before it asks the account, and
-puts it back by the earliest look that is left; whoever accepts a job meanwhile puts the account there as well, and the
-earlier time stays. An account that a killed visitor had taken out comes back with its next sweep.
+followed stands in the account's own slot.
 """
 
 from collections.abc import Sequence
 
-from gateway.core.errors import UnknownAccount
-from gateway.ledger import records
+from gateway.ledger import records, rules
 from gateway.ledger.store import Store
 from gateway.ports import FollowedJob, ResourceRef
 
@@ -22,32 +19,21 @@ class Following(Store):
 
     async def claim_jobs(self, *, limit: int, lease_seconds: float) -> Sequence[FollowedJob]:
         """See ports.Ledger. One account after the other, the one that has waited longest first."""
-        seconds, micros = await self._call("TIME")
-        now = int(seconds) * 1000 + int(micros) // 1000
-        index = self._names.followed
-        claimed: list[FollowedJob] = []
-        due = await self._call("ZRANGE", index, "-inf", now, "BYSCORE", "LIMIT", 0, limit)
-        for account in due:
-            if len(claimed) >= limit:
-                break
-            if await self._call("ZREM", index, account):  # else another visitor has it
-                claimed += await self._claim(account.decode(), limit - len(claimed), lease_seconds)
-        return claimed
+        return await self._visit(
+            self._names.followed, limit, lambda account, most: self._claim_jobs(account, most, lease_seconds)
+        )
 
-    async def _claim(self, account: str, limit: int, lease_seconds: float) -> list[FollowedJob]:
-        try:
-            _, (now, look, jobs) = await self._run("claim_jobs", account, [], [str(limit), _ms(lease_seconds)])
-        except UnknownAccount:
-            return []
-        await self._followed(account, look)
+    async def _claim_jobs(self, account: str, limit: int, lease_seconds: float) -> list[FollowedJob]:
+        _, (now, look, jobs) = await self._run("claim_jobs", account, [], [str(limit), rules.ms(lease_seconds)])
+        await self._noted(self._names.followed, account, look)
         return [records.followed_job(account, now, *job) for job in jobs]
 
     async def look_later(self, *, account: str, ref: ResourceRef, seconds: float, gone: bool | None = None) -> None:
         """See ports.Ledger."""
         said = "" if gone is None else str(int(gone))
-        args = [records.member(ref), _ms(seconds), said]
+        args = [records.member(ref), rules.ms(seconds), said]
         _, (look,) = await self._run("look_later", account, [self._names.resource(account, ref)], args)
-        await self._followed(account, look)
+        await self._noted(self._names.followed, account, look)
 
     async def give_up(self, *, account: str, ref: ResourceRef, hold_id: str) -> bool:
         """See ports.Ledger."""
@@ -59,7 +45,3 @@ class Following(Store):
         """See ports.Ledger."""
         _, (now, jobs) = await self._run("jobs", account, [], [str(limit)])
         return [records.followed_job(account, now, *job) for job in jobs]
-
-
-def _ms(seconds: float) -> str:
-    return str(round(seconds * 1000))

@@ -1,7 +1,7 @@
 """The names of Redis keys.
 
-Owns: every key name. All keys of an account are in the hash slot of `{account}`; three kinds of keys are in none:
-the index of key digests, the set of accounts, and which accounts have jobs to look at.
+Owns: every key name. All keys of an account are in the hash slot of `{account}`; these kinds of keys are in none:
+the index of key digests, the set of accounts, which accounts have jobs to look at, which have deliveries that wait.
 Does not know: what is in them (records, scripts).
 """
 
@@ -37,6 +37,11 @@ class Keys:
     def followed(self) -> str:
         """ZSET: account id -> when a job of it is to be looked at next (ms). A helper, repaired from the accounts."""
         return f"{self.prefix}:followed"
+
+    @property
+    def outbox(self) -> str:
+        """ZSET: account id -> when a delivery of it is due (ms). A helper like `followed`."""
+        return f"{self.prefix}:outbox"
 
     def digest(self, digest: str) -> str:
         """STRING "account|key id", for ever."""

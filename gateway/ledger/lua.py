@@ -14,7 +14,9 @@ from gateway.ledger.link import Script
 #: way, when memory is out.
 _SHEBANG: Final = "#!lua\n"
 _READS_ONLY: Final = "#!lua flags=no-writes\n"
-#: The preludes of each verb, `lib` before all of them left out.
+#: Before every verb, in this order.
+FIRST: Final = ("lib", "outbox", "over")
+#: The preludes of each verb, those before all of them left out.
 PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "admit": ("guards",),
     "settle": ("charge",),
@@ -30,6 +32,13 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "name_call": ("names",),
     "keep_answer": ("names",),
     "free_name": ("names",),
+    "post": (),
+    "claim_deliveries": (),
+    "delivered": (),
+    "put_off": (),
+    "bury": (),
+    "revive": (),
+    "deliveries": (),
     "sweep": (),
     "open_account": ("admin",),
     "change_account": ("admin",),
@@ -54,4 +63,4 @@ def script(verb: str) -> Script:
     """The whole script of a verb."""
     if verb in ALONE:
         return Script(verb, _READS_ONLY + read(verb))
-    return Script(verb, _SHEBANG + "".join(read(name) for name in ("lib", *PRELUDES[verb], verb)))
+    return Script(verb, _SHEBANG + "".join(read(name) for name in (*FIRST, *PRELUDES[verb], verb)))

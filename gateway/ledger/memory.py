@@ -1,7 +1,7 @@
 """The ledger in memory: the executable specification of `ports.Ledger`.
 
-Owns: nothing of its own; it joins the path of a call, jobs and administration, as the ledger on Redis does. What every
-operation means is there in the plainest form: nothing is counted that can be summed.
+Owns: nothing of its own; it joins the path of a call, jobs, the outbox and administration, as the ledger on Redis does.
+What every operation means is there in the plainest form: nothing is counted that can be summed.
 Does not know: Redis, money beyond one process. Records of ended holds and operations are kept for ever here.
 """
 
@@ -9,9 +9,10 @@ from gateway.ledger.memory_administration import MemoryAdministration
 from gateway.ledger.memory_calls import MemoryCalls
 from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
+from gateway.ledger.memory_outbox import MemoryDeliveries
 
 
-class MemoryLedger(MemoryCalls, MemoryNamedCalls, MemoryFollowing, MemoryAdministration):
+class MemoryLedger(MemoryCalls, MemoryNamedCalls, MemoryFollowing, MemoryDeliveries, MemoryAdministration):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""
 
     def __repr__(self) -> str:

@@ -24,7 +24,10 @@ class MemoryAdministration(MemoryStore):
 
     async def sweep(self, account: str) -> Swept:
         """See ports.Ledger."""
-        return self._of(account).end_what_is_over(self._clock())
+        books, now = self._of(account), self._clock()
+        swept = books.end_what_is_over(now)
+        books.posts.forget_dead(now)
+        return swept
 
     async def accounts(self) -> AsyncIterator[str]:
         """See ports.Ledger."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from gateway.core.admission import Demand, RateState, Standing, Window
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
+from gateway.ledger.memory_posts import Posts
 from gateway.ledger.rules import charge_data, grant_id, month_of
 from gateway.ports import (
     Account,
@@ -86,6 +87,7 @@ class Books:
     renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
     names: dict[str, Name] = field(default_factory=dict)
+    posts: Posts = field(default_factory=Posts)
     operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
     entries: list[Entry] = field(default_factory=list)
 

@@ -17,6 +17,7 @@ from gateway.ledger.rules import SEPARATOR
 from gateway.ports import (
     Account,
     AccountStatus,
+    Delivery,
     Entry,
     FollowedJob,
     Grant,
@@ -206,6 +207,26 @@ def followed_job(account_id: str, now: bytes, member: bytes, look: bytes, flat: 
     record = resource(ResourceRef(kind=kind, id=ref_id), flat)
     assert record is not None, "the script looked"
     return FollowedJob(account=account_id, record=record, look_ms=int(look), now_ms=int(now))
+
+
+def delivery(
+    account_id: str, now: bytes, delivery_id: bytes, due: bytes, record: bytes | None, *, dead: bool = False
+) -> Delivery:
+    """One delivery of the answers of claim_deliveries and deliveries."""
+    words = fields(f"delivery {delivery_id.decode()} of {account_id}", record, (7,))
+    channel, created, attempts, _, _, why, payload = words
+    return Delivery(
+        account=account_id,
+        id=delivery_id.decode(),
+        channel=channel,
+        payload=orjson.loads(payload),
+        created_ms=int(created),
+        due_ms=int(due),
+        attempts=int(attempts),
+        why=why,
+        dead=dead,
+        now_ms=int(now),
+    )
 
 
 def member(ref: ResourceRef) -> str:

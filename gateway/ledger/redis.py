@@ -1,6 +1,6 @@
 """The ledger on Redis (7.0 or later) or Valkey, alone or in a cluster.
 
-Owns: nothing of its own; it joins the path of a call, jobs and administration, which share one door to Redis.
+Owns: nothing of its own; it joins the path of a call, jobs, the outbox and administration, which share one door.
 Does not know: HTTP, products, prices. Each verb is one Lua script of the same name in `scripts/`.
 """
 
@@ -8,9 +8,10 @@ from gateway.ledger.administration import Administration
 from gateway.ledger.calls import Calls
 from gateway.ledger.following import Following
 from gateway.ledger.named_calls import NamedCalls
+from gateway.ledger.outbox import Deliveries
 
 
-class RedisLedger(Calls, NamedCalls, Following, Administration):
+class RedisLedger(Calls, NamedCalls, Following, Deliveries, Administration):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 
     def __repr__(self) -> str:

@@ -28,10 +28,24 @@ CHANGEABLE: Final = ("name", "disabled", "expires_ms", "products", "monthly_budg
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
 DIGEST_TAKEN: Final = "another key has this digest"
 ALREADY_EXPIRED: Final = "the grant would have expired already"
+#: How many deliveries of an account may wait; how many dead letters it has, and for how long. As in outbox.lua.
+WAITING_MAX: Final = 10_000
+DEAD_MAX: Final = 1000
+DEAD_SECONDS: Final = 30 * 86_400
+PAYLOAD_BYTES_MAX: Final = 65_536
+DELAY_SECONDS_MAX: Final = 366 * 86_400
 SEPARATOR: Final = "\x1f"  # between the fields of a stored record
 
 _ENTRY_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
+
+_DELIVERY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@~-]{0,255}")
+_CHANNEL: Final = re.compile(r"[a-z][a-z_]{0,31}")
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds, as scripts take them."""
+    return str(round(seconds * 1000))
 
 
 def grant_id(number: int) -> str:
@@ -173,3 +187,20 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
 def _check_time(expires_ms: int | None) -> None:
     if expires_ms is not None and not 0 < expires_ms <= EXPIRES_MS_MAX:
         raise LedgerRefused("an expiry is in milliseconds since 1970, of at most thirteen digits")
+
+
+def check_delivery(delivery_id: str, channel: str, payload: bytes, seconds: float) -> None:
+    """What may be posted."""
+    if _DELIVERY_ID.fullmatch(delivery_id) is None:
+        raise LedgerRefused(f"{delivery_id!r} is no id of a delivery: use up to 256 of A-Z a-z 0-9 . _ : @ ~ -")
+    if _CHANNEL.fullmatch(channel) is None:
+        raise LedgerRefused(f"{channel!r} is no channel: use up to 32 of a-z _")
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise LedgerRefused(f"the payload of delivery {delivery_id!r} has more than {PAYLOAD_BYTES_MAX} bytes")
+    if not 0 <= seconds <= DELAY_SECONDS_MAX:
+        raise LedgerRefused(f"a delivery is due within {DELAY_SECONDS_MAX} seconds")
+
+
+def reason(why: str) -> str:
+    """Why a delivery did not arrive: one short line."""
+    return "".join(letter if letter.isprintable() else " " for letter in why[:200])

@@ -1,13 +1,14 @@
 """The door to Redis that all operations of the ledger go through.
 
-Owns: the link, key names, mapping of its faults to ours, what every script's answer has in common, tokens, and
-the bounded cache of what an API key's digest stands for.
+Owns: the link, key names, mapping of its faults to ours, what every script's answer has in common, tokens, the indexes
+of accounts that have something due, and the bounded cache of what an API key's digest stands for.
 Does not know: what any script means.
 """
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.core.errors import LedgerUnavailable, OperationConflict, UnknownAccount
@@ -100,7 +101,11 @@ class Store:
         except LinkError as error:
             raise self._unavailable(error, verb) from error
         answer: Any = reply  # every script's is a list that begins with these two
-        tag, ended, *rest = answer
+        tag, told, *rest = answer
+        ended, waits = told if isinstance(told, list) else (told, b"")
+        if waits:
+            with suppress(LedgerUnavailable):  # the verb is done; a sweep makes the index good
+                await self._noted(self._names.outbox, account, waits)
         if ended and self._observer is not None:
             self._observer.event("hold_expired", value=ended)
         if tag == b"unknown":
@@ -109,10 +114,30 @@ class Store:
             raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
         return tag, rest
 
-    async def _followed(self, account: str, look_ms: bytes) -> None:
-        """The account has a job to look at then (nothing: none): in the index, which keeps the earlier time."""
-        if look_ms:
-            await self._call("ZADD", self._names.followed, "LT", look_ms, account)
+    async def _visit(
+        self, index: str, limit: int, claim: Callable[[str, int], Awaitable[Sequence[Value]]]
+    ) -> list[Value]:
+        """What `claim(account, limit)` takes of the accounts that have something due, the longest due first.
+
+        An account is taken out of the index before it is asked; what asks it puts it back by what is due next. Whoever
+        adds something meanwhile puts it there as well, and the earlier time stays. One that a killed visitor had taken
+        out comes back with its next sweep.
+        """
+        seconds, micros = await self._call("TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000
+        claimed: list[Value] = []
+        for account in await self._call("ZRANGE", index, "-inf", now, "BYSCORE", "LIMIT", 0, limit):
+            if len(claimed) >= limit:
+                break
+            if await self._call("ZREM", index, account):  # else another visitor has it
+                with suppress(UnknownAccount):
+                    claimed += await claim(account.decode(), limit - len(claimed))
+        return claimed
+
+    async def _noted(self, index: str, account: str, due_ms: bytes) -> None:
+        """The account has something due then (nothing: none): in an index of accounts, which keeps the earlier time."""
+        if due_ms:
+            await self._call("ZADD", index, "LT", due_ms, account)
 
     async def _call(self, *parts: Part) -> Any:
         """One command."""

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 import orjson
 import structlog
 
-from gateway.ports import CallFinished, JobLooked, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, JobLooked, SessionFinished
 
 _BATCH_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
@@ -54,6 +54,11 @@ class Logs:
         """One line for a job that a look found to be over."""
         if self._calls and record.over:
             self._append(b'{"event":"job",%b' % orjson.dumps(record, option=_LINE)[1:])
+
+    def delivery_tried(self, record: DeliveryTried) -> None:
+        """One line for each attempt."""
+        if self._calls:
+            self._append(b'{"event":"delivery",%b' % orjson.dumps(record, option=_LINE)[1:])
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line."""

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.ports import CallFinished, JobLooked, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, JobLooked, SessionFinished
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BUCKETS: Final = (*map(str, _SECONDS), "+Inf")
@@ -34,6 +34,7 @@ COUNTERS: Final = {
     "gateway_session_seconds": ("Seconds of sessions by our clock.", ("product",)),
     "gateway_session_difference_seconds": ("Seconds by which reports differ from our clock, either way.", ("product",)),
     "gateway_job_looks": ("Looks of the gateway itself at open jobs, by what they found.", ("product", "outcome")),
+    "gateway_deliveries": ("Attempts at deliveries of the outbox, by outcome.", ("channel", "outcome")),
     "gateway_events": ("What ops should know of, by name.", ("event", "product")),
 }
 HISTOGRAMS: Final = {
@@ -48,13 +49,15 @@ GAUGES: Final = {
     "gateway_sessions_open": "Sockets that are paid for now.",
     "gateway_job_looks_open": "Looks at jobs under way.",
     "gateway_job_look_lag_seconds": "How late the job was that had waited longest for its look, in the worst worker.",
+    "gateway_deliveries_open": "Attempts at deliveries under way.",
+    "gateway_delivery_lag_seconds": "How late the delivery was that had waited longest, in the worst worker.",
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
     "gateway_local_allowance_nanos": "Nano-dollars admitted while the ledger is away.",
     "gateway_ledger_up": "Whether the ledger answers.",
     "gateway_ledger_faults": "Faults of the ledger's servers that can lose money.",
 }
 #: Gauges of which the largest of all processes is told; of the others, the sum.
-_WORST: Final = frozenset({"gateway_job_look_lag_seconds"})
+_WORST: Final = frozenset({"gateway_job_look_lag_seconds", "gateway_delivery_lag_seconds"})
 
 
 #: All figures of one process, as JSON: counters and histograms by labels, gauges.
@@ -133,6 +136,10 @@ class Metrics(Collector):
             self._charges[product, "estimated" if record.estimated else "reported"] += record.charged
         if record.late:
             self._counts["gateway_late_charges"][product,] += 1
+
+    def delivery_tried(self, record: DeliveryTried) -> None:
+        """See `Observer`."""
+        self._counts["gateway_deliveries"][record.channel, record.outcome] += 1
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""

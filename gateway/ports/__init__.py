@@ -1,12 +1,14 @@
 """The ports: what the path of a call needs of the world outside, as promises, and the records that cross them."""
 
+from gateway.ports.courier import PAUSES_SECONDS, Courier, Dead, Delivered, Retry
 from gateway.ports.ledger import Ledger
-from gateway.ports.observer import CallFinished, Clock, JobLooked, Observer, SessionFinished
+from gateway.ports.observer import CallFinished, Clock, DeliveryTried, JobLooked, Observer, SessionFinished
 from gateway.ports.records import (
     Account,
     AccountStatus,
     AdmissionRequest,
     Admitted,
+    Delivery,
     Drift,
     Entry,
     FollowedJob,
@@ -31,12 +33,18 @@ from gateway.ports.records import (
 )
 
 __all__ = [
+    "PAUSES_SECONDS",
     "Account",
     "AccountStatus",
     "AdmissionRequest",
     "Admitted",
     "CallFinished",
     "Clock",
+    "Courier",
+    "Dead",
+    "Delivered",
+    "Delivery",
+    "DeliveryTried",
     "Drift",
     "Entry",
     "FollowedJob",
@@ -58,6 +66,7 @@ __all__ = [
     "Resource",
     "ResourceRef",
     "ResourceState",
+    "Retry",
     "SessionFinished",
     "Settlement",
     "Swept",

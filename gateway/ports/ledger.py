@@ -14,6 +14,7 @@ from gateway.ports.records import (
     AccountStatus,
     AdmissionRequest,
     Admitted,
+    Delivery,
     Drift,
     Entry,
     FollowedJob,
@@ -171,10 +172,51 @@ class Ledger(Protocol):
     async def jobs(self, account: str, *, limit: int = 1000) -> Sequence[FollowedJob]:
         """The account's jobs that are followed, the next one to be looked at first."""
 
+    # ---- the outbox: what is to be told to somebody outside
+
+    async def post(
+        self, *, account: str, delivery_id: str, channel: str, payload: Mapping[str, Any], seconds: float = 0.0
+    ) -> bool:
+        """Post a delivery that is due in so many seconds; True if it is new.
+
+        The same id again changes nothing, but one that still waits for its first attempt becomes due at the earlier of
+        the two. The id of one that was delivered is remembered like an operation's. Where too many wait already, it is
+        a dead letter at once.
+        """
+
+    async def claim_deliveries(self, *, limit: int, lease_seconds: float) -> Sequence[Delivery]:
+        """Deliveries of any account that are due, at most `limit`; nobody else gets them within the lease.
+
+        Each is to be ended by `delivered`, `put_off` or `bury`; else it is due again after the lease. Deliveries of an
+        account that lost its place in the index of accounts come back with the account's next `sweep`.
+        """
+
+    async def delivered(self, *, account: str, delivery_id: str) -> None:
+        """It has arrived."""
+
+    async def put_off(
+        self, *, account: str, delivery_id: str, seconds: float, why: str = "", attempted: bool = True
+    ) -> None:
+        """It has not arrived: claim it again after so many seconds. `why` "" keeps the last reason; `attempted` false
+        counts no attempt.
+        """
+
+    async def bury(self, *, account: str, delivery_id: str, why: str) -> None:
+        """It is given up after an attempt more: a dead letter, kept for a while, the newest of them."""
+
+    async def revive(self, *, account: str, delivery_id: str) -> bool:
+        """Deliver a dead letter after all, with all attempts anew; False if it is none."""
+
+    async def deliveries(self, account: str, *, dead: bool = False, limit: int = 100) -> Sequence[Delivery]:
+        """The account's deliveries that wait, the first one due first; or its dead letters, the newest first."""
+
+    async def delivery(self, *, account: str, delivery_id: str) -> Delivery | None:
+        """One of them; None if it neither waits nor is a dead letter."""
+
     # ---- the store's own work
 
     async def sweep(self, account: str) -> Swept:
-        """End what is over by the store's clock: holds past their expiry, grants past theirs."""
+        """End what is over by the store's clock: holds and grants past their expiry. Old dead letters go too."""
 
     def accounts(self) -> AsyncIterator[str]:
         """Every account's id, in no order, each at least once."""

@@ -1,4 +1,4 @@
-"""The ports of time and of what is told: the clock of this process, and the observers of calls, sessions and jobs.
+"""The ports of time and of what is told: the clock of this process, and the observers.
 
 Owns: the records that observers get. Does not know: logs, Prometheus.
 """
@@ -88,6 +88,23 @@ class JobLooked:
     seconds: float
 
 
+@record
+class DeliveryTried:
+    """An attempt at a delivery, told to observers.
+
+    `outcome`: delivered, retry, dead, left (its channel has no courier). `attempts` were made before; `seconds` is the
+    time that it took.
+    """
+
+    account: str
+    delivery_id: str
+    channel: str
+    outcome: str
+    why: str
+    attempts: int
+    seconds: float
+
+
 class Observer(Protocol):
     """Told of what happened, after the fact. Must not raise and must not block."""
 
@@ -99,6 +116,9 @@ class Observer(Protocol):
 
     def job_looked(self, record: JobLooked) -> None:
         """The gateway looked at a job by itself."""
+
+    def delivery_tried(self, record: DeliveryTried) -> None:
+        """A delivery was tried."""
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Something that ops count: `hold_expired`, `spool_replayed`, `ledger_error`, ... Facts are bounded words."""

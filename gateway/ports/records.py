@@ -1,4 +1,4 @@
-"""What crosses the ledger's port: plans, keys, calls at the gate, holds, charges, entries, jobs.
+"""What crosses the ledger's port: plans, keys, calls at the gate, holds, charges, entries, jobs, deliveries.
 
 Owns: the records and what their fields mean, in units. Does not know: who makes or reads them.
 """
@@ -318,3 +318,23 @@ class Naming:
     hold_id: str = ""
     answer: bytes | None = None
     retry_after_seconds: int = 0
+
+
+@record
+class Delivery:
+    """Something that is to be told to somebody outside, by the courier of its channel, at least once.
+
+    `payload` is JSON data and may hold secrets: it is never shown whole. `attempts` were made and failed, the last one
+    because of `why`. A `dead` one was given up at `due_ms`. `now_ms` is the store's time at which it was read.
+    """
+
+    account: str
+    id: str
+    channel: str
+    payload: Mapping[str, Any]
+    created_ms: int
+    due_ms: int
+    attempts: int = 0
+    why: str = ""
+    dead: bool = False
+    now_ms: int = 0

@@ -58,6 +58,7 @@ HAPPENED = (
     "correct in time", "correct OperationConflict", "correct LedgerRefused", "use_once True", "use_once False",
     "name_call taken", "name_call running", "name_call done", "name_call other", "name_call full",
     "name_call OperationConflict", "keep_answer True", "keep_answer False",
+    "post True", "post False", "revive True", "revive False",
     "accept NoneType", "accept OperationConflict", "grant Grant", "grant OperationConflict", "grant LedgerRefused",
 )  # fmt: skip
 
@@ -102,7 +103,7 @@ class Machine(RuleBasedStateMachine):
         answer = self.runner.run(outcome(self.model, name, arguments))
         self.tally[describe(name, answer)] += 1
         # What is claimed or given up by a repeat is not answered again: such a reply is not lost here.
-        self.lose_replies(0 if name in {"claim_jobs", "give_up"} else lose)
+        self.lose_replies(0 if name in {"claim_jobs", "give_up", "claim_deliveries"} else lose)
         assert self.runner.run(outcome(self.subject, name, arguments)) == answer
         self.lose_replies(0)
         return answer
@@ -353,6 +354,25 @@ class Machine(RuleBasedStateMachine):
         """A job is not followed any more."""
         self.do("give_up", account=account, ref=ref, hold_id=self.hold(account, pick))
 
+    @rule()
+    def claim_deliveries(self) -> None:
+        """Take what is to be delivered."""
+        self.do("claim_deliveries", limit=1000, lease_seconds=30)
+
+    @rule(
+        account=accounts,
+        name=st.sampled_from("abc"),
+        seconds=st.sampled_from([0.0, 40.0]),
+        ends=st.lists(st.sampled_from(["delivered", "put_off", "bury", "bury", "revive"]), max_size=4),
+        lose=lost,
+    )
+    def tell_somebody(self, account: str, name: str, seconds: float, ends: list[str], lose: int) -> None:
+        """Post a delivery, and what becomes of it, in any order."""
+        more: dict[str, dict[str, Any]] = {"put_off": {"seconds": 5, "why": "busy"}, "bury": {"why": "gone"}}
+        self.do("post", lose, account=account, delivery_id=name, channel="alert", payload={"n": 1}, seconds=seconds)
+        for end in ends:
+            self.do(end, lose, account=account, delivery_id=name, **more.get(end, {}))
+
     @rule(account=accounts, ref=refs, lose=lost)
     def forget(self, account: str, ref: ResourceRef, lose: int) -> None:
         """Delete a resource."""
@@ -502,6 +522,8 @@ async def outcome(world: World, name: str, arguments: dict[str, Any]) -> Any:
         return replace(answer, receipt=replace(answer.receipt, entry_id=""))
     if name == "claim_jobs":
         return sorted(answer, key=lambda job: (job.account, job.record.ref.kind, job.record.ref.id))
+    if name == "claim_deliveries":
+        return sorted(answer, key=lambda delivery: (delivery.account, delivery.id))
     return replace(answer, entry_id="") if isinstance(answer, Receipt) else answer
 
 
@@ -525,6 +547,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         ledger.changes([account]),
     )
     followed = list(await ledger.jobs(account))
+    deliveries = [*await ledger.deliveries(account), *await ledger.deliveries(account, dead=True)]
     resources = await asyncio.gather(*(ledger.resource(account=account, ref=ref) for ref in REFS))
     entries: list[Entry] = list(await ledger.entries(account, limit=1000))
     return {
@@ -534,6 +557,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "drift": list(drift),
         "changes": changes,
         "followed": followed,
+        "deliveries": deliveries,
         "owned": dict(zip(REFS, owned, strict=True)),
         "resources": [found for found in resources if found is not None],
         "entries": [replace(entry, id="") for entry in entries],

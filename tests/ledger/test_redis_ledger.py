@@ -14,6 +14,7 @@ from gateway.ledger.records import UnreadableRecord
 from gateway.ledger.redis import RedisLedger
 from gateway.ports import (
     CallFinished,
+    DeliveryTried,
     Drift,
     JobLooked,
     Key,
@@ -42,6 +43,9 @@ class Events:
 
     def job_looked(self, record: JobLooked) -> None:
         raise AssertionError("nor looks at jobs")
+
+    def delivery_tried(self, record: DeliveryTried) -> None:
+        raise AssertionError("nor delivers")
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         self.seen.append((name, value, facts))

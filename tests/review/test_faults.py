@@ -37,6 +37,9 @@ class Told:
     def job_looked(self, record: Any) -> None:
         """Nor is a job looked at."""
 
+    def delivery_tried(self, record: Any) -> None:
+        """Nor is anything delivered."""
+
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Remember it."""
         self.events.append(name)

@@ -1,4 +1,4 @@
--- lib: the prelude of every script. Ends what is over before anything else is looked at.
+-- lib: the first prelude of every script: time, amounts, entries, the ends of holds and grants.
 --
 -- KEYS of every script, all in the slot of {account}:
 --   1 account  HASH    status tier rate_card balance held debt created grants_made changes,
@@ -12,7 +12,8 @@
 --   key:<key id> and end:<hold id> of holds that are over, the account's keys when all are listed, and
 --   jobs      ZSET     open jobs that are followed, <kind>:<id> -> when to look at them next (ms); their res:<kind>:<id>
 -- ARGV of every script: 1 = seconds for which the end of a hold or an operation is remembered.
--- Answers: {tag, holds ended because their time was over, ...}.
+-- Answers: {tag, holds ended because their time was over, ...}; where something waits in the outbox that the index of
+--   accounts should know of, {that, when the first is due (ms)} in place of the number.
 --
 -- Money is changed by HINCRBY alone, from strings of digits. Numbers are doubles: amounts are compared only where they
 -- are below 2^53 (BALANCE_MAX sees to it), and written as text by amount() only there.
@@ -28,9 +29,10 @@ local time = call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local ended, ended_held, ended_grants = 0, 0, 0
+local waits -- when the first delivery is due that the index should know of (ms, as text), if any
 
 local function answer(tag, ...)
-  return {tag, ended, ...}
+  return {tag, waits and {ended, waits} or ended, ...}
 end
 
 -- A whole number below 2^53 as text. `%.0f` would print the same at twice the time, a dozen times for each call.
@@ -104,18 +106,4 @@ local function spend(id, member)
   call('ZREM', DUE, 'g:' .. id)
   call('HDEL', GRANTS, id, id .. '.left')
   return left
-end
-
-for _, over in ipairs(call('ZRANGE', DUE, '-inf', amount(NOW), 'BYSCORE', 'LIMIT', 0, ENDED_MAX)) do
-  local id = string.sub(over, 3)
-  if string.sub(over, 1, 2) == 'h:' then
-    local held = close(id, call('HGET', HOLDS, id))
-    call('SET', BASE .. 'end:' .. id, '1 expired ' .. held, 'EX', REMEMBER)
-    ended, ended_held = ended + 1, ended_held + held
-  else
-    local left = spend(id, string.format('%013.0f:%s', call('ZSCORE', DUE, over), id))
-    local balance = add(ACCOUNT, 'balance', '-' .. left)
-    enter('grant_expiry', '-' .. left, balance, 'expiry:' .. id, id .. ':' .. left, '0', '', '{}')
-    ended_grants = ended_grants + 1
-  end
 end

@@ -1,4 +1,4 @@
--- sweep: end what is over (the prelude did) and say what that was.
+-- sweep: end what is over (the prelude did) and say what that was; forget old dead letters.
 --
 -- KEYS  1-6 as in lib
 -- ARGV  2 token of this call, so that its repeat over a broken connection answers the same
@@ -8,6 +8,7 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
+tell_waits()
 local look = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
 local token, holds, held, grants = string.match(call('HGET', ACCOUNT, 'swept') or '', '^(%S+) (%d+) (%d+) (%d+)$')
 if token == ARGV[2] then
@@ -15,6 +16,7 @@ if token == ARGV[2] then
 end
 
 -- From here it must succeed: only writes.
+forget_dead()
 holds, held, grants = amount(ended), amount(ended_held), amount(ended_grants)
 if ended + ended_grants > 0 then
   call('HSET', ACCOUNT, 'swept', table.concat({ARGV[2], holds, held, grants}, ' '))

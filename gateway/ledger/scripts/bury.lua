@@ -1,0 +1,19 @@
+-- bury: give a delivery up: a dead letter, which ops can revive.
+--
+-- KEYS  1-6 as in lib
+-- ARGV  2 delivery id, 3 why
+-- Answers  buried                     now or before, or it does not wait
+--          unknown                    no such account
+-- Callers  RedisLedger.bury
+if call('EXISTS', ACCOUNT) == 0 then
+  return answer('unknown')
+end
+local its = call('ZSCORE', OUTBOX, ARGV[2]) and read_post(ARGV[2])
+if not its then
+  return answer('buried')
+end
+
+-- From here it must succeed: only writes.
+its.attempts = amount(its.attempts + 1)
+let_die(ARGV[2], its, ARGV[3])
+return answer('buried')

@@ -1,0 +1,20 @@
+-- delivered: a delivery is done, whoever did it: forget it, and remember its id.
+--
+-- KEYS  1-6 as in lib
+-- ARGV  2 delivery id
+-- Answers  delivered                  now or before
+--          unknown                    no such account
+-- Callers  RedisLedger.delivered
+if call('EXISTS', ACCOUNT) == 0 then
+  return answer('unknown')
+end
+if call('HEXISTS', POSTS, ARGV[2]) == 0 then
+  return answer('delivered')
+end
+
+-- From here it must succeed: only writes.
+call('HDEL', POSTS, ARGV[2])
+call('ZREM', OUTBOX, ARGV[2])
+call('ZREM', DEAD, ARGV[2])
+call('SET', BASE .. 'sent:' .. ARGV[2], '1', 'EX', REMEMBER)
+return answer('delivered')

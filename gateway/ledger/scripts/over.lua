@@ -1,0 +1,15 @@
+-- over: the prelude of every script that ends what is over, before anything else is looked at: holds and grants whose
+-- time has come, a hundred at once.
+for _, over in ipairs(call('ZRANGE', DUE, '-inf', amount(NOW), 'BYSCORE', 'LIMIT', 0, ENDED_MAX)) do
+  local id = string.sub(over, 3)
+  if string.sub(over, 1, 2) == 'h:' then
+    local held = close(id, call('HGET', HOLDS, id))
+    call('SET', BASE .. 'end:' .. id, '1 expired ' .. held, 'EX', REMEMBER)
+    ended, ended_held = ended + 1, ended_held + held
+  else
+    local left = spend(id, string.format('%013.0f:%s', call('ZSCORE', DUE, over), id))
+    local balance = add(ACCOUNT, 'balance', '-' .. left)
+    enter('grant_expiry', '-' .. left, balance, 'expiry:' .. id, id .. ':' .. left, '0', '', '{}')
+    ended_grants = ended_grants + 1
+  end
+end
