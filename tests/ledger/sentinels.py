@@ -60,7 +60,7 @@ class Pair:
         return int(port)
 
     async def steady(self) -> None:
-        """Wait until the replica follows, and every sentinel knows it and the others."""
+        """Wait until the replica has all that the primary has, and every sentinel knows it and the others."""
         async with asyncio.timeout(30):
             while not await self._is_steady():  # noqa: ASYNC110 - nothing there announces itself
                 await asyncio.sleep(0.1)
@@ -72,8 +72,9 @@ class Pair:
             others, replicas = int(told[b"num-other-sentinels"]), int(told[b"num-slaves"])
             if told[b"flags"] != b"master" or others != len(self.watchers) - 1 or replicas < 1:
                 return False
-        primary = await self.primary()
-        return b"connected_slaves:1" in await ask(primary.port or 0, "INFO", "replication")
+        told = (await ask((await self.primary()).port or 0, "INFO", "replication")).decode()
+        offset = told.partition("master_repl_offset:")[2].partition("\r")[0]
+        return f"state=online,offset={offset}," in told
 
     async def fail_over(self) -> None:
         """Make the replica the primary, in good order; the sentinels agree when this returns."""
