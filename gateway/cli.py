@@ -1,7 +1,7 @@
 """The command line: `gateway serve`, `demo`, `sandbox`, `check`, and the administration of accounts.
 
 Owns: the commands that run or check something.
-Does not know: accounts (cli_accounts), credit (cli_ledger), jobs (cli_jobs).
+Does not know: accounts (cli_accounts), credit (cli_ledger), jobs (cli_jobs), deliveries (cli_outbox).
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from gateway import __version__, demo
 from gateway.cli_accounts import accounts, keys
 from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
+from gateway.cli_outbox import outbox
 from gateway.cli_output import Failure, json_line, json_text, table
 from gateway.cli_shared import UNREACHABLE, Invocation, common, default_config, unreachable
 from gateway.edge.admin_bodies import rate_cards
@@ -43,6 +44,7 @@ main.add_command(keys, "keys")
 main.add_command(credits_, "credits")
 main.add_command(ledger, "ledger")
 main.add_command(jobs, "jobs")
+main.add_command(outbox, "outbox")
 
 
 @main.command("serve")

@@ -24,6 +24,7 @@ from gateway.edge.app import SystemClock, open_ledger
 from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
+from gateway.edge.outbox_operations import OutboxOperations, UnknownDelivery
 from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis
 from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkError
@@ -120,6 +121,7 @@ class Desk:
     def __init__(self, operations: Operations, jobs: JobOperations, ledger: RedisLedger, runtime: Runtime) -> None:
         self.operations = operations
         self.jobs = jobs
+        self.outbox = OutboxOperations(ledger)
         self.ledger = ledger
         self.runtime = runtime
 
@@ -190,6 +192,8 @@ def failure_of(error: GatewayError, runtime: Runtime) -> Failure | None:
             return Failure(str(error), code="unknown_key")
         case UnknownJob():
             return Failure(str(error), code="unknown_job")
+        case UnknownDelivery():
+            return Failure(str(error), code="unknown_delivery")
         case LedgerRefused():
             return Failure(str(error), code="ledger_refused")
         case LedgerUnavailable():

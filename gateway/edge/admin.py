@@ -36,6 +36,7 @@ from gateway.edge.admin_problems import ProblemReply, problem_of, problem_of_htt
 from gateway.edge.admin_views import Data
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
+from gateway.edge.outbox_operations import OutboxOperations
 from gateway.ports import Clock, Ledger, ResourceRef
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import UpstreamClient
@@ -63,6 +64,7 @@ class AdminApi:
     def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
         self._operations = Operations(ledger=ledger, runtime=runtime)
         self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
+        self._outbox = OutboxOperations(ledger)
         self._runtime = runtime
         self._clock = clock
 
@@ -128,6 +130,20 @@ class AdminApi:
     async def release_job(self, request: web.Request) -> Data:
         return await self._jobs.release_job(_account(request), _job(request))
 
+    async def list_deliveries(self, request: web.Request) -> Data:
+        _, limit = _page(request)
+        return await self._outbox.list_deliveries(_account(request), dead=False, limit=limit)
+
+    async def list_dead_letters(self, request: web.Request) -> Data:
+        _, limit = _page(request)
+        return await self._outbox.list_deliveries(_account(request), dead=True, limit=limit)
+
+    async def show_delivery(self, request: web.Request) -> Data:
+        return await self._outbox.show_delivery(_account(request), request.match_info["delivery"])
+
+    async def replay_delivery(self, request: web.Request) -> Data:
+        return await self._outbox.replay_delivery(_account(request), request.match_info["delivery"])
+
     async def list_entries(self, request: web.Request) -> Data:
         after, limit = _page(request)
         return await self._operations.list_entries(_account(request), after=after, limit=limit)
@@ -159,6 +175,10 @@ ROUTES: Final[tuple[tuple[str, str, int, Deed], ...]] = (
     ("GET", "/admin/accounts/{account}/jobs/{kind}/{job}", 200, AdminApi.show_job),
     ("POST", "/admin/accounts/{account}/jobs/{kind}/{job}/settle", 200, AdminApi.settle_job),
     ("POST", "/admin/accounts/{account}/jobs/{kind}/{job}/release", 200, AdminApi.release_job),
+    ("GET", "/admin/accounts/{account}/deliveries", 200, AdminApi.list_deliveries),
+    ("GET", "/admin/accounts/{account}/dead-letters", 200, AdminApi.list_dead_letters),
+    ("GET", "/admin/accounts/{account}/deliveries/{delivery}", 200, AdminApi.show_delivery),
+    ("POST", "/admin/accounts/{account}/deliveries/{delivery}/replay", 200, AdminApi.replay_delivery),
     ("GET", "/admin/accounts/{account}/entries", 200, AdminApi.list_entries),
     ("POST", "/admin/accounts/{account}/verify", 200, AdminApi.verify),
 )

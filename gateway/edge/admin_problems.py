@@ -15,6 +15,7 @@ from gateway.core.errors import LedgerRefused, LedgerUnavailable, OperationConfl
 from gateway.edge.admin_bodies import Invalid
 from gateway.edge.job_operations import UnknownJob
 from gateway.edge.operations import UnknownKey
+from gateway.edge.outbox_operations import UnknownDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "unknown_account": Kind(404, "There is no such account"),
     "unknown_key": Kind(404, "The account has no such key"),
     "unknown_job": Kind(404, "The account has no such job"),
+    "unknown_delivery": Kind(404, "The account has no such delivery"),
     "method_not_allowed": Kind(405, "Not with this method"),
     "operation_conflict": Kind(409, "The Idempotency-Key was used for something else"),
     "body_too_large": Kind(413, "The body is too large"),
@@ -92,6 +94,8 @@ def problem_of(error: Exception) -> ProblemReply:
             return ProblemReply(code="unknown_key", detail=detail)
         case UnknownJob():
             return ProblemReply(code="unknown_job", detail=detail)
+        case UnknownDelivery():
+            return ProblemReply(code="unknown_delivery", detail=detail)
         case LedgerRefused():
             return ProblemReply(code="ledger_refused", detail=detail)
         case LedgerUnavailable():
