@@ -41,6 +41,14 @@ def repeated(query_string: str, names: Collection[str]) -> str | None:
     return None
 
 
+def unclear(query_string: str, names: Collection[str]) -> str:
+    """Why two services could read these names in a query differently; empty where none could."""
+    if ";" in query_string:  # to some it is an ampersand
+        return "write ; as %3B in the query"
+    name = repeated(query_string, names)
+    return "" if name is None else f"the parameter {name} stands twice"
+
+
 def without(query_string: str, names: Collection[str]) -> str:
     """The query without these parameters; what is left is as it was sent."""
     return "&".join(part for part in query_string.split("&") if unquote_plus(part.partition("=")[0]) not in names)

@@ -13,12 +13,12 @@ from urllib.parse import parse_qsl
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR, _ErrInfo
 from multidict import CIMultiDict
 
 from gateway.core.errors import Code, Refused, place_of
+from gateway.edge.heads import ambiguity, is_last
 from gateway.edge.own import OwnRoutes
 from gateway.edge.responses import StreamedResponse, WholeResponse
 from gateway.edge.websocket import TakenOver, is_opening, take_over
@@ -27,11 +27,14 @@ from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits
 from gateway.sockets.ports import Relay, Watch, Watcher
 from gateway.upstream.bodies import rest_of
+from gateway.upstream.headers import end_to_end
 
 _LOGGER: Final = logging.getLogger("gateway.customers")
 _LOGGER.setLevel(logging.INFO)  # aiohttp's debug lines quote what clients sent
 _BODY_FAILED: Final = (ConnectionError, web.RequestPayloadError, aiohttp.ClientError)
 _READ_LATE: Final = web.PayloadAccessError()
+_BROKEN: Final = web.RequestPayloadError("its framing is broken")
+_CUT: Final = Refused(code=Code.INVALID_REQUEST, details={"reason": "its body breaks off"})
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: How long idle connections may take to close.
 _CLOSE_SECONDS: Final = 1.0
@@ -58,11 +61,18 @@ class CustomerConnection(web.RequestHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client. Where they break the framing of a body, whoever reads it is told at once."""
+        super().data_received(data)
+        if self._messages and type(self._messages[-1][0]) is _ErrInfo:
+            self.closing = True
+            if self.call is not None:
+                self.call.broken()
+
     async def start(self) -> None:
         """Serve one request after another, as aiohttp's own loop does, but without a task and a writer for each.
 
-        They cost a tenth of a call; nothing here uses them. What aiohttp answers itself (a request that it cannot read)
-        still gets both.
+        They cost a tenth of a call, and nothing here uses them.
         """
         while not self._force_close:
             if not self._messages:
@@ -98,11 +108,10 @@ class CustomerConnection(web.RequestHandler):
         assert manager is not None and self._request_factory is not None, "a lost connection serves nothing"
         manager.requests_count += 1
         handler = self._request_handler
-        writer: Any = None
         if isinstance(message, _ErrInfo):
-            handler, message, writer = self._make_error_handler(message), ERROR, StreamWriter(self, self._loop)
+            handler, message = manager.unread, ERROR  # type: ignore[attr-defined]
         task = self._task_handler or asyncio.current_task()
-        request = self._request_factory(message, payload, self, writer, task)  # type: ignore[arg-type]
+        request = self._request_factory(message, payload, self, None, task)  # type: ignore[arg-type]
         self._current_request = request
         self._request_in_progress = True
         try:
@@ -123,7 +132,7 @@ class CustomerConnection(web.RequestHandler):
             return False
         request._task = None  # type: ignore[assignment] # breaks a cycle
         self._keepalive = bool(response.keep_alive)
-        if not payload.is_eof():
+        if not payload.is_eof() and payload.exception() is None:
             await self._linger(payload)
         payload.set_exception(_READ_LATE)
         if not self._keepalive or self._close or self._force_close:
@@ -251,9 +260,22 @@ class CustomerServer(web.Server):
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
+    async def unread(self, request: web.BaseRequest) -> web.StreamResponse:
+        """What aiohttp's parser takes for no request: no word of it is repeated, and its connection ends."""
+        return self._refused(request, "this is no HTTP request")
+
+    def _refused(self, request: web.BaseRequest, reason: str) -> web.StreamResponse:
+        request.protocol.closing = True  # type: ignore[attr-defined]
+        return cast("web.StreamResponse", WholeResponse(self._pipeline.unread(reason)))
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        message = request._message
+        if reason := ambiguity(message):
+            return self._refused(request, reason)
         client = RequestClient(request, self._limits)
         connection = request.protocol
+        if is_last(message):
+            connection.closing = True  # type: ignore[attr-defined]
         connection.call = client  # type: ignore[attr-defined]
         self._calls.add(client)
         try:
@@ -294,7 +316,7 @@ class RequestClient:
         self.gone = False
         self.response: StreamedResponse | TakenOver | None = None
         self.method = request.method
-        self.headers = request.headers
+        self.headers = end_to_end(request.headers)
         #: As sent: percent-encoded path, and the query without its question mark.
         self.raw_path, _, self.query_string = request.raw_path.partition("?")
 
@@ -383,8 +405,8 @@ class RequestClient:
                     chunk = await content.readany()
             except TimeoutError:
                 raise BodyRefused(Refused(code=Code.REQUEST_TIMEOUT)) from None
-            except _BODY_FAILED:
-                raise BodyRefused(None) from None
+            except _BODY_FAILED as error:
+                raise BodyRefused(_CUT if error is _BROKEN else None) from None
             if not chunk:
                 return
             yield chunk
@@ -466,6 +488,11 @@ class RequestClient:
             self._leaving()
         if not self._task.done():
             self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self._task.cancel)
+
+    def broken(self) -> None:
+        """The rest of the body cannot be read."""
+        if not self.has_whole_body:
+            self._request.content.set_exception(_BROKEN)
 
     def cut(self) -> None:
         """The gateway stops, and the call has had its time."""

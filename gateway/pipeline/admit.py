@@ -15,7 +15,7 @@ from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.exchange import Move
 from gateway.core.extract import Field, Sources
 from gateway.core.money import ZERO, Nanos
-from gateway.core.parameters import parameters_of, repeated
+from gateway.core.parameters import parameters_of, unclear
 from gateway.core.record import blank, record
 from gateway.core.repeats import repeats_a_name
 from gateway.pipeline import pricing
@@ -109,8 +109,7 @@ class Admission:
         wrong = pricing.objection(route, call.sources, models if route.metered else ())
         if repeats:
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": "a name stands twice in one object"})
-        if route.read_parameters and (name := repeated(client.query_string, route.read_parameters)) is not None:
-            reason = f"the parameter {name} stands twice"
+        if route.read_parameters and (reason := unclear(client.query_string, route.read_parameters)):
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
         resources = self._resources(route, call)
         if isinstance(resources, Refused):

@@ -119,6 +119,12 @@ class HttpPipeline:
             self._leases.discard(call.id)
             self._observer.call_finished(self._record(call))
 
+    def unread(self, reason: str) -> Answer:
+        """The answer to what is no request, or could be read as two."""
+        self._observer.event("malformed")
+        refused = Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
+        return render(self._runtime.default_errors, refused, self._call_ids())
+
     # ---- admit
 
     async def _serve(self, call: Call) -> Answer | None:

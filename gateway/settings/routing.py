@@ -4,24 +4,28 @@ Owns: what a path may look like, which route is the most specific, which two rou
 Does not know: what a route does.
 
 Paths are matched as they were sent, still percent-encoded, because that is what is forwarded. What a service might
-read differently than we do (dot segments, encoded slashes, empty segments) never matches anything.
+read differently than we do never matches anything: dot segments, encoded slashes, empty segments, also where they come
+out only if a service decodes twice, leaves out what follows a semicolon, or takes wide characters for narrow ones. No
+parameter is what such a service could take for a literal beside it, were it to ignore case as well.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-from urllib.parse import unquote_to_bytes
+from unicodedata import normalize
+from urllib.parse import unquote, unquote_to_bytes
 
 from gateway.settings.runtime import Route
 
 #: Most paths are like this; the others are looked at closely.
-_PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9_~!$&'()*+,;=:@.-]*+)++")
-_ENCODED: Final = re.compile(r"(?:[^%\\\x00-\x20\x7f-\U0010ffff]|%[0-9A-Fa-f]{2})+")
+_PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)++")
+_ENCODED: Final = re.compile(r"(?:[^%#?\\\x00-\x20\x7f-\U0010ffff]|%[0-9A-Fa-f]{2})+")
 _DANGEROUS: Final = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
 _LITERAL: Final = re.compile(r"[A-Za-z0-9_~!$&'()*+,;=:@.-]+")
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _EVERY_HOST: Final = ("",)
+_DECODINGS_MAX: Final = 4
 _METHOD: Final = re.compile(r"[A-Z]{1,16}")
 
 
@@ -51,6 +55,7 @@ class Pattern:
 @dataclass(slots=True)
 class _Node:
     literals: "dict[str, _Node]" = field(default_factory=dict)
+    folded: set[str] = field(default_factory=set)  # the literals, as one reads them who ignores case
     parameter: "_Node | None" = None
     route: Route | None = None
 
@@ -110,6 +115,7 @@ class Router:
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
             else:
+                node.folded.add(segment.casefold())
                 node = node.literals.setdefault(segment, _Node())
         if node.route is not None:
             return  # a HEAD route of its own comes before the GET route that also answers HEAD
@@ -136,7 +142,7 @@ def _find(tree: _Tree, segments: list[str]) -> Match | None:
         if below is None:
             if parameter is None:
                 return None
-            if "%" in segment:
+            if "%" in segment or node.folded:
                 text = _value(segment, node)
                 if text is None:
                     return None
@@ -177,11 +183,11 @@ def _walk(node: _Node, segments: list[str], index: int, values: list[str]) -> Ro
 
 
 def _value(segment: str, node: _Node) -> str | None:
-    """The parameter's value; None where a service that decodes first would see another route."""
-    if "%" not in segment:
-        return segment
-    text = _decoded(segment)
-    return None if text in node.literals else text
+    """The parameter's value; None where a service that reads less exactly than we do would see another route."""
+    if segment in node.literals:
+        return segment  # the literal led nowhere: for such a service, too
+    text = _decoded(segment) if "%" in segment else segment
+    return None if text is None or _least(_deep(text) or "").casefold() in node.folded else text
 
 
 def _segments(raw_path: str) -> list[str] | None:
@@ -195,7 +201,7 @@ def _segments(raw_path: str) -> list[str] | None:
 
 
 def _harmless(segment: str) -> bool:
-    if segment in ("", ".", "..") or _ENCODED.fullmatch(segment) is None:
+    if not _least(segment) or _ENCODED.fullmatch(segment) is None:
         return False
     return "%" not in segment or _decoded(segment) is not None
 
@@ -206,7 +212,24 @@ def _decoded(segment: str) -> str | None:
         text = unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         return None
-    return None if text in (".", "..") or _DANGEROUS.search(text) else text
+    deep = _deep(text)
+    if deep is None or _DANGEROUS.search(text) or _DANGEROUS.search(deep) or not _least(deep):
+        return None
+    return text
+
+
+def _deep(text: str) -> str | None:
+    """A segment's text for a service that decodes again and again; None where there is no end to it."""
+    for _ in range(_DECODINGS_MAX):
+        if "%" not in text or (again := unquote(text)) == text:
+            return normalize("NFKC", text)
+        text = again
+    return None
+
+
+def _least(deep: str) -> str:
+    """What is left of it for a service that cuts off what it can; of a dot segment nothing is."""
+    return deep.partition(";")[0].rstrip(". ")
 
 
 def _hostname(host: str) -> str:

@@ -8,6 +8,7 @@ docs/adr/0006). The protocol (`ResponseHandler`) brings the parser, read timeout
 """
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,9 @@ _IDLE_MAX: Final = 1024
 #: How often calls under way are looked at: timeouts are late by no more than this.
 _WATCH_SECONDS: Final = 0.25
 _NEVER: Final = float("inf")
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+#: More interim replies than these are nobody's in good faith.
+_INTERIM_MAX: Final = 32
 #: Safe to send once more when a kept connection turns out to have been closed (RFC 9110 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -123,8 +127,12 @@ class Connection(ResponseHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
+    def forget(self) -> None:
+        """The reply at hand may have trailers: the parser would take the last for a field of the next reply."""
+        self._bodiless = None
+
     def expect(self, *, bodiless: bool) -> None:
-        """The next reply answers HEAD, or it does not. A parser is made only when that changes."""
+        """The next reply answers HEAD, or it does not. A parser is made only when that changes, or one is forgotten."""
         if self._bodiless is bodiless:
             return
         self._bodiless = bodiless
@@ -143,13 +151,14 @@ class PooledReply:
     """A `Reply` on a connection of a pool."""
 
     __slots__ = (
-        "_closed", "_connection", "_payload", "_pool", "ends_at", "headers", "left", "length", "reason",
+        "_closed", "_connection", "_payload", "_pool", "ends_at", "headers", "last", "left", "length", "reason",
         "silent_until", "status", "writer",
     )  # fmt: skip
 
-    def __init__(self, pool: "Pool", connection: Connection, ends_at: float) -> None:
+    def __init__(self, pool: "Pool", connection: Connection, ends_at: float, *, last: bool) -> None:
         self._pool = pool
         self._connection = connection
+        self.last = last  # its connection is not used again
         self._payload: StreamReader | None = None
         self._closed = False
         #: By the loop's clock: when the call must be over, and until when the upstream may be silent.
@@ -164,7 +173,9 @@ class PooledReply:
         """The head has come."""
         self._payload = payload
         self.status = message.code
-        self.reason = message.reason
+        self.reason = message.reason if _CONTROLS.search(message.reason) is None else ""
+        if message.chunked:
+            self._connection.forget()
         self.headers = message.headers
         length = message.headers.get("Content-Length", "")
         self.length = int(length) if length.isascii() and length.isdigit() else None
@@ -221,7 +232,7 @@ class PooledReply:
         writing = self.writer is not None and not self.writer.done()
         if self.writer is not None and writing:
             self.writer.cancel()
-        done = not writing and self._payload is not None and self._payload.is_eof()
+        done = not writing and not self.last and self._payload is not None and self._payload.is_eof()
         self._pool.release(self, self._connection, reusable=done)
 
 
@@ -271,7 +282,9 @@ class Pool:
         connection.expect(bodiless=method == "HEAD")
         transport = connection.transport
         assert transport is not None, "only a connection that is open is acquired"
-        reply = PooledReply(self, connection, self._loop.time() + self._upstream.total_seconds_max)
+        # A service that does not read the body of such a request takes it for the next one: there must be none.
+        last = body is not None and method in _WITHOUT_BODY
+        reply = PooledReply(self, connection, self._loop.time() + self._upstream.total_seconds_max, last=last)
         self._begin_watch(reply)
         if body is None or isinstance(body, bytes):
             transport.write(head + body if body else head)
@@ -282,9 +295,13 @@ class Pool:
             reply.writer = asyncio.create_task(_write(connection, reply, self.silence_ends, body, chunked=chunked))
         try:
             message, payload = await connection.read()
-            while 100 <= message.code < 200:  # an interim answer is not ours to pass on
-                if message.code == 101:
-                    raise aiohttp.ClientError("the upstream switches protocols, and nobody asked it to")
+            interim = 0
+            while message.code < 200:  # an interim answer is not ours to pass on
+                interim += 1
+                if message.code <= 101 and message.code != 100:
+                    raise aiohttp.ClientError("the upstream switches protocols unasked, or its status is none")
+                if interim > _INTERIM_MAX:
+                    raise aiohttp.ClientError("the upstream begins to answer without end")
                 if reply.writer is None or reply.writer.done():
                     reply.silent_until = self.silence_ends()
                 message, payload = await connection.read()

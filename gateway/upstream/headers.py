@@ -4,7 +4,7 @@ Owns: hop-by-hop fields, the customer's credential, the fields that the gateway 
 Does not know: routes, money.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -23,6 +23,9 @@ HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
+
+#: What `Connection` mostly says: nothing that names a field beside those.
+_USUAL: Final = frozenset({"keep-alive", "Keep-Alive", "close", "Upgrade", "upgrade", "keep-alive, Upgrade"})
 
 #: Never passed on from a client: credentials, what the gateway sets itself, and what it answers itself.
 _NOT_FROM_CLIENTS: Final = HOP_BY_HOP | {
@@ -66,9 +69,8 @@ class _Filter:
         passed = headers.copy()
         for name in dropped:
             passed.popall(name)
-        for value in headers.getall("Connection", ()):
-            for name in value.split(","):
-                passed.popall(name.strip(), None)
+        for name in _named(headers.getall("Connection", ())):
+            passed.popall(name, None)
         return passed
 
     def _judge(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,6 +89,25 @@ class _Filter:
 
 _FROM_CLIENTS: Final = _Filter(_NOT_FROM_CLIENTS, _NOT_FROM_CLIENTS_PREFIXES)
 _FROM_UPSTREAMS: Final = _Filter(_NOT_FROM_UPSTREAMS, _NOT_FROM_UPSTREAMS_PREFIXES)
+
+
+def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    """The fields without those that `Connection` names: they are for one hop, so nothing that goes on may rest on one.
+
+    What is priced by a field and what the upstream gets of it are then the same.
+    """
+    said = headers.getall("Connection", ())
+    if not said or (len(said) == 1 and said[0] in _USUAL):
+        return headers
+    kept = headers.copy()
+    for name in _named(said):
+        kept.popall(name, None)
+    return CIMultiDictProxy(kept)
+
+
+def _named(said: Iterable[str]) -> Iterable[str]:
+    """The names in values of `Connection`."""
+    return [name.strip() for value in said for name in value.split(",")]
 
 
 def request_headers(

@@ -179,7 +179,7 @@ async def test_handshakes_that_are_none(gw: Running) -> None:
         ("Sec-WebSocket-Version: 13\r\n", ""),
         ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\n"),
         (KEY, "c2hvcnQ="),
-        ("Upgrade: websocket", "Upgrade: h2c"),
+        ("Upgrade: websocket", "X-Upgrade: websocket"),
         ("Connection: Upgrade", "Connection: keep-alive"),
     ):
         async with await opened(gw) as client:
