@@ -21,6 +21,7 @@ from gateway.edge.delivering import make_outbox
 from gateway.edge.identify import Identifier
 from gateway.edge.listening import BACKLOG, listen
 from gateway.edge.own import OwnRoutes
+from gateway.edge.pages.billing import add_billing_pages
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler
 from gateway.ledger.embedded import EmbeddedRedis
@@ -267,7 +268,9 @@ class Gateway:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._listener = listener
-        self._own = OwnRoutes(web.Application(), prefixes=("/billing", "/callbacks"))
+        own = web.Application()
+        add_billing_pages(own, ledger=ledger, runtime=runtime, clock=clock)
+        self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
         self._customers = CustomerServer(self.pipeline, limits, self._own)
         self.accepting = False
 

@@ -1,7 +1,7 @@
 """The ledger on Redis: what happens on the path of a call.
 
-Owns: the arguments and answers of the verbs admit, accept, settle, release, extend, renew, use_once; a known key
-costs no round trip to identify, and admit, settle and renew are one round trip each.
+Owns: the arguments and answers of the verbs admit, accept, settle, release, extend, renew, use_once, used; a known
+key costs no round trip to identify, and admit, settle and renew are one round trip each.
 Does not know: administration.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.admission import Rate, RateState, crowded
-from gateway.core.errors import Code, LedgerRefused, Refused
+from gateway.core.errors import Code, LedgerRefused, Refused, UnknownAccount
 from gateway.core.money import Nanos
 from gateway.ledger import records
 from gateway.ledger.connection import Packed, Part
@@ -194,6 +194,14 @@ class Calls(Store):
         """See ports.Ledger."""
         _, (mine,) = await self._run("use_once", account, [self._names.once(account, name)], [by, str(seconds)])
         return bool(mine == b"1")
+
+    async def used(self, *, account: str, name: str) -> bool:
+        """See ports.Ledger. An account that is not there has used nothing, and is told."""
+        names = (self._names.once(account, name), self._names.account(account))
+        found, there = await asyncio.gather(*(self._call("EXISTS", each) for each in names))
+        if not there:
+            raise UnknownAccount(f"no account {account!r}")
+        return bool(found == 1)
 
     async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
         """See ports.Ledger."""

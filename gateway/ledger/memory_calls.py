@@ -162,6 +162,11 @@ class MemoryCalls(MemoryStore):
         books.used[name] = (user, until)
         return user == by
 
+    async def used(self, *, account: str, name: str) -> bool:
+        """See ports.Ledger."""
+        books, now = self._at(account)
+        return books.used.get(name, ("", 0))[1] > now
+
     async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
         """See ports.Ledger."""
         books = self._books.get(account)

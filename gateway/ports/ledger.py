@@ -123,6 +123,9 @@ class Ledger(Protocol):
         for `seconds`.
         """
 
+    async def used(self, *, account: str, name: str) -> bool:
+        """Whether `name` was used (`use_once`, by anybody), and that is remembered."""
+
     async def name_call(self, named: NamedCall) -> Naming:
         """Take a name for a call, unless the call that has it is under way or was charged.
 

@@ -506,6 +506,16 @@ class Outward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """The pages for people. `contact` is whom customers ask, in words. Seconds as named."""
+
+    title: str = "Gateway"
+    contact: str = "your provider"
+    visit_seconds: int = 28_800
+    secure_cookies: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Everything, compiled. Replaced as a whole, never changed."""
 
@@ -522,6 +532,7 @@ class Runtime:
     limits: Limits
     idempotency: Idempotency = field(default_factory=Idempotency)
     outward: Outward = field(default_factory=Outward)
+    pages: Pages = field(default_factory=Pages)
     products: Mapping[str, Product]
     routes: tuple[Route, ...]
     tiers: Mapping[str, Tier]

@@ -283,6 +283,8 @@ async def test_an_account_that_is_not_there_has_no_sessions(world: World) -> Non
         await world.ledger.renew(slice_of(0))
     with pytest.raises(UnknownAccount):
         await world.ledger.use_once(account="acme", name="t", by="call-1", seconds=60)
+    with pytest.raises(UnknownAccount):
+        await world.ledger.used(account="acme", name="t")
     assert await world.dump() == before
 
 
@@ -294,12 +296,15 @@ async def test_a_name_is_used_by_one_only(world: World) -> None:
     async def use(by: str, account: str = "acme") -> bool:
         return await ledger.use_once(account=account, name="token", by=by, seconds=60)
 
+    assert not await ledger.used(account="acme", name="token")
     assert await use("call-1")
     await world.advance(59)
+    assert await ledger.used(account="acme", name="token")
     assert await use("call-1")
     assert not await use("call-2")
     assert await use("call-2", "rival")
     await world.advance(1)
+    assert not await ledger.used(account="acme", name="token")
     assert await use("call-2")
     assert not await use("call-1")
 

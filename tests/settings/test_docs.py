@@ -17,6 +17,7 @@ from gateway.settings.schema.gateway import (
     LogSettings,
     OpsListenerSettings,
     OutwardSettings,
+    PagesSettings,
     RedisYaml,
     TlsSettings,
     UpstreamSettings,
@@ -77,6 +78,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("limits", LimitsSettings),
         ("idempotency", IdempotencySettings),
         ("outward", OutwardSettings),
+        ("pages", PagesSettings),
         ("upstreams.NAME", UpstreamSettings),
     ],
     "config/products/*.yaml": [

@@ -205,6 +205,23 @@ class OutwardSettings(Settings):
     plain_http: Flag = key("Call public addresses without TLS, too, where a URL starts with `http:`", default=False)
 
 
+class PagesSettings(Settings):
+    """The pages for people: billing for customers, accounts for operators."""
+
+    title: Word = key("What the pages are headed by", default="Gateway")
+    contact: Word = key(
+        "Whom customers ask about credit and plans, as it is shown to them: a name, an address or a number",
+        default="your provider",
+    )
+    visit_seconds: Whole = key(
+        "How long somebody who signed in stays so", default=28800, unit="seconds", ge=60, le=604800
+    )
+    secure_cookies: Flag = key(
+        "Cookies are sent over https only: where a balancer in front speaks TLS. Always so with `customers.tls`",
+        default=False,
+    )
+
+
 class UpstreamSettings(Settings):
     """A service that calls are forwarded to."""
 
@@ -255,6 +272,7 @@ class GatewaySettings(Settings):
         "What is remembered of paid calls that carry an `Idempotency-Key`", default=IdempotencySettings
     )
     outward: OutwardSettings = key("Requests to addresses that customers name", default=OutwardSettings)
+    pages: PagesSettings = key("The pages for people", default=PagesSettings)
     errors: ErrorsSettings = key(
         "The dialect of refusals that no product words: unknown paths",
         default=lambda: ErrorsSettings(body={"error": "{message}"}),

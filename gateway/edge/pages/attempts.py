@@ -1,0 +1,63 @@
+"""Attempts to sign in: guesses are slowed down, whoever makes them.
+
+Owns: how many failed attempts an address, and all together, may make in a minute. Its memory is bounded.
+Does not know: what is guessed, or what an address is good for.
+"""
+
+from collections import OrderedDict
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from gateway.ports import Clock
+
+WINDOW_SECONDS: Final = 60
+OF_ADDRESS_MAX: Final = 10
+OF_ALL_MAX: Final = 600
+_ADDRESSES_MAX: Final = 10_000
+
+
+class Attempts:
+    """Counts attempts in windows of a minute. One that succeeds is taken back: it costs nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._window = 0
+        self._all = 0
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def begin(self, address: str) -> int:
+        """Count an attempt. 0: it may be made; else it may not, and another one in so many seconds."""
+        now = int(self._clock.now())
+        if now // WINDOW_SECONDS != self._window:
+            self._window, self._all = now // WINDOW_SECONDS, 0
+            self._counts.clear()
+        who = neighbourhood(address)
+        count = self._counts.get(who, 0)
+        if count >= OF_ADDRESS_MAX or self._all >= OF_ALL_MAX:
+            return WINDOW_SECONDS - now % WINDOW_SECONDS
+        self._counts[who] = count + 1
+        self._counts.move_to_end(who)
+        if len(self._counts) > _ADDRESSES_MAX:
+            self._counts.popitem(last=False)
+        self._all += 1
+        return 0
+
+    def take_back(self, address: str) -> None:
+        """The attempt that was begun from there succeeded."""
+        who = neighbourhood(address)
+        if self._counts.get(who, 0):
+            self._counts[who] -= 1
+            self._all -= 1
+
+
+def neighbourhood(address: str) -> str:
+    """What is counted as one address: an IPv4 address, or the /64 that one holder of IPv6 addresses has."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return found.exploded[:19]
+    return str(found)

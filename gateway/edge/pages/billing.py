@@ -1,0 +1,194 @@
+"""The billing pages: what a customer sees of its account, and does about it, on the customers' listener.
+
+Owns: signing in with an API key, which page is where, what is read for it.
+Does not know: how facts are chosen (billing_view) or laid out (templates), what may be done with credit (operations).
+
+A key is shown once, in the body of the form that signs in, and kept nowhere. Every request looks whether the key still
+works: one that is disabled ends its visits with their next request.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.core.errors import REFUSALS, Code, UnknownAccount
+from gateway.core.record import record
+from gateway.edge.keys import key_digest
+from gateway.edge.pages import billing_view as view
+from gateway.edge.pages.attempts import Attempts
+from gateway.edge.pages.site import Site
+from gateway.edge.pages.visits import Visit, Visits
+from gateway.ports import Account, Clock, Key, Ledger
+from gateway.settings.runtime import Runtime
+
+PATH: Final = "/billing"
+_KEY_MAX: Final = 512
+_HOLDS_SHOWN: Final = 20
+#: The pages in the order of their links: path, title.
+MENU: Final = (
+    ("", "Overview"),
+    ("/keys", "Keys"),
+    ("/prices", "Prices"),
+    ("/funds", "Funds"),
+)
+_UNKNOWN_KEY: Final = "No account has this key. Copy it again, whole."
+
+
+def add_billing_pages(app: web.Application, *, ledger: Ledger, runtime: Runtime, clock: Clock) -> None:
+    """Put the billing pages at `/billing` of the customers' own routes."""
+    app.add_subapp(PATH, BillingPages(ledger=ledger, runtime=runtime, clock=clock).site.app)
+
+
+@record
+class Shown:
+    """The account that a request looks at, and its keys."""
+
+    account: Account
+    keys: tuple[Key, ...]
+
+
+See = Callable[[web.Request, Visit, Shown], Awaitable[web.Response]]
+Do = Callable[[Visit, Shown, Mapping[str, str]], Awaitable[web.Response]]
+
+
+class BillingPages:
+    """The pages of all accounts, each seen by who has a key of it."""
+
+    def __init__(self, *, ledger: Ledger, runtime: Runtime, clock: Clock) -> None:
+        self._ledger = ledger
+        self._runtime = runtime
+        self._clock = clock
+        self._attempts = Attempts(clock)
+        settings = runtime.pages
+        visits = Visits(
+            secret=runtime.key_pepper, site="billing", path=PATH, seconds=settings.visit_seconds, clock=clock,
+            secure=settings.secure_cookies or runtime.customers_tls is not None,
+        )  # fmt: skip
+        facts = {
+            "brand": settings.title,
+            "contact": settings.contact,
+            "menu": MENU,
+            "here": None,
+            "owner": None,
+            "owner_is": "Account",
+        }
+        self.site = Site(path=PATH, visits=visits, facts=facts)
+        self.site.add_page("/sign-in", self._sign_in_page)
+        self.site.add_act("/sign-in", self._sign_in)
+        self.site.add_act("/sign-out", self._sign_out)
+        self._see("", self._overview)
+        self._see("/live", self._live)
+        self._see("/keys", self._keys)
+        self._see("/prices", self._prices)
+        self._see("/funds", self._funds)
+
+    # ---- signing in and out
+
+    async def _sign_in_page(self, _request: web.Request, visit: Visit) -> web.Response:
+        return self.site.go("", visit) if visit.who else self._ask_for_key(visit)
+
+    async def _sign_in(self, request: web.Request, visit: Visit, form: Mapping[str, str]) -> web.Response:
+        address = self._address(request)
+        if wait := self._attempts.begin(address):
+            response = self._ask_for_key(visit, f"Too many attempts. Try again in {wait} seconds.", status=429)
+            response.headers["Retry-After"] = str(wait)
+            return response
+        secret = form.get("key", "").strip()
+        digest = key_digest(self._runtime.key_pepper, secret) if 0 < len(secret) <= _KEY_MAX else ""
+        found = await self._ledger.identify(digest) if digest else None
+        if found is None:
+            return self._ask_for_key(visit, _UNKNOWN_KEY, status=403)
+        if not self._opens(await self._ledger.keys(found.account), found.key_id):
+            return self._ask_for_key(visit, REFUSALS[Code.KEY_DISABLED].message, status=403)
+        self._attempts.take_back(address)
+        return self.site.go("", self.site.visits.begin(found.account, found.key_id))
+
+    async def _sign_out(self, _request: web.Request, visit: Visit, _form: Mapping[str, str]) -> web.Response:
+        """The visit is over wherever its cookie may be."""
+        if visit.who:
+            seconds = self.site.visits.seconds_left(visit)
+            await self._ledger.use_once(account=visit.who, name=_over(visit), by="sign-out", seconds=seconds)
+        return self.site.go("/sign-in", self.site.visits.begin())
+
+    def _ask_for_key(self, visit: Visit, problem: str = "", *, status: int = 200) -> web.Response:
+        return self.site.show("sign_in.html", visit, status=status, problem=problem)
+
+    def _opens(self, keys: Any, key_id: str) -> bool:
+        now_ms = int(self._clock.now() * 1000)
+        return any(key.id == key_id and view.key_state(key, now_ms) == "active" for key in keys)
+
+    def _address(self, request: web.Request) -> str:
+        """Who asks: the peer, or whom the balancer before us says it asks for."""
+        if self._runtime.trust_forwarded_for:
+            said = request.headers.getall("X-Forwarded-For", [])
+            if said:
+                return said[-1].rpartition(",")[2].strip()
+        return request.remote or ""
+
+    # ---- who may see what
+
+    def _see(self, path: str, see: See) -> None:
+        """A page for those who are signed in; others are asked to."""
+
+        async def page(request: web.Request, visit: Visit) -> web.Response:
+            shown = await self._shown(visit)
+            return (
+                self.site.go("/sign-in", self.site.visits.begin())
+                if shown is None
+                else await see(request, visit, shown)
+            )
+
+        self.site.add_page(path, page)
+
+    async def _shown(self, visit: Visit) -> Shown | None:
+        """The account of a visit that is not over and whose key still works. The three reads leave in one write."""
+        if not visit.who:
+            return None
+        try:
+            over, keys, account = await asyncio.gather(
+                self._ledger.used(account=visit.who, name=_over(visit)),
+                self._ledger.keys(visit.who),
+                self._ledger.account(visit.who),
+            )
+        except UnknownAccount:
+            return None
+        return None if over or not self._opens(keys, visit.by) else Shown(account=account, keys=tuple(keys))
+
+    def _page(self, template: str, visit: Visit, shown: Shown, here: str, **facts: Any) -> web.Response:
+        standing = view.standing(self._runtime, shown.account)
+        return self.site.show(template, visit, here=here, owner=shown.account.id, standing=standing, **facts)
+
+    # ---- pages
+
+    async def _overview(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        return self._page("overview.html", visit, shown, "", **await self._credit(shown))
+
+    async def _live(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        """The part of the overview that changes while one looks at it."""
+        return self._page("credit.html", visit, shown, "", **await self._credit(shown))
+
+    async def _credit(self, shown: Shown) -> dict[str, Any]:
+        holds = await self._ledger.holds(shown.account.id)
+        lines = view.hold_lines(self._runtime, holds, view.key_names(shown.keys))
+        now_ms = int(self._clock.now() * 1000)
+        return {"holds": lines[:_HOLDS_SHOWN], "holds_more": max(0, len(lines) - _HOLDS_SHOWN), "now_ms": now_ms}
+
+    async def _keys(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        lines = view.key_lines(self._runtime, shown.keys, int(self._clock.now() * 1000))
+        return self._page("keys.html", visit, shown, "/keys", lines=lines)
+
+    async def _prices(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        tier = self._runtime.tiers.get(shown.account.plan.tier)
+        card = shown.account.plan.rate_card or (tier.rate_card if tier is not None else "")
+        groups = view.rate_card(self._runtime, card, tier, self._clock.now())
+        return self._page("prices.html", visit, shown, "/prices", card=card, groups=groups)
+
+    async def _funds(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        return self._page("funds.html", visit, shown, "/funds")
+
+
+def _over(visit: Visit) -> str:
+    """The name that is used up when a visit is over."""
+    return f"visit:{visit.id}"

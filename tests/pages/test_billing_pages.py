@@ -1,0 +1,258 @@
+"""The billing pages over a whole gateway: who may see them, and what they say."""
+
+import io
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from gateway.core.errors import NO_CREDIT, REFUSALS, Code
+from gateway.core.money import parse_usd
+from gateway.edge.keys import key_digest
+from gateway.edge.pages.attempts import OF_ADDRESS_MAX
+from gateway.ports import Key
+from tests.harness import Running, running
+from tests.pages.visitor import Visitor
+from tests.pipeline.helpers import CHAT, CHAT_PATH
+
+PAGES = ("", "/live", "/keys", "/prices", "/funds")
+
+
+async def test_a_key_opens_its_accounts_pages_and_stays_nowhere(gw: Running) -> None:
+    """Signed in, every page shows the account; the key is in no page, address or cookie; all carry the headers."""
+    key = await gw.open_account("acme", credit="12.50", name="Production")
+    await gw.open_account("rival", credit="77", name="Rival key")
+    async with Visitor(gw.url + "/billing") as visitor:
+        for path in PAGES:
+            await visitor.see(path)
+            assert visitor.address == "/billing/sign-in", path
+        text = await visitor.sign_in(key)
+        assert (visitor.status, visitor.address) == (200, "/billing")
+        assert "$12.50" in text
+        assert "acme" in text
+        assert any("HttpOnly" in each and "SameSite=Lax" in each and "Secure" not in each for each in visitor.cookies)
+        for path in PAGES:
+            text = await visitor.see(path)
+            assert (visitor.status, visitor.address) == (200, f"/billing{path}")
+            assert key not in visitor.html
+            assert "rival" not in visitor.html.lower()
+            assert not re.search(r"<script(?![^>]*\bsrc=)|\bstyle=|\bon\w+=", visitor.html)
+            policy = visitor.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert visitor.headers["Cache-Control"] == "no-store"
+            assert visitor.headers["X-Content-Type-Options"] == "nosniff"
+        assert key not in visitor.cookie
+    assert await gw.seen() == []
+
+
+async def test_who_has_no_key_that_works_sees_nothing(gw: Running) -> None:
+    """An unknown key, none, one far too long, a disabled and an expired one are refused, in words."""
+    await gw.open_account("acme")
+    disabled = await gw.open_account("shut", disabled=True)
+    expired = await gw.open_account("late", expires_ms=int(time.time() * 1000) - 1)
+    told = REFUSALS[Code.KEY_DISABLED].message
+    async with Visitor(gw.url + "/billing") as visitor:
+        for key, words in ((disabled, told), (expired, told), ("no such key", "No account has this key"), ("", "key"),
+                           ("x" * 10_000, "No account has this key")):  # fmt: skip
+            text = await visitor.sign_in(key)
+            assert visitor.status == 403
+            assert words in text
+            assert (await visitor.see() and visitor.address) == "/billing/sign-in"
+
+
+async def test_a_key_that_is_disabled_ends_its_visits(gw: Running) -> None:
+    """The next request after the change is nobody's; another key of the account still opens the pages."""
+    key = await gw.open_account("acme")
+    second = Key(id="second", account="acme", name="Second")
+    await gw.ledger.put_key(operation="k2", key=second, digest=key_digest(gw.runtime.key_pepper, "another-secret"))
+    async with Visitor(gw.url + "/billing") as visitor, Visitor(gw.url + "/billing") as other:
+        await visitor.sign_in(key)
+        await other.sign_in("another-secret")
+        await gw.ledger.change_key(operation="off", account="acme", key_id="key-acme", changes={"disabled": True})
+        assert (await visitor.see("/keys") and visitor.address) == "/billing/sign-in"
+        assert (await other.see("/keys") and other.address) == "/billing/keys"
+        assert "disabled" in other.text
+
+
+async def test_signing_out_ends_the_visit_wherever_its_cookie_is(gw: Running) -> None:
+    """A copy of the cookie is worth nothing afterwards; another visit of the same key goes on."""
+    key = await gw.open_account("acme")
+    async with Visitor(gw.url + "/billing") as visitor, Visitor(gw.url + "/billing") as other:
+        await visitor.sign_in(key)
+        await other.sign_in(key)
+        copy = {"Cookie": f"gateway_billing={visitor.cookie}"}
+        async with gw.http.get(gw.url + "/billing", headers=copy, allow_redirects=False) as reply:
+            assert reply.status == 200
+        await visitor.send("/sign-out")
+        assert visitor.address == "/billing/sign-in"
+        async with gw.http.get(gw.url + "/billing", headers=copy, allow_redirects=False) as reply:
+            assert reply.status == 303
+        assert (await other.see() and other.address) == "/billing"
+
+
+async def test_only_a_page_of_the_visit_can_send_a_form(gw: Running) -> None:
+    """No token, another visit's, or another site's page: 403, and nobody is signed in or out."""
+    key = await gw.open_account("acme")
+    async with Visitor(gw.url + "/billing") as visitor, Visitor(gw.url + "/billing") as other:
+        await other.see("/sign-in")
+        await visitor.see("/sign-in")
+        token = visitor.form_token
+        sent: list[tuple[str, dict[str, str]]] = [
+            ("", {}),
+            (other.form_token, {}),
+            (token, {"Origin": "https://evil.example"}),
+            (token, {"Origin": "null"}),
+            (token, {"Sec-Fetch-Site": "cross-site"}),
+        ]
+        for form_token, headers in sent:
+            text = await visitor.send("/sign-in", headers=headers, key=key, form_token=form_token)
+            assert (visitor.status, "out of date" in text) == (403, True)
+        await visitor.send("/sign-in", key=key, form_token=token, headers={"Origin": gw.url})
+        assert visitor.address == "/billing"
+        await visitor.send("/sign-out", form_token=token)  # that of the visit before signing in
+        assert visitor.status == 403
+        assert (await visitor.see() and visitor.address) == "/billing"
+
+
+async def test_what_is_no_form_is_refused(gw: Running) -> None:
+    """JSON, multipart, a form without end, bytes, other methods and unknown pages are told as pages."""
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.see("/sign-in")
+        url, cookie = gw.url + "/billing/sign-in", {"Cookie": f"gateway_billing={visitor.cookie}"}
+        form = {**cookie, "Content-Type": "application/x-www-form-urlencoded"}
+        sent: list[tuple[int, dict[str, Any]]] = [
+            (415, {"json": {"key": "x"}, "headers": cookie}),
+            (413, {"data": b"key=" + b"x" * 20_000, "headers": form}),
+            (413, {"data": io.BytesIO(b"x" * 2_000_000), "headers": form}),
+            (400, {"data": b"\xff\xfe", "headers": form}),
+            (400, {"data": b"a=1&" * 60, "headers": form}),
+        ]
+        for status, request in sent:
+            async with gw.http.post(url, **request) as reply:
+                assert (reply.status, reply.content_type) == (status, "text/html")
+        for method, path, status in (("PUT", "/sign-in", 405), ("GET", "/nothing", 404), ("GET", "/assets/x.css", 404)):
+            async with gw.http.request(method, gw.url + "/billing" + path) as reply:
+                assert (reply.status, reply.content_type) == (status, "text/html")
+
+
+async def test_guesses_are_slowed_down(gw: Running) -> None:
+    """After ten wrong keys within a minute even the right one waits, and is told how long."""
+    key = await gw.open_account("acme")
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.see("/sign-in")
+        for number in range(2 * OF_ADDRESS_MAX):  # a minute may begin meanwhile
+            await visitor.send("/sign-in", key=f"guess-{number}")
+            if visitor.status == 429:
+                break
+        await visitor.send("/sign-in", key=key)
+        assert visitor.status == 429
+        assert 1 <= int(visitor.headers["Retry-After"]) <= 60
+
+
+async def test_a_spent_account_reads_the_very_words_of_the_refusal(gw: Running) -> None:
+    """With no credit the page says what the API says, on every page, and stops when there is credit again."""
+    key = await gw.open_account("acme", credit="0")
+    refused = await gw.call("POST", CHAT_PATH, key, json=CHAT)
+    assert (refused.status, refused.code) == (400, "insufficient_credit")
+    async with Visitor(gw.url + "/billing") as visitor:
+        text = await visitor.sign_in(key)
+        assert NO_CREDIT in text
+        assert "400 insufficient_credit" in text
+        assert NO_CREDIT in await visitor.see("/keys")
+        await gw.ledger.grant(operation="g", account="acme", kind="purchase", amount=parse_usd("5"))
+        assert NO_CREDIT not in await visitor.see()
+        await gw.ledger.change_account(operation="s", account="acme", status="suspended")
+        assert REFUSALS[Code.ACCOUNT_SUSPENDED].message in await visitor.see()
+
+
+async def test_what_is_in_use_is_shown_apart(gw: Running) -> None:
+    """A job's hold is in use and not spent; credit that is all in use says so."""
+    key = await gw.open_account("acme", credit="0.001", name="Production")
+    await gw.knobs(job_seconds=60)
+    made = await gw.call("POST", "/v2/transcript", key, json={"audio_url": "https://example.com/a.wav"})
+    assert made.status == 200
+    async with Visitor(gw.url + "/billing") as visitor:
+        text = await visitor.sign_in(key)
+        assert "All of your credit is in use" in text
+        assert "In use $0.001 " in text
+        assert "Balance $0.001 " in text
+        assert "Pre-recorded speech-to-text Production" in text
+
+
+async def test_keys_show_their_budgets_and_markup_in_names_is_text(gw: Running) -> None:
+    """Spent, budget and state of each key; a name with tags in it is shown, not run."""
+    key = await gw.open_account("acme", name="<script>alert(1)</script>", monthly_budget=parse_usd("2"))
+    await gw.call("POST", CHAT_PATH, key, json=CHAT)
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.sign_in(key)
+        text = await visitor.see("/keys")
+        assert "<script>alert(1)</script>" in text
+        assert "<script>alert(1)" not in visitor.html
+        assert "Monthly budget $2.00" in text
+        assert "% of the budget is used" in text
+
+
+async def test_prices_are_those_of_the_accounts_own_rate_card(gw: Running) -> None:
+    """The plan, the products that it has first, and the prices as the config lists them."""
+    key = await gw.open_account("acme", tier="free")
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.sign_in(key)
+        text = await visitor.see("/prices")
+        assert "Your plan: Free" in text
+        assert "stt.universal-3-pro $0.21 per hour" in text
+        assert text.index("Guardrails") < text.index("LLM Gateway")
+        assert "not in your plan" in text
+
+
+async def test_assets_may_be_kept_for_good(gw: Running) -> None:
+    """What a page names is there, with its type, and cacheable, for its name has its digest."""
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.see("/sign-in")
+        names = re.findall(r'(?:href|src)="/billing(/assets/[^"]+)"', visitor.html)
+        assert len(names) == 3
+        for name in names:
+            await visitor.see(name)
+            assert visitor.status == 200
+            assert "immutable" in visitor.headers["Cache-Control"]
+            kind = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}[name.rpartition(".")[2]]
+            assert visitor.headers["Content-Type"].startswith(kind)
+
+
+async def test_behind_a_balancer_cookies_are_secure_and_addresses_the_clients(tmp_path: Path, empty_redis: str) -> None:
+    """With `pages.secure_cookies` and `trust_forwarded_for`: guesses from one address do not slow another down."""
+
+    def behind(data: dict[str, Any]) -> None:
+        data["pages"] = {"title": "Acme AI", "contact": "billing@acme.example", "secure_cookies": True}
+        data["trust_forwarded_for"] = True
+
+    async with running(tmp_path, empty_redis, changes={"gateway.yaml": behind}) as gw:
+        key = await gw.open_account("acme")
+        async with Visitor(gw.url + "/billing") as visitor:
+            assert "Acme AI" in await visitor.see("/sign-in")
+            assert all("Secure" in each for each in visitor.cookies)
+            cookie = re.split("[=;]", visitor.cookies[0])[1]
+
+            async def guess(address: str, secret: str) -> int:
+                headers = {"X-Forwarded-For": f"10.9.9.9, {address}", "Cookie": f"gateway_billing={cookie}"}
+                fields = {"key": secret, "form_token": visitor.form_token}
+                url = gw.url + "/billing/sign-in"
+                async with gw.http.post(url, data=fields, headers=headers, allow_redirects=False) as reply:
+                    return reply.status
+
+            statuses = [await guess("192.0.2.1", "wrong") for _ in range(2 * OF_ADDRESS_MAX)]
+            assert set(statuses) == {403, 429}
+            assert await guess("192.0.2.2", key) == 303
+
+
+async def test_books_that_cannot_be_read_are_told(gw: Running) -> None:
+    """While the ledger is away a page says so, with 503, and asks for patience."""
+    key = await gw.open_account("acme")
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.sign_in(key)
+        await gw.ledger._link.close()
+        text = await visitor.see()
+        assert visitor.status == 503
+        assert "cannot be read right now" in text
+        assert visitor.headers["Retry-After"] == "2"
