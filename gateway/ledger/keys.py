@@ -87,3 +87,11 @@ class Keys:
     def resource(self, account: str, ref: ResourceRef) -> str:
         """HASH of one job, upload or session."""
         return f"{self.prefix}:{{{account}}}:res:{ref.kind}:{ref.id}"
+
+    def autopay(self, account: str) -> str:
+        """HASH: what autopay is set to, and how it stands."""
+        return f"{self.prefix}:{{{account}}}:autopay"
+
+    def payment(self, account: str, provider: str, payment: str) -> str:
+        """HASH of one payment, by its id at its provider."""
+        return f"{self.prefix}:{{{account}}}:pay:{provider}:{payment}"

@@ -10,9 +10,12 @@ from gateway.ledger.memory_calls import MemoryCalls
 from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
 from gateway.ledger.memory_outbox import MemoryDeliveries
+from gateway.ledger.memory_payments import MemoryPayments
 
 
-class MemoryLedger(MemoryCalls, MemoryNamedCalls, MemoryFollowing, MemoryDeliveries, MemoryAdministration):
+class MemoryLedger(
+    MemoryCalls, MemoryNamedCalls, MemoryFollowing, MemoryDeliveries, MemoryPayments, MemoryAdministration
+):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from gateway.core.admission import Demand, RateState, Standing, Window
+from gateway.core.autopay import Autopay
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
 from gateway.ledger.memory_posts import Posts
@@ -66,6 +67,17 @@ class Name:
 
 
 @dataclass(slots=True)
+class Paid:
+    """A payment: what was credited, what each source says that it takes back (and if finally), what was taken."""
+
+    amount: int = 0
+    sources: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    taken: int = 0
+    moves: int = 0
+    why: str = ""
+
+
+@dataclass(slots=True)
 class Books:
     """Everything of one account."""
 
@@ -88,6 +100,8 @@ class Books:
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
     names: dict[str, Name] = field(default_factory=dict)
     posts: Posts = field(default_factory=Posts)
+    autopay: Autopay = field(default_factory=Autopay)
+    payments: dict[tuple[str, str], Paid] = field(default_factory=dict)  # by provider and its id
     operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
     entries: list[Entry] = field(default_factory=list)
 

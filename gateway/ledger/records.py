@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.errors import GatewayError
 from gateway.core.money import Nanos
 from gateway.ledger.rules import SEPARATOR
@@ -240,3 +241,40 @@ def resource_fields(made: Resource) -> list[str | bytes]:
         "product", made.product, "key_id", made.key_id, "price_version", made.price_version,
         "rate_card", made.rate_card, "facts", json(dict(made.facts)), "usage", json(dict(made.usage)),
     ]  # fmt: skip
+
+
+def autopay(account_id: str, flat: Sequence[bytes]) -> Autopay:
+    """The hash of an account's autopay; what was never written has its default."""
+    found = pairs(flat)
+    if not found:
+        return Autopay()
+    if found.get("v", _VERSION) != _VERSION:
+        raise UnreadableRecord(f"autopay of {account_id}: not a record of version {_VERSION}")
+    return Autopay(
+        enabled=found.get("enabled") == "1",
+        threshold=Nanos(int(found.get("threshold", 0))),
+        target=Nanos(int(found.get("target", 0))),
+        monthly_cap=Nanos(int(found["cap"])) if found.get("cap") else None,
+        provider=found.get("provider", ""),
+        customer=found.get("customer", ""),
+        method=found.get("method", ""),
+        state=AutopayState(found.get("state", "idle")),
+        attempt=found.get("attempt", ""),
+        amount=Nanos(int(found.get("amount", 0))),
+        begun_ms=int(found.get("begun", 0)),
+        failures=int(found.get("failures", 0)),
+        retry_ms=int(found.get("retry", 0)),
+        month=found.get("month", ""),
+        paid=Nanos(int(found.get("paid", 0))),
+        why=found.get("why", ""),
+    )
+
+
+def autopay_fields(changes: Mapping[str, Any]) -> list[str]:
+    """The fields of that hash, by name and value, for what it may be set to."""
+    written: list[str] = []
+    for name, value in changes.items():
+        field = "cap" if name == "monthly_cap" else name
+        text = "" if value is None else str(int(value)) if isinstance(value, int) else value
+        written += [field, text]
+    return written

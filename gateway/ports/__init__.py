@@ -3,6 +3,22 @@
 from gateway.ports.courier import PAUSES_SECONDS, Courier, Dead, Delivered, Retry
 from gateway.ports.ledger import Ledger
 from gateway.ports.observer import CallFinished, Clock, DeliveryTried, JobLooked, Observer, SessionFinished
+from gateway.ports.payments import (
+    Checkout,
+    CheckoutPage,
+    MethodAdded,
+    Payment,
+    PaymentBegun,
+    PaymentEvent,
+    PaymentFailed,
+    PaymentPaid,
+    PaymentProvider,
+    PaymentRefused,
+    PaymentRequest,
+    PaymentReversed,
+    PaymentUnknown,
+    WebhookInvalid,
+)
 from gateway.ports.records import (
     Account,
     AccountStatus,
@@ -39,6 +55,8 @@ __all__ = [
     "AdmissionRequest",
     "Admitted",
     "CallFinished",
+    "Checkout",
+    "CheckoutPage",
     "Clock",
     "Courier",
     "Dead",
@@ -55,9 +73,20 @@ __all__ = [
     "JobLooked",
     "Key",
     "Ledger",
+    "MethodAdded",
     "NamedCall",
     "Naming",
     "Observer",
+    "Payment",
+    "PaymentBegun",
+    "PaymentEvent",
+    "PaymentFailed",
+    "PaymentPaid",
+    "PaymentProvider",
+    "PaymentRefused",
+    "PaymentRequest",
+    "PaymentReversed",
+    "PaymentUnknown",
     "Plan",
     "PlanChanged",
     "Receipt",
@@ -71,4 +100,5 @@ __all__ = [
     "Settlement",
     "Swept",
     "TemporaryToken",
+    "WebhookInvalid",
 ]

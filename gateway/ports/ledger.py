@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from gateway.core.errors import Refused
 from gateway.core.money import ZERO, Nanos
+from gateway.ports.payments import PaymentLedger
 from gateway.ports.records import (
     Account,
     AccountStatus,
@@ -37,7 +38,7 @@ from gateway.ports.records import (
 )
 
 
-class Ledger(Protocol):
+class Ledger(PaymentLedger, Protocol):
     """Balances, holds, entries, keys and ownership. Every mutation has an operation id.
 
     A replay of an operation gets the first answer and changes nothing; the same id with other content raises

@@ -27,6 +27,7 @@ from gateway.ports import (
     Key,
     NamedCall,
     Naming,
+    PaymentBegun,
     Plan,
     Receipt,
     Renewal,
@@ -60,6 +61,10 @@ HAPPENED = (
     "name_call OperationConflict", "keep_answer True", "keep_answer False",
     "post True", "post False", "revive True", "revive False",
     "accept NoneType", "accept OperationConflict", "grant Grant", "grant OperationConflict", "grant LedgerRefused",
+    "credit_payment Grant", "credit_payment OperationConflict", "credit_payment LedgerRefused", "reverse_payment int",
+    "set_autopay Autopay", "set_autopay LedgerRefused", "begin_payment begun",
+    "begin_payment in_flight", "begin_payment off", "begin_payment disabled", "begin_payment enough",
+    "begin_payment backing_off", "begin_payment capped",
 )  # fmt: skip
 
 PAID = Plan(tier="payg", rate_card="startup")
@@ -69,6 +74,11 @@ RATES = (
     Rate(name="minute", quota=6, window_seconds=60),
     Rate(name="burst", quota=3, window_seconds=1, scaling=Scaling(grow_percent=50, quota_max=7)),
 )
+ON: dict[str, Any] = {"enabled": True, "threshold": 5_000_000, "target": 50_000_000, "provider": "stripe"}
+AUTOPAYS = (
+    ON, ON, ON | {"monthly_cap": None}, ON | {"monthly_cap": 9_000_000}, ON | {"threshold": 1}, ON | {"target": 7},
+    {"enabled": False}, {"enabled": True}, {"method": "pm_1"}, {"provider": ""},
+)  # fmt: skip
 CLASSES = (None, Concurrency(name="jobs", limit=1), Concurrency(name="streams", limit=3))
 
 accounts = st.sampled_from(ACCOUNTS)
@@ -302,7 +312,7 @@ class Machine(RuleBasedStateMachine):
         account=accounts,
         asked=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xxy"), some_hold), min_size=2, max_size=5),
         then=st.lists(st.sampled_from(["admit", "settle", "release", "keep", "free"]), max_size=4),
-        answer=st.sampled_from([b"\xff" * 40, b"yes"]),
+        answer=st.sampled_from([b"\xff" * 60, b"\xff" * 40, b"yes"]),
         lose=lost,
         idle=idle,
     )
@@ -446,6 +456,51 @@ class Machine(RuleBasedStateMachine):
         data = {"reason": "reported"}
         self.do("correct", lose, operation=operation, account=account, key_id=key_id, amount=amount, data=data)
 
+    # ---- payments
+
+    @rule(
+        account=accounts,
+        payment=st.sampled_from(["pi_1", "pi_2", "pi_3"]),
+        amount=st.sampled_from([0, 1, 333, 4000, BALANCE_MAX]).map(Nanos),
+        attempt=st.sampled_from(["", "a1", "a2"]),
+        upgrades=st.sampled_from([{}, {}, {"free": "payg"}, {"payg": "free"}]),
+        told=st.lists(st.tuples(st.sampled_from(["refund", "dp_1"]), amounts, st.booleans()), max_size=3),
+        lose=lost,
+    )
+    def pay(
+        self, account: str, payment: str, amount: Nanos, attempt: str, upgrades: dict[str, str],
+        told: list[tuple[str, Nanos, bool]], lose: int,
+    ) -> None:  # fmt: skip
+        """A payment is told, between what takes it back: in no order."""
+        its: dict[str, Any] = {"account": account, "provider": "stripe", "payment": payment}
+        for number, (source, taken, final) in enumerate(told):
+            if number == 1:
+                self.do("credit_payment", lose, **its, amount=amount, attempt=attempt, upgrades=upgrades)
+            self.do("reverse_payment", lose, **its, source=source, amount=taken, final=final, why="refund")
+        self.do("credit_payment", lose, **its, amount=amount, attempt=attempt, upgrades=upgrades)
+
+    @rule(
+        account=accounts,
+        operation=operations,
+        changes=st.sampled_from(AUTOPAYS),
+        attempts=st.lists(st.sampled_from(["a1", "a2"]), min_size=2, max_size=5),
+        failures_max=st.sampled_from([0, 1, 2]),
+        lose=lost,
+        idle=st.sampled_from([0.0, 61.0]),
+    )
+    def autopay(
+        self, account: str, operation: str, changes: dict[str, Any], attempts: list[str], failures_max: int,
+        lose: int, idle: float,
+    ) -> None:  # fmt: skip
+        """Autopay is set, and attempts begin, all of which fail if `failures_max` is not 0."""
+        self.do("set_autopay", lose, operation=operation, account=account, changes=changes)
+        for attempt in attempts:
+            bounds = {"amount_min": Nanos(10_000_000), "amount_max": Nanos(40_000_000)}
+            self.do("begin_payment", lose, idle, account=account, attempt=attempt, **bounds)
+            if failures_max:
+                its: dict[str, Any] = {"account": account, "attempt": attempt, "why": "declined"}
+                self.do("fail_payment", lose, **its, retry_seconds=9, failures_max=failures_max)
+
     # ---- trying again what was done before
 
     @rule(which=st.integers(0, 10_000), lose=lost)
@@ -465,7 +520,7 @@ class Machine(RuleBasedStateMachine):
         elif name == "renew":
             renewal = arguments["renewal"]
             arguments = {"renewal": replace(renewal, request=replace(renewal.request, estimate=amount))}
-        elif name in {"grant", "correct"}:
+        elif name in {"grant", "correct", "credit_payment"}:
             arguments = arguments | {"amount": amount}
         elif name == "open_account":
             arguments = arguments | {"signup": amount}
@@ -505,6 +560,8 @@ def describe(name: str, answer: Any) -> str:
         return f"{name} {answer.code}"
     if isinstance(answer, Renewed):
         return f"{name} {answer.refused.code}" if answer.refused else describe(name, answer.receipt)
+    if isinstance(answer, PaymentBegun):
+        return f"{name} {answer.verdict}"
     if isinstance(answer, Naming):
         return f"{name} {answer.state}"
     if isinstance(answer, Receipt):
@@ -556,6 +613,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "keys": list(every_key),
         "drift": list(drift),
         "changes": changes,
+        "autopay": await ledger.autopay(account),
         "followed": followed,
         "deliveries": deliveries,
         "owned": dict(zip(REFS, owned, strict=True)),

@@ -1,0 +1,21 @@
+-- autopays: the prelude of the verbs that look at an account's autopay.
+--
+-- KEYS of those verbs: KEYS 7 autopay, or 8 where 7 is op:<operation>; ARGV as each says.
+--   autopay  HASH    v enabled ('1' or '0') threshold target cap ('' none) provider customer method, as it is set;
+--                    state attempt amount begun (ms) failures retry (ms) month paid why, as it stands (core.autopay)
+local AUTOPAY = string.match(KEYS[7], ':autopay$') and KEYS[7] or KEYS[8]
+
+-- All of it: name and value in turn.
+local function autopay_now()
+  return call('HGETALL', AUTOPAY)
+end
+
+-- One field; what stands for it where it was never written.
+local function facts(field, otherwise)
+  return call('HGET', AUTOPAY, field) or otherwise
+end
+
+-- What autopay paid in this calendar month.
+local function paid_this_month()
+  return facts('month', '') == month_now() and facts('paid', '0') or '0'
+end
