@@ -159,6 +159,10 @@ def check_command(invocation: Invocation, *, rate_card: str | None) -> None:
             "digest": runtime.digest,
             "routes": {name: sum(route.product.name == name for route in runtime.routes) for name in runtime.products},
             "tiers": {name: sorted(tier.products) for name, tier in runtime.tiers.items()},
+            "callbacks": {
+                "public_url": runtime.public_url or None,
+                "jobs": [job.kind for route in runtime.routes if (job := route.job) is not None and job.callback],
+            },
             "rate_cards": sorted(cards),
             "price_version": runtime.prices.current(time.time(), card).version,
             "prices": [asdict(row) for row in price_table(runtime, card)],
@@ -171,7 +175,7 @@ def _checked(found: dict[str, Any]) -> str:
     """For people: no prices of price lists that are over."""
     products = table(("product", "routes"), list(found["routes"].items()))
     tiers = table(("tier", "products"), list(found["tiers"].items()))
-    told = [f"{found['config']} is in order", products, tiers]
+    told = [f"{found['config']} is in order", products, tiers, *_callbacks(**found["callbacks"])]
     since = next(row["effective_from"] for row in found["prices"] if row["version"] == found["price_version"])
     for version in dict.fromkeys(row["version"] for row in found["prices"] if row["effective_from"] >= since):
         rows = [row for row in found["prices"] if row["version"] == version]
@@ -179,6 +183,15 @@ def _checked(found: dict[str, Any]) -> str:
         cells = [(row["sku"], row["unit_price"], row["product"]) for row in rows]
         told.append(table(("sku", "price", "product"), cells))
     return "\n\n".join(told)
+
+
+def _callbacks(public_url: str | None, jobs: list[str]) -> list[str]:
+    """Whether services call the gateway back, where the products have jobs that they could call back for."""
+    if not jobs:
+        return []
+    if public_url is None:
+        return ["Services call clients back themselves: without customers.public_url they do not reach the gateway"]
+    return [f"Services call back at {public_url} for: {', '.join(jobs)}"]
 
 
 def not_started(runtime: Runtime, error: BaseException) -> Failure:

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -71,6 +71,7 @@ async def run_demo(
 ) -> None:
     """Everything up, until SIGINT or SIGTERM; then everything down, in the other order. Raises DemoError."""
     place, credential = sandbox_of(runtime) if with_sandbox else (None, "")
+    runtime = on_this_machine(runtime)
     for name, listener in (("customers", runtime.customers), ("ops and admin", runtime.ops), ("sandbox", place)):
         if listener is not None:
             require_free(name, listener)
@@ -81,7 +82,14 @@ async def run_demo(
             stack.push_async_callback(sandbox.stop)
         accounts = [await seed(ledger, runtime, account) for account in ACCOUNTS]
         facts = _facts(runtime, place, accounts, data)
-        await supervise(runtime, workers=1, reread=reread, ready=lambda: say(facts))
+        await supervise(runtime, workers=1, reread=lambda: on_this_machine(reread()), ready=lambda: say(facts))
+
+
+def on_this_machine(runtime: Runtime) -> Runtime:
+    """A config with which the sandbox calls the gateway back, and the gateway calls webhooks on this machine."""
+    here = runtime.public_url or _url(runtime.customers, tls=runtime.customers_tls is not None)
+    outward = replace(runtime.outward, allow=(*runtime.outward.allow, "localhost", "127.0.0.0/8", "::1"))
+    return replace(runtime, public_url=here, outward=outward)
 
 
 def require_free(name: str, listener: Listener) -> None:

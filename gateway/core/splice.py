@@ -1,4 +1,4 @@
-"""One field of a JSON text set, and every other byte left as it was.
+"""One field of a JSON text set or taken out, and every other byte left as it was.
 
 Owns: where the members of an object stand in its text.
 Does not know: whether the text is JSON: only texts that a parser has taken, and in which no name stands twice.
@@ -40,13 +40,24 @@ def with_field(text: bytes, data: Any, path: Sequence[str], value: Any) -> bytes
     return text[:at] + comma + orjson.dumps(name) + b":" + orjson.dumps(value) + text[at:]
 
 
-def _span(text: bytes, name: str) -> tuple[int, int]:
-    """Where the value of a member of the object stands."""
-    depth, start, key = 0, -1, b""
+def without_field(text: bytes, data: Any, name: str) -> bytes:
+    """The object's text without one of its members, if it has it. `data` is what the text says."""
+    if type(data) is not dict or name not in data:
+        return text
+    start, end = _span(text, name, whole=True)
+    before, after = text[:start].rstrip(_SPACE), text[end:].lstrip(_SPACE)
+    if after.startswith(b","):
+        return text[:start] + after[1:].lstrip(_SPACE)
+    return (before[:-1] if before.endswith(b",") else before) + text[end:]
+
+
+def _span(text: bytes, name: str, *, whole: bool = False) -> tuple[int, int]:
+    """Where the value of a member of the object stands; `whole`: where its name stands with it."""
+    depth, start, key, named = 0, -1, b"", 0
     for token in _TOKEN.finditer(text):
         sign = token[0]
         if depth == 1 and start >= 0 and sign in (b",", b"}"):
-            return start, start + len(text[start : token.start()].rstrip(_SPACE))
+            return named if whole else start, start + len(text[start : token.start()].rstrip(_SPACE))
         if sign in (b"{", b"["):
             depth += 1
         elif sign in (b"}", b"]"):
@@ -57,6 +68,6 @@ def _span(text: bytes, name: str) -> tuple[int, int]:
             if orjson.loads(key) == name:
                 rest = text[token.end() :]
                 start = token.end() + len(rest) - len(rest.lstrip(_SPACE))
-        else:
-            key = sign
+        elif start < 0:
+            key, named = sign, token.start()
     raise AssertionError(f"the object has no member {name!r}")

@@ -11,12 +11,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any, Final, Self
 
 from aiohttp import web
 
 from gateway import __version__
+from gateway.edge.callbacks import add_callback_routes, write_callback_token
 from gateway.edge.delivering import make_outbox
 from gateway.edge.identify import Identifier
 from gateway.edge.listening import BACKLOG, listen
@@ -35,6 +37,8 @@ from gateway.observe.metrics import Metrics
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books
+from gateway.pipeline.callbacks import Callbacks
+from gateway.pipeline.called_back import CalledBack
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.http import HttpPipeline
 from gateway.pipeline.idempotency import NamedCalls
@@ -232,9 +236,13 @@ class Gateway:
             ledger=ledger, observer=observer, settings=runtime.idempotency, pepper=runtime.key_pepper,
             lease_seconds=limits.hold_lease_seconds,
         )  # fmt: skip
+        callbacks = Callbacks(
+            public_url=runtime.public_url, objection=self.outward.objection,
+            write_token=partial(write_callback_token, runtime.key_pepper), clock=clock,
+        )  # fmt: skip
         admission = Admission(
             runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance, named=named,
-            identify=identifier, observer=observer, clock=clock,
+            callbacks=callbacks, identify=identifier, observer=observer, clock=clock,
         )  # fmt: skip
         self.conclusion = Conclusion(
             books=self.books, jobs=jobs, allowance=self.allowance, named=named, observer=observer, clock=clock
@@ -254,7 +262,7 @@ class Gateway:
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
-        self.outbox = make_outbox(ledger=ledger, observer=observer, clock=clock)
+        self.outbox = make_outbox(ledger=ledger, outward=self.outward, observer=observer, clock=clock)
         sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
@@ -270,6 +278,8 @@ class Gateway:
         self._listener = listener
         own = web.Application()
         add_billing_pages(own, ledger=ledger, runtime=runtime, clock=clock)
+        called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
+        add_callback_routes(own, take=called_back.take, pepper=runtime.key_pepper, clock=clock, observer=observer)
         self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
         self._customers = CustomerServer(self.pipeline, limits, self._own)
         self.accepting = False

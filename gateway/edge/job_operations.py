@@ -4,7 +4,9 @@ Owns: which jobs are shown, and what a job is ended by when a person says so: th
 Does not know: HTTP, the command line; how a job is asked for and priced (pipeline/jobs).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from gateway.core.errors import LedgerRefused, OperationConflict, UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import format_usd
@@ -36,6 +38,14 @@ class _Straight:
     async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
         """See `Bookkeeping`."""
         await self._ledger.release(account=account, hold_id=hold_id, resource=resource)
+
+    async def post(
+        self, account: str, delivery_id: str, channel: str, payload: Mapping[str, Any], seconds: float
+    ) -> None:
+        """See `Bookkeeping`."""
+        await self._ledger.post(
+            account=account, delivery_id=delivery_id, channel=channel, payload=payload, seconds=seconds
+        )
 
 
 class JobOperations:

@@ -131,16 +131,26 @@ class Calls(Store):
         deadline_seconds: int,
         keep_seconds: int,
         look_seconds: float = 0.0,
+        call_seconds: int = 0,
     ) -> None:
         """See ports.Ledger."""
         ref = resource.ref
         if SEPARATOR in ref.kind + ref.id:
             raise LedgerRefused(f"{ref.kind} {ref.id!r}: an id holds no control characters")
         keys = [self._names.end(account, resource.hold), self._names.resource(account, ref)]
+        if call_seconds:
+            keys.append(self._names.made(account, resource.hold))
         deadline, look = str(deadline_seconds * 1000), str(round(look_seconds * 1000))
-        args: list[Part] = [resource.hold, deadline, str(keep_seconds), resource.state, ref.kind, ref.id, look]
+        args: list[Part] = [
+            resource.hold, deadline, str(keep_seconds), resource.state, ref.kind, ref.id, look, str(call_seconds)
+        ]  # fmt: skip
         _, (look_ms,) = await self._run("accept", account, keys, [*args, *records.resource_fields(resource)])
         await self._noted(self._names.followed, account, look_ms)
+
+    async def made_by(self, *, account: str, call_id: str) -> ResourceRef | None:
+        """See ports.Ledger. One command."""
+        found: bytes | None = await self._call("GET", self._names.made(account, call_id))
+        return None if found is None else records.ref(found)
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """See ports.Ledger. One script, one round trip."""

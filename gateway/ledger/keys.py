@@ -76,6 +76,10 @@ class Keys:
         base = f"{self.prefix}:{{{account}}}:"
         return [f"{base}names", f"{base}names.bytes", f"{base}name:{name}"]
 
+    def made(self, account: str, call_id: str) -> str:
+        """STRING "kind:id": what was accepted for a call."""
+        return f"{self.prefix}:{{{account}}}:made:{call_id}"
+
     def keys(self, account: str) -> str:
         """SET of the account's key ids."""
         return f"{self.prefix}:{{{account}}}:keys"

@@ -96,6 +96,7 @@ class Books:
     rates: dict[str, Window] = field(default_factory=dict)  # the last window that was counted in
     resources: dict[ResourceRef, tuple[Resource, float]] = field(default_factory=dict)  # and until when
     followed: dict[ResourceRef, int] = field(default_factory=dict)  # when to look at an open job next
+    made: dict[str, tuple[int, ResourceRef]] = field(default_factory=dict)  # by call: until when it is known, what
     renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
     names: dict[str, Name] = field(default_factory=dict)

@@ -80,6 +80,7 @@ class MemoryCalls(MemoryStore):
         deadline_seconds: int,
         keep_seconds: int,
         look_seconds: float = 0.0,
+        call_seconds: int = 0,
     ) -> None:
         """See ports.Ledger."""
         books, now = self._at(account)
@@ -96,8 +97,18 @@ class MemoryCalls(MemoryStore):
         deadline_ms = now + deadline_seconds * 1000 if resource.hold else 0
         if resource.hold and resource.state == "open":
             books.followed[resource.ref] = now + round(look_seconds * 1000)
+        if call_seconds:
+            books.made[resource.hold] = (now + call_seconds * 1000, resource.ref)
         until = now + keep_seconds * 1000 if keep_seconds else float("inf")
         books.resources[resource.ref] = (replace(resource, created_ms=now, deadline_ms=deadline_ms), until)
+
+    async def made_by(self, *, account: str, call_id: str) -> ResourceRef | None:
+        """See ports.Ledger."""
+        if account not in self._books:
+            return None
+        books, now = self._at(account)
+        until, ref = books.made.get(call_id, (0, None))
+        return ref if until > now else None
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """See ports.Ledger."""

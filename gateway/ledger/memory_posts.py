@@ -31,8 +31,9 @@ class Posts:
         """Post a delivery; True if it is new."""
         past = self.kept.get(delivery.id)
         if past is not None:
-            if not past.dead and not past.attempts and past.id not in self.claimed:
-                self.kept[past.id] = replace(past, due_ms=min(past.due_ms, delivery.due_ms))
+            untried = not past.dead and not past.attempts and past.id not in self.claimed
+            if untried and delivery.due_ms < past.due_ms:
+                self.kept[past.id] = replace(past, due_ms=delivery.due_ms, payload=delivery.payload)
             return False
         if delivery.id in self.sent:
             return False

@@ -204,8 +204,7 @@ def resource(ref: ResourceRef, flat: Sequence[bytes]) -> Resource | None:
 
 def followed_job(account_id: str, now: bytes, member: bytes, look: bytes, flat: Sequence[bytes]) -> FollowedJob:
     """One job of the answers of claim_jobs and jobs."""
-    kind, _, ref_id = member.decode().partition(":")
-    record = resource(ResourceRef(kind=kind, id=ref_id), flat)
+    record = resource(ref(member), flat)
     assert record is not None, "the script looked"
     return FollowedJob(account=account_id, record=record, look_ms=int(look), now_ms=int(now))
 
@@ -233,6 +232,12 @@ def delivery(
 def member(ref: ResourceRef) -> str:
     """A job's name among those that are followed; a kind has no colon."""
     return f"{ref.kind}:{ref.id}"
+
+
+def ref(member: bytes) -> ResourceRef:
+    """The job of that name."""
+    kind, _, ref_id = member.decode().partition(":")
+    return ResourceRef(kind=kind, id=ref_id)
 
 
 def resource_fields(made: Resource) -> list[str | bytes]:

@@ -21,6 +21,7 @@ from gateway.core.repeats import repeats_a_name
 from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call, Client
+from gateway.pipeline.callbacks import Callbacks
 from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
@@ -73,6 +74,7 @@ class Admission:
         leases: Leases,
         allowance: Allowance,
         named: NamedCalls,
+        callbacks: Callbacks,
         identify: Callable[[Client, Route], Awaitable[Identity | None]],
         observer: Observer,
         clock: Clock,
@@ -86,6 +88,7 @@ class Admission:
         self._observer = observer
         self._clock = clock
         self.allowance = allowance
+        self.callbacks = callbacks
         self._known_terms: dict[tuple[str, str, str, tuple[str, ...]], Terms] = {}
 
     async def admit(self, call: Call) -> Refused | None:
@@ -106,7 +109,7 @@ class Admission:
         if route.session is not None or route.known_parameters is not None:
             call.sources["query"] = parameters_of(client.query_string)
         models = self._asked_models(call)
-        wrong = pricing.objection(route, call.sources, models if route.metered else ())
+        wrong = pricing.objection(route, call.sources, models if route.metered else ()) or self.callbacks.wrong(call)
         if repeats:
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": "a name stands twice in one object"})
         if route.read_parameters and (reason := unclear(client.query_string, route.read_parameters)):

@@ -58,9 +58,10 @@ class Books:
         deadline_seconds: int,
         keep_seconds: int,
         look_seconds: float = 0.0,
+        call_seconds: int = 0,
     ) -> None:
         """Record what the upstream made for the account."""
-        times = {"deadline_seconds": deadline_seconds, "keep_seconds": keep_seconds}
+        times = {"deadline_seconds": deadline_seconds, "keep_seconds": keep_seconds, "call_seconds": call_seconds}
         try:
             await self._ledger.accept(account=account, resource=resource, look_seconds=look_seconds, **times)
         except LedgerUnavailable:
@@ -75,6 +76,18 @@ class Books:
             await self._ledger.forget(account=account, ref=ref)
         except LedgerUnavailable:
             self._keep("forget", {"account": account, "ref": asdict(ref)})
+
+    async def post(
+        self, account: str, delivery_id: str, channel: str, payload: Mapping[str, Any], seconds: float
+    ) -> None:
+        """Tell somebody outside, in so many seconds."""
+        try:
+            await self._ledger.post(
+                account=account, delivery_id=delivery_id, channel=channel, payload=payload, seconds=seconds
+            )
+        except LedgerUnavailable:
+            delivery = {"account": account, "delivery_id": delivery_id, "channel": channel, "payload": payload}
+            self._keep("post", {**delivery, "seconds": seconds})
 
     async def correct(
         self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
@@ -135,9 +148,12 @@ class Books:
                     resource=Resource(**{**fields, "ref": ResourceRef(**fields["ref"])}),
                     deadline_seconds=arguments["deadline_seconds"],
                     keep_seconds=arguments["keep_seconds"],
+                    call_seconds=arguments.get("call_seconds", 0),
                 )
             case "forget":
                 return partial(self._ledger.forget, account=arguments["account"], ref=ResourceRef(**arguments["ref"]))
+            case "post":
+                return partial(self._ledger.post, **arguments)
             case "correct":
                 return partial(self._ledger.correct, **{**arguments, "amount": Nanos(arguments["amount"])})
             case other:

@@ -113,6 +113,7 @@ class Call:
         "available",
         "body",
         "body_refused",
+        "callback",
         "charged",
         "client",
         "code",
@@ -164,6 +165,7 @@ class Call:
         self.body: bytes | None = None
         self.name = ""  # the client's own for this call, as the ledger knows it
         self.repeated: Answer | None = None  # this call is a repeat of one that had this answer
+        self.callback: Mapping[str, str] | None = None  # ours was put in: what the client gave, if it gave any
         self.body_refused: BodyRefused | None = None
         self.probe: Probe | None = None  # listens to a body of audio as it passes
         self.admitted_hold: Nanos = ZERO

@@ -17,6 +17,7 @@ from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books, Settled
 from gateway.pipeline.call import Answer, Call
+from gateway.pipeline.callbacks import known_seconds
 from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.listing import tombstone
@@ -119,6 +120,9 @@ class Conclusion:
             self._observer.event("job_without_id", product=call.route.product.name)
             await self.fail(call)
             return
+        facts = {"request": pricing.job_facts(call.route, call.sources), "held": call.admitted_hold}
+        if call.callback is not None:
+            facts["callback"] = call.callback
         record = Resource(
             ref=ResourceRef(kind=job.kind, id=found),
             state="open",
@@ -127,7 +131,7 @@ class Conclusion:
             key_id=call.identity.key_id,
             price_version=call.table.version,
             rate_card=call.table.rate_card,
-            facts={"request": pricing.job_facts(call.route, call.sources), "held": call.admitted_hold},
+            facts=facts,
         )
         call.move(Move.ACCEPT_JOB)
         await self._finished(
@@ -138,6 +142,7 @@ class Conclusion:
                 deadline_seconds=job.seconds_max,
                 keep_seconds=0,
                 look_seconds=job.look_first_seconds * random.uniform(0.8, 1.2),  # noqa: S311 - not a secret
+                call_seconds=0 if call.callback is None else known_seconds(job),
             ),
         )
         call.outcome = "job_accepted"

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import ZERO
 from gateway.pipeline.jobs import Concluded, Jobs, Seen
-from gateway.ports import FollowedJob, JobLooked, Ledger, Observer
+from gateway.ports import FollowedJob, JobLooked, Ledger, Observer, Resource
 from gateway.settings.runtime import Job
 
 #: What a look found of a job that is not over: it runs, the service does not know it, the service said nothing.
@@ -72,7 +72,10 @@ class Follower:
             self._tell(followed, found)
             pause = verdict * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
             await self._ledger.look_later(account=account, ref=record.ref, seconds=pause, gone=_SAID[found])
-        elif job.gone == "charge_hold":
+            return
+        for status in sorted(job.failed)[:1]:  # for its client it has failed
+            await self._jobs.tell(account, record, status)
+        if job.gone == "charge_hold":
             await self._concluded(followed, await self._jobs.charge_hold(account, record, _WHY[verdict]), verdict)
         else:
             await self._give_up(followed, verdict)
@@ -93,12 +96,10 @@ class Follower:
             return None
 
     async def _concluded(self, followed: FollowedJob, concluded: Concluded, why: Verdict | None = None) -> None:
-        settled = concluded.settled
-        if settled == "conflict":  # its hold had another end, and there is nothing to wait for
+        if concluded.settled == "conflict":  # its hold had another end, and there is nothing to wait for
             await self._give_up(followed, "conflict")
             return
-        outcome = settled if isinstance(settled, str) else concluded.record.state
-        self._tell(followed, why or outcome, concluded)
+        self._tell(followed, why or concluded.outcome, concluded)
 
     async def _give_up(self, followed: FollowedJob, why: str) -> None:
         record = followed.record
@@ -106,26 +107,32 @@ class Follower:
             self._tell(followed, why)
 
     def _tell(self, followed: FollowedJob, outcome: str, concluded: Concluded | None = None) -> None:
-        record = followed.record
-        if outcome == "gone":
-            self._observer.event("job_gone", product=record.product)
-        elif outcome == "expired":
-            self._observer.event("job_expired", product=record.product)
-        charge = concluded.charge if concluded is not None else None
-        settled = concluded.settled if concluded is not None else None
-        if charge is not None and charge.basis == "estimated" and outcome == "settled":
-            self._observer.event("usage_unknown", product=record.product)
-        self._observer.job_looked(
-            JobLooked(
-                account=followed.account,
-                key_id=record.key_id,
-                call_id=record.hold,
-                product=record.product,
-                outcome=outcome,
-                over=outcome not in _SAID,
-                charged=charge.amount if charge is not None else ZERO,
-                estimated=charge is not None and charge.basis == "estimated",
-                late=settled is not None and not isinstance(settled, str) and settled.late,
-                seconds=(followed.now_ms - record.created_ms) / 1000,
-            )
+        tell_of_look(self._observer, followed.account, followed.record, outcome, concluded, now_ms=followed.now_ms)
+
+
+def tell_of_look(
+    observer: Observer, account: str, record: Resource, outcome: str, concluded: Concluded | None, *, now_ms: int
+) -> None:
+    """What observers are told of a look at a job that no call made."""
+    if outcome == "gone":
+        observer.event("job_gone", product=record.product)
+    elif outcome == "expired":
+        observer.event("job_expired", product=record.product)
+    charge = concluded.charge if concluded is not None else None
+    settled = concluded.settled if concluded is not None else None
+    if charge is not None and charge.basis == "estimated" and outcome == "settled":
+        observer.event("usage_unknown", product=record.product)
+    observer.job_looked(
+        JobLooked(
+            account=account,
+            key_id=record.key_id,
+            call_id=record.hold,
+            product=record.product,
+            outcome=outcome,
+            over=outcome not in _SAID,
+            charged=charge.amount if charge is not None else ZERO,
+            estimated=charge is not None and charge.basis == "estimated",
+            late=settled is not None and not isinstance(settled, str) and settled.late,
+            seconds=(now_ms - record.created_ms) / 1000,
         )
+    )

@@ -4,7 +4,7 @@ Owns: the order of effects. This is the only place on the path of a call that us
 Does not know: aiohttp's server, Redis, or how a refusal is worded.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -17,15 +17,16 @@ from gateway.core.money import ZERO, format_usd
 from gateway.core.record import blank
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
+from gateway.pipeline.callbacks import shown
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.forward import forwarded_headers
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
-from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
+from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed, without_fields
 from gateway.pipeline.refusals import SERVER, remaining, render
 from gateway.pipeline.session import Sessions
-from gateway.pipeline.stream import OF_THE_BYTES, Streams, asking, is_event_stream
+from gateway.pipeline.stream import Streams, asking, is_event_stream
 from gateway.ports import CallFinished, Clock, Ledger, Observer
 from gateway.settings.routing import Match, Router
 from gateway.settings.runtime import Runtime
@@ -167,7 +168,7 @@ class HttpPipeline:
         body: bytes | AsyncIterator[bytes] | None = call.body
         headers = self._request_headers(call)
         if call.body is not None:
-            body = asking(call, headers)
+            body = self._admission.callbacks.put_in(call, asking(call, headers), headers)
             call.request_bytes = len(call.body)
         elif client.has_body:
             body = self._passing(call)
@@ -195,7 +196,7 @@ class HttpPipeline:
             raise
 
     def _request_headers(self, call: Call) -> CIMultiDict[str]:
-        read = _reads_reply(call) or call.route.listing is not None or bool(call.route.product.strip_reply_fields)
+        read = _reads_reply(call) or call.route.listing is not None or self._changes_reply(call)
         return forwarded_headers(call, trust_forwarded_for=self._runtime.trust_forwarded_for, decodable_only=read)
 
     # ---- meter and respond
@@ -207,8 +208,8 @@ class HttpPipeline:
             await self._streams.serve(call, reply, self._head(call, reply))
             return None
         product = call.route.product
-        stripped = bool(product.strip_reply_fields) and "json" in reply.headers.get("Content-Type", "")
-        must_be_whole = (_must_be_whole(call) or stripped) and reply.status < 300
+        changed = self._changes_reply(call) and "json" in reply.headers.get("Content-Type", "")
+        must_be_whole = (_must_be_whole(call) or changed) and reply.status < 300
         bytes_max = product.metered_body_bytes_max if must_be_whole else product.whole_body_bytes_max
         chunks: list[bytes] = []
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
@@ -296,19 +297,37 @@ class HttpPipeline:
         route = call.route
         if route.creates is not None or route.deletes is not None:
             await self._conclusion.keep_ownership(call)
-        return self._stripped(call, reply, body, plain) if route.product.strip_reply_fields else body
+        return self._as_client_sees(call, reply, body, plain) if self._changes_reply(call) else body
 
-    def _stripped(self, call: Call, reply: Reply, body: bytes, plain: bytes | None) -> bytes:
-        """The body without the service's own identifiers, which are not the customer's to see."""
-        names = call.route.product.strip_reply_fields
-        if not names or not body or "json" not in reply.headers.get("Content-Type", ""):
+    def _changes_reply(self, call: Call) -> bool:
+        """Whether something in a JSON reply is not for the customer to see, or is the customer's own to see again."""
+        return bool(call.route.product.strip_reply_fields) or bool(self._of_webhook(call))
+
+    def _of_webhook(self, call: Call) -> Mapping[str, Any]:
+        """What the reply is to say of the client's webhook, where it speaks of a job that we are called back for."""
+        route, record = call.route, call.record
+        if route.job is not None:
+            return shown(call, route.job)
+        if record is None or (route.reports is None and route.deletes is None):
+            return {}
+        return shown(call, self._jobs.job_of(record))
+
+    def _as_client_sees(self, call: Call, reply: Reply, body: bytes, plain: bytes | None) -> bytes:
+        """The body without the service's own identifiers, and with the client's webhook where ours is."""
+        names, said = call.route.product.strip_reply_fields, self._of_webhook(call)
+        if not body or "json" not in reply.headers.get("Content-Type", ""):
             return body
         if plain is None:
             plain = decoded(body, reply.headers.get("Content-Encoding", ""), call.route.product.metered_body_bytes_max)
-        if plain is None or not any(f'"{name}"'.encode() in plain for name in names):
+        if plain is None or not (said or any(f'"{name}"'.encode() in plain for name in names)):
             return body
         data = parsed(plain)
-        return body if data is None else orjson.dumps(without_fields(data, frozenset(names)))
+        if data is None:
+            return body
+        seen = without_fields(data, frozenset(names))
+        if type(seen) is dict:
+            seen.update((name, value) for name, value in said.items() if name in seen)
+        return orjson.dumps(seen)
 
     # ---- what is told
 

@@ -17,6 +17,7 @@ from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, PriceTable
 from gateway.pipeline import pricing
 from gateway.pipeline.books import Settled
+from gateway.pipeline.callbacks import WEBHOOK, notice
 from gateway.pipeline.meter import Copy, decoded, parsed
 from gateway.ports import Clock, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
@@ -30,6 +31,11 @@ class Concluded:
     record: Resource
     charge: Charge | None = None
     settled: Settled | None = None
+
+    @property
+    def outcome(self) -> str:
+        """In a word: settled, released, spooled, conflict."""
+        return self.settled if isinstance(self.settled, str) else self.record.state
 
 
 @records.record
@@ -50,6 +56,11 @@ class Bookkeeping(Protocol):
     async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
         """Give a hold back."""
 
+    async def post(
+        self, account: str, delivery_id: str, channel: str, payload: Mapping[str, Any], seconds: float
+    ) -> None:
+        """Tell somebody outside, in so many seconds."""
+
 
 class Jobs:
     """Concludes jobs from what an upstream says of them."""
@@ -66,7 +77,11 @@ class Jobs:
 
     def job_of(self, record: Resource) -> Job | None:
         """What the settings say of a job; None where they no longer know its kind."""
-        return self._made[record.ref.kind][0] if record.ref.kind in self._made else None
+        return self.of_kind(record.ref.kind)
+
+    def of_kind(self, kind: str) -> Job | None:
+        """The same by the kind alone."""
+        return self._made[kind][0] if kind in self._made else None
 
     async def look(self, account: str, record: Resource) -> Concluded | None:
         """Ask the upstream how an open job stands and conclude it if it is over; None while it is not.
@@ -108,9 +123,11 @@ class Jobs:
         if type(status) is not str:
             status = ""
         if status in job.failed:
+            await self.tell(account, record, status)
             return await self.release(account, record)
         if status not in job.completed and not unread:
             return None
+        await self.tell(account, record, status or min(job.completed))
         facts = record.facts
         seen = {"reply": sources.get("reply"), "job": facts.get("request", {})}
         priced = pricing.price(job.metering, route.product, seen, self._table(record), Nanos(int(facts.get("held", 0))))
@@ -118,6 +135,15 @@ class Jobs:
             return await self.release(account, record)
         charge, usage = priced
         return await self._charged(account, record, charge, pricing.usage_record(usage))
+
+    async def tell(self, account: str, record: Resource, status: str) -> None:
+        """Have the client's webhook called, if the service does not call back within the job's grace.
+
+        Before the job is ended, so that no crash leaves one that is over and told to nobody.
+        """
+        job = self.job_of(record)
+        if job is not None and job.callback is not None and (told := notice(job.callback, record, status)) is not None:
+            await self._books.post(account, told.id, WEBHOOK, told.payload, job.callback.grace_seconds)
 
     async def charge_hold(self, account: str, record: Resource, why: str) -> Concluded:
         """Charge an open job what was held for it, whatever became of it."""

@@ -14,6 +14,8 @@ from gateway.core.errors import UpstreamUnreachable
 
 #: Content encodings that metering can read, beside none.
 DECODABLE: Final = ("gzip", "x-gzip", "deflate")
+#: Header fields that speak of the very bytes of a body.
+OF_THE_BYTES: Final = ("Content-Encoding", "ETag", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _GZIP_MAGIC = b"\x1f\x8b"
 #: A body of more gzip members than this is nobody's in good faith.

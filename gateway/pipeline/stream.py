@@ -19,13 +19,11 @@ from gateway.core.usage import read_usage
 from gateway.pipeline.call import Call, ClientGone
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.events import EventMeter
-from gateway.pipeline.meter import decoded, parsed
+from gateway.pipeline.meter import OF_THE_BYTES, decoded, parsed
 from gateway.ports import Clock, Observer
 from gateway.upstream.client import Reply
 
 EVENT_STREAM: Final = "text/event-stream"
-#: Header fields that speak of the very bytes of a body.
-OF_THE_BYTES: Final = ("Content-Encoding", "ETag", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
 
 
 @record

@@ -69,13 +69,21 @@ class Ledger(PaymentLedger, Protocol):
         deadline_seconds: int,
         keep_seconds: int,
         look_seconds: float = 0.0,
+        call_seconds: int = 0,
     ) -> None:
         """Record what an upstream made for the account: from now on the account owns it.
 
         With `resource.hold` (an open job) that hold gets the deadline as its expiry, if it is still open, and the job
-        is followed until its record is no longer open: `claim_jobs` answers it after `look_seconds`.
+        is followed until its record is no longer open: `claim_jobs` answers it after `look_seconds`. For `call_seconds`
+        `made_by` finds it by that hold's id, which is its call's.
         `keep_seconds` 0 keeps the record until it is forgotten. Accepting the same id again with the same hold
         changes nothing; with another hold it is an OperationConflict.
+        """
+
+    async def made_by(self, *, account: str, call_id: str) -> ResourceRef | None:
+        """What was accepted for a call, whatever became of it since; None if nothing is known (yet, or any more).
+
+        An account that is not there has made nothing.
         """
 
     async def settle(self, settlement: Settlement) -> Receipt:
@@ -183,9 +191,9 @@ class Ledger(PaymentLedger, Protocol):
     ) -> bool:
         """Post a delivery that is due in so many seconds; True if it is new.
 
-        The same id again changes nothing, but one that still waits for its first attempt becomes due at the earlier of
-        the two. The id of one that was delivered is remembered like an operation's. Where too many wait already, it is
-        a dead letter at once.
+        The same id again changes nothing, but one that still waits for its first attempt is due at the earlier of the
+        two, with the payload that was posted for that time. The id of one that was delivered is remembered like an
+        operation's. Where too many wait already, it is a dead letter at once.
         """
 
     async def claim_deliveries(self, *, limit: int, lease_seconds: float) -> Sequence[Delivery]:

@@ -157,6 +157,18 @@ class Knobs:
     job_error: str = field(
         default="Internal Server Error", metadata=_knob(_text, "error text of jobs that job_status ends in error")
     )
+    webhook_delay_seconds: float = field(
+        default=0.0, metadata=_knob(_SECONDS, "from a transcript's end to its webhook")
+    )
+    webhook_copies: int = field(
+        default=1, metadata=_knob(_integer(0, 100), "how often each webhook is sent; 0: the service forgets it")
+    )
+    webhook_reversed: bool = field(
+        default=False, metadata=_knob(_flag, "a transcript's webhooks come in the other order")
+    )
+    webhook_retry_seconds: float = field(
+        default=1.0, metadata=_knob(_SECONDS, "from a webhook that was not taken to its next attempt; there are 10")
+    )
     session_rate: float = field(
         default=1.0, metadata=_knob(_number(0.001, 10**6), "seconds of a session that pass in one real second")
     )

@@ -1,11 +1,9 @@
 """Pre-recorded speech-to-text: uploads and transcripts.
 
-Owns: /v2/upload and /v2/transcript with create, get, list and delete; validation, paging, and the webhook at the end
-of a job.
-Does not know: what a transcript object holds (`jobs`), or its exports (`exports`).
+Owns: /v2/upload and /v2/transcript with create, get, list and delete; validation, paging.
+Does not know: what a transcript object holds (`jobs`), its exports (`exports`), its webhook (`webhooks`).
 """
 
-import asyncio
 import hashlib
 import math
 import time
@@ -25,7 +23,7 @@ from gateway.sandbox.errors import Product, refusal
 from gateway.sandbox.jobs import DEFAULT_MODELS, Job
 from gateway.sandbox.replies import Reply, json_reply
 from gateway.sandbox.routes import Call, Route
-from gateway.sandbox.state import SandboxState
+from gateway.sandbox.webhooks import notify
 
 MODELS: Final = ("universal-3-5-pro", "universal-3-6-pro", "universal-3-pro", "universal-2")
 STATUSES: Final = ("queued", "processing", "completed", "error")
@@ -92,7 +90,7 @@ def create(call: Call) -> Reply:
     )
     state.jobs.keep(job.id, job)
     if str(body.get("webhook_url") or "").startswith(("http://", "https://")):
-        state.spawn(_notify(state, job))
+        state.spawn(notify(state, job, knobs))
     return json_reply(job.object(job.born))
 
 
@@ -140,26 +138,6 @@ def _fault(url: str, audio: Audio | None) -> str | None:
     if audio is not None and audio.seconds < AUDIO_SECONDS_MIN:
         return "Audio duration is too short."
     return None
-
-
-async def _notify(state: SandboxState, job: Job) -> None:
-    """Call the webhook when the job ends; one attempt."""
-    await asyncio.sleep(job.seconds)
-    headers = {}
-    if job.request.get("webhook_auth_header_name"):
-        headers[str(job.request["webhook_auth_header_name"])] = str(job.request.get("webhook_auth_header_value", ""))
-    if state.client is None:
-        state.client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-    message = {"transcript_id": job.id, "status": job.status(math.inf)}
-    timeout = aiohttp.ClientTimeout(total=state.settings.webhook_seconds_max)
-    try:
-        async with state.client.post(
-            job.request["webhook_url"], json=message, headers=headers, timeout=timeout, allow_redirects=False
-        ) as answer:
-            job.webhook_status = answer.status
-        state.counts["webhooks_sent"] += 1
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        state.counts["webhooks_failed"] += 1
 
 
 def find(call: Call) -> Job | None:

@@ -204,6 +204,7 @@ class _Loading:
         return Runtime(
             customers=Listener(host=settings.customers.host, port=settings.customers.port),
             customers_tls=_tls(settings),
+            public_url=settings.customers.public_url,
             ops=Listener(host=settings.ops.host, port=settings.ops.port),
             workers=settings.workers,
             redis=RedisSettings(**{**dict(redis), "directory": Path(redis.directory)}),

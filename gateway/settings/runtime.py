@@ -193,6 +193,26 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """How a service calls back when a job is over: names of fields of the request, of replies, and of its body.
+
+    `url`, `header_name` and `header_value` are what a client gives; replies repeat the first two, and say in
+    `has_header` whether there is a header, in `answered` what the client's server answered. Of the callback's body are
+    `id` and `status`. With `always` the gateway is called back where a client gives no URL, too.
+    """
+
+    url: str
+    header_name: str | None = None
+    header_value: str | None = None
+    has_header: str | None = None
+    answered: str | None = None
+    id: str
+    status: str
+    always: bool = False
+    grace_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A resource whose charge comes with its terminal status, whoever sees it first.
 
@@ -219,6 +239,7 @@ class Job:
     gone_when: Condition | None = None
     gone_seconds: int = 120
     gone: Literal["release", "charge_hold"] = "release"
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,6 +542,7 @@ class Runtime:
 
     customers: Listener
     customers_tls: Tls | None = None
+    public_url: str = ""  # where services reach the customers' listener; "": they do not, and there are no callbacks
     ops: Listener
     workers: int = 0  # 0: one for each core
     redis: RedisSettings

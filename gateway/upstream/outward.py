@@ -87,12 +87,17 @@ class Outward:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
 
-    def objection(self, url: str) -> str:
-        """Why such a URL is not called, in words for who wrote it; empty if it is, as far as can be told from it."""
+    def objection(self, url: str, headers: Mapping[str, str] | None = None) -> str:
+        """Why such a URL is not called with these headers, in words for who wrote it; empty if it is, as far as can be
+        told without resolving its host.
+        """
         try:
             parsed = _parsed(url)
         except ValueError:
             return "it is not a URL"
+        return self._objection_to_url(parsed) or _objection_to_headers(headers or {})
+
+    def _objection_to_url(self, parsed: URL) -> str:
         host = parsed.raw_host or ""
         if parsed.scheme not in ("http", "https") or not host:
             return "it must start with https://"
@@ -118,7 +123,7 @@ class Outward:
 
         OutwardRefused: this is not called, and trying again does not help. OutwardFailed: no reply in time, this time.
         """
-        if objection := self.objection(url) or _objection_to_headers(headers):
+        if objection := self.objection(url, headers):
             raise OutwardRefused(objection)
         target = _as_written(_parsed(url), url)
         try:

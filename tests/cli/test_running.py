@@ -40,6 +40,8 @@ def test_check_prints_prices_and_routes() -> None:
     data = orjson.loads(run("check", "-c", str(CONFIG), "--json").stdout)
     assert data["ok"] is True
     assert data["routes"]["speech-to-text"] > 5
+    assert data["callbacks"] == {"public_url": None, "jobs": ["transcript"]}
+    assert "without customers.public_url" in text
     assert {"free", "payg", "contracted"} <= set(data["tiers"])
     prices = {(price["sku"], price["version"]): price["unit_price"] for price in data["prices"]}
     assert ("stt.universal-2", data["price_version"]) in prices

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.splice import with_field
+from gateway.core.splice import with_field, without_field
 
 PATH = ("stream_options", "include_usage")
 NAMES = st.text(max_size=4) | st.sampled_from(["stream_options", "include_usage", '"', "\\", "{", "a,b"])
@@ -71,3 +71,33 @@ def test_deep_texts_are_no_trouble() -> None:
     text = b'{"messages": %b, "stream_options": {}}' % deep
     changed = with_field(text, orjson.loads(text), PATH, True)
     assert changed == text.replace(b"{}", b'{"include_usage":true}')
+
+
+@given(
+    st.dictionaries(NAMES, VALUES, max_size=5),
+    st.sampled_from([(",", ":"), (" , ", "\t:\n"), (",\r\n", ": ")]),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_only_one_member_is_gone(data: dict[str, Any], separators: Any, escaped: bool, number: int) -> None:
+    """Read again, the text says what it said but for one member; one that it does not have changes nothing."""
+    text = json.dumps(data, separators=separators, ensure_ascii=escaped).encode(errors="surrogatepass")
+    name = [*data, "absent"][number % (len(data) + 1)]
+    changed = without_field(text, data, name)
+    assert orjson.loads(changed) == {other: value for other, value in data.items() if other != name}
+    assert name in data or changed == text
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        (b'{"x":1}', b"{}"),
+        (b'{ "x" : "a,\\"b" , "y" : 2 }', b'{ "y" : 2 }'),
+        (b'{"y": {"x": 1},\n "x": [1, {"x": 2}] }\n', b'{"y": {"x": 1} }\n'),
+        (b'{"a":"x","x":"x","b":"x"}', b'{"a":"x","b":"x"}'),
+        (b'{"a":1}', b'{"a":1}'),
+    ],
+)
+def test_texts_without_a_member(text: bytes, changed: bytes) -> None:
+    """Every other byte stays where it was."""
+    assert without_field(text, orjson.loads(text), "x") == changed

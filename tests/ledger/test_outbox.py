@@ -62,14 +62,15 @@ async def test_what_is_delivered_is_gone_and_cannot_be_posted_again(world: World
 
 
 async def test_the_same_delivery_again_can_only_hasten_its_first_attempt(world: World) -> None:
-    """An earlier time counts, a later one and other content do not; nor does any once it was claimed or has failed."""
+    """An earlier time counts, with what is said then, a later one not; nor does any once it was claimed or failed."""
     ledger = await opened(world)
     assert await posted(ledger, seconds=100)
     assert not await posted(ledger, seconds=10, payload={"n": 2})
-    assert not await posted(ledger, seconds=50)
+    assert not await posted(ledger, seconds=50, payload={"n": 3})
+    assert not await posted(ledger, seconds=10, payload={"n": 4})
     await world.advance(10)
     (found,) = await ledger.claim_deliveries(limit=5, lease_seconds=60)
-    assert found.payload["n"] == 1
+    assert found.payload["n"] == 2
     assert not await posted(ledger)
     assert await claimed(ledger) == []
     await ledger.put_off(account="acme", delivery_id="d-1", seconds=20, why="busy")

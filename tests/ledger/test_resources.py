@@ -60,6 +60,32 @@ async def test_accepting_again_changes_nothing_and_another_hold_is_a_conflict(wo
     assert await world.dump() == before
 
 
+async def test_what_was_made_for_a_call_is_found_by_the_call(world: World) -> None:
+    """For so long, whatever became of it; only where that is asked for, and only by its own account."""
+    ledger = await opened(world)
+    assert await ledger.made_by(account="acme", call_id="call-1") is None
+    for call, kept in (("call-1", 100), ("call-2", 0)):
+        await admitted(ledger, ask(call))
+        ref = ResourceRef(kind="transcript", id=f"t:{call}")
+        await ledger.accept(
+            account="acme",
+            resource=replace(job(call), ref=ref),
+            deadline_seconds=3600,
+            keep_seconds=0,
+            call_seconds=kept,
+        )
+    made = ResourceRef(kind="transcript", id="t:call-1")
+    assert await ledger.made_by(account="acme", call_id="call-1") == made
+    assert await ledger.made_by(account="acme", call_id="call-2") is None
+    assert await ledger.made_by(account="nobody", call_id="call-1") is None
+    await ledger.release(account="acme", hold_id="call-1", resource=made)
+    await ledger.forget(account="acme", ref=made)
+    await world.advance(99)
+    assert await ledger.made_by(account="acme", call_id="call-1") == made
+    await world.advance(1)
+    assert await ledger.made_by(account="acme", call_id="call-1") is None
+
+
 async def test_a_hold_names_the_job_that_was_accepted_last(world: World) -> None:
     """A create call that was made twice at the upstream leaves two records and one hold."""
     ledger = await opened(world)

@@ -15,7 +15,7 @@ from assemblyai.prerecorded.v2.api import delete_transcript
 
 from gateway.sandbox import Sandbox
 
-from .conftest import KEY
+from .conftest import KEY, eventually
 
 AUDIO = "https://example.com/a.wav?duration=90.5&channels=2"
 
@@ -214,6 +214,33 @@ async def test_a_webhook_is_called_at_the_end(http: aiohttp.ClientSession, sandb
             assert await seen.get() == ({"transcript_id": body["id"], "status": "completed"}, "secret")
     assert body["webhook_auth"] is True
     assert "webhook_auth_header_value" not in body
+
+
+async def test_webhooks_are_repeated_copied_and_reordered(http: aiohttp.ClientSession, sandbox: Sandbox) -> None:
+    """Until they are taken, twice each, the second one first; a 4xx ends the attempts, and none may come at all."""
+    seen: list[tuple[str, str, int]] = []
+
+    async def hook(request: web.Request) -> web.Response:
+        status, name = str((await request.json())["status"]), request.match_info["name"]
+        times = sum(each[:2] == (name, status) for each in seen)
+        answer = 410 if name == "gone" else 500 if times < 2 else 200
+        seen.append((name, status, answer))
+        return web.Response(status=answer)
+
+    app = web.Application()
+    app.router.add_post("/{name}", hook)
+    asked = {"redact_pii": True, "redact_pii_audio": True}
+    async with TestServer(app) as server:
+        knobs = {"X-Sandbox-Webhook-Copies": "2", "X-Sandbox-Webhook-Reversed": "true"}
+        http.headers["X-Sandbox-Webhook-Retry-Seconds"] = "0.02"
+        for name, headers in (("taken", knobs), ("gone", {}), ("never", {"X-Sandbox-Webhook-Copies": "0"})):
+            body = {"audio_url": "https://example.com/a.wav", "webhook_url": str(server.make_url(f"/{name}")), **asked}
+            async with http.post("/v2/transcript", json=body, headers=headers) as answer:
+                assert answer.status == 200
+        await eventually(lambda: sum(answer == 200 for *_, answer in seen) == 4 and len(seen) == 10)
+    assert seen[0][:2] == ("taken", "redacted_audio_ready")
+    assert sorted(status for name, status, _ in seen if name == "gone") == ["completed", "redacted_audio_ready"]
+    assert not [each for each in seen if each[0] == "never"]
 
 
 async def test_uploads_are_hashed_and_short_ones_fail(

@@ -8,6 +8,7 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 from gateway.settings.schema.base import Settings
+from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.checked import models_in
 from gateway.settings.schema.gateway import (
     CustomersListenerSettings,
@@ -88,6 +89,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("models", ModelsSettings),
         ("on_ledger_unavailable", LedgerAwaySettings),
         ("jobs.KIND", JobSettings),
+        ("jobs.KIND.callback", CallbackSettings),
         ("routes[]", RouteSettings),
         ("routes[].requires[]", RequirementSettings),
         ("routes[].creates", CreationSettings),

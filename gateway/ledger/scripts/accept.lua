@@ -1,9 +1,10 @@
 -- accept: record what an upstream made for the account; an open job's hold gets the deadline as its expiry, and the job
 -- is followed.
 --
--- KEYS  1-6 as in lib, 7 end:<hold id>, 8 res:<kind>:<id>
+-- KEYS  1-6 as in lib, 7 end:<hold id>, 8 res:<kind>:<id>, 9 made:<hold id>, if it is found by that as well
 -- ARGV  2 hold id or '', 3 deadline (ms from now), 4 seconds to keep the record (0: until forgotten), 5 state,
---       6 kind, 7 id, 8 first look (ms from now), 9.. the record's other fields by name and value
+--       6 kind, 7 id, 8 first look (ms from now), 9 seconds to find it by its hold, 10.. the record's other fields by name and
+--       value
 -- Answers  accepted, next look (ms) or ''    now or before; '' where it is not followed
 --          conflict                   it belongs to another hold
 --          unknown                    no such account
@@ -29,13 +30,16 @@ if record then
   call('HSET', HOLDS, ARGV[2], bare .. SEP .. ARGV[6] .. SEP .. ARGV[7])
   call('ZADD', DUE, amount(NOW + ARGV[3]), 'h:' .. ARGV[2])
 end
-call('HSET', KEYS[8], 'v', '1', 'state', state, 'hold', ARGV[2], 'created', amount(NOW), unpack(ARGV, 9))
+call('HSET', KEYS[8], 'v', '1', 'state', state, 'hold', ARGV[2], 'created', amount(NOW), unpack(ARGV, 10))
 if ARGV[2] ~= '' then
   call('HSET', KEYS[8], 'deadline', amount(NOW + ARGV[3]))
   if state == 'open' then
     look = amount(NOW + ARGV[8])
     call('ZADD', JOBS, look, member)
   end
+end
+if KEYS[9] then
+  call('SET', KEYS[9], member, 'EX', ARGV[9])
 end
 if ARGV[4] ~= '0' then
   call('EXPIRE', KEYS[8], ARGV[4])

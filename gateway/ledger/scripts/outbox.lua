@@ -57,13 +57,17 @@ local function let_die(id, post, why)
   forget_dead()
 end
 
--- Post a delivery, due in so many ms, unless it was posted before; one that waits for its first attempt becomes due at
--- the earlier time. Whether it is new. Too many that wait: it is given up at once, for ops to see.
+-- Post a delivery, due in so many ms, unless it was posted before; one that waits for its first attempt is due at the
+-- earlier time, and says what was posted for that. Whether it is new. Too many that wait: it is given up at once, for
+-- ops to see.
 local function post(id, channel, payload, delay, by)
   local past, due = read_post(id), amount(NOW + delay)
   if past then
-    if past.attempts == '0' and past.claimed == '' and call('ZSCORE', OUTBOX, id) then
-      call('ZADD', OUTBOX, 'LT', due, id)
+    local untried = past.attempts == '0' and past.claimed == '' and call('ZSCORE', OUTBOX, id)
+    if untried and NOW + delay < tonumber(untried) then
+      past.payload = payload
+      write_post(id, past)
+      call('ZADD', OUTBOX, due, id)
       tell_waits()
     end
     return by and past.by == by or false

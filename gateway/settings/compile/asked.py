@@ -30,6 +30,9 @@ class Asked:
         fields = [requirement.id for requirement in settings.requires]
         fields += [rejection.field for rejection in settings.rejects]
         fields += [settings.stream.when] if settings.stream is not None else ()
+        if job is not None and (callback := job.callback) is not None:
+            names = (callback.url, callback.header_name, callback.header_value)
+            fields += [Field("request", (name,)) for name in names if name is not None]
         priced = job.metering if job is not None else metering
         if priced is not None:
             read = fields_of(priced.measures, priced.rules)

@@ -24,6 +24,7 @@ from gateway.settings.compile.streams import check_stream, compile_stream
 from gateway.settings.problems import Place
 from gateway.settings.routing import Pattern, parse_pattern
 from gateway.settings.runtime import (
+    Callback,
     Creation,
     Job,
     Listing,
@@ -130,6 +131,7 @@ def _job(kind: str, settings: JobSettings, made: Made, scope: Scope) -> Job:
         gone_when=compile_condition(settings.gone_when, place.at("gone_when"), reading, scope),
         gone_seconds=settings.gone_seconds,
         gone=settings.gone,
+        callback=None if settings.callback is None else Callback(**dict(settings.callback)),
     )
 
 

@@ -44,6 +44,10 @@ _REDIS_SCHEMES = frozenset(
 )
 
 
+def _public_url(text: str) -> str:
+    return _base_url(text) if text else text
+
+
 def _redis_url(text: str) -> str:
     if text and urlsplit(text).scheme not in _REDIS_SCHEMES:
         raise ValueError("must be a Redis URL, like redis://127.0.0.1:6379/0")
@@ -85,6 +89,11 @@ class CustomersListenerSettings(ListenerSettings):
     """Where customers are listened to."""
 
     tls: TlsSettings | None = key("Speak TLS", default=None, shown="off")
+    public_url: Annotated[Word, AfterValidator(_public_url)] = key(
+        "URL at which the services behind the gateway reach this listener; empty: they call clients back themselves",
+        default="",
+        shown="none",
+    )
 
 
 class OpsListenerSettings(ListenerSettings):

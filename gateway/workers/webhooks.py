@@ -1,0 +1,49 @@
+"""Calls the webhooks of clients, whose jobs are over.
+
+Owns: what a webhook's answer means, and how often it is called: as the service itself would, ten times at most.
+Does not know: whose job it is, whom `Outward` may reach.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.core.errors import OutwardFailed, OutwardRefused
+from gateway.ports import Dead, Delivered, Delivery, Retry
+from gateway.upstream.outward import Outward
+
+#: Nine pauses are ten attempts, the last one about two hours after the first.
+PAUSES: Final = (5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
+
+
+class WebhookCourier:
+    """Delivers what a client is told of its job: the body as it is, and the header that the client asked for."""
+
+    def __init__(self, outward: Outward, *, pauses: Sequence[float] = PAUSES) -> None:
+        self._outward = outward
+        self._pauses = pauses
+
+    @property
+    def pauses(self) -> Sequence[float]:
+        """See `Courier`."""
+        return self._pauses
+
+    async def deliver(self, delivery: Delivery) -> Delivered | Retry | Dead:
+        """2xx in time: delivered. Any 4xx, or an address that is not called: dead. Anything else: again."""
+        told = delivery.payload
+        try:
+            reply = await self._outward.post(told["url"], told["body"].encode(), _headers(told))
+        except OutwardRefused as refused:
+            return Dead(why=str(refused))
+        except OutwardFailed as failed:
+            return Retry(why=str(failed))
+        if 200 <= reply.status < 300:
+            return Delivered()
+        why = f"answered {reply.status}"
+        return Dead(why=why) if 400 <= reply.status < 500 else Retry(why=why)
+
+
+def _headers(told: Mapping[str, Any]) -> dict[str, str]:
+    """The client's header wins over ours."""
+    header = {told["name"]: told["value"]} if "name" in told else {}
+    ours = {} if "content-type" in map(str.lower, header) else {"Content-Type": told["type"]}
+    return {**ours, **header}
