@@ -10,6 +10,7 @@ import errno
 import shlex
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from gateway.core.errors import OperationConflict, Refused, UnknownAccount
 from gateway.core.money import NANOS_PER_USD, ZERO, Nanos, format_usd
 from gateway.core.pricing import Charge, LineItem
+from gateway.demo_month import BEGUN, Clocked, Month, Past, open_month, seed_month
 from gateway.edge.app import open_ledger
 from gateway.edge.keys import key_digest
 from gateway.edge.supervisor import supervise
@@ -30,6 +32,7 @@ from gateway.settings.runtime import Listener, Runtime
 
 _OPENED: Final = "demo:open"
 _PURCHASED: Final = "demo:purchase"
+_ENTRIES: Final = 1000
 _SPENT: Final = "demo-empty-spends-all"
 
 
@@ -39,7 +42,10 @@ class DemoError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoAccount:
-    """An account of the demo. `signup`: it gets its tier's grant, which `spent` charges at once to the last nano."""
+    """An account of the demo. `signup`: it gets its tier's grant, which `spent` charges at once to the last nano.
+
+    `month`: it looks back on a month of use and payments, in place of the `purchase`.
+    """
 
     id: str
     tier: str
@@ -47,6 +53,7 @@ class DemoAccount:
     purchase: Nanos = ZERO
     signup: bool = True
     spent: bool = False
+    month: bool = False
 
 
 FREE: Final = DemoAccount(id="demo-free", tier="free", secret="demo-free-key")  # noqa: S106 - fixed on purpose
@@ -56,6 +63,7 @@ PAID: Final = DemoAccount(
     secret="demo-paid-key",  # noqa: S106 - fixed on purpose
     purchase=Nanos(100 * NANOS_PER_USD),
     signup=False,
+    month=True,
 )
 EMPTY: Final = DemoAccount(id="demo-empty", tier="free", secret="demo-empty-key", spent=True)  # noqa: S106 - as above
 ACCOUNTS: Final = (FREE, PAID, EMPTY)
@@ -80,7 +88,8 @@ async def run_demo(
         if place is not None:
             sandbox = await start_sandbox(SandboxSettings(credential=credential), place.host, place.port)
             stack.push_async_callback(sandbox.stop)
-        accounts = [await seed(ledger, runtime, account) for account in ACCOUNTS]
+        past = Past(ledger, runtime.redis.prefix)
+        accounts = [await seed(ledger, runtime, account, past) for account in ACCOUNTS]
         facts = _facts(runtime, place, accounts, data)
         await supervise(runtime, workers=1, reread=lambda: on_this_machine(reread()), ready=lambda: say(facts))
 
@@ -108,30 +117,39 @@ def require_free(name: str, listener: Listener) -> None:
         raise DemoError(f"{where} cannot be listened on: {error.strerror or error}") from error
 
 
-async def seed(ledger: Ledger, runtime: Runtime, demo: DemoAccount) -> Account:
+async def seed(ledger: Ledger, runtime: Runtime, demo: DemoAccount, past: Clocked | None = None) -> Account:
     """Make of the account what is not there yet: the account, its credit, its key, its spending.
 
-    What was done is read from the entries, which stay; the ledger forgets operation ids after some days.
+    What was done is read from the entries, which stay; the ledger forgets operation ids after some days. With a `past`,
+    one that is to have a month gets it when it is made.
     """
     tier = runtime.tiers.get(demo.tier)
     if tier is None:
         raise DemoError(f"the config has no tier {demo.tier!r}, which {demo.id} has: use another config")
+    digest = key_digest(runtime.key_pepper, demo.secret)
+    key = Key(id=f"{demo.id}-{digest[:8]}", account=demo.id, name="demo key")
+    month = Month(account=demo.id, plan=Plan(tier=tier.name), keys=(key.id, f"{demo.id}-batch"))
     try:
-        done = {entry.operation for entry in await ledger.entries(demo.id, limit=10)}
+        done = {entry.operation for entry in await ledger.entries(demo.id, limit=_ENTRIES)}
+        opened = True
     except UnknownAccount:
+        done, opened = set(), False
+    if past is not None and demo.month and not done:
+        await open_month(past, runtime, month, now_ms=int(time.time() * 1000))
+        done = {BEGUN}
+    elif not opened:
         signup = tier.signup_grant if demo.signup else ZERO
         await ledger.open_account(operation=_OPENED, account=demo.id, plan=Plan(tier=tier.name), signup=signup)
-        done = set()
-    if demo.purchase and _PURCHASED not in done:
+    if demo.purchase and not done & {_PURCHASED, BEGUN}:
         await ledger.grant(
             operation=_PURCHASED, account=demo.id, kind="purchase", amount=demo.purchase, note="demo purchase"
         )
-    digest = key_digest(runtime.key_pepper, demo.secret)
-    key = Key(id=f"{demo.id}-{digest[:8]}", account=demo.id, name="demo key")
     if await ledger.identify(digest) is None:
         await ledger.put_key(operation=f"demo:key:{key.id}", key=key, digest=digest)
     if demo.spent and _SPENT not in done:
         await _spend(ledger, runtime, demo, key.id)
+    if past is not None and BEGUN in done and all(each.startswith("demo:") for each in done):
+        await seed_month(past, runtime, month, await ledger.account(demo.id), frozenset(done))
     return await ledger.account(demo.id)
 
 
@@ -209,6 +227,7 @@ def _facts(
     return {
         "up": {
             "customers": customers,
+            "billing": f"{customers}/billing",
             "ops": ops,
             "sandbox": None if sandbox is None else _url(sandbox),
             "redis": "redis.url of the config" if runtime.redis.url else f"embedded, in {runtime.redis.directory}",
@@ -268,6 +287,7 @@ def welcome(facts: dict[str, Any]) -> str:
         "The gateway is up. Ctrl-C stops everything; balances are kept.",
         "",
         f"  customers      {up['customers']}",
+        f"  billing page   {up['billing']}   sign in with a key below; {PAID.id} has a month to look at",
         f"  ops and admin  {up['ops']}   admin token: {facts['admin_token']}",
         *([f"  sandbox        {up['sandbox']}"] if up["sandbox"] else []),
         f"  Redis          {up['redis']}",

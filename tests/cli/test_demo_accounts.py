@@ -1,5 +1,6 @@
 """The demo's accounts: made once, whatever happens in between."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -7,11 +8,16 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import LedgerUnavailable, UnknownAccount
-from gateway.demo import ACCOUNTS, EMPTY, DemoError, require_free, sandbox_of, seed
+from gateway.demo import ACCOUNTS, EMPTY, PAID, DemoError, require_free, sandbox_of, seed
+from gateway.demo_month import DAYS, Past
+from gateway.edge.app import open_ledger
 from gateway.edge.keys import key_digest
 from gateway.ledger.memory import MemoryLedger
+from gateway.ports import Ledger
+from gateway.settings.load import load
 from gateway.settings.runtime import Listener, Runtime
 from tests.cli.runtimes import PEPPER, make_runtime, usd
+from tests.harness import ROOT
 
 
 class Store:
@@ -106,6 +112,72 @@ async def test_a_killed_run_is_completed_by_the_next(runtime: Runtime, pause_ms:
                 break
         else:
             pytest.fail("seeding takes more steps than were tried")
+
+
+class MemoryPast:
+    """The past of a ledger in memory (or of one that fails): the test's clock is put there."""
+
+    def __init__(self, store: Store, ledger: Any = None) -> None:
+        self._store = store
+        self._present = store.now_ms
+        self._ledger = ledger or store.ledger
+
+    async def at(self, account: str, ms: int) -> Ledger:
+        self._store.now_ms = ms
+        found: Ledger = self._ledger
+        return found
+
+    async def now(self, account: str) -> None:
+        self._store.now_ms = self._present
+
+
+async def look_back(ledger: Ledger) -> list[tuple[str, int, int]]:
+    """What the entries of the account with a month say: kind, amount and time."""
+    return [(each.kind, each.amount, each.at_ms) for each in await ledger.entries(PAID.id, limit=1000)]
+
+
+async def test_the_month_is_believable_and_made_once(redis_url: str) -> None:
+    """On Redis: every product, every day, in order, priced by the config, never in debt, and books that agree; another
+    run adds nothing, and after a call of the present nothing is ever added."""
+    project = load(ROOT / "gateway.yaml", {})
+    settings = replace(project.redis, url=redis_url, prefix="month")
+    async with open_ledger(replace(project, redis=settings)) as ledger:
+        past = Past(ledger, "month")
+        account = await seed(ledger, project, PAID, past)
+        entries = await ledger.entries(PAID.id, limit=1000)
+        times = [entry.at_ms for entry in entries]
+        assert times == sorted(times)
+        assert {time // 86_400_000 for time in times} == {account.created_ms // 86_400_000 + day for day in range(DAYS)}
+        assert times[-1] < time.time() * 1000
+        assert all(entry.balance > 0 for entry in entries)
+        charges = [entry for entry in entries if entry.kind == "charge"]
+        assert len({entry.data["product"] for entry in charges}) == 4
+        assert len({entry.data["key_id"] for entry in charges}) == 2
+        assert all("late" not in entry.data and entry.data["items"] for entry in charges)
+        assert not await ledger.verify(PAID.id)
+        assert await seed(ledger, project, PAID, past) == account
+        await ledger.grant(operation="of-today", account=PAID.id, kind="goodwill", amount=usd(1))
+        assert (await ledger.entries(PAID.id, after=entries[-1].id))[0].at_ms > times[-1] + 3_600_000
+        await seed(ledger, project, PAID, past)
+        assert len(await ledger.entries(PAID.id, limit=1000)) == len(entries) + 1
+
+
+@pytest.mark.parametrize("pause_ms", [0, 86_400_000])
+async def test_a_month_that_was_broken_off_is_completed(pause_ms: int) -> None:
+    """Killed after any of its steps, the next run makes the rest of it: the same month, once."""
+    project = load(ROOT / "gateway.yaml", {})
+    whole = Store()
+    await seed(whole.ledger, project, PAID, MemoryPast(whole))
+    expected = await look_back(whole.ledger)
+    for calls in (1, 2, 3, 4, 5, 9, 10, 11, 12, 50, 51, 301, 452):
+        store = Store()
+        failing: Any = Failing(store.ledger, calls)
+        with pytest.raises(LedgerUnavailable):
+            await seed(failing, project, PAID, MemoryPast(store, failing))
+        store.now_ms += pause_ms
+        await seed(store.ledger, project, PAID, MemoryPast(store))
+        assert len(await look_back(store.ledger)) == len(expected)
+        assert not await store.ledger.verify(PAID.id)
 
 
 async def test_another_pepper_makes_the_key_anew(runtime: Runtime) -> None:
