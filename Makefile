@@ -27,6 +27,9 @@ test: $(DEV) ## every test, with real Redis servers that the tests start
 	$(BIN)/pytest -q -m "not soak" $(BESIDE:%=--ignore=%); rest=$$?; \
 	wait $$beside; beside=$$?; cat .beside.log; rm .beside.log; exit $$((rest + beside))
 
+sim: $(DEV) ## the simulator of the credit engine (SEED=..., OPERATIONS=...): every invariant after every step
+	$(BIN)/python -m tests.sim --operations $(or $(OPERATIONS),1000000) $(if $(SEED),--seed $(SEED))
+
 soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two processes under load
 	$(BIN)/pytest -q -m soak
 
@@ -70,4 +73,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test soak test-faults test-failover bench bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak test-faults test-failover bench bench-ws soak-ws format lock clean

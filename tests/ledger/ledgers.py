@@ -37,11 +37,14 @@ def usd(dollars: float) -> Nanos:
 
 
 class ClockedLink:
-    """A link whose scripts take the time from the test instead of TIME; nothing else about them is another."""
+    """A link whose scripts take the time from the test instead of TIME; nothing else about them is another, unless
+    `source` makes it so.
+    """
 
-    def __init__(self, link: RedisLink, clock: Callable[[], int]) -> None:
+    def __init__(self, link: RedisLink, clock: Callable[[], int], source: Callable[[str], str] = str) -> None:
         self.link = link
         self.clock = clock
+        self.source = source
         self.commands = 0
         self._scripts: dict[str, Script] = {}
 
@@ -80,7 +83,7 @@ class ClockedLink:
     ) -> Awaitable[Reply]:
         self.commands += 1
         if script.name not in self._scripts:
-            self._scripts[script.name] = Script(script.name, _with_clock(script))
+            self._scripts[script.name] = Script(script.name, self.source(_with_clock(script)))
         args = [f"{int(args[0])}@{self.clock()}", *args[1:]]
         return self.link.run(self._scripts[script.name], keys, args, first_keys=first_keys, last_args=last_args)
 
