@@ -172,11 +172,19 @@ class Administration(Store):
         """See ports.Ledger."""
         return [records.hold(account, *facts) for facts in await self._read("holds", account)]
 
-    async def entries(self, account: str, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
+    async def entries(
+        self, account: str, *, after: str = "", before: str = "", limit: int = 100, newest_first: bool = False
+    ) -> Sequence[Entry]:
         """See ports.Ledger."""
         rules.check_entry_id(after)
-        start = f"({after}" if after else "-"
-        found = await self._call("XRANGE", self._names.ledger(account), start, "+", "COUNT", max(limit, 0))
+        rules.check_entry_id(before)
+        if before and not before.strip("0-"):
+            limit = 0  # nothing is before the first id there can be; Redis takes that for a mistake
+            before = ""
+        start, end = f"({after}" if after else "-", f"({before}" if before else "+"
+        command: list[Part] = ["XREVRANGE", end, start] if newest_first else ["XRANGE", start, end]
+        command.insert(1, self._names.ledger(account))
+        found = await self._call(*command, "COUNT", max(limit, 0))
         if not found and not await self._call("EXISTS", self._names.account(account)):
             raise UnknownAccount(f"no account {account!r}")
         return [records.entry(*line) for line in found or []]

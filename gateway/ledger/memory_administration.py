@@ -162,12 +162,16 @@ class MemoryAdministration(MemoryStore):
         books, _ = self._at(account)
         return sorted((open_.hold for open_ in books.holds.values()), key=lambda hold: (hold.expires_ms, hold.id))
 
-    async def entries(self, account: str, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
+    async def entries(
+        self, account: str, *, after: str = "", before: str = "", limit: int = 100, newest_first: bool = False
+    ) -> Sequence[Entry]:
         """See ports.Ledger."""
         rules.check_entry_id(after)
-        books = self._of(account)
-        done = int(after.partition("-")[0]) if after else 0
-        return books.entries[done : done + max(limit, 0)]
+        rules.check_entry_id(before)
+        entries = self._of(account).entries
+        first, last = (int(each.partition("-")[0]) if each else None for each in (after, before))
+        found = entries[first or 0 : len(entries) if last is None else max(0, last - 1)]
+        return (found[::-1] if newest_first else found)[: max(limit, 0)]
 
     async def verify(self, account: str) -> Sequence[Drift]:
         """See ports.Ledger. Everything here is summed on reading; only balance and entries can differ."""

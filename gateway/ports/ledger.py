@@ -274,8 +274,13 @@ class Ledger(PaymentLedger, Protocol):
     async def holds(self, account: str) -> Sequence[Hold]:
         """The account's open holds, soonest expiry first."""
 
-    async def entries(self, account: str, *, after: str = "", limit: int = 100) -> Sequence[Entry]:
-        """Entries in the order they were made, after the given entry id."""
+    async def entries(
+        self, account: str, *, after: str = "", before: str = "", limit: int = 100, newest_first: bool = False
+    ) -> Sequence[Entry]:
+        """The first entries, in the order they were made or in reverse, of those after and before the given ids.
+
+        LedgerRefused for what is no entry's id.
+        """
 
     async def verify(self, account: str) -> Sequence[Drift]:
         """Recompute balance, holds and counters from the entries and records; every difference."""

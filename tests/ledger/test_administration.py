@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from gateway.core.money import BALANCE_MAX, Nanos
-from gateway.ports import Account, Grant, Key, Ledger, Plan, Resource, ResourceRef
+from gateway.ports import Account, Entry, Grant, Key, Ledger, Plan, Resource, ResourceRef
 from tests.ledger import ledgers
 from tests.ledger.ledgers import FREE, START_MS, World, admitted, ask, bill, opened, sum_of_entries, usd
 
@@ -265,4 +265,29 @@ async def test_entries_follow_an_entrys_id_and_nothing_else(world: World, after:
     ledger = await opened(world)
     with pytest.raises(LedgerRefused):
         await ledger.entries("acme", after=after)
+    with pytest.raises(LedgerRefused):
+        await ledger.entries("acme", before=after)
     assert await ledger.entries("acme", limit=0) == []
+
+
+async def test_entries_are_read_from_either_end(world: World) -> None:
+    """In their order or in reverse, between two ids, so many at a time: nothing is left out or told twice."""
+    ledger = await opened(world)
+    for number in range(6):
+        await ledger.grant(operation=f"g{number}", account="acme", kind="goodwill", amount=usd(1))
+    every = list(await ledger.entries("acme"))
+    newest = every[::-1]
+    assert list(await ledger.entries("acme", newest_first=True)) == newest
+    pages: list[Entry] = []
+    before = ""
+    while page := await ledger.entries("acme", before=before, limit=3, newest_first=True):
+        pages += page
+        before = page[-1].id
+    assert pages == newest
+    assert list(await ledger.entries("acme", after=every[1].id, before=every[5].id)) == every[2:5]
+    assert list(await ledger.entries("acme", after=every[1].id, before=every[5].id, limit=2, newest_first=True)) == [
+        every[4], every[3],
+    ]  # fmt: skip
+    assert await ledger.entries("acme", before=every[0].id, newest_first=True) == []
+    assert await ledger.entries("acme", after=every[5].id, before=every[1].id) == []
+    assert await ledger.entries("acme", before="0-0", newest_first=True) == []

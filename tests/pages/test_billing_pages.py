@@ -10,12 +10,13 @@ from gateway.core.errors import NO_CREDIT, REFUSALS, Code
 from gateway.core.money import parse_usd
 from gateway.edge.keys import key_digest
 from gateway.edge.pages.attempts import OF_ADDRESS_MAX
+from gateway.edge.pages.wording import usd_signed
 from gateway.ports import Key
 from tests.harness import Running, running
 from tests.pages.visitor import Visitor
 from tests.pipeline.helpers import CHAT, CHAT_PATH
 
-PAGES = ("", "/live", "/keys", "/prices", "/funds")
+PAGES = ("", "/live", "/charges", "/keys", "/prices", "/funds")
 
 
 async def test_a_key_opens_its_accounts_pages_and_stays_nowhere(gw: Running) -> None:
@@ -192,6 +193,28 @@ async def test_keys_show_their_budgets_and_markup_in_names_is_text(gw: Running) 
         assert "<script>alert(1)" not in visitor.html
         assert "Monthly budget $2.00" in text
         assert "% of the budget is used" in text
+
+
+async def test_charges_explain_themselves_and_are_paged(gw: Running) -> None:
+    """Newest first, each with its line items, call and key; older ones on the next page, none twice."""
+    key = await gw.open_account("acme", name="Production")
+    calls = [await gw.call("POST", CHAT_PATH, key, json=CHAT) for _ in range(30)]
+    ids = [call.headers["X-Gateway-Call-Id"] for call in calls]
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.sign_in(key)
+        text = await visitor.see("/charges")
+        assert [each for each in reversed(ids) if each in text] == list(reversed(ids))[:25]
+        assert "LLM Gateway Production" in text
+        assert "llm.gpt-5.2.input" in text
+        assert usd_signed(-(calls[-1].charge or 0)) in text
+        older = re.search(r'rel="next" href="/billing([^"]+)"', visitor.html)
+        assert older is not None
+        text = await visitor.see(older[1])
+        assert [each for each in ids if each in text] == ids[:5]
+        assert re.search(r"Purchase .* \+\$100\.00", text)
+        assert 'rel="next"' not in visitor.html
+        await visitor.see("/charges?before=nonsense")
+        assert visitor.status == 404
 
 
 async def test_prices_are_those_of_the_accounts_own_rate_card(gw: Running) -> None:

@@ -13,22 +13,24 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway.core.errors import REFUSALS, Code, UnknownAccount
+from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
 from gateway.edge.keys import key_digest
 from gateway.edge.pages import billing_view as view
 from gateway.edge.pages.attempts import Attempts
-from gateway.edge.pages.site import Site
+from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.visits import Visit, Visits
 from gateway.ports import Account, Clock, Key, Ledger
 from gateway.settings.runtime import Runtime
 
 PATH: Final = "/billing"
 _KEY_MAX: Final = 512
+_PAGE_ENTRIES: Final = 25
 _HOLDS_SHOWN: Final = 20
 #: The pages in the order of their links: path, title.
 MENU: Final = (
     ("", "Overview"),
+    ("/charges", "Charges"),
     ("/keys", "Keys"),
     ("/prices", "Prices"),
     ("/funds", "Funds"),
@@ -80,6 +82,7 @@ class BillingPages:
         self.site.add_act("/sign-out", self._sign_out)
         self._see("", self._overview)
         self._see("/live", self._live)
+        self._see("/charges", self._charges)
         self._see("/keys", self._keys)
         self._see("/prices", self._prices)
         self._see("/funds", self._funds)
@@ -174,6 +177,19 @@ class BillingPages:
         lines = view.hold_lines(self._runtime, holds, view.key_names(shown.keys))
         now_ms = int(self._clock.now() * 1000)
         return {"holds": lines[:_HOLDS_SHOWN], "holds_more": max(0, len(lines) - _HOLDS_SHOWN), "now_ms": now_ms}
+
+    async def _charges(self, request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        before = request.query.get("before", "")
+        try:
+            entries = await self._ledger.entries(
+                shown.account.id, before=before, limit=_PAGE_ENTRIES + 1, newest_first=True
+            )
+        except LedgerRefused:
+            raise Told(404, "There is no such page", "The address is not one of ours.") from None
+        page = entries[:_PAGE_ENTRIES]
+        lines = view.entry_lines(self._runtime, page, view.key_names(shown.keys))
+        older = page[-1].id if len(entries) > _PAGE_ENTRIES else ""
+        return self._page("charges.html", visit, shown, "/charges", lines=lines, older=older, first=not before)
 
     async def _keys(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         lines = view.key_lines(self._runtime, shown.keys, int(self._clock.now() * 1000))
