@@ -262,7 +262,7 @@ class Gateway:
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
-        self.outbox = make_outbox(ledger=ledger, outward=self.outward, observer=observer, clock=clock)
+        self.outbox = make_outbox(runtime, ledger=ledger, outward=self.outward, observer=observer, clock=clock)
         sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),

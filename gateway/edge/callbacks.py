@@ -7,6 +7,7 @@ A URL that we did not make, or whose time is over, is unknown at no cost: nothin
 Anything else that cannot be done is a 503, on which services repeat; a 4xx would end their attempts.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -21,6 +22,8 @@ from gateway.ports import Clock, Observer
 BODY_BYTES_MAX: Final = 64 * 1024
 _PURPOSE: Final = "callback"
 _RETRY_SECONDS: Final = 2
+#: Services wait ten seconds for an answer.
+_TAKE_SECONDS_MAX: Final = 9.0
 _STATUSES: Final[dict[Outcome, int]] = {"taken": 200, "later": 503, "unknown": 404, "unreadable": 400}
 
 
@@ -59,7 +62,11 @@ def add_callback_routes(
         body = await _read(request)
         if body is None:
             return web.Response(status=413, text="Too large\n")
-        outcome = await take(token, body, request.headers.get("Content-Type", ""))
+        try:
+            async with asyncio.timeout(_TAKE_SECONDS_MAX):
+                outcome = await take(token, body, request.headers.get("Content-Type", ""))
+        except TimeoutError:
+            outcome = "later"
         response = web.Response(status=_STATUSES[outcome], text=f"{outcome}\n")
         if outcome == "later":
             response.headers["Retry-After"] = str(_RETRY_SECONDS)

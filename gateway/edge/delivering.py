@@ -3,14 +3,21 @@
 Owns: the channels. Does not know: what is due (the ledger), how something is carried (couriers).
 """
 
+from typing import Final
+
 from gateway.pipeline.callbacks import WEBHOOK
 from gateway.ports import Clock, Courier, Ledger, Observer
+from gateway.settings.runtime import Runtime
 from gateway.upstream.outward import Outward
 from gateway.workers.outbox import Outbox
 from gateway.workers.webhooks import WebhookCourier
 
+#: The shortest lease of a delivery: half of it is for an attempt, and a webhook may take ten seconds to answer.
+_LEASE_SECONDS_MIN: Final = 30
 
-def make_outbox(*, ledger: Ledger, outward: Outward, observer: Observer, clock: Clock) -> Outbox:
+
+def make_outbox(runtime: Runtime, *, ledger: Ledger, outward: Outward, observer: Observer, clock: Clock) -> Outbox:
     """The outbox, with a courier for each channel."""
     couriers: dict[str, Courier] = {WEBHOOK: WebhookCourier(outward)}
-    return Outbox(ledger=ledger, couriers=couriers, observer=observer, clock=clock)
+    lease_seconds = max(runtime.limits.hold_lease_seconds, _LEASE_SECONDS_MIN)
+    return Outbox(ledger=ledger, couriers=couriers, observer=observer, clock=clock, lease_seconds=lease_seconds)

@@ -65,7 +65,8 @@ def _header(callback: Callback, request: Mapping[str, Any]) -> Mapping[str, str]
     value = request.get(callback.header_value) if callback.header_value is not None else None
     if not name:
         return {}
-    return {"name": name, "value": value or ""} if type(name) is str and type(value or "") is str else None
+    value = "" if value is None else value
+    return {"name": name, "value": value} if type(name) is str and type(value) is str else None
 
 
 def _wrong(field: str, reason: str) -> Refused:

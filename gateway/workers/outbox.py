@@ -16,9 +16,6 @@ from typing import Final
 from gateway.core.errors import LedgerUnavailable
 from gateway.ports import Clock, Courier, Dead, Delivered, Delivery, DeliveryTried, Ledger, Observer, Retry
 
-LEASE_SECONDS: Final = 60.0
-#: An attempt that has no outcome by then has failed. Well within the lease.
-ATTEMPT_SECONDS_MAX: Final = 30.0
 TOGETHER_MAX: Final = 64
 #: So many of one account: one whose target is slow does not take every place.
 ACCOUNT_MAX: Final = 8
@@ -43,8 +40,17 @@ def decide(outcome: Delivered | Retry | Dead, attempts: int, pauses: Sequence[fl
 class Outbox:
     """Delivers, a few each round."""
 
-    def __init__(self, *, ledger: Ledger, couriers: Mapping[str, Courier], observer: Observer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        couriers: Mapping[str, Courier],
+        observer: Observer,
+        clock: Clock,
+        lease_seconds: float = 60.0,
+    ) -> None:
         self._ledger = ledger
+        self._lease_seconds = lease_seconds
         self._couriers = couriers
         self._observer = observer
         self._clock = clock
@@ -70,7 +76,7 @@ class Outbox:
                 await asyncio.wait(self._attempts, timeout=_WAIT_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
 
     async def _begin(self, limit: int) -> int:
-        claimed = await self._ledger.claim_deliveries(limit=limit, lease_seconds=LEASE_SECONDS)
+        claimed = await self._ledger.claim_deliveries(limit=limit, lease_seconds=self._lease_seconds)
         for delivery in claimed:
             self.lag_seconds = max(self.lag_seconds, (delivery.now_ms - delivery.due_ms) / 1000)
             courier = self._couriers.get(delivery.channel)
@@ -94,12 +100,13 @@ class Outbox:
 
     async def _attempt(self, delivery: Delivery, courier: Courier) -> None:
         begun = self._clock.monotonic()
+        attempt_seconds_max = self._lease_seconds / 2  # one that has no outcome by then has failed
         try:
             try:
-                async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
+                async with asyncio.timeout(attempt_seconds_max):
                     outcome = await courier.deliver(delivery)
             except TimeoutError:
-                outcome = Retry(why=f"nothing within {ATTEMPT_SECONDS_MAX:g} s")
+                outcome = Retry(why=f"nothing within {attempt_seconds_max:g} s")
             except Exception as error:  # noqa: BLE001 - one courier's fault must not end the others' deliveries
                 self._observer.event("courier_failed", channel=delivery.channel, error=type(error).__name__)
                 outcome = Retry(why=type(error).__name__)

@@ -30,6 +30,9 @@ _HEADS: Final = {
     "holds": "holds left",
     "late": "late charges",
     "drift": "books that differ",
+    "owed": "webhooks owed",
+    "told": "told",
+    "told_again": "told again",
 }
 
 _WORDS: Final = {"fault", "what", "unit"}
@@ -37,7 +40,9 @@ _WORDS: Final = {"fault", "what", "unit"}
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One line of the table. `lost` is what the vendor served and nobody pays for, `lost_most` in one session."""
+    """One line of the table. `lost` is what the vendor served and nobody pays for, `lost_most` in one session. Of the
+    webhooks that were `owed`, so many were `told` at least once; `told_again` counts what they were told beyond that.
+    """
 
     fault: str
     what: str
@@ -51,6 +56,9 @@ class Figures:
     holds: int
     late: int
     drift: int
+    owed: int = 0
+    told: int = 0
+    told_again: int = 0
 
     @property
     def in_order(self) -> bool:
@@ -60,7 +68,7 @@ class Figures:
     @property
     def exact(self) -> bool:
         """In order, and to the last nano-dollar what the vendor says."""
-        return self.in_order and self.used == self.charged and not self.lost
+        return self.in_order and self.used == self.charged and not self.lost and self.owed == self.told
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from gateway.core.errors import LedgerUnavailable
 from gateway.edge.app import SystemClock
 from gateway.ledger.memory import MemoryLedger
@@ -47,9 +45,11 @@ class Stage:
         self.tried: list[DeliveryTried] = []
         self.events: list[str] = []
 
-    def worker(self, **couriers: Carrier) -> Outbox:
+    def worker(self, lease_seconds: float = 60.0, /, **couriers: Carrier) -> Outbox:
         """One more outbox on the same ledger."""
-        return Outbox(ledger=self.ledger, couriers=couriers, observer=self, clock=SystemClock())
+        return Outbox(
+            ledger=self.ledger, couriers=couriers, observer=self, clock=SystemClock(), lease_seconds=lease_seconds
+        )
 
     def call_finished(self, record: Any) -> None:
         """Nobody calls here."""
@@ -195,13 +195,12 @@ async def test_what_arrived_while_the_ledger_was_away_is_delivered_again() -> No
     assert carrier.came == ["d", "d"]
 
 
-async def test_an_attempt_without_an_end_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lease is never outlived: the attempt is cut before."""
-    monkeypatch.setattr("gateway.workers.outbox.ATTEMPT_SECONDS_MAX", 0.05)
+async def test_an_attempt_without_an_end_has_failed() -> None:
+    """The lease is never outlived: the attempt is cut at half of it."""
     carrier = Carrier()
     carrier.gate.clear()
-    stage = Stage(hook=carrier)
+    stage = Stage()
     await stage.post("d")
-    await stage.turn()
+    await stage.turn(0, stage.worker(0.1, hook=carrier))
     (waits,) = await stage.ledger.deliveries("a")
     assert (waits.attempts, waits.why) == (1, "nothing within 0.05 s")

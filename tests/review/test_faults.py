@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.errors import LedgerRefused
+from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.core.extract import Field
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, LineItem
@@ -114,6 +114,41 @@ async def test_a_record_that_cannot_be_read_does_not_stop_the_others(tmp_path: P
     assert ledger.released == ["good"]
     assert len(spool) == 0
     assert (tmp_path / "rejected.jsonl").read_bytes().count(b"\n") == 1
+    spool.close()
+
+
+async def test_what_a_client_is_to_be_told_outlives_an_outage_of_the_ledger(tmp_path: Path) -> None:
+    """A webhook that cannot be posted waits in the spool with the charge, and is posted when the ledger is back."""
+
+    class Away:
+        """A ledger that is away at first, and then notes what is posted."""
+
+        def __init__(self) -> None:
+            self.posted: list[dict[str, Any]] = []
+            self.away = True
+
+        async def post(self, **delivery: Any) -> bool:
+            if self.away:
+                raise LedgerUnavailable("away")
+            self.posted.append(delivery)
+            return True
+
+    ledger, spool = Away(), Spool(tmp_path, bytes_max=10_000)
+    spool.open("new")
+    books = Books(ledger=ledger, spool=spool, observer=Told(), clock=Time(), operation_seconds=1000)  # type: ignore[arg-type]
+    await books.post("a", "transcript:t:completed", "webhook", {"url": "https://example.com/"}, 60.0)
+    assert await books.replay() == (0, 0)
+    ledger.away = False
+    assert await books.replay() == (1, 0)
+    assert ledger.posted == [
+        {
+            "account": "a",
+            "delivery_id": "transcript:t:completed",
+            "channel": "webhook",
+            "payload": {"url": "https://example.com/"},
+            "seconds": 60.0,
+        }
+    ]
     spool.close()
 
 

@@ -130,6 +130,8 @@ class World:
 
         def ports(data: dict[str, Any]) -> None:
             data["customers"]["port"], data["ops"]["port"] = customers, ops
+            if "public_url" in data["customers"]:
+                data["customers"]["public_url"] = f"http://127.0.0.1:{customers}"
 
         path = self._config(name, redis_url or self.redis_url, {"gateway.yaml": ports})
         command = [sys.executable, "-m", "gateway", "serve", "-c", str(path), "--workers", str(workers), "--json"]

@@ -8,11 +8,13 @@ from typing import Any
 
 import assemblyai as aai
 import openai
+import orjson
 import pytest
 
 from gateway.core.money import parse_usd
-from tests.harness import Running
+from tests.harness import Running, running
 from tests.pipeline.helpers import NO_CREDIT, charges, in_order
+from tests.pipeline.hooks import Hooks, called_back
 
 pytestmark = pytest.mark.system
 
@@ -98,6 +100,29 @@ async def test_assemblyai_submits_and_waits_and_exports(gw: Running, speech: Cal
     assert await asyncio.to_thread(found.get_paragraphs)
     assert await asyncio.to_thread(found.word_search, ["the"])
     await in_order(gw, "a", balance=parse_usd("49.79"))
+
+
+async def test_assemblyai_is_called_back(tmp_path: Path, empty_redis: str, recording: Path) -> None:
+    """A webhook as the client's documentation sets it: told with the client's header after the charge, by whom nobody
+    polled; a second one of the redacted audio; and the transcript says what was set.
+    """
+    async with running(tmp_path, empty_redis, changes=called_back()) as gw, Hooks() as hooks:
+        key = await gw.open_account("a", tier="payg", credit="50")
+        client = aai.Client(settings=aai.Settings(api_key=key, base_url=gw.url))
+        transcriber = aai.Transcriber(client=client)
+        url = hooks.url("/hook?customer_id=1")
+        config = aai.TranscriptionConfig(speaker_labels=True).set_webhook(url, "X-My-Secret", "s3cret")
+        config.set_redact_pii(policies=[aai.PIIRedactionPolicy.person_name], redact_audio=True)
+        submitted = await asyncio.to_thread(transcriber.submit, str(recording), config)
+        told = await hooks.hears("/hook", 2)
+        assert {each.status for each in told} == {"completed", "redacted_audio_ready"}
+        assert {(each.target, each.headers["X-My-Secret"]) for each in told} == {("/hook?customer_id=1", "s3cret")}
+        assert {orjson.loads(each.body).get("transcript_id", submitted.id) for each in told} == {submitted.id}
+        assert len(await charges(gw, "a")) == 1
+        found = await asyncio.to_thread(submitted.wait_for_completion)
+        assert (found.webhook_auth, found.config.webhook_url) == (True, url)
+        assert len(await charges(gw, "a")) == 1
+        client.http_client.close()
 
 
 async def test_assemblyai_lists_by_pages_and_deletes(gw: Running, speech: Callable[[str], aai.Transcriber]) -> None:
