@@ -23,7 +23,7 @@ BODY_BYTES_MAX: Final = 64 * 1024
 _PURPOSE: Final = "callback"
 _RETRY_SECONDS: Final = 2
 #: Services wait ten seconds for an answer.
-_TAKE_SECONDS_MAX: Final = 9.0
+SECONDS_MAX: Final = 9.0
 _STATUSES: Final[dict[Outcome, int]] = {"taken": 200, "later": 503, "unknown": 404, "unreadable": 400}
 
 
@@ -51,6 +51,7 @@ def add_callback_routes(
     pepper: str,
     clock: Clock,
     observer: Observer,
+    seconds_max: float = SECONDS_MAX,
 ) -> None:
     """Take callbacks: see `CalledBack.take`."""
 
@@ -63,7 +64,7 @@ def add_callback_routes(
         if body is None:
             return web.Response(status=413, text="Too large\n")
         try:
-            async with asyncio.timeout(_TAKE_SECONDS_MAX):
+            async with asyncio.timeout(seconds_max):
                 outcome = await take(token, body, request.headers.get("Content-Type", ""))
         except TimeoutError:
             outcome = "later"

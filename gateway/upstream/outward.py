@@ -31,7 +31,7 @@ SECONDS_MAX: Final = 10.0
 _CONNECTIONS_MAX: Final = 100
 _CONNECTIONS_PER_HOST_MAX: Final = 10
 #: Names are resolved in threads of their own: one that takes for ever must not hold up those of the services.
-_RESOLVING_MAX: Final = 8
+_RESOLVING_MAX: Final = 64
 _ADDRESSES_MAX: Final = 16
 _HEAD_LINE_BYTES_MAX: Final = 8190
 _HEAD_LINES_MAX: Final = 100

@@ -1,5 +1,6 @@
 """`POST /callbacks/{token}`: only URLs that we made are known, and what is unknown costs nothing."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,21 @@ async def test_what_we_did_not_make_is_unknown_at_no_cost(http: aiohttp.ClientSe
     async with http.get(f"/callbacks/{text}") as reply:
         assert reply.status == 405
     assert taken.seen == []
+
+
+async def test_a_callback_that_takes_too_long_is_repeated(taken: Taken) -> None:
+    """Before the service gives up waiting, it is told to call again."""
+
+    async def never(token: CallbackToken, body: bytes, content_type: str) -> Outcome:
+        await asyncio.sleep(3600)
+        return "taken"
+
+    app = web.Application()
+    observer = Metrics(version="1", config="c")
+    add_callback_routes(app, take=never, pepper=PEPPER, clock=taken, observer=observer, seconds_max=0.05)
+    path = f"/callbacks/{write_callback_token(PEPPER, TOKEN)}"
+    async with TestServer(app) as server, aiohttp.request("POST", server.make_url(path), data=b"{}") as reply:
+        assert reply.status == 503
 
 
 def test_a_token_says_what_it_was_made_for() -> None:
