@@ -23,6 +23,13 @@ def test_amounts_for_people(nanos: int, rounded: str, exact: str, signed: str) -
     assert (wording.usd(nanos), wording.usd_exact(nanos), wording.usd_signed(nanos)) == (rounded, exact, signed)
 
 
+def test_what_was_spent_is_rounded_to_the_cent() -> None:
+    """Half up, both ways; what is less than a cent is told whole, and a scale's amounts are short."""
+    given = {0: "$0.00", 9_999_999: "$0.009999999", 14_999_999: "$0.01", 15_000_000: "$0.02", -15_000_000: "−$0.02"}
+    assert {nanos: wording.usd_near(nanos) for nanos in given} == given
+    assert [wording.usd_short(nanos) for nanos in (0, 2_000_000_000, 500_000_000)] == ["$0", "$2", "$0.50"]
+
+
 def test_times_for_people() -> None:
     """Days, minutes and spans, all UTC."""
     ms = 1_795_772_462_000
@@ -38,6 +45,9 @@ def test_times_for_people() -> None:
 def test_words_for_people() -> None:
     """Names of ours become English, quantities get their thousands."""
     assert (wording.spoken("grant_expiry"), wording.spoken("standard")) == ("Grant expiry", "Standard")
+    assert wording.per_unit("1.75 per_1m_tokens") == "$1.75 per 1M tokens"
+    assert wording.per_unit("0.21 per_hour -10%") == "$0.21 per hour, less 10%"
+    assert (wording.units("token", "1"), wording.units("token", "62")) == ("token", "tokens")
     assert [wording.quantity(each) for each in ("1234567", "1234.50", 12, "1e5")] == [
         "1,234,567",
         "1,234.50",

@@ -63,7 +63,7 @@ class Visitor:
     @property
     def text(self) -> str:
         """The page without its tags."""
-        bare = re.sub(r"<(script|style|title)\b.*?</\1>", " ", self.html, flags=re.DOTALL)
+        bare = re.sub(r"<(script|style|title)\b.*?</\1>", " ", self.html.replace("<wbr>", ""), flags=re.DOTALL)
         return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", bare)).split())
 
     @property

@@ -19,6 +19,7 @@ from gateway.edge.keys import key_digest
 from gateway.edge.pages import billing_view as view
 from gateway.edge.pages.attempts import Attempts
 from gateway.edge.pages.site import Site, Told
+from gateway.edge.pages.spend import read_days, since_day, spending
 from gateway.edge.pages.visits import Visit, Visits
 from gateway.ports import Account, Clock, Key, Ledger
 from gateway.settings.runtime import Runtime
@@ -166,17 +167,20 @@ class BillingPages:
     # ---- pages
 
     async def _overview(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
-        return self._page("overview.html", visit, shown, "", **await self._credit(shown))
+        now, account = self._clock.now(), shown.account.id
+        (spent, whole), holds = await asyncio.gather(
+            read_days(self._ledger, account, since_day(now)), self._ledger.holds(account)
+        )
+        lines = view.hold_lines(self._runtime, holds, view.key_names(shown.keys))
+        titles = {name: product.title for name, product in self._runtime.products.items()}
+        return self._page(
+            "overview.html", visit, shown, "", spend=spending(spent, titles, now, whole=whole), now_ms=int(now * 1000),
+            holds=lines[:_HOLDS_SHOWN], holds_more=max(0, len(lines) - _HOLDS_SHOWN),
+        )  # fmt: skip
 
     async def _live(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
-        """The part of the overview that changes while one looks at it."""
-        return self._page("credit.html", visit, shown, "", **await self._credit(shown))
-
-    async def _credit(self, shown: Shown) -> dict[str, Any]:
-        holds = await self._ledger.holds(shown.account.id)
-        lines = view.hold_lines(self._runtime, holds, view.key_names(shown.keys))
-        now_ms = int(self._clock.now() * 1000)
-        return {"holds": lines[:_HOLDS_SHOWN], "holds_more": max(0, len(lines) - _HOLDS_SHOWN), "now_ms": now_ms}
+        """The part of the overview that is kept fresh while one looks at it."""
+        return self._page("credit.html", visit, shown, "")
 
     async def _charges(self, request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         before = request.query.get("before", "")

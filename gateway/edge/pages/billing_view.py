@@ -184,18 +184,13 @@ def key_names(keys: Iterable[Key]) -> dict[str, str]:
     return {key.id: key.name or key.id for key in keys}
 
 
-def unit_words(per: str) -> str:
-    """What a price is for: "per_1m_tokens" is "per 1M tokens"."""
-    return per.replace("_", " ").replace(" 1m ", " 1M ")
-
-
 @record
 class PriceGroup:
-    """The prices of one product: each (what, price in the list, discount)."""
+    """The prices of one product: each (what, price as it is listed)."""
 
     title: str
     included: bool
-    prices: tuple[tuple[str, str, str], ...]
+    prices: tuple[tuple[str, str], ...]
 
 
 def rate_card(runtime: Runtime, card: str, tier: Tier | None, now: float) -> list[PriceGroup]:
@@ -203,13 +198,11 @@ def rate_card(runtime: Runtime, card: str, tier: Tier | None, now: float) -> lis
     if card not in {name for _, name in runtime.prices.tables}:
         return []
     version = runtime.prices.current(now, card).version
-    groups: dict[str, list[tuple[str, str, str]]] = {}
+    groups: dict[str, list[tuple[str, str]]] = {}
     for row in price_table(runtime, card):
         if row.version == version and row.product:
-            listed, _, discount = row.unit_price.partition(" -")
-            amount, _, unit = listed.partition(" ")
             for product in row.product.split(", "):
-                groups.setdefault(product, []).append((row.sku, f"${amount} {unit_words(unit)}", discount))
+                groups.setdefault(product, []).append((row.sku, row.unit_price))
     included = frozenset(tier.products) if tier is not None else frozenset()
     found = [
         PriceGroup(title=product_title(runtime, name), included=name in included, prices=tuple(rows))

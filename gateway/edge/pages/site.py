@@ -39,6 +39,12 @@ _HEADERS: Final = {
 }
 _PAGE: Final = {**_HEADERS, "Cache-Control": "no-store", "Content-Type": "text/html; charset=utf-8"}
 _ASSET: Final = {**_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+#: What templates may write a value with, by its name.
+_WORDS: Final = (
+    wording.usd, wording.usd_exact, wording.usd_near, wording.usd_short, wording.usd_signed, wording.iso, wording.date,
+    wording.date_time, wording.day, wording.month, wording.span, wording.spoken, wording.quantity, wording.per_unit,
+    wording.units,
+)  # fmt: skip
 Page = Callable[[web.Request, Visit], Awaitable[web.Response]]
 Act = Callable[[web.Request, Visit, Mapping[str, str]], Awaitable[web.Response]]
 
@@ -164,10 +170,7 @@ def _environment() -> Environment:
         loader=PackageLoader("gateway.edge.pages"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
-    for word in (
-        wording.usd, wording.usd_exact, wording.usd_signed, wording.iso, wording.date, wording.date_time,
-        wording.day, wording.month, wording.span, wording.spoken, wording.quantity,
-    ):  # fmt: skip
+    for word in _WORDS:
         environment.filters[word.__name__] = word
     return environment
 

@@ -25,6 +25,19 @@ def usd_exact(nanos: int) -> str:
     return _grouped(f"{whole}.{fraction.rstrip('0').ljust(2, '0')}")
 
 
+def usd_near(nanos: int) -> str:
+    """Dollars and cents, rounded half up, for what was spent; to the last decimal where that is less than a cent."""
+    if -_CENT < nanos < _CENT:
+        return usd_exact(nanos)
+    sign = -1 if nanos < 0 else 1
+    return usd(sign * ((abs(nanos) + _CENT // 2) // _CENT * _CENT))
+
+
+def usd_short(nanos: int) -> str:
+    """A round amount in few characters: "$2", "$0.50"."""
+    return usd_exact(nanos).removesuffix(".00")
+
+
 def usd_signed(nanos: int) -> str:
     """As `usd_exact`, with its sign in any case."""
     return f"+{usd_exact(nanos)}" if nanos > 0 else usd_exact(nanos)
@@ -74,6 +87,17 @@ def span(seconds: float) -> str:
 def spoken(name: str) -> str:
     """A word of ours in plain English: "grant_expiry" is "Grant expiry"."""
     return name.replace("_", " ").replace("-", " ").capitalize()
+
+
+def per_unit(text: str) -> str:
+    """A price as it is listed: "1.75 per_1m_tokens -10%" is "$1.75 per 1M tokens, less 10%"."""
+    listed, _, discount = text.partition(" -")
+    return f"${listed.replace('_', ' ').replace(' 1m ', ' 1M ')}" + (f", less {discount}" if discount else "")
+
+
+def units(unit: str, count: object) -> str:
+    """The unit's name for so many: "1 token", "2 tokens"."""
+    return unit if str(count) == "1" else f"{unit}s"
 
 
 def quantity(text: object) -> str:

@@ -2,7 +2,7 @@
 
 "use strict";
 
-const REFRESH_MS = 5000;
+const REFRESH_MS = 3000;
 
 // The credit, kept as it stands while somebody looks.
 async function refresh(address, place) {

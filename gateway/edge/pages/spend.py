@@ -1,0 +1,141 @@
+"""What an account spent: by day and product, by month.
+
+Owns: how spending is summed up and drawn. Pure but for `read_days`, which reads the ledger.
+Does not know: HTTP, words, colours.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from gateway.core.money import ZERO, Nanos
+from gateway.core.record import record
+from gateway.edge.pages.chart import Chart, draw
+from gateway.edge.pages.wording import day as day_word
+from gateway.edge.pages.wording import moment
+from gateway.ports import Ledger
+
+DAYS: Final = 30
+#: So many products have a colour of their own; the rest are one.
+_SERIES_MAX: Final = 6
+_ENTRIES_MAX: Final = 2000
+_PAGE: Final = 500
+_SCALE_UNIT: Final = 1_000_000  # a tenth of a cent
+
+
+@record
+class Spent:
+    """What was charged for a product on a day (ISO, UTC)."""
+
+    day: str
+    product: str
+    charged: Nanos
+
+
+@record
+class Series:
+    """A product's spending: on each of the days, and in this month and the last one. `number` is its colour."""
+
+    number: int
+    title: str
+    days: tuple[int, ...]
+    this_month: Nanos
+    last_month: Nanos
+
+
+@record
+class Spending:
+    """Spending as it is shown. `whole` is False where there is more than was read."""
+
+    days: tuple[str, ...]
+    series: tuple[Series, ...]
+    month: str
+    month_before: str
+    this_month: Nanos
+    last_month: Nanos
+    of_days: Nanos
+    wide: Chart
+    narrow: Chart
+    whole: bool
+
+
+async def read_days(ledger: Ledger, account: str, since: str) -> tuple[list[Spent], bool]:
+    """What was charged since a day, and whether that is all of it: the last so many entries are looked at."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    before = ""
+    for _ in range(_ENTRIES_MAX // _PAGE):
+        page = await ledger.entries(account, before=before, limit=_PAGE, newest_first=True)
+        for entry in page:
+            day = moment(entry.at_ms).date().isoformat()
+            if day < since:
+                return _spent(found), True
+            if entry.kind in ("charge", "correction"):
+                found[day, str(entry.data.get("product", ""))] -= entry.amount
+        if len(page) < _PAGE:
+            return _spent(found), True
+        before = page[-1].id
+    return _spent(found), False
+
+
+def _spent(found: Mapping[tuple[str, str], int]) -> list[Spent]:
+    return [Spent(day=day, product=product, charged=Nanos(sum_)) for (day, product), sum_ in found.items()]
+
+
+def since_day(now: float) -> str:
+    """The first day that `spending` shows: thirty days ago, or when the last month began."""
+    today = _today(now)
+    return min(today - timedelta(days=DAYS - 1), _first(_first(today) - timedelta(days=1))).isoformat()
+
+
+def spending(spent: Sequence[Spent], titles: Mapping[str, str], now: float, *, whole: bool) -> Spending:
+    """The last thirty days and the two months, by product: those that cost most first, small ones as one."""
+    today = _today(now)
+    days = [(today - timedelta(days=DAYS - 1 - number)).isoformat() for number in range(DAYS)]
+    month, before = today.isoformat()[:7], (_first(today) - timedelta(days=1)).isoformat()[:7]
+    totals: dict[str, int] = defaultdict(int)
+    for each in spent:
+        totals[each.product] += each.charged
+    ranked = sorted(totals, key=lambda product: (-totals[product], product))
+    groups = [[product] for product in ranked[:_SERIES_MAX]]
+    if len(ranked) > _SERIES_MAX:
+        groups.append(ranked[_SERIES_MAX:])
+    series = []
+    for number, products in enumerate(groups):
+        of_group = [each for each in spent if each.product in products]
+        title = titles.get(products[0], products[0] or "Other") if len(products) == 1 else "Other"
+        series.append(
+            Series(
+                number=number,
+                title=title,
+                days=tuple(_sum(of_group, day) for day in days),
+                this_month=_sum(of_group, month),
+                last_month=_sum(of_group, before),
+            )
+        )
+    names, values = [day_word(day) for day in days], [[max(0, each) for each in one.days] for one in series]
+    return Spending(
+        days=tuple(days),
+        series=tuple(series),
+        month=month,
+        month_before=before,
+        this_month=_sum(spent, month),
+        last_month=_sum(spent, before),
+        of_days=Nanos(sum(sum(one.days) for one in series)),
+        wide=draw(names, values, width=980, height=250, label_every=5, unit=_SCALE_UNIT),
+        narrow=draw(names, values, width=340, height=210, label_every=10, unit=_SCALE_UNIT),
+        whole=whole,
+    )
+
+
+def _sum(spent: Iterable[Spent], period: str) -> Nanos:
+    """What was spent on a day or in a month."""
+    return Nanos(sum((each.charged for each in spent if each.day.startswith(period)), ZERO))
+
+
+def _today(now: float) -> date:
+    return datetime.fromtimestamp(now, UTC).date()
+
+
+def _first(day: date) -> date:
+    return day.replace(day=1)

@@ -1,0 +1,225 @@
+"""The pages in a real headless Chromium: what a customer does, seen and photographed (`build/pages`)."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from gateway.core.errors import NO_CREDIT
+from gateway.demo import PAID, seed
+from gateway.demo_month import Past
+from gateway.edge.pages.wording import usd, usd_exact
+from tests.harness import ADMIN_TOKEN, ROOT, Running
+from tests.pipeline.helpers import CHAT, CHAT_PATH
+
+CHROMIUM = Path("/usr/bin/chromium")
+PICTURES = ROOT / "build" / "pages"
+DESKTOP, PHONE = (1280, 800), (390, 844)
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not CHROMIUM.exists() and "CI" not in os.environ, reason="there is no Chromium here"),
+]
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+class Looking:
+    """A browser at work. Whatever it complains of is kept: errors, and what the content security policy refused."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        self.complaints: list[str] = []
+
+    @asynccontextmanager
+    async def page(
+        self, size: tuple[int, int] = DESKTOP, *, scheme: str = "light", javascript: bool = True
+    ) -> AsyncIterator[Page]:
+        """A page of a browser that has never been here."""
+        width, height = size
+        context = await self.browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+            java_script_enabled=javascript,
+        )
+        page = await context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None
+        )
+        yield page
+        await context.close()
+
+
+@pytest.fixture
+async def looking() -> AsyncIterator[Looking]:
+    """One browser for a test; at its end it must not have complained."""
+    async with AsyncExitStack() as stack:
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        stack.push_async_callback(browser.close)
+        looking = Looking(browser)
+        yield looking
+        assert looking.complaints == []
+
+
+async def photograph(page: Page, name: str) -> None:
+    """Keep what is seen."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    await page.screenshot(path=PICTURES / f"{name}.png")
+
+
+async def sign_in(page: Page, gw: Running, key: str) -> None:
+    await page.goto(f"{gw.url}/billing")
+    await page.get_by_label("API key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("heading", name="Available credit").wait_for()
+
+
+async def test_a_customer_runs_out_of_credit_and_comes_back(gw: Running, looking: Looking) -> None:
+    """Sign in, read the balance, spend it all by a call, see the refusal in the API's words, get credit, call again."""
+    key = await gw.open_account("acme", credit="0.0001", name="Production")
+    async with looking.page() as page:
+        await sign_in(page, gw, key)
+        shown = page.locator(".amount data")
+        assert await shown.get_attribute("value") == "$0.0001"
+        await photograph(page, "1-balance")
+
+        assert (await gw.call("POST", CHAT_PATH, key, json=CHAT)).status == 200
+        refused = await gw.call("POST", CHAT_PATH, key, json=CHAT)
+        assert (refused.status, refused.code) == (400, "insufficient_credit")
+        await page.get_by_text(NO_CREDIT).wait_for()  # without a reload
+        await photograph(page, "2-refused")
+        owed = usd_exact((await gw.ledger.account("acme")).debt)
+        assert await page.get_by_text(f"what you owe, {owed}, is paid first").count() == 1
+
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Idempotency-Key": "payment-1"}
+        grant = {"kind": "purchase", "amount": "25.00"}
+        async with gw.http.post(f"{gw.ops_url}/admin/accounts/acme/grants", json=grant, headers=headers) as reply:
+            assert reply.status == 201
+        assert (await gw.call("POST", CHAT_PATH, key, json=CHAT)).status == 200
+        await page.get_by_text(NO_CREDIT).wait_for(state="detached")
+        assert await shown.inner_text() == usd(await gw.balance("acme"))
+        await photograph(page, "3-served-again")
+
+        await page.get_by_role("link", name="Charges").click()
+        await page.locator("summary").first.click()
+        await page.get_by_text("llm.gpt-5.2.input").first.wait_for()
+        await photograph(page, "4-charges")
+
+
+async def test_every_page_fits_and_reads_in_both_schemes(gw: Running, looking: Looking) -> None:
+    """On a phone and a desktop, in light and dark, nothing is wider than the screen, and all text has contrast."""
+    await seed(gw.ledger, gw.runtime, PAID, Past(gw.ledger, gw.runtime.redis.prefix))
+    await gw.knobs(job_seconds=60)
+    await gw.call("POST", "/v2/transcript", PAID.secret, json={"audio_url": "https://example.com/a.wav"})
+    menu = ("Overview", "Charges", "Keys", "Prices", "Funds")
+    for size, of_what, scheme, names in (
+        (DESKTOP, "desktop", "light", menu),
+        (DESKTOP, "desktop", "dark", menu[:1]),
+        (PHONE, "phone", "light", menu[:1]),
+        (PHONE, "phone", "dark", menu),
+    ):
+        async with looking.page(size, scheme=scheme) as page:
+            await page.goto(f"{gw.url}/billing")
+            await photograph(page, f"{of_what}-{scheme}-sign-in")
+            await sign_in(page, gw, PAID.secret)
+            for name in names:
+                await page.get_by_role("link", name=name, exact=True).click()
+                await page.locator(f'a[aria-current="page"]:text-is("{name}")').wait_for()
+                await photograph(page, f"{of_what}-{scheme}-{name.lower()}")
+                assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, of_what)
+                assert await page.evaluate(FAINT) == [], (name, scheme)
+
+
+#: Every piece of text whose contrast with what is behind it is below 4.5 (large text: 3).
+FAINT = """() => {
+  const part = (value) => { const c = value / 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+  const read = (text) => (text.match(/[0-9.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  const faint = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.checkVisibility() || element.closest(".unseen, .skip")) continue;
+    const style = getComputedStyle(element);
+    let behind = element, ground = [0, 0, 0, 0];
+    while (behind && !(ground.length === 3 || ground[3] === 1)) {
+      ground = read(getComputedStyle(behind).backgroundColor);
+      behind = behind.parentElement;
+    }
+    const ink = read(element instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.6 && style.fontWeight >= 700);
+    if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) faint.push(element.outerHTML.slice(0, 120));
+  }
+  return faint;
+}"""
+
+
+async def test_the_pages_are_used_with_the_keyboard_alone(gw: Running, looking: Looking) -> None:
+    """Sign in, skip to the content, open a charge and sign out without a pointer; what has the focus is seen."""
+    key = await gw.open_account("acme")
+    await gw.call("POST", CHAT_PATH, key, json=CHAT)
+    async with looking.page() as page:
+        await page.goto(f"{gw.url}/billing")
+        await page.keyboard.type(key)  # the field has the focus
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Available credit").wait_for()
+
+        async def focused() -> str:
+            found: str = await page.evaluate("document.activeElement.innerText.trim()")
+            return found
+
+        await page.keyboard.press("Tab")
+        assert await focused() == "Skip to content"
+        await page.keyboard.press("Enter")
+        assert await page.evaluate("location.hash") == "#content"
+        await page.goto(f"{gw.url}/billing/charges")
+        await page.locator("summary").first.focus()
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Shift+Tab")
+        style = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert style == "solid"
+        await page.keyboard.press("Enter")
+        await page.get_by_text("llm.gpt-5.2.input").wait_for()
+        for _ in range(20):
+            if await focused() == "Sign out":
+                break
+            await page.keyboard.press("Shift+Tab")
+        await page.keyboard.press("Enter")
+        await page.get_by_label("API key").wait_for()
+
+
+async def test_the_pages_say_the_same_without_javascript(gw: Running, looking: Looking) -> None:
+    """Everything is there and works: the balance, the chart with its table, charges that open, signing out."""
+    await seed(gw.ledger, gw.runtime, PAID, Past(gw.ledger, gw.runtime.redis.prefix))
+    async with looking.page(javascript=False) as page:
+        await sign_in(page, gw, PAID.secret)
+        assert await page.locator(".amount").inner_text() == usd(await gw.balance(PAID.id))
+        assert await page.locator("figure.chart svg.large-screen g.day").count() == 30
+        await page.get_by_text("Day by day, as a table").click()
+        assert await page.get_by_role("table", name="Spend by product and day").get_by_role("row").count() == 31
+        await page.get_by_role("link", name="Charges").click()
+        await page.locator("summary").first.click()
+        assert await page.get_by_role("table", name="Line items").first.is_visible()
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_label("API key").wait_for()
+
+
+async def test_a_key_that_is_disabled_while_one_looks(gw: Running, looking: Looking) -> None:
+    """The page asks for a key by itself, within seconds; until then the chart tells the pointer its figures."""
+    await seed(gw.ledger, gw.runtime, PAID, Past(gw.ledger, gw.runtime.redis.prefix))
+    async with looking.page() as page:
+        await sign_in(page, gw, PAID.secret)
+        await page.locator("svg.large-screen g.day").nth(20).hover()
+        tip = page.locator(".tip")
+        await tip.wait_for(state="visible")
+        assert "$" in await tip.inner_text()
+        (key,) = [key for key in await gw.ledger.keys(PAID.id) if key.name == "demo key"]
+        await gw.ledger.change_key(operation="off", account=PAID.id, key_id=key.id, changes={"disabled": True})
+        await page.get_by_label("API key").wait_for()
