@@ -65,9 +65,9 @@ class Autopay:
     """An account's autopay: what it is set to, and how it stands. Amounts in nano-dollars, times of the store, in ms.
 
     Below `threshold` the balance is brought to `target`, by at most `monthly_cap` in a calendar month (None: no limit).
-    `customer` and `method` are what `provider` calls the payer and its card. `attempt` is the last that began, of
-    `amount`, at `begun_ms`; `failures` those since money came; not before `retry_ms` does the next begin.
-    `paid` is what autopay paid in `month` (UTC). `why`: the reason of the last failure, in a word of the provider's.
+    `customer` and `method` are what `provider` calls the payer and its card. `attempt` is the last that began, at the
+    provider `by`, of `amount`, at `begun_ms`. There were `failures` since money came, the last one because of `why` (a
+    word of the provider's), and the next attempt begins not before `retry_ms`. `paid` is what autopay paid in `month`.
     """
 
     enabled: bool = False
@@ -79,6 +79,7 @@ class Autopay:
     method: str = ""
     state: AutopayState = AutopayState.IDLE
     attempt: str = ""
+    by: str = ""
     amount: Nanos = ZERO
     begun_ms: int = 0
     failures: int = 0
@@ -146,7 +147,7 @@ def judge(
 def begun(autopay: Autopay, attempt: str, amount: Nanos, now_ms: int) -> Autopay:
     """After an attempt began."""
     state = after(autopay.state, AutopayMove.BEGIN)
-    return replace(autopay, state=state, attempt=attempt, amount=amount, begun_ms=now_ms)
+    return replace(autopay, state=state, attempt=attempt, by=autopay.provider, amount=amount, begun_ms=now_ms)
 
 
 def credited(autopay: Autopay, attempt: str, amount: Nanos, month: str) -> Autopay:

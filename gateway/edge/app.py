@@ -24,6 +24,7 @@ from gateway.edge.identify import Identifier
 from gateway.edge.listening import BACKLOG, listen
 from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.billing import add_billing_pages
+from gateway.edge.paying import add_payment_routes, make_paying
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler
 from gateway.ledger.embedded import EmbeddedRedis
@@ -46,7 +47,7 @@ from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.open_session import Parts
 from gateway.pipeline.session import Sessions
-from gateway.ports import CallFinished, DeliveryTried, JobLooked, Ledger, Observer, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, JobLooked, Ledger, Observer, PaymentTold, SessionFinished
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls, server_context
@@ -109,6 +110,11 @@ class Observers:
         """See `Observer`."""
         for observer in self._observers:
             observer.delivery_tried(record)
+
+    def payment_told(self, record: PaymentTold) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.payment_told(record)
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""
@@ -262,7 +268,10 @@ class Gateway:
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
-        self.outbox = make_outbox(runtime, ledger=ledger, outward=self.outward, observer=observer, clock=clock)
+        self.paying = make_paying(runtime, ledger=ledger, observer=observer)
+        self.outbox = make_outbox(
+            runtime, ledger=ledger, outward=self.outward, autopay=self.paying.courier, observer=observer, clock=clock
+        )
         sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
@@ -277,6 +286,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._listener = listener
         own = web.Application()
+        add_payment_routes(own, self.paying)
         add_billing_pages(own, ledger=ledger, runtime=runtime, clock=clock)
         called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         add_callback_routes(own, take=called_back.take, pepper=runtime.key_pepper, clock=clock, observer=observer)
@@ -314,6 +324,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.reconciler.close()
         await self.outbox.close()
+        await self.paying.close()
         await self.books.replay()
         await self.upstreams.close()
         await self.outward.close()

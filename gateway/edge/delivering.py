@@ -5,6 +5,7 @@ Owns: the channels. Does not know: what is due (the ledger), how something is ca
 
 from typing import Final
 
+from gateway.payments.cashier import AUTOPAY_CHANNEL
 from gateway.pipeline.callbacks import WEBHOOK
 from gateway.ports import Clock, Courier, Ledger, Observer
 from gateway.settings.runtime import Runtime
@@ -16,8 +17,10 @@ from gateway.workers.webhooks import WebhookCourier
 _LEASE_SECONDS_MIN: Final = 30
 
 
-def make_outbox(runtime: Runtime, *, ledger: Ledger, outward: Outward, observer: Observer, clock: Clock) -> Outbox:
+def make_outbox(
+    runtime: Runtime, *, ledger: Ledger, outward: Outward, autopay: Courier, observer: Observer, clock: Clock
+) -> Outbox:
     """The outbox, with a courier for each channel."""
-    couriers: dict[str, Courier] = {WEBHOOK: WebhookCourier(outward)}
+    couriers: dict[str, Courier] = {WEBHOOK: WebhookCourier(outward), AUTOPAY_CHANNEL: autopay}
     lease_seconds = max(runtime.limits.hold_lease_seconds, _LEASE_SECONDS_MIN)
     return Outbox(ledger=ledger, couriers=couriers, observer=observer, clock=clock, lease_seconds=lease_seconds)

@@ -265,6 +265,7 @@ def autopay(account_id: str, flat: Sequence[bytes]) -> Autopay:
         method=found.get("method", ""),
         state=AutopayState(found.get("state", "idle")),
         attempt=found.get("attempt", ""),
+        by=found.get("by", ""),
         amount=Nanos(int(found.get("amount", 0))),
         begun_ms=int(found.get("begun", 0)),
         failures=int(found.get("failures", 0)),

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.ports import CallFinished, DeliveryTried, JobLooked, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, JobLooked, PaymentTold, SessionFinished
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BUCKETS: Final = (*map(str, _SECONDS), "+Inf")
@@ -35,6 +35,7 @@ COUNTERS: Final = {
     "gateway_session_difference_seconds": ("Seconds by which reports differ from our clock, either way.", ("product",)),
     "gateway_job_looks": ("Looks of the gateway itself at open jobs, by what they found.", ("product", "outcome")),
     "gateway_deliveries": ("Attempts at deliveries of the outbox, by outcome.", ("channel", "outcome")),
+    "gateway_payments": ("What was told of payments, by what it was.", ("provider", "outcome")),
     "gateway_events": ("What ops should know of, by name.", ("event", "product")),
 }
 HISTOGRAMS: Final = {
@@ -140,6 +141,10 @@ class Metrics(Collector):
     def delivery_tried(self, record: DeliveryTried) -> None:
         """See `Observer`."""
         self._counts["gateway_deliveries"][record.channel, record.outcome] += 1
+
+    def payment_told(self, record: PaymentTold) -> None:
+        """See `Observer`."""
+        self._counts["gateway_payments"][record.provider, record.outcome] += 1
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""

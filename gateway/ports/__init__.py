@@ -2,7 +2,7 @@
 
 from gateway.ports.courier import PAUSES_SECONDS, Courier, Dead, Delivered, Retry
 from gateway.ports.ledger import Ledger
-from gateway.ports.observer import CallFinished, Clock, DeliveryTried, JobLooked, Observer, SessionFinished
+from gateway.ports.observer import CallFinished, Clock, DeliveryTried, JobLooked, Observer, PaymentTold, SessionFinished
 from gateway.ports.payments import (
     Checkout,
     CheckoutPage,
@@ -86,6 +86,7 @@ __all__ = [
     "PaymentRefused",
     "PaymentRequest",
     "PaymentReversed",
+    "PaymentTold",
     "PaymentUnknown",
     "Plan",
     "PlanChanged",

@@ -105,6 +105,21 @@ class DeliveryTried:
     seconds: float
 
 
+@record
+class PaymentTold:
+    """What became of a payment, told to observers, as often as it is told to us. No id or secret of the provider's.
+
+    `outcome`: paid, declined, pending, unknown (the provider said nothing), capped, refund, dispute, method_added,
+    unknown_account, conflict (credited before with another amount), refused. `why`: a decline, in one word.
+    """
+
+    account: str
+    provider: str
+    outcome: str
+    amount: Nanos
+    why: str
+
+
 class Observer(Protocol):
     """Told of what happened, after the fact. Must not raise and must not block."""
 
@@ -119,6 +134,9 @@ class Observer(Protocol):
 
     def delivery_tried(self, record: DeliveryTried) -> None:
         """A delivery was tried."""
+
+    def payment_told(self, record: PaymentTold) -> None:
+        """Something was told of a payment."""
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Something that ops count: `hold_expired`, `spool_replayed`, `ledger_error`, ... Facts are bounded words."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from gateway.settings.compile.errors import compile_errors
+from gateway.settings.compile.payments import check_upgrades, compile_payments
 from gateway.settings.compile.prices import check_priced, compile_prices, owners_of
 from gateway.settings.compile.products import Made, compile_product, compile_routes
 from gateway.settings.compile.samples import check_sample
@@ -197,6 +198,8 @@ class _Loading:
             products = {product.product.name: product.product for product in made}
             plans = compile_tiers(tiers, Place(tiers_document), products, scope)
             check_given(made, products_given(tiers), scope)
+            if settings is not None:
+                check_upgrades(settings.payments, Place(main, ("payments",)), plans, scope)
         if settings is None or errors is None or tiers is None or book is None or self._report.problems:
             return None
         redis, limits = settings.redis, settings.limits
@@ -217,6 +220,7 @@ class _Loading:
             idempotency=Idempotency(**{**dict(settings.idempotency), "seconds": remembered}),
             outward=Outward(allow=tuple(settings.outward.allow), plain_http=settings.outward.plain_http),
             pages=Pages(**dict(settings.pages)),
+            payments=compile_payments(settings.payments),
             products={product.product.name: product.product for product in made},
             routes=tuple(route for product in made for route, _ in product.routes),
             tiers=plans,

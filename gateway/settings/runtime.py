@@ -17,6 +17,7 @@ from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, Condition, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
+from gateway.settings.payments import Payments
 from gateway.settings.tls import Tls
 
 #: What services put behind a model's name: `-20260131`, `-2026-01-31`.
@@ -553,6 +554,7 @@ class Runtime:
     log_level: str
     limits: Limits
     idempotency: Idempotency = field(default_factory=Idempotency)
+    payments: Payments = field(default_factory=Payments)
     outward: Outward = field(default_factory=Outward)
     pages: Pages = field(default_factory=Pages)
     products: Mapping[str, Product]

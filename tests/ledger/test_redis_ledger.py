@@ -18,6 +18,7 @@ from gateway.ports import (
     Drift,
     JobLooked,
     Key,
+    PaymentTold,
     Plan,
     Renewal,
     Resource,
@@ -46,6 +47,9 @@ class Events:
 
     def delivery_tried(self, record: DeliveryTried) -> None:
         raise AssertionError("nor delivers")
+
+    def payment_told(self, record: PaymentTold) -> None:
+        raise AssertionError("nor tells of payments")
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         self.seen.append((name, value, facts))

@@ -40,6 +40,9 @@ class Told:
     def delivery_tried(self, record: Any) -> None:
         """Nor is anything delivered."""
 
+    def payment_told(self, record: Any) -> None:
+        """Nor paid."""
+
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Remember it."""
         self.events.append(name)

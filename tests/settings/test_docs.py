@@ -23,6 +23,12 @@ from gateway.settings.schema.gateway import (
     TlsSettings,
     UpstreamSettings,
 )
+from gateway.settings.schema.payments import (
+    AutopaySettings,
+    BillingSystemSettings,
+    PaymentsSettings,
+    StripeSettings,
+)
 from gateway.settings.schema.plans import (
     PriceListSettings,
     PriceSettings,
@@ -80,6 +86,10 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("idempotency", IdempotencySettings),
         ("outward", OutwardSettings),
         ("pages", PagesSettings),
+        ("payments", PaymentsSettings),
+        ("payments.autopay", AutopaySettings),
+        ("payments.stripe", StripeSettings),
+        ("payments.webhook", BillingSystemSettings),
         ("upstreams.NAME", UpstreamSettings),
     ],
     "config/products/*.yaml": [

@@ -2,7 +2,7 @@
 --
 -- KEYS of those verbs: KEYS 7 autopay, or 8 where 7 is op:<operation>; ARGV as each says.
 --   autopay  HASH    v enabled ('1' or '0') threshold target cap ('' none) provider customer method, as it is set;
---                    state attempt amount begun (ms) failures retry (ms) month paid why, as it stands (core.autopay)
+--                    state attempt by amount begun (ms) failures retry (ms) month paid why, as it stands (core.autopay)
 local AUTOPAY = string.match(KEYS[7], ':autopay$') and KEYS[7] or KEYS[8]
 
 -- All of it: name and value in turn.

@@ -40,5 +40,6 @@ if cap ~= '' then
 end
 
 -- From here it must succeed: only writes.
-call('HSET', AUTOPAY, 'state', 'charging', 'attempt', ARGV[2], 'amount', amount(missing), 'begun', amount(NOW))
+call('HSET', AUTOPAY, 'state', 'charging', 'attempt', ARGV[2], 'by', facts('provider'), 'amount', amount(missing),
+  'begun', amount(NOW))
 return said('begun')

@@ -7,6 +7,7 @@ Does not know: any single file.
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
@@ -75,10 +76,24 @@ def _header(text: str) -> str:
     return text
 
 
+def base_url(text: str) -> str:
+    parts = urlsplit(text)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        raise ValueError("must be the URL of a service, like https://api.example.com")
+    if parts.query or parts.fragment or parts.username or parts.password or not text.isprintable() or " " in text:
+        raise ValueError("must be only scheme, host, port and path: no user, query or fragment")
+    return text.rstrip("/")
+
+
 Word = Annotated[str, BeforeValidator(plain_text)]
 Name = Annotated[Word, AfterValidator(_name)]
 Sku = Annotated[Word, AfterValidator(_sku)]
 Filled = Annotated[Word, AfterValidator(_filled)]
+BaseUrl = Annotated[Filled, AfterValidator(base_url)]
 HeaderName = Annotated[Word, AfterValidator(_header)]
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.core.addresses import Allowed
 from gateway.settings.schema.base import (
-    Filled,
+    BaseUrl,
     Flag,
     HeaderName,
     Name,
@@ -17,26 +17,15 @@ from gateway.settings.schema.base import (
     Settings,
     Whole,
     Word,
+    base_url,
     key,
     plain_text,
 )
+from gateway.settings.schema.payments import BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.product import ErrorsSettings
 from gateway.settings.tls import Tls, server_context
 
 MEBIBYTE = 1024 * 1024
-
-
-def _base_url(text: str) -> str:
-    parts = urlsplit(text)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-        raise ValueError("must be the URL of a service, like https://api.example.com")
-    if parts.query or parts.fragment or parts.username or parts.password or not text.isprintable() or " " in text:
-        raise ValueError("must be only scheme, host, port and path: no user, query or fragment")
-    return text.rstrip("/")
 
 
 _REDIS_SCHEMES = frozenset(
@@ -45,7 +34,7 @@ _REDIS_SCHEMES = frozenset(
 
 
 def _public_url(text: str) -> str:
-    return _base_url(text) if text else text
+    return base_url(text) if text else text
 
 
 def _redis_url(text: str) -> str:
@@ -234,7 +223,7 @@ class PagesSettings(Settings):
 class UpstreamSettings(Settings):
     """A service that calls are forwarded to."""
 
-    base_url: Annotated[Filled, AfterValidator(_base_url)] = key("URL that paths are added to")
+    base_url: BaseUrl = key("URL that paths are added to")
     credential: Secret = key("The service's own credential, sent in place of the customer's. May be `file:/path`")
     credential_header: HeaderName = key("Header that the credential is sent in", default="Authorization")
     connect_seconds_max: Seconds = key("Longest wait for a connection", default=5.0, unit="seconds", gt=0, le=300)
@@ -282,6 +271,7 @@ class GatewaySettings(Settings):
     )
     outward: OutwardSettings = key("Requests to addresses that customers name", default=OutwardSettings)
     pages: PagesSettings = key("The pages for people", default=PagesSettings)
+    payments: PaymentsSettings = key("How credit is bought", default=PaymentsSettings)
     errors: ErrorsSettings = key(
         "The dialect of refusals that no product words: unknown paths",
         default=lambda: ErrorsSettings(body={"error": "{message}"}),
@@ -306,5 +296,8 @@ def _marks_secret(mark: Any) -> bool:
     return mark in Secret.__metadata__  # type: ignore[attr-defined]
 
 
-#: Keys whose lines are never shown.
-SECRETS = secret_keys(GatewaySettings) | secret_keys(UpstreamSettings) | secret_keys(RedisYaml)
+#: Keys whose lines are never shown, and where they are.
+_WITH_SECRETS: tuple[type[Settings], ...] = (
+    GatewaySettings, UpstreamSettings, RedisYaml, StripeSettings, BillingSystemSettings,
+)  # fmt: skip
+SECRETS = frozenset[str]().union(*map(secret_keys, _WITH_SECRETS))

@@ -1,0 +1,1 @@
+"""Those who take money from payers, and what becomes of what they tell."""

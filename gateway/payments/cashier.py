@@ -1,0 +1,111 @@
+"""What becomes of what providers tell of payments: the one way into the ledger, for messages, answers and ops.
+
+Owns: which verb of the ledger each telling is, what follows a card that was added, who is told of failures.
+Does not know: any provider, or when autopay begins.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.core.autopay import Autopay, AutopayState
+from gateway.core.errors import OperationConflict, UnknownAccount
+from gateway.core.money import ZERO, Nanos
+from gateway.ports import (
+    Grant,
+    Ledger,
+    MethodAdded,
+    Observer,
+    PaymentEvent,
+    PaymentFailed,
+    PaymentPaid,
+    PaymentReversed,
+    PaymentTold,
+)
+from gateway.settings.payments import Payments
+
+AUTOPAY_CHANNEL: Final = "autopay"
+
+
+class Cashier:
+    """Writes down what is told of payments. Everything may be told again: it is written once."""
+
+    def __init__(self, *, ledger: Ledger, settings: Payments, observer: Observer) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._observer = observer
+
+    async def take(self, provider: str, event: PaymentEvent) -> None:
+        """Write down what a provider tells. What can never be written is told to ops, and not asked for again."""
+        try:
+            match event:
+                case PaymentPaid():
+                    await self.credit(provider, event)
+                case PaymentFailed(account=account, attempt=attempt, why=why):
+                    await self.fail(provider, account, attempt, why)
+                case PaymentReversed():
+                    await self._reverse(provider, event)
+                case MethodAdded(account=account, customer=customer, method=method, id=operation):
+                    await self._add_method(provider, account, customer, method, operation)
+        except UnknownAccount:
+            self.tell(provider, event.account, "unknown_account")
+        except OperationConflict:
+            self.tell(provider, event.account, "conflict")
+
+    async def credit(self, provider: str, paid: PaymentPaid) -> Grant:
+        """A payment was made: credit it, end its attempt, keep what it was paid with."""
+        grant = await self._ledger.credit_payment(
+            account=paid.account,
+            provider=provider,
+            payment=paid.payment,
+            amount=paid.amount,
+            attempt=paid.attempt,
+            upgrades=self._settings.upgrades,
+        )
+        self.tell(provider, paid.account, "paid", paid.amount)
+        if paid.method:
+            await self._add_method(provider, paid.account, paid.customer, paid.method, paid.payment)
+        return grant
+
+    async def fail(self, provider: str, account: str, attempt: str, why: str) -> Autopay:
+        """An attempt was declined. Who watches over the account is told, once of each."""
+        autopay = await self._ledger.fail_payment(
+            account=account,
+            attempt=attempt,
+            why=why,
+            retry_seconds=self._settings.retry_seconds,
+            failures_max=self._settings.failures_max,
+        )
+        self.tell(provider, account, "declined", autopay.amount, why)
+        return autopay
+
+    async def _reverse(self, provider: str, event: PaymentReversed) -> None:
+        await self._ledger.reverse_payment(
+            account=event.account,
+            provider=provider,
+            payment=event.payment,
+            source=event.source,
+            amount=event.amount,
+            final=event.final,
+            why=event.why,
+        )
+        self.tell(provider, event.account, event.why, event.amount)
+
+    async def _add_method(self, provider: str, account: str, customer: str, method: str, operation: str) -> None:
+        """Keep a card; an autopay that waited for one goes on."""
+        changes: Mapping[str, Any] = {"provider": provider, "customer": customer, "method": method}
+        autopay = await self._ledger.set_autopay(
+            operation=f"method:{provider}:{operation}", account=account, changes=changes
+        )
+        self.tell(provider, account, "method_added")
+        if autopay.enabled and autopay.state == AutopayState.IDLE:
+            await self.look(account, f"method:{operation}")
+
+    async def look(self, account: str, reason: str) -> None:
+        """Let autopay see whether a payment is due."""
+        await self._ledger.post(account=account, delivery_id=f"autopay:{reason}", channel=AUTOPAY_CHANNEL, payload={})
+
+    def tell(self, provider: str, account: str, outcome: str, amount: Nanos = ZERO, why: str = "") -> None:
+        """Tell observers."""
+        self._observer.payment_told(
+            PaymentTold(account=account, provider=provider, outcome=outcome, amount=amount, why=why)
+        )

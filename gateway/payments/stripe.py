@@ -1,0 +1,302 @@
+"""Stripe as a provider of payments, by its own SDK over an aiohttp session of ours.
+
+Owns: which of its objects a payment is, what its answers, errors and messages mean to us.
+Does not know: the ledger, or when anything is paid. Payments name their account and attempt in their metadata; what has
+no account of ours there is not for us.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import orjson
+
+from gateway.core.autopay import CENT
+from gateway.core.money import Nanos
+from gateway.ports import (
+    Checkout,
+    CheckoutPage,
+    MethodAdded,
+    Payment,
+    PaymentEvent,
+    PaymentFailed,
+    PaymentPaid,
+    PaymentRefused,
+    PaymentRequest,
+    PaymentReversed,
+    PaymentUnknown,
+    WebhookInvalid,
+)
+from gateway.settings.payments import StripeAccount
+
+if TYPE_CHECKING:
+    import stripe
+
+NAME: Final = "stripe"
+_CURRENCY: Final = "usd"
+_ACCOUNT, _ATTEMPT = "gateway_account", "gateway_attempt"
+_SIGNATURE: Final = "Stripe-Signature"
+_SECONDS_MAX: Final = 15.0
+#: Our clocks and Stripe's may differ by so much, in seconds.
+_CLOCKS_SECONDS: Final = 600
+_LISTED_MAX: Final = 100
+_WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
+_PENDING: Final = frozenset({"processing", "requires_capture"})
+#: A dispute with one of these is only asked about: nothing was taken.
+_INQUIRY: Final = "warning_"
+
+
+class StripeProvider:
+    """`ports.PaymentProvider` by Stripe. `return_url`: where its pages lead back to."""
+
+    name = NAME
+
+    def __init__(self, account: StripeAccount, *, return_url: str) -> None:
+        import stripe  # noqa: PLC0415 - a fifth of a second, only for those who use it
+
+        stripe.enable_telemetry = False
+        logging.getLogger("stripe").setLevel(logging.WARNING)  # it would log what is sent
+        self._stripe = stripe
+        self._account = account
+        self._return_url = return_url
+        self._session: aiohttp.ClientSession | None = None
+        self._opened: stripe.StripeClient | None = None
+
+    def __repr__(self) -> str:
+        return f"<StripeProvider {self._account.api_base}>"
+
+    @property
+    def _client(self) -> "stripe.StripeClient":
+        """The SDK's client, made in the loop that uses it."""
+        if self._opened is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, timeout=aiohttp.ClientTimeout(total=_SECONDS_MAX)
+            )
+            self._opened = self._stripe.StripeClient(
+                self._account.secret_key,
+                base_addresses={"api": self._account.api_base},
+                http_client=self._stripe.AIOHTTPClient(timeout=None, session=self._session),
+                max_network_retries=1,  # under the same idempotency key
+            )
+        return self._opened
+
+    async def close(self) -> None:
+        """See `PaymentProvider`."""
+        if self._session is not None:
+            await self._session.close()
+        self._session = self._opened = None
+
+    async def create_payment(self, request: PaymentRequest) -> Payment:
+        """See `PaymentProvider`. One that may have been made is looked for first: Stripe forgets keys after a day."""
+        if request.again and (found := await self._made(request)) is not None:
+            return found
+        with self._asking():
+            try:
+                intent = await self._client.v1.payment_intents.create_async(
+                    {
+                        "amount": request.amount // CENT,
+                        "currency": _CURRENCY,
+                        "customer": request.customer,
+                        "payment_method": request.method,
+                        "off_session": True,
+                        "confirm": True,
+                        "error_on_requires_action": True,
+                        "metadata": {_ACCOUNT: request.account, _ATTEMPT: request.attempt},
+                    },
+                    {"idempotency_key": request.attempt},
+                )
+            except self._stripe.CardError as error:
+                return _declined(_intent_of(error), request.amount, _word_of(error))
+            except self._stripe.InvalidRequestError as error:  # no such card, no such customer: nothing was charged
+                return _declined("", request.amount, _word_of(error))
+        return _payment(intent)
+
+    async def _made(self, request: PaymentRequest) -> Payment | None:
+        """The payment of this attempt, if Stripe has it."""
+        with self._asking():
+            listed = await self._client.v1.payment_intents.list_async(
+                {
+                    "customer": request.customer,
+                    "created": {"gte": request.begun_ms // 1000 - _CLOCKS_SECONDS},
+                    "limit": _LISTED_MAX,
+                }
+            )
+        for intent in listed.data:
+            if _metadata(intent).get(_ATTEMPT) == request.attempt:
+                return _payment(intent)
+        return None
+
+    async def checkout(self, checkout: Checkout) -> CheckoutPage:
+        """See `PaymentProvider`. What is paid with is kept for autopay."""
+        metadata = {_ACCOUNT: checkout.account}
+        with self._asking():
+            try:
+                customer = checkout.customer or await self._make_customer(checkout.account)
+                params: Any = {
+                    "customer": customer,
+                    "client_reference_id": checkout.account,
+                    "metadata": metadata,
+                    "success_url": self._return_url,
+                    "cancel_url": self._return_url,
+                }
+                if checkout.amount is None:
+                    params |= {"mode": "setup", "currency": _CURRENCY, "setup_intent_data": {"metadata": metadata}}
+                else:
+                    price = {"currency": _CURRENCY, "unit_amount": checkout.amount // CENT}
+                    price["product_data"] = {"name": "API credit"}
+                    params |= {
+                        "mode": "payment",
+                        "line_items": [{"quantity": 1, "price_data": price}],
+                        "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
+                    }
+                options: Any = {"idempotency_key": f"checkout:{checkout.account}:{checkout.operation}"}
+                session = await self._client.v1.checkout.sessions.create_async(params, options)
+            except self._stripe.InvalidRequestError as error:
+                raise PaymentRefused(f"Stripe refuses this: {_word_of(error)}") from error
+        assert session.url is not None, "a page that Stripe hosts has an address"
+        return CheckoutPage(url=session.url, customer=customer)
+
+    async def _make_customer(self, account: str) -> str:
+        made = await self._client.v1.customers.create_async(
+            {"metadata": {_ACCOUNT: account}}, {"idempotency_key": f"customer:{account}"}
+        )
+        return made.id
+
+    # ---- what Stripe tells
+
+    async def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[PaymentEvent]:
+        """See `PaymentProvider`. The signature and its age are the SDK's to judge."""
+        try:
+            self._stripe.WebhookSignature.verify_header(
+                body.decode(),
+                headers.get(_SIGNATURE),
+                self._account.webhook_secret,
+                self._stripe.Webhook.DEFAULT_TOLERANCE,
+            )
+            event = orjson.loads(body)
+            kind, thing = event["type"], event["data"]["object"]
+        except (self._stripe.SignatureVerificationError, ValueError, KeyError, TypeError):
+            raise WebhookInvalid("this is not a message of Stripe's, or not one of now") from None
+        if thing.get("currency", _CURRENCY) != _CURRENCY:
+            return []
+        match kind:
+            case "payment_intent.succeeded":
+                return _paid_by_intent(thing)
+            case "payment_intent.payment_failed":
+                return _failed(thing)
+            case "checkout.session.completed" if thing.get("mode") == "setup":
+                return await self._method_added(event["id"], thing)
+            case "checkout.session.completed":
+                return _paid_by_session(thing)
+            case "charge.refunded":
+                return await self._reversed(thing, "refund", "refund", thing["amount_refunded"], final=False)
+            case "charge.dispute.created" | "charge.dispute.closed" if not thing["status"].startswith(_INQUIRY):
+                amount = 0 if thing["status"] == "won" else thing["amount"]
+                final = thing["status"] in ("won", "lost")
+                return await self._reversed(thing, thing["id"], "dispute", amount, final=final)
+        return []
+
+    async def _method_added(self, event_id: str, session: Mapping[str, Any]) -> Sequence[PaymentEvent]:
+        account = (session.get("metadata") or {}).get(_ACCOUNT)
+        if not account or not session.get("setup_intent"):
+            return []
+        with self._asking():
+            setup = await self._client.v1.setup_intents.retrieve_async(session["setup_intent"])
+        method = str(setup.payment_method or "")
+        return [MethodAdded(account=account, customer=session.get("customer") or "", method=method, id=event_id)]
+
+    async def _reversed(
+        self, thing: Mapping[str, Any], source: str, why: Any, cents: int, *, final: bool
+    ) -> Sequence[PaymentEvent]:
+        """Charges and disputes do not name the account: the payment does."""
+        payment = thing.get("payment_intent")
+        if not payment:
+            return []
+        with self._asking():
+            intent = await self._client.v1.payment_intents.retrieve_async(payment)
+        account = _metadata(intent).get(_ACCOUNT)
+        if not account:
+            return []
+        amount = Nanos(cents * CENT)
+        return [PaymentReversed(account=account, payment=payment, source=source, amount=amount, final=final, why=why)]
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Whatever leaves open what became of a request is PaymentUnknown: no answer, no key of ours, their fault."""
+        try:
+            yield
+        except (self._stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise PaymentUnknown(f"stripe: {type(error).__name__}") from None
+
+
+def _payment(intent: "stripe.PaymentIntent") -> Payment:
+    """What an intent says of itself."""
+    if intent.status == "succeeded":
+        return Payment(id=intent.id, status="paid", amount=Nanos(intent.amount_received * CENT))
+    amount = Nanos(intent.amount * CENT)
+    if intent.status in _PENDING:
+        return Payment(id=intent.id, status="pending", amount=amount)
+    error = intent.last_payment_error
+    why = getattr(error, "decline_code", None) or getattr(error, "code", None)
+    return _declined(intent.id, amount, _word(why or intent.status))
+
+
+def _declined(payment: str, amount: Nanos, why: str) -> Payment:
+    return Payment(id=payment, status="declined", amount=amount, why=why)
+
+
+def _intent_of(error: "stripe.CardError") -> str:
+    intent = getattr(error.error, "payment_intent", None)
+    return str(getattr(intent, "id", "") or "")
+
+
+def _word_of(error: "stripe.StripeError") -> str:
+    decline = getattr(error.error, "decline_code", None)
+    return _word(decline or error.code)
+
+
+def _word(text: Any) -> str:
+    """One of Stripe's codes, and nothing else."""
+    return text if isinstance(text, str) and _WORD.fullmatch(text) else "declined"
+
+
+def _metadata(thing: Any) -> Mapping[str, str]:
+    found: Mapping[str, str] = thing.metadata or {}
+    return found if isinstance(found, dict) else found.to_dict()  # type: ignore[attr-defined]
+
+
+def _paid_by_intent(intent: Mapping[str, Any]) -> Sequence[PaymentEvent]:
+    metadata = intent.get("metadata") or {}
+    if not metadata.get(_ACCOUNT):
+        return []
+    kept = intent.get("setup_future_usage") == "off_session"
+    return [
+        PaymentPaid(
+            account=metadata[_ACCOUNT],
+            payment=intent["id"],
+            amount=Nanos(intent["amount_received"] * CENT),
+            attempt=metadata.get(_ATTEMPT, ""),
+            customer=(intent.get("customer") or "") if kept else "",
+            method=(intent.get("payment_method") or "") if kept else "",
+        )
+    ]
+
+
+def _paid_by_session(session: Mapping[str, Any]) -> Sequence[PaymentEvent]:
+    account = (session.get("metadata") or {}).get(_ACCOUNT)
+    if not account or session.get("payment_status") != "paid" or not session.get("payment_intent"):
+        return []
+    amount = Nanos(session["amount_total"] * CENT)
+    return [PaymentPaid(account=account, payment=session["payment_intent"], amount=amount)]
+
+
+def _failed(intent: Mapping[str, Any]) -> Sequence[PaymentEvent]:
+    metadata = intent.get("metadata") or {}
+    if not metadata.get(_ACCOUNT) or not metadata.get(_ATTEMPT):
+        return []
+    error = intent.get("last_payment_error") or {}
+    why = _word(error.get("decline_code") or error.get("code"))
+    return [PaymentFailed(account=metadata[_ACCOUNT], attempt=metadata[_ATTEMPT], why=why)]

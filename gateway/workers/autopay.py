@@ -1,0 +1,107 @@
+"""Autopay: begins a payment where one is due, and follows it to its end.
+
+Owns: the order of its effects. An attempt is in the ledger before anybody is asked to charge; whoever finds one there
+asks for the same attempt again, so that a worker may die anywhere. A delivery of the channel stays until its account
+needs no payment.
+Does not know: whether a payment is due (core.autopay, by the ledger), how one is made (providers), what becomes of it
+(cashier).
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gateway.core.autopay import Autopay
+from gateway.core.money import ZERO
+from gateway.payments.cashier import Cashier
+from gateway.ports import (
+    Dead,
+    Delivered,
+    Delivery,
+    Ledger,
+    PaymentPaid,
+    PaymentProvider,
+    PaymentRequest,
+    PaymentUnknown,
+    Retry,
+)
+from gateway.settings.payments import Payments
+
+#: Payments of one visit: an account may spend faster than one payment is made.
+_ROUNDS_MAX: Final = 5
+_AGAIN_SECONDS: Final = 1.0
+#: How often a month's cap that is reached is looked at: the month may be over, or the cap another one.
+_CAPPED_SECONDS: Final = 21_600.0
+#: A delivery is given up only after more than a year of this.
+_PAUSES: Final = (2.0, 5.0, 15.0, 60.0, 300.0) + (1800.0,) * 20_000
+
+
+class AutopayCourier:
+    """The courier of the channel `autopay`."""
+
+    def __init__(
+        self, *, ledger: Ledger, providers: Mapping[str, PaymentProvider], cashier: Cashier, settings: Payments
+    ) -> None:
+        self._ledger = ledger
+        self._providers = providers
+        self._cashier = cashier
+        self._settings = settings
+
+    @property
+    def pauses(self) -> Sequence[float]:
+        """See `Courier`."""
+        return _PAUSES
+
+    async def deliver(self, delivery: Delivery) -> Delivered | Retry | Dead:
+        """Bring the account to where it needs no payment; Retry says why that is not yet so."""
+        settings = self._settings
+        for _ in range(_ROUNDS_MAX):
+            begun = await self._ledger.begin_payment(
+                account=delivery.account,
+                attempt=f"ap_{secrets.token_hex(16)}",
+                amount_min=settings.amount_min,
+                amount_max=settings.amount_max,
+            )
+            autopay = begun.autopay
+            match begun.verdict:
+                case "off" | "disabled" | "enough":
+                    return Delivered()
+                case "backing_off":
+                    return Retry(why="declined", seconds=max(0.0, (autopay.retry_ms - begun.now_ms) / 1000))
+                case "capped":
+                    self._cashier.tell(autopay.provider, delivery.account, "capped", autopay.monthly_cap or ZERO)
+                    return Retry(why="the month's cap is reached", seconds=_CAPPED_SECONDS)
+            waits = await self._charge(delivery.account, autopay, again=begun.verdict == "in_flight")
+            if waits is not None:
+                return waits
+        return Retry(why="spent as fast as it is paid", seconds=_AGAIN_SECONDS)
+
+    async def _charge(self, account: str, autopay: Autopay, *, again: bool) -> Retry | None:
+        """Ask the provider, and write down what it says; None once the attempt is over."""
+        provider = self._providers.get(autopay.by)
+        if provider is None:
+            return Retry(why="its provider is not configured")
+        request = PaymentRequest(
+            account=account,
+            attempt=autopay.attempt,
+            amount=autopay.amount,
+            customer=autopay.customer,
+            method=autopay.method,
+            begun_ms=autopay.begun_ms,
+            again=again,
+        )
+        try:
+            payment = await provider.create_payment(request)
+        except PaymentUnknown as unknown:
+            self._cashier.tell(provider.name, account, "unknown", autopay.amount)
+            return Retry(why=str(unknown))
+        match payment.status:
+            case "paid":
+                paid = PaymentPaid(account=account, payment=payment.id, amount=payment.amount, attempt=autopay.attempt)
+                await self._cashier.credit(provider.name, paid)
+                return None
+            case "declined":
+                await self._cashier.fail(provider.name, account, autopay.attempt, payment.why)
+                return None
+        self._cashier.tell(provider.name, account, "pending", payment.amount)
+        return Retry(why="pending", seconds=self._settings.pending_seconds)

@@ -1,0 +1,1 @@
+"""Payments: providers, what they tell, autopay."""

@@ -1,0 +1,180 @@
+"""The courier of autopay: one payment, wherever it dies, whatever is lost."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.core.autopay import AutopayState
+from gateway.ledger.memory import MemoryLedger
+from gateway.payments.cashier import Cashier
+from gateway.ports import Dead, Delivered, Delivery, PaymentProvider, Plan, Retry
+from gateway.settings.payments import Payments
+from gateway.workers.autopay import AutopayCourier
+from tests.fakes.stripe import DECLINED, GOOD, FakeStripe
+from tests.ledger.ledgers import START_MS, bill
+from tests.payments.shop import Heard, customer_of, provider_at, usd
+
+DUE = Delivery(account="acme", id="alert:autopay:1", channel="autopay", payload={}, created_ms=0, due_ms=0)
+
+
+class Killed(BaseException):
+    """The worker is gone."""
+
+
+class Mortal:
+    """Passes everything on, but dies at its n-th call: before it is made, or after, when nobody hears the answer."""
+
+    def __init__(self, behind: Any, deaths: list[int], *, after: bool) -> None:
+        self._behind, self._deaths, self._after = behind, deaths, after
+
+    def __getattr__(self, name: str) -> Any:
+        thing = getattr(self._behind, name)
+        if not callable(thing):
+            return thing
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self._deaths[0] -= 1
+            if self._deaths[0] == 0 and not self._after:
+                raise Killed
+            answer = await thing(*args, **kwargs)
+            if self._deaths[0] == 0:
+                raise Killed
+            return answer
+
+        return call
+
+
+class Scene:
+    """A ledger with an account that is due, a Stripe, and couriers."""
+
+    def __init__(self, stripe: FakeStripe, provider: PaymentProvider, **settings: Any) -> None:
+        self.now = START_MS
+        self.ledger = MemoryLedger(lambda: self.now)
+        self.stripe, self.provider, self.heard = stripe, provider, Heard()
+        self.settings = Payments(**{"failures_max": 2, **settings})
+
+    async def open(self, method: str = GOOD, balance: float = 21, **changes: Any) -> None:
+        await self.ledger.open_account(operation="open", account="acme", plan=Plan(tier="free"), signup=usd(balance))
+        its = {"enabled": True, "threshold": usd(25), "target": usd(50), "provider": "stripe", "method": method}
+        its |= {"customer": customer_of(self.stripe), **changes}
+        await self.ledger.set_autopay(operation="set", account="acme", changes=its)
+
+    async def visit(self, *, deaths: int = 0, after: bool = False) -> Delivered | Retry | Dead:
+        """One attempt at the delivery, by a worker of its own that dies at this call (0: at none)."""
+        counter = [deaths]
+        ledger: Any = Mortal(self.ledger, counter, after=after)
+        provider: Any = Mortal(self.provider, counter, after=after)
+        cashier = Cashier(ledger=ledger, settings=self.settings, observer=self.heard)
+        courier = AutopayCourier(ledger=ledger, providers={"stripe": provider}, cashier=cashier, settings=self.settings)
+        return await courier.deliver(DUE)
+
+    async def balance(self) -> int:
+        return (await self.ledger.account("acme")).balance
+
+
+@pytest.fixture
+async def stripe() -> AsyncIterator[FakeStripe]:
+    """A Stripe with nothing in it."""
+    async with FakeStripe() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def scene(stripe: FakeStripe) -> AsyncIterator[Scene]:
+    """An account, and Stripe."""
+    provider = provider_at(stripe)
+    yield Scene(stripe, provider)
+    await provider.close()
+
+
+async def test_what_is_missing_is_paid(scene: Scene) -> None:
+    """The delivery is over when the account needs no payment; it comes again, and nothing is charged."""
+    await scene.open()
+    assert await scene.visit() == Delivered()
+    assert await scene.visit() == Delivered()
+    assert (scene.stripe.paid, await scene.balance()) == ([2900], usd(50))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("deaths", range(1, 6))
+async def test_a_worker_that_dies_anywhere_leaves_one_payment(scene: Scene, deaths: int, after: bool) -> None:
+    """Killed before or after any call to the ledger or to Stripe: whoever comes next ends the same payment."""
+    await scene.open()
+    try:
+        died = not isinstance(await scene.visit(deaths=deaths, after=after), Delivered)
+    except Killed:
+        died = True
+    assert died == (deaths <= 4)
+    scene.stripe.forget_keys()  # and it took a day
+    assert await scene.visit() == Delivered()
+    assert (scene.stripe.paid, await scene.balance()) == ([2900], usd(50))
+    assert await scene.ledger.verify("acme") == []
+
+
+async def test_an_account_that_spends_meanwhile_is_paid_again(scene: Scene) -> None:
+    """What was spent during the payment is a payment of its own, at once."""
+    await scene.open()
+    begun = await scene.ledger.begin_payment(
+        account="acme", attempt="ap_before", amount_min=usd(5), amount_max=usd(100)
+    )
+    assert begun.verdict == "begun"
+    await scene.ledger.settle(bill(amount=usd(40)))
+    assert await scene.visit() == Delivered()
+    assert (scene.stripe.paid, await scene.balance()) == ([2900, 4000], usd(50))
+
+
+async def test_a_silent_stripe_is_asked_again(scene: Scene) -> None:
+    """Nothing is known: the attempt stays, and no other begins; the answer that comes at last is the one payment's."""
+    await scene.open()
+    scene.stripe.lose_replies = 2
+    waits = await scene.visit()
+    assert waits == Retry(why="stripe: APIConnectionError")
+    assert (await scene.ledger.autopay("acme")).state is AutopayState.CHARGING
+    assert await scene.visit() == Delivered()
+    assert (scene.stripe.paid, scene.heard.outcomes) == ([2900], ["unknown", "paid"])
+
+
+async def test_declines_are_put_off_then_given_up(scene: Scene) -> None:
+    """The delivery waits as long as the ledger says, and is over once autopay is disabled."""
+    await scene.open(DECLINED)
+    assert await scene.visit() == Retry(why="declined", seconds=3600.0)
+    scene.now += 3_000_000
+    assert await scene.visit() == Retry(why="declined", seconds=600.0)
+    scene.now += 600_000
+    assert await scene.visit() == Delivered()
+    assert (await scene.ledger.autopay("acme")).state is AutopayState.DISABLED
+    assert scene.heard.outcomes == ["declined", "declined"]
+    assert (scene.stripe.paid, await scene.balance()) == ([], usd(21))
+
+
+async def test_a_months_cap_is_waited_out(scene: Scene) -> None:
+    """It is told, and looked at now and then."""
+    await scene.open(monthly_cap=usd(30), balance=1)
+    assert await scene.visit() == Delivered()
+    await scene.ledger.settle(bill(amount=usd(10)))
+    assert await scene.visit() == Retry(why="the month's cap is reached", seconds=21_600.0)
+    assert scene.heard.outcomes == ["paid", "capped"]
+    scene.now += 9 * 86_400_000
+    assert await scene.visit() == Delivered()
+    assert scene.stripe.paid == [3000, 2900]
+
+
+async def test_an_attempt_ends_where_it_began(scene: Scene) -> None:
+    """Another provider was chosen while Stripe charges: it is still Stripe that is asked, or nobody."""
+    await scene.open()
+    with pytest.raises(Killed):
+        await scene.visit(deaths=2, after=True)
+    await scene.ledger.set_autopay(operation="other", account="acme", changes={"provider": "webhook"})
+    assert await scene.visit() == Delivered()
+    assert scene.stripe.paid == [2900]
+    await scene.ledger.settle(bill(amount=usd(40)))
+    assert await scene.visit() == Retry(why="its provider is not configured")
+
+
+async def test_off_is_off(scene: Scene) -> None:
+    """Nothing is charged, and the delivery is over."""
+    await scene.open()
+    await scene.ledger.set_autopay(operation="off", account="acme", changes={"enabled": False})
+    assert await scene.visit() == Delivered()
+    assert scene.stripe.requests == []
