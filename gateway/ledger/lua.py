@@ -15,7 +15,7 @@ from gateway.ledger.link import Script
 _SHEBANG: Final = "#!lua\n"
 _READS_ONLY: Final = "#!lua flags=no-writes\n"
 #: Before every verb, in this order.
-FIRST: Final = ("lib", "outbox", "over")
+FIRST: Final = ("lib", "outbox", "watch", "over")
 #: The preludes of each verb, those before all of them left out.
 PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "admit": ("guards",),
@@ -45,6 +45,9 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "fail_payment": ("autopays",),
     "credit_payment": ("admin", "charge", "autopays", "payments"),
     "reverse_payment": ("admin", "charge", "payments"),
+    "put_watch": (),
+    "drop_watch": (),
+    "watches": (),
     "sweep": (),
     "open_account": ("admin",),
     "change_account": ("admin",),

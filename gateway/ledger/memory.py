@@ -11,10 +11,17 @@ from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
 from gateway.ledger.memory_outbox import MemoryDeliveries
 from gateway.ledger.memory_payments import MemoryPayments
+from gateway.ledger.memory_watching import MemoryWatching
 
 
 class MemoryLedger(
-    MemoryCalls, MemoryNamedCalls, MemoryFollowing, MemoryDeliveries, MemoryPayments, MemoryAdministration
+    MemoryCalls,
+    MemoryNamedCalls,
+    MemoryFollowing,
+    MemoryDeliveries,
+    MemoryWatching,
+    MemoryPayments,
+    MemoryAdministration,
 ):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""
 

@@ -27,6 +27,7 @@ class MemoryAdministration(MemoryStore):
         books, now = self._of(account), self._clock()
         swept = books.end_what_is_over(now)
         books.posts.forget_dead(now)
+        books.look(now, swept=True)
         return swept
 
     async def accounts(self) -> AsyncIterator[str]:
@@ -114,6 +115,7 @@ class MemoryAdministration(MemoryStore):
             _, entry = books.give(now, operation, given, explained, why="correction")
         else:
             entry = books.write(now, "correction", amount, operation, explained | books.burn(-amount))
+            books.watch_charge(now, entry, key_id)
         receipt = Receipt(entry_id=entry.id, charged=Nanos(-amount), balance=entry.balance)
         return books.done(operation, content, receipt)
 

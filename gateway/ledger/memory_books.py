@@ -14,6 +14,7 @@ from gateway.core.autopay import Autopay
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
 from gateway.ledger.memory_posts import Posts
+from gateway.ledger.memory_watches import Scene, Watches
 from gateway.ledger.rules import charge_data, grant_id, month_of
 from gateway.ports import (
     Account,
@@ -101,6 +102,7 @@ class Books:
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
     names: dict[str, Name] = field(default_factory=dict)
     posts: Posts = field(default_factory=Posts)
+    watches: Watches = field(default_factory=Watches)
     autopay: Autopay = field(default_factory=Autopay)
     payments: dict[tuple[str, str], Paid] = field(default_factory=dict)  # by provider and its id
     operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
@@ -179,6 +181,7 @@ class Books:
         data = charge_data(settlement) | self.burn(charge.amount) | ({"late": True} if late else {})
         entry = self.write(now, "charge", -charge.amount, hold_id, data)
         self.count(settlement.key_id, charge.amount, now)
+        self.watch_charge(now, entry, settlement.key_id)
         self.mark(settlement.resource, hold_id, state="settled", usage=settlement.resource_usage)
         receipt = Receipt(entry_id=entry.id, charged=charge.amount, balance=entry.balance, late=late)
         self.ends[hold_id] = End("settled", content_of(settlement), receipt)
@@ -189,6 +192,16 @@ class Books:
         if key_id in self.keys:
             spent = max(0, self.key(key_id, now).spent + amount)
             self.keys[key_id], self.months[key_id] = replace(self.keys[key_id], spent=Nanos(spent)), month_of(now)
+
+    def look(self, now: int, **facts: Any) -> None:
+        """Look at every watch after something happened: the facts of a Scene."""
+        grants = {grant.id: grant for grant in self.grants}
+        self.watches.look(Scene(account=self.id, now=now, balance=self.balance, grants=grants, **facts), self.posts)
+
+    def watch_charge(self, now: int, entry: Entry, key_id: str = "") -> None:
+        """Look at the watches after a charge, or a correction that charged more."""
+        self.watches.count(now, -entry.amount)
+        self.look(now, moved=entry.data["grants"], key=self.key(key_id, now) if key_id in self.keys else None)
 
     def renewed_before(self, renewal: Renewal, now: int) -> Renewed | None:
         """The first answer to this very renewal; None if it may be made now."""
@@ -237,6 +250,8 @@ class Books:
             self.grants.remove(grant)
             moved = {"grants": {grant.id: grant.remaining}}
             self.write(now, "grant_expiry", -grant.remaining, f"expiry:{grant.id}", moved)
+        if expired:
+            self.look(now)
         return Swept(holds=len(over), held=Nanos(sum(hold.amount for hold in over)), grants=len(expired))
 
     def burn(self, amount: int) -> dict[str, Any]:
@@ -265,7 +280,13 @@ class Books:
             self.grants.append(grant)
             self.grants.sort(key=lambda g: (g.priority, g.expires_ms or float("inf"), g.id))
         moved = {"grants": {grant.id: grant.amount}} | ({"debt": -paid} if paid else {})
-        return grant, self.write(now, why, grant.amount, operation, {**facts, **moved})
+        entry = self.write(now, why, grant.amount, operation, {**facts, **moved})
+        if grant.kind == "purchase":
+            self.watches.topped_up = grant.amount
+        if grant.kind == "correction":
+            self.watches.count(now, -grant.amount)
+        self.look(now, back=grant.kind == "correction")
+        return grant, entry
 
     def seen(self, operation: str, content: object) -> Any:
         """The first answer of an operation that was done before; None if it is new."""

@@ -132,7 +132,7 @@ def _balance(books: Books, now: int, paid: Paid, operation: str) -> None:
     paid.moves, paid.taken = paid.moves + 1, paid.taken - change
     name, facts = f"{operation}:{paid.moves}", payment_rules.reversal_data(operation, paid.why)
     if change < 0:
-        books.write(now, "correction", change, name, facts | books.burn(-change))
+        books.watch_charge(now, books.write(now, "correction", change, name, facts | books.burn(-change)))
     else:
         amount = Nanos(change)
         given = Grant(id="", kind="correction", amount=amount, remaining=amount, priority=rules.CORRECTION_PRIORITY)

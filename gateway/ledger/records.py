@@ -29,6 +29,8 @@ from gateway.ports import (
     Resource,
     ResourceRef,
     ResourceState,
+    Watch,
+    WatchKind,
 )
 
 _VERSION: Final = "1"
@@ -226,6 +228,19 @@ def delivery(
         why=why,
         dead=dead,
         now_ms=int(now),
+    )
+
+
+def watch(watch_id: bytes, record: bytes) -> Watch:
+    """One watch of the answers of put_watch and watches."""
+    kind, amount, channel, told, data = fields(f"watch {watch_id.decode()}", record, (5,))
+    return Watch(
+        id=watch_id.decode(),
+        kind=cast("WatchKind", kind),
+        amount=int(amount),
+        channel=channel,
+        data=orjson.loads(data),
+        told=tuple(told.split()),
     )
 
 

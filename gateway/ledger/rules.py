@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused
-from gateway.core.money import BALANCE_MAX, format_usd
+from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, format_usd
 from gateway.core.pricing import Charge
-from gateway.ports import Key, Renewal, Settlement
+from gateway.ports import Key, Renewal, Settlement, Watch
 
 #: How long an admitted free call that was counted in a rate is remembered, so that its repeat is not counted too.
 FREE_CALL_MS: Final = 60_000
@@ -25,6 +25,7 @@ CORRECTION_PRIORITY: Final = -PRIORITY_MAX - 1
 #: The largest number that scripts compare exactly. A larger charge would fail in the middle of one, every time.
 CHARGE_MAX: Final = 2**53 - 1
 CHANGEABLE: Final = ("name", "disabled", "expires_ms", "products", "monthly_budget")
+TOO_MANY_WATCHES: Final = "the account has as many watches as it may"
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
 DIGEST_TAKEN: Final = "another key has this digest"
 ALREADY_EXPIRED: Final = "the grant would have expired already"
@@ -34,12 +35,29 @@ DEAD_MAX: Final = 1000
 DEAD_SECONDS: Final = 30 * 86_400
 PAYLOAD_BYTES_MAX: Final = 65_536
 DELAY_SECONDS_MAX: Final = 366 * 86_400
+#: Watches of an account, and the bytes of each one's data.
+WATCHES_MAX: Final = 20
+WATCH_BYTES_MAX: Final = 4096
+#: How far above its threshold, at least, a correction must lift a balance for it to have recovered; what is spent in a
+#: day is begun with so many of the last entries. As in watch.lua.
+HEADROOM_MIN: Final = NANOS_PER_USD
+ENTRIES_MAX: Final = 1000
 SEPARATOR: Final = "\x1f"  # between the fields of a stored record
 
 _ENTRY_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 
 _DELIVERY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@~-]{0,255}")
+_WATCH_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
+_WATCHED: Final = {
+    "balance_below": (0, BALANCE_MAX),
+    "balance_below_percent": (1, 100),
+    "grant_nearly_spent": (1, 100),
+    "grant_expiring": (1, 366),
+    "spent_day": (1, BALANCE_MAX),
+    "spent_month": (1, BALANCE_MAX),
+    "key_budget": (1, 100),
+}
 _CHANNEL: Final = re.compile(r"[a-z][a-z_]{0,31}")
 
 
@@ -56,6 +74,16 @@ def grant_id(number: int) -> str:
 def month_of(at_ms: int) -> str:
     """The calendar month (UTC) of a time: "2026-11"."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m")
+
+
+def day_of(at_ms: int) -> str:
+    """The day (UTC) of a time: "2026-11-27"."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
+
+
+def percent_of(number: int, percent: int) -> int:
+    """So many percent of an amount, rounded down."""
+    return number * percent // 100
 
 
 def item_data(charge: Charge) -> list[dict[str, Any]]:
@@ -199,6 +227,19 @@ def check_delivery(delivery_id: str, channel: str, payload: bytes, seconds: floa
         raise LedgerRefused(f"the payload of delivery {delivery_id!r} has more than {PAYLOAD_BYTES_MAX} bytes")
     if not 0 <= seconds <= DELAY_SECONDS_MAX:
         raise LedgerRefused(f"a delivery is due within {DELAY_SECONDS_MAX} seconds")
+
+
+def check_watch(watch: Watch, data: bytes) -> None:
+    """What may be watched."""
+    if _WATCH_ID.fullmatch(watch.id) is None:
+        raise LedgerRefused(f"{watch.id!r} is no id of a watch: use up to 64 of A-Z a-z 0-9 . _ ~ -")
+    if _CHANNEL.fullmatch(watch.channel) is None:
+        raise LedgerRefused(f"{watch.channel!r} is no channel: use up to 32 of a-z _")
+    least, most = _WATCHED.get(watch.kind, (1, 0))
+    if not least <= watch.amount <= most:
+        raise LedgerRefused(f"{watch.kind} cannot be watched for {watch.amount}: it is {least} to {most}")
+    if len(data) > WATCH_BYTES_MAX:
+        raise LedgerRefused(f"the data of watch {watch.id!r} has more than {WATCH_BYTES_MAX} bytes")
 
 
 def reason(why: str) -> str:

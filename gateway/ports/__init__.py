@@ -46,6 +46,8 @@ from gateway.ports.records import (
     Settlement,
     Swept,
     TemporaryToken,
+    Watch,
+    WatchKind,
 )
 
 __all__ = [
@@ -101,5 +103,7 @@ __all__ = [
     "Settlement",
     "Swept",
     "TemporaryToken",
+    "Watch",
+    "WatchKind",
     "WebhookInvalid",
 ]

@@ -1,4 +1,4 @@
-"""What crosses the ledger's port: plans, keys, calls at the gate, holds, charges, entries, jobs, deliveries.
+"""What crosses the ledger's port: plans, keys, calls at the gate, holds, charges, entries, jobs, deliveries, watches.
 
 Owns: the records and what their fields mean, in units. Does not know: who makes or reads them.
 """
@@ -14,6 +14,15 @@ from gateway.core.pricing import Charge
 from gateway.core.record import record
 
 GrantKind = Literal["signup", "purchase", "promotion", "goodwill", "correction"]
+WatchKind = Literal[
+    "balance_below",
+    "balance_below_percent",
+    "grant_nearly_spent",
+    "grant_expiring",
+    "spent_day",
+    "spent_month",
+    "key_budget",
+]
 AccountStatus = Literal["active", "suspended"]
 ResourceState = Literal["open", "settled", "released", "kept"]
 
@@ -338,3 +347,24 @@ class Delivery:
     why: str = ""
     dead: bool = False
     now_ms: int = 0
+
+
+@record
+class Watch:
+    """Something of an account that is watched: each crossing is one delivery on `channel`, until it has recovered.
+
+    `amount` by kind: nano-dollars (`balance_below`, `spent_day`, `spent_month`), percent of the last purchase
+    (`balance_below_percent`), percent of a grant that is spent (`grant_nearly_spent`), days before (`grant_expiring`),
+    percent of a key's monthly budget (`key_budget`). `data` is its owner's (JSON data, may hold secrets). `told` is
+    what was told and has not recovered: "below", the day, the month, grants, keys with their month.
+
+    The delivery is `alert:<id>:<number>`; its payload has `watch`, `kind`, `amount`, `subject` (grant, key, day, month
+    or ""), `value` (what crossed), `balance` (all of them text, nano-dollars) and `at` (ms).
+    """
+
+    id: str
+    kind: WatchKind
+    amount: int
+    channel: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    told: tuple[str, ...] = ()

@@ -34,6 +34,7 @@ from gateway.ports import (
     Renewed,
     Resource,
     ResourceRef,
+    Watch,
 )
 from tests.fakes.link import CuttingRelay
 from tests.ledger.ledgers import FREE, MemoryWorld, RedisWorld, World, ask, bill
@@ -383,6 +384,26 @@ class Machine(RuleBasedStateMachine):
         for end in ends:
             self.do(end, lose, account=account, delivery_id=name, **more.get(end, {}))
 
+    @rule(
+        account=accounts,
+        name=st.sampled_from("vw"),
+        watch=st.sampled_from(
+            [
+                *(("balance_below", 1500), ("balance_below", 300), ("balance_below_percent", 50)),
+                *(("grant_nearly_spent", 60), ("grant_expiring", 30)),
+                *(("spent_day", 500), ("spent_month", 700), ("key_budget", 80), None),
+            ]
+        ),
+        lose=lost,
+    )
+    def watch(self, account: str, name: str, watch: tuple[Any, int] | None, lose: int) -> None:
+        """Watch something, or no longer."""
+        if watch is None:
+            self.do("drop_watch", lose, account=account, watch_id=name)
+        else:
+            kind, amount = watch
+            self.do("put_watch", lose, account=account, watch=Watch(id=name, kind=kind, amount=amount, channel="alert"))
+
     @rule(account=accounts, ref=refs, lose=lost)
     def forget(self, account: str, ref: ResourceRef, lose: int) -> None:
         """Delete a resource."""
@@ -616,6 +637,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "autopay": await ledger.autopay(account),
         "followed": followed,
         "deliveries": deliveries,
+        "watches": list(await ledger.watches(account)),
         "owned": dict(zip(REFS, owned, strict=True)),
         "resources": [found for found in resources if found is not None],
         "entries": [replace(entry, id="") for entry in entries],

@@ -42,7 +42,9 @@ local function give(why, operation, kind, given, priority, expires, data)
     end
   end
   local balance = add(ACCOUNT, 'balance', given)
-  return {id, record, left}, enter(why, given, balance, operation, id .. ':' .. given, minus(paid), '', data), balance
+  local entry = enter(why, given, balance, operation, id .. ':' .. given, minus(paid), '', data)
+  given_back(balance, given, kind)
+  return {id, record, left}, entry, balance
 end
 
 -- Plan, status and sums, then three for each grant in burn order: id, record, what remains.

@@ -70,7 +70,7 @@ local function count_back(key, given)
   end
 end
 
--- Charge a hold (`record` while it is open), and end a job with it. The receipt, as in stands().
+-- Charge a hold (`record` while it is open), and end a job with it. The script has read `watch`. The receipt, as in stands().
 local function settle(hold_id, record, ending, digest, key, charge, data, job, usage)
   local late = record and '' or '1'
   if record then
@@ -80,9 +80,24 @@ local function settle(hold_id, record, ending, digest, key, charge, data, job, u
   local balance = add(ACCOUNT, 'balance', minus(charge))
   count_spent(key, charge)
   local entry = enter('charge', minus(charge), balance, hold_id, moved, owed, late, data)
+  if watch then
+    charged(balance, charge, moved, key)
+  end
   if job then
     mark(job, hold_id, 'settled', usage)
   end
   call('SET', ending, table.concat({'1 settled', digest, entry, charge, balance, late}, ' '), 'EX', REMEMBER)
   return {entry, charge, balance, late}
+end
+
+-- Charge more, by an entry of its own. Its id, and the balance after it.
+local function charge_more(operation, charge, key, data)
+  local moved, owed = burn(charge)
+  local balance = add(ACCOUNT, 'balance', minus(charge))
+  local entry = enter('correction', minus(charge), balance, operation, moved, owed, '', data)
+  watch = call('HGET', ACCOUNT, 'watch')
+  if watch then
+    charged(balance, charge, moved, key)
+  end
+  return entry, balance
 end

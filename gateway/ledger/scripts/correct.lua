@@ -26,7 +26,4 @@ if back then
   return done('corrected', {entry, balance})
 end
 count_spent(KEYS[8], ARGV[4])
-local moved, owed = burn(ARGV[4])
-local balance = add(ACCOUNT, 'balance', '-' .. ARGV[4])
-local entry = enter('correction', '-' .. ARGV[4], balance, ARGV[3], moved, owed, '', ARGV[7])
-return done('corrected', {entry, balance})
+return done('corrected', {charge_more(ARGV[3], ARGV[4], KEYS[8], ARGV[7])})

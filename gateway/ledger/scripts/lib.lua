@@ -86,8 +86,12 @@ local function mark(key, hold_id, state, usage)
   end
 end
 
--- The calendar month (UTC) of the store's clock: "2026-11". Days to a civil date, counted in years from March.
-local function month_now()
+-- The day (UTC) of the store's clock: "2026-11-27". Days to a civil date, counted in years from March.
+local today
+local function day_now()
+  if today then
+    return today
+  end
   local day = math.floor(NOW / 86400000) + 719468
   local era = math.floor(day / 146097)
   local day_of_era = day - era * 146097
@@ -95,8 +99,15 @@ local function month_now()
     - math.floor(day_of_era / 146096)) / 365)
   local day_of_year = day_of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
   local month = math.floor((5 * day_of_year + 2) / 153)
+  local day_of_month = day_of_year - math.floor((153 * month + 2) / 5) + 1
   month = month < 10 and month + 3 or month - 9
-  return string.format('%04d-%02d', year + era * 400 + (month <= 2 and 1 or 0), month)
+  today = string.format('%04d-%02d-%02d', year + era * 400 + (month <= 2 and 1 or 0), month, day_of_month)
+  return today
+end
+
+-- Its calendar month: "2026-11".
+local function month_now()
+  return string.sub(day_now(), 1, 7)
 end
 
 -- Take a grant out of the account; what remained of it.

@@ -13,3 +13,6 @@ for _, over in ipairs(call('ZRANGE', DUE, '-inf', amount(NOW), 'BYSCORE', 'LIMIT
     ended_grants = ended_grants + 1
   end
 end
+if ended_grants > 0 and call('HEXISTS', ACCOUNT, 'watch') == 1 then
+  look(call('HGET', ACCOUNT, 'balance'), {})
+end

@@ -27,9 +27,7 @@ local function even(operation, priority)
   end
   operation = operation .. ':' .. amount(call('HINCRBY', PAYMENT, 'moves', 1))
   if change > 0 then
-    local moved, owed = burn(amount(change))
-    local balance = add(ACCOUNT, 'balance', '-' .. amount(change))
-    enter('correction', '-' .. amount(change), balance, operation, moved, owed, '', data)
+    charge_more(operation, amount(change), nil, data)
   else
     give('correction', operation, 'correction', amount(-change), priority, '', data)
   end

@@ -22,7 +22,8 @@ if first and after ~= '' then
   local entry, charged, balance_then, late = unpack(first)
   return answer('renewed', entry, charged, balance_then, late, hold, balance, held, refusal)
 end
-local status, tier, rate_card = unpack(call('HMGET', ACCOUNT, 'status', 'tier', 'rate_card'), 1, 3)
+local status, tier, rate_card
+status, tier, rate_card, watch = unpack(call('HMGET', ACCOUNT, 'status', 'tier', 'rate_card', 'watch'), 1, 4)
 if not status then
   return answer('unknown')
 end

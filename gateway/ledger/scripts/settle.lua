@@ -13,7 +13,9 @@ end
 if how then
   return answer('conflict', how)
 end
-if call('EXISTS', ACCOUNT) == 0 then
+local status
+status, watch = unpack(call('HMGET', ACCOUNT, 'status', 'watch'), 1, 2)
+if not status then
   return answer('unknown')
 end
 

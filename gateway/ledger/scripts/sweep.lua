@@ -9,16 +9,19 @@ if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
 tell_waits()
-local look = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
+local next_look = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
 local token, holds, held, grants = string.match(call('HGET', ACCOUNT, 'swept') or '', '^(%S+) (%d+) (%d+) (%d+)$')
 if token == ARGV[2] then
-  return answer('swept', holds, held, grants, look)
+  return answer('swept', holds, held, grants, next_look)
 end
 
 -- From here it must succeed: only writes.
 forget_dead()
+if call('HEXISTS', ACCOUNT, 'watch') == 1 then
+  look(call('HGET', ACCOUNT, 'balance'), {swept = true})
+end
 holds, held, grants = amount(ended), amount(ended_held), amount(ended_grants)
 if ended + ended_grants > 0 then
   call('HSET', ACCOUNT, 'swept', table.concat({ARGV[2], holds, held, grants}, ' '))
 end
-return answer('swept', holds, held, grants, look)
+return answer('swept', holds, held, grants, next_look)

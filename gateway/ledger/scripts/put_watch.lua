@@ -1,0 +1,33 @@
+-- put_watch: watch something of the account. The same watch again keeps what it has told; another kind or amount of it
+-- begins anew, and tells at once what it finds.
+--
+-- KEYS  1-6 as in lib
+-- ARGV  2 watch id, 3 kind, 4 amount, 5 channel, 6 data (JSON), 7 the most that an account may have
+-- Answers  watch, {id, record}
+--          too_many                   the account has the most
+--          unknown                    no such account
+-- Callers  RedisLedger.put_watch
+if call('EXISTS', ACCOUNT) == 0 then
+  return answer('unknown')
+end
+local past = call('HGET', WATCHES, ARGV[2])
+if not past and call('HLEN', WATCHES) >= tonumber(ARGV[7]) then
+  return answer('too_many')
+end
+
+-- From here it must succeed: only writes.
+local its = {id = ARGV[2], kind = ARGV[3], amount = ARGV[4], channel = ARGV[5], told = '', data = ARGV[6]}
+if past then
+  local was = read_watch(ARGV[2], past)
+  if was.kind == its.kind and was.amount == its.amount then
+    its.told = was.told
+  end
+end
+write_watch(its)
+watch = call('HGET', ACCOUNT, 'watch')
+if SPENDING[its.kind] and not (watch and string.find(watch, 'd', 1, true)) then
+  begin_spending()
+end
+arm(read_watches())
+look(call('HGET', ACCOUNT, 'balance'), {})
+return answer('watch', {ARGV[2], call('HGET', WATCHES, ARGV[2])})
