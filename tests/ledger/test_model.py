@@ -80,6 +80,11 @@ AUTOPAYS = (
     ON, ON, ON | {"monthly_cap": None}, ON | {"monthly_cap": 9_000_000}, ON | {"threshold": 1}, ON | {"target": 7},
     {"enabled": False}, {"enabled": True}, {"method": "pm_1"}, {"provider": ""},
 )  # fmt: skip
+WATCHED = (
+    *(("balance_below", 1500), ("balance_below", 300), ("balance_below_percent", 50)),
+    *(("grant_nearly_spent", 60), ("grant_expiring", 30)),
+    *(("spent_day", 500), ("spent_month", 700), ("key_budget", 80)),
+)
 CLASSES = (None, Concurrency(name="jobs", limit=1), Concurrency(name="streams", limit=3))
 
 accounts = st.sampled_from(ACCOUNTS)
@@ -146,14 +151,16 @@ class Machine(RuleBasedStateMachine):
     lost = st.sampled_from([0, 0, 0, 1, 1, 2])
     idle = st.sampled_from([0.0, 0.0, 0.0, 0.0, 1.0, 61.0])
 
-    @initialize()
-    def begin(self) -> None:
-        """Two tenants with two keys each, one of them with a budget and a list of products."""
+    @initialize(watched=st.lists(st.sampled_from(WATCHED), max_size=4))
+    def begin(self, watched: list[tuple[Any, int]]) -> None:
+        """Two tenants with two keys each, one of them with a budget and a list of products; both are watched."""
         for account in ACCOUNTS:
             self.do("open_account", operation="open", account=account, plan=FREE, signup=Nanos(2000))
             for key_id, budget, products in (("one", None, None), ("two", Nanos(400), ("speech-to-text", "x"))):
                 key = Key(id=key_id, account=account, monthly_budget=budget, products=products)
                 self.do("put_key", operation=f"key-{key_id}", key=key, digest=f"{account}-{key_id}")
+            for name, (kind, amount) in zip("wxyz", watched, strict=False):
+                self.do("put_watch", account=account, watch=Watch(id=name, kind=kind, amount=amount, channel="alert"))
 
     # ---- the path of a call
 
@@ -349,9 +356,10 @@ class Machine(RuleBasedStateMachine):
         self.do("accept", lose, account=account, resource=resource, deadline_seconds=120, keep_seconds=keep)
 
     @rule()
-    def claim_jobs(self) -> None:
-        """Take what is to be looked at."""
+    def claim(self) -> None:
+        """Take what is to be looked at, and what is to be delivered."""
         self.do("claim_jobs", limit=1000, lease_seconds=30)
+        self.do("claim_deliveries", limit=1000, lease_seconds=30)
 
     @rule(
         account=accounts, ref=refs, seconds=st.sampled_from([0.0, 0.5, 40.0]), gone=st.booleans() | st.none(), lose=lost
@@ -365,16 +373,11 @@ class Machine(RuleBasedStateMachine):
         """A job is not followed any more."""
         self.do("give_up", account=account, ref=ref, hold_id=self.hold(account, pick))
 
-    @rule()
-    def claim_deliveries(self) -> None:
-        """Take what is to be delivered."""
-        self.do("claim_deliveries", limit=1000, lease_seconds=30)
-
     @rule(
         account=accounts,
         name=st.sampled_from("abc"),
         seconds=st.sampled_from([0.0, 40.0]),
-        ends=st.lists(st.sampled_from(["delivered", "put_off", "bury", "bury", "revive"]), max_size=4),
+        ends=st.lists(st.sampled_from(["delivered", "put_off", "bury", "bury", "revive", "drop_watch"]), max_size=4),
         lose=lost,
     )
     def tell_somebody(self, account: str, name: str, seconds: float, ends: list[str], lose: int) -> None:
@@ -382,27 +385,8 @@ class Machine(RuleBasedStateMachine):
         more: dict[str, dict[str, Any]] = {"put_off": {"seconds": 5, "why": "busy"}, "bury": {"why": "gone"}}
         self.do("post", lose, account=account, delivery_id=name, channel="alert", payload={"n": 1}, seconds=seconds)
         for end in ends:
-            self.do(end, lose, account=account, delivery_id=name, **more.get(end, {}))
-
-    @rule(
-        account=accounts,
-        name=st.sampled_from("vw"),
-        watch=st.sampled_from(
-            [
-                *(("balance_below", 1500), ("balance_below", 300), ("balance_below_percent", 50)),
-                *(("grant_nearly_spent", 60), ("grant_expiring", 30)),
-                *(("spent_day", 500), ("spent_month", 700), ("key_budget", 80), None),
-            ]
-        ),
-        lose=lost,
-    )
-    def watch(self, account: str, name: str, watch: tuple[Any, int] | None, lose: int) -> None:
-        """Watch something, or no longer."""
-        if watch is None:
-            self.do("drop_watch", lose, account=account, watch_id=name)
-        else:
-            kind, amount = watch
-            self.do("put_watch", lose, account=account, watch=Watch(id=name, kind=kind, amount=amount, channel="alert"))
+            which = {"watch_id": "w"} if end == "drop_watch" else {"delivery_id": name}
+            self.do(end, lose, account=account, **which, **more.get(end, {}))
 
     @rule(account=accounts, ref=refs, lose=lost)
     def forget(self, account: str, ref: ResourceRef, lose: int) -> None:
@@ -545,6 +529,8 @@ class Machine(RuleBasedStateMachine):
             arguments = arguments | {"amount": amount}
         elif name == "open_account":
             arguments = arguments | {"signup": amount}
+        elif name == "put_watch":
+            arguments = arguments | {"watch": replace(arguments["watch"], amount=amount)}
         self.do(name, lose, **arguments)
 
     # ---- what always holds

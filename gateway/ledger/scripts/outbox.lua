@@ -68,8 +68,8 @@ local function post(id, channel, payload, delay, by)
       past.payload = payload
       write_post(id, past)
       call('ZADD', OUTBOX, due, id)
-      tell_waits()
     end
+    tell_waits() -- also of a repeat: the first answer may be lost
     return by and past.by == by or false
   end
   if call('EXISTS', BASE .. 'sent:' .. id) == 1 then
