@@ -177,7 +177,14 @@ async def serving(runtime: Runtime, ledger: Ledger) -> AsyncIterator[tuple[Gatew
     def accepting() -> int:
         return int(gateway.accepting)
 
-    operators = Operators(runtime, ledger=ledger, clock=SystemClock(), accepting=accepting, measured=measured)
+    operators = Operators(
+        runtime,
+        ledger=ledger,
+        observer=gateway.observing.all,
+        clock=SystemClock(),
+        accepting=accepting,
+        measured=measured,
+    )
     async with operators, gateway:
         yield gateway, operators
 

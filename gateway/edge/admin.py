@@ -34,9 +34,12 @@ from gateway.edge.admin_bodies import (
 )
 from gateway.edge.admin_problems import ProblemReply, problem_of, problem_of_http
 from gateway.edge.admin_views import Data
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
+from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.edge.outbox_operations import OutboxOperations
+from gateway.edge.paying import Paying
 from gateway.ports import Clock, Ledger, ResourceRef
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import UpstreamClient
@@ -48,10 +51,10 @@ _log = logging.getLogger(__name__)
 
 
 def add_admin_routes(
-    app: web.Application, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock
+    app: web.Application, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, paying: Paying, clock: Clock
 ) -> None:
     """Put the admin API under `/admin/` of the ops listener's application."""
-    api = AdminApi(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
+    api = AdminApi(ledger=ledger, runtime=runtime, upstreams=upstreams, paying=paying, clock=clock)
     admin = web.Application(middlewares=[_telling_problems, _admitting(runtime.admin_token)])
     for method, path, status, deed in ROUTES:
         admin.router.add_route(method, path.removeprefix("/admin"), _handler(api, deed, status))
@@ -61,10 +64,13 @@ def add_admin_routes(
 class AdminApi:
     """Takes a request apart and does one operation. Answers data; raises what `problem_of` tells."""
 
-    def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
+    def __init__(
+        self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, paying: Paying, clock: Clock
+    ) -> None:
         self._operations = Operations(ledger=ledger, runtime=runtime)
         self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
         self._outbox = OutboxOperations(ledger)
+        self._autopay = AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock)
         self._runtime = runtime
         self._clock = clock
 
@@ -151,6 +157,20 @@ class AdminApi:
     async def verify(self, request: web.Request) -> Data:
         return await self._operations.verify(_account(request))
 
+    async def show_autopay(self, request: web.Request) -> Data:
+        return await self._autopay.show_autopay(_account(request))
+
+    async def change_autopay(self, request: web.Request) -> Data:
+        body = await self._body(request, ChangeAutopay)
+        return await self._autopay.change_autopay(_account(request), body, _operation(request).id)
+
+    async def add_funds(self, request: web.Request) -> Data:
+        body = await self._body(request, AddFunds)
+        return await self._autopay.add_funds(_account(request), body, _operation(request).id)
+
+    async def tell_payment(self, request: web.Request) -> Data:
+        return await self._autopay.tell_payment(_account(request), await self._body(request, TellPayment))
+
     async def _body(self, request: web.Request, model: type[Model]) -> Model:
         setting = Setting(runtime=self._runtime, now_ms=int(self._clock.now() * 1000))
         return read_body(model, await _read(request), setting)
@@ -169,6 +189,10 @@ ROUTES: Final[tuple[tuple[str, str, int, Deed], ...]] = (
     ("POST", "/admin/accounts/{account}/grants", 201, AdminApi.give_grant),
     ("POST", "/admin/accounts/{account}/corrections", 201, AdminApi.correct),
     ("GET", "/admin/accounts/{account}/credits", 200, AdminApi.show_credits),
+    ("GET", "/admin/accounts/{account}/autopay", 200, AdminApi.show_autopay),
+    ("PATCH", "/admin/accounts/{account}/autopay", 200, AdminApi.change_autopay),
+    ("POST", "/admin/accounts/{account}/funds", 201, AdminApi.add_funds),
+    ("POST", "/admin/accounts/{account}/payments", 201, AdminApi.tell_payment),
     ("GET", "/admin/accounts/{account}/holds", 200, AdminApi.list_holds),
     ("POST", "/admin/accounts/{account}/holds/{hold}/release", 200, AdminApi.release_hold),
     ("GET", "/admin/accounts/{account}/jobs", 200, AdminApi.list_jobs),

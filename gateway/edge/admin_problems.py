@@ -16,6 +16,7 @@ from gateway.edge.admin_bodies import Invalid
 from gateway.edge.job_operations import UnknownJob
 from gateway.edge.operations import UnknownKey
 from gateway.edge.outbox_operations import UnknownDelivery
+from gateway.ports import PaymentRefused, PaymentUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,10 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "body_too_large": Kind(413, "The body is too large"),
     "invalid_request": Kind(422, "The request has problems"),
     "ledger_refused": Kind(422, "The ledger refuses this"),
+    "payment_refused": Kind(422, "The payment cannot be made"),
     "internal": Kind(500, "Something went wrong here"),
     "ledger_unavailable": Kind(503, "The ledger does not answer"),
+    "provider_unavailable": Kind(503, "The provider of payments does not answer"),
 }
 
 
@@ -75,6 +78,17 @@ class ProblemReply:
 
 INTERNAL: Final = ProblemReply(code="internal", detail="The request was not done. The log says more.")
 
+#: Faults that are told in their own words; the first that fits.
+_TOLD: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (OperationConflict, "operation_conflict"),
+    (UnknownAccount, "unknown_account"),
+    (UnknownKey, "unknown_key"),
+    (UnknownJob, "unknown_job"),
+    (UnknownDelivery, "unknown_delivery"),
+    (PaymentRefused, "payment_refused"),
+    (LedgerRefused, "ledger_refused"),
+)
+
 
 def problem_of(error: Exception) -> ProblemReply:
     """How a fault is told. What is not expected here says nothing of the inside."""
@@ -86,22 +100,13 @@ def problem_of(error: Exception) -> ProblemReply:
             if any(problem.pointer == "Idempotency-Key" for problem in error.problems):
                 code = "invalid_idempotency_key"
             return ProblemReply(code=code, detail=detail, errors=errors)
-        case OperationConflict():
-            return ProblemReply(code="operation_conflict", detail=detail)
-        case UnknownAccount():
-            return ProblemReply(code="unknown_account", detail=detail)
-        case UnknownKey():
-            return ProblemReply(code="unknown_key", detail=detail)
-        case UnknownJob():
-            return ProblemReply(code="unknown_job", detail=detail)
-        case UnknownDelivery():
-            return ProblemReply(code="unknown_delivery", detail=detail)
-        case LedgerRefused():
-            return ProblemReply(code="ledger_refused", detail=detail)
-        case LedgerUnavailable():
-            retry = {"Retry-After": str(error.retry_after_seconds or 1)}
+        case LedgerUnavailable() | PaymentUnknown():
+            code = "ledger_unavailable" if isinstance(error, LedgerUnavailable) else "provider_unavailable"
             told = "Nothing is known of the outcome. Repeat the request with the same Idempotency-Key."
-            return ProblemReply(code="ledger_unavailable", detail=told, headers=retry)
+            return ProblemReply(code=code, detail=told, headers={"Retry-After": str(error.retry_after_seconds or 1)})
+    for fault, code in _TOLD:
+        if isinstance(error, fault):
+            return ProblemReply(code=code, detail=detail)
     return INTERNAL
 
 

@@ -14,8 +14,9 @@ from gateway import __version__
 from gateway.core.errors import LedgerUnavailable
 from gateway.edge.admin import add_admin_routes
 from gateway.edge.listening import listen, port_of
+from gateway.edge.paying import make_paying
 from gateway.observe.metrics import Metrics
-from gateway.ports import Clock, Ledger
+from gateway.ports import Clock, Ledger, Observer
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import PooledUpstreamClient
 
@@ -34,6 +35,7 @@ class Operators:
         runtime: Runtime,
         *,
         ledger: Ledger,
+        observer: Observer,
         clock: Clock,
         accepting: Callable[[], int],
         measured: Callable[[], Awaitable[Metrics]],
@@ -49,7 +51,10 @@ class Operators:
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/metrics", self._metrics)
         self._upstreams = PooledUpstreamClient()  # for jobs that ops ask for
-        add_admin_routes(app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, clock=clock)
+        self._paying = make_paying(runtime, ledger=ledger, observer=observer)
+        add_admin_routes(
+            app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, paying=self._paying, clock=clock
+        )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
 
     async def __aenter__(self) -> Self:
@@ -63,6 +68,7 @@ class Operators:
         """Answer what was asked, then close."""
         await self._runner.cleanup()
         await self._upstreams.close()
+        await self._paying.close()
 
     @property
     def port(self) -> int:

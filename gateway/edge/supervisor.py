@@ -209,6 +209,7 @@ class Supervisor:
                 Operators(
                     self._runtime,
                     ledger=self._ledger,
+                    observer=self._observing.all,
                     clock=SystemClock(),
                     accepting=self._accepting,
                     measured=self._measured,

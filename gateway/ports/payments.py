@@ -176,6 +176,8 @@ PaymentEvent = PaymentPaid | PaymentFailed | PaymentReversed | MethodAdded
 class PaymentUnknown(GatewayError):
     """The provider did not answer, or not in a way that says what became of a payment: ask again."""
 
+    retry_after_seconds = 5
+
 
 class PaymentRefused(GatewayError):
     """The provider will not do this at all; the message may be shown to whoever asked."""

@@ -8,6 +8,7 @@ import pytest
 from gateway.edge.admin import ROUTES
 from gateway.edge.admin_bodies import AddKey, Body, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount, SettleJob
 from gateway.edge.admin_problems import PROBLEMS
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "admin-api.md"
 BODIES: dict[str, type[Body]] = {
@@ -17,6 +18,9 @@ BODIES: dict[str, type[Body]] = {
     "PATCH /admin/accounts/{account}/keys/{key}": ChangeKey,
     "POST /admin/accounts/{account}/grants": GiveGrant,
     "POST /admin/accounts/{account}/corrections": Correct,
+    "PATCH /admin/accounts/{account}/autopay": ChangeAutopay,
+    "POST /admin/accounts/{account}/funds": AddFunds,
+    "POST /admin/accounts/{account}/payments": TellPayment,
     "POST /admin/accounts/{account}/jobs/{kind}/{job}/settle": SettleJob,
 }
 

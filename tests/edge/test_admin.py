@@ -15,8 +15,9 @@ from gateway.core.money import BALANCE_MAX, Nanos, format_usd
 from gateway.core.pricing import Charge, LineItem
 from gateway.edge.admin import ROUTES, add_admin_routes
 from gateway.edge.admin_problems import PROBLEMS
-from gateway.edge.app import open_ledger
+from gateway.edge.app import Observers, open_ledger
 from gateway.edge.keys import key_digest
+from gateway.edge.paying import make_paying
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement
 from gateway.settings.runtime import RedisSettings, Runtime
@@ -85,7 +86,10 @@ class Api:
 @asynccontextmanager
 async def serving(ledger: Ledger, runtime: Runtime) -> AsyncIterator[Api]:
     app = web.Application()
-    add_admin_routes(app, ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), clock=FixedClock())
+    paying = make_paying(runtime, ledger=ledger, observer=Observers())
+    add_admin_routes(
+        app, ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), paying=paying, clock=FixedClock()
+    )
     async with TestClient(TestServer(app)) as client:
         yield Api(client, ledger)
 
@@ -615,6 +619,6 @@ async def test_every_route_is_served(api: Api) -> None:
     """The table of routes is what the application has: each answers its method."""
     await api.ok("POST", "/accounts", {"id": "acme"})
     for method, path, _, _ in ROUTES:
-        filled = path.removeprefix("/admin").format(account="acme", key="k", hold="h", kind="k", job="j")
+        filled = path.removeprefix("/admin").format(account="acme", key="k", hold="h", kind="k", job="j", delivery="d")
         status, found = await api(method, filled, {} if method in ("POST", "PATCH") else None)
         assert status not in (404, 405) or found["code"] in ("unknown_key", "unknown_job")

@@ -1,0 +1,144 @@
+"""What may be done with payments and autopay, once, for the admin API, the customers' API and the billing page.
+
+Owns: what an account's autopay is before it was ever set, what its watch is, which provider a page is made by.
+Does not know: HTTP, pages, how input was read (autopay_bodies).
+"""
+
+import hashlib
+from typing import Any, Final
+
+from gateway.core.autopay import Autopay, AutopayState
+from gateway.core.money import BALANCE_MAX, format_usd
+from gateway.edge.admin_bodies import Invalid, Problem
+from gateway.edge.admin_views import CURRENCY, Data, view_grant, when
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
+from gateway.edge.paying import Paying
+from gateway.ledger.rules import month_of
+from gateway.payments.billing_system import NAME as BILLING_SYSTEM
+from gateway.payments.cashier import AUTOPAY_CHANNEL
+from gateway.ports import Checkout, Clock, Ledger, PaymentPaid, PaymentRefused, Watch
+from gateway.settings.runtime import Runtime
+
+_WATCH: Final = "autopay"
+_NO_PROVIDER: Final = "nobody charges payers here: ask whoever runs this service to add credit"
+
+
+class AutopayOperations:
+    """Answers plain data. Raises Invalid, PaymentRefused, PaymentUnknown, and what the ledger raises.
+
+    `operation` names a change: a repeat of it gets the first answer.
+    """
+
+    def __init__(self, *, ledger: Ledger, runtime: Runtime, paying: Paying, clock: Clock) -> None:
+        self._ledger = ledger
+        self._settings = runtime.payments
+        self._paying = paying
+        self._clock = clock
+
+    async def show_autopay(self, account: str) -> Data:
+        """What autopay is set to, or would be, and how it stands."""
+        return self._view(account, await self._ledger.autopay(account))
+
+    async def change_autopay(self, account: str, body: ChangeAutopay, operation: str) -> Data:
+        """Change what the body names. Turned on below its threshold it pays at once."""
+        stored = await self._ledger.autopay(account)
+        changes = self._defaults(stored) | {name: getattr(body, name) for name in body.model_fields_set}
+        self._check(stored, changes)
+        changed = await self._ledger.set_autopay(operation=operation, account=account, changes=changes)
+        if changed.enabled:
+            watch = Watch(id=_WATCH, kind="balance_below", amount=changed.threshold, channel=AUTOPAY_CHANNEL)
+            await self._ledger.put_watch(account=account, watch=watch)
+            await self._paying.cashier.look(account, f"set:{_short(operation)}")
+        else:
+            await self._ledger.drop_watch(account=account, watch_id=_WATCH)
+        return self._view(account, changed)
+
+    async def add_funds(self, account: str, body: AddFunds, operation: str) -> Data:
+        """Make a page of the provider's to pay, or to add a card, at; its address."""
+        autopay = await self._ledger.autopay(account)
+        name = autopay.provider or self._provider()
+        provider = self._paying.providers.get(name)
+        if provider is None:
+            raise PaymentRefused(_NO_PROVIDER)
+        if body.amount is not None and (await self._ledger.account(account)).balance + body.amount > BALANCE_MAX:
+            raise Invalid([Problem("/amount", f"an account holds at most {format_usd(BALANCE_MAX)} dollars")])
+        page = await provider.checkout(
+            Checkout(account=account, amount=body.amount, customer=autopay.customer, operation=_short(operation))
+        )
+        if page.customer != autopay.customer:
+            changes = {"customer": page.customer, "provider": name}
+            await self._ledger.set_autopay(operation=f"customer:{page.customer}", account=account, changes=changes)
+        return {"account": account, "url": page.url, "provider": name}
+
+    async def tell_payment(self, account: str, body: TellPayment) -> Data:
+        """Credit a payment that was made somewhere else, once; the grant."""
+        paid = PaymentPaid(account=account, payment=body.payment, amount=body.amount, attempt=body.attempt)
+        return view_grant(await self._paying.cashier.credit(body.provider, paid))
+
+    # ---- inside
+
+    def _provider(self) -> str:
+        """Who charges where nobody was chosen: the first that the config has."""
+        return next(iter(self._paying.providers), "")
+
+    def _defaults(self, stored: Autopay) -> dict[str, Any]:
+        """What an autopay that was never set is."""
+        settings = self._settings
+        if stored.target:
+            return {} if stored.provider else {"provider": self._provider()}
+        return {
+            "threshold": settings.threshold,
+            "target": settings.target,
+            "monthly_cap": settings.monthly_cap,
+            "provider": stored.provider or self._provider(),
+        }
+
+    def _check(self, stored: Autopay, changes: dict[str, Any]) -> None:
+        """What only the config, or what is stored, can say of a change."""
+        problems = []
+        provider = changes.get("provider", stored.provider)
+        threshold, target = changes.get("threshold", stored.threshold), changes.get("target", stored.target)
+        settings = self._settings
+        if target - threshold < settings.amount_min:
+            least = format_usd(settings.amount_min)
+            problems.append(Problem("/target", f"it must be above the threshold by {least} dollars, the least payment"))
+        if target - threshold > settings.amount_max:
+            problems.append(Problem("/target", f"a payment is at most {format_usd(settings.amount_max)} dollars"))
+        if provider and provider not in self._paying.providers:
+            known = ", ".join(self._paying.providers) or "nobody"
+            problems.append(Problem("/provider", f"payers are charged by: {known}"))
+        if problems:
+            raise Invalid(problems)
+        if changes.get("enabled", stored.enabled):
+            if not provider:
+                raise PaymentRefused(_NO_PROVIDER)
+            if provider != BILLING_SYSTEM and not stored.method:
+                raise PaymentRefused("there is no card to charge: add one first")
+
+    def _view(self, account: str, stored: Autopay) -> Data:
+        shown = {**self._defaults(stored)}
+        threshold, target = shown.get("threshold", stored.threshold), shown.get("target", stored.target)
+        cap = shown.get("monthly_cap", stored.monthly_cap)
+        now_ms = int(self._clock.now() * 1000)
+        failed = stored.state in (AutopayState.FAILED, AutopayState.DISABLED)
+        return {
+            "account": account,
+            "enabled": stored.enabled,
+            "threshold": format_usd(threshold),
+            "target": format_usd(target),
+            "monthly_cap": None if cap is None else format_usd(cap),
+            "paid_this_month": format_usd(stored.paid_in(month_of(now_ms))),
+            **CURRENCY,
+            "provider": stored.provider or shown.get("provider") or None,
+            "card": bool(stored.method),
+            "state": str(stored.state),
+            "charging": format_usd(stored.amount) if stored.state == AutopayState.CHARGING else None,
+            "failures": stored.failures,
+            "why": stored.why if failed else None,
+            "retry_at": when(stored.retry_ms) if stored.state == AutopayState.FAILED else None,
+        }
+
+
+def _short(operation: str) -> str:
+    """An operation's name where only few characters are taken."""
+    return hashlib.sha256(operation.encode()).hexdigest()[:32]
