@@ -621,4 +621,4 @@ async def test_every_route_is_served(api: Api) -> None:
     for method, path, _, _ in ROUTES:
         filled = path.removeprefix("/admin").format(account="acme", key="k", hold="h", kind="k", job="j", delivery="d")
         status, found = await api(method, filled, {} if method in ("POST", "PATCH") else None)
-        assert status not in (404, 405) or found["code"] in ("unknown_key", "unknown_job")
+        assert status not in (404, 405) or found["code"] in ("unknown_key", "unknown_job", "unknown_delivery")
