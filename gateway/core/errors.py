@@ -36,6 +36,7 @@ class Code(StrEnum):
     JOB_NOT_FINISHED = "job_not_finished"
     BODY_TOO_LARGE = "body_too_large"
     REQUEST_TIMEOUT = "request_timeout"
+    TOO_MANY_UNKNOWN_KEYS = "too_many_unknown_keys"
     SESSION_EXPIRED = "session_expired"
     SESSION_IDLE = "session_idle"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
@@ -87,6 +88,9 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.JOB_NOT_FINISHED: Refusal(status=400, message="The {resource} is not completed yet. Retry when it is."),
     Code.BODY_TOO_LARGE: Refusal(status=413, message="Request body too large: at most {bytes_max} bytes."),
     Code.REQUEST_TIMEOUT: Refusal(status=408, message="The request body did not arrive in time."),
+    Code.TOO_MANY_UNKNOWN_KEYS: Refusal(
+        status=429, message="Too many unknown API keys came from your address. Retry later, with a key that is known."
+    ),
     Code.SESSION_EXPIRED: Refusal(status=408, message="The session has reached its maximum duration."),
     Code.SESSION_IDLE: Refusal(status=408, message="The session was idle for too long."),
     Code.IDEMPOTENCY_CONFLICT: Refusal(

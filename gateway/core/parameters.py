@@ -43,6 +43,8 @@ def repeated(query_string: str, names: Collection[str]) -> str | None:
 
 def unclear(query_string: str, names: Collection[str]) -> str:
     """Why two services could read these names in a query differently; empty where none could."""
+    if not names or not query_string:
+        return ""
     if ";" in query_string:  # to some it is an ampersand
         return "write ; as %3B in the query"
     name = repeated(query_string, names)

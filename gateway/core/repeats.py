@@ -8,6 +8,7 @@ import json
 from functools import lru_cache
 from typing import Any, Final
 
+_COUNTED_MAX: Final = 100  # a look through the whole body for each
 _NAMES_MAX: Final = 1024  # characters of all names of an object; longer ones are not remembered
 
 
@@ -18,6 +19,8 @@ def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
     The count of each name at the top settles nearly every body; only a suspicion is looked into.
     """
     names = tuple(data)
+    if len(names) > _COUNTED_MAX:
+        return repeats_any_name(body)
     quoted = _quoted if sum(map(len, names)) <= _NAMES_MAX else _quoted.__wrapped__
     suspicious = body.find(b"\\u") >= 0 or max(map(body.count, quoted(names)), default=0) > 1
     return suspicious and repeats_any_name(body)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}:,]', re.DOTALL)
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{}:,]', re.DOTALL)
 _SPACE: Final = b" \t\r\n"
 
 

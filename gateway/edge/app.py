@@ -237,7 +237,10 @@ class Gateway:
             operation_seconds=runtime.redis.operation_seconds,
         )
         jobs = Jobs(runtime=runtime, books=self.books, upstreams=self.upstreams, clock=clock)
-        identifier = Identifier(ledger, runtime.key_pepper, clock)
+        identifier = Identifier(
+            ledger, runtime.key_pepper, clock, unknown_per_minute_max=limits.unknown_keys_per_minute_max,
+            trust_forwarded_for=runtime.trust_forwarded_for,
+        )  # fmt: skip
         named = NamedCalls(
             ledger=ledger, observer=observer, settings=runtime.idempotency, pepper=runtime.key_pepper,
             lease_seconds=limits.hold_lease_seconds,
@@ -268,7 +271,7 @@ class Gateway:
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
-        self.paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
+        self.paying = make_paying(runtime, ledger=ledger, observer=observer)
         self.outbox = make_outbox(
             runtime, ledger=ledger, outward=self.outward, autopay=self.paying.courier, observer=observer, clock=clock
         )
@@ -291,7 +294,8 @@ class Gateway:
         called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         add_callback_routes(own, take=called_back.take, pepper=runtime.key_pepper, clock=clock, observer=observer)
         self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
-        self._customers = CustomerServer(self.pipeline, limits, self._own)
+        of_one = 0 if runtime.trust_forwarded_for else limits.connections_per_address_max
+        self._customers = CustomerServer(self.pipeline, limits, self._own, of_address_max=of_one)
         self.accepting = False
 
     async def __aenter__(self) -> Self:

@@ -1,12 +1,17 @@
 """From a request to whose key it is.
 
-Owns: the forms in which clients send a key, or a temporary token of it. Does not know: what the key may do.
+Owns: the forms in which clients send a key, or a temporary token of it, and which keys are looked for.
+Does not know: what a key may do.
 """
 
+import sys
+from math import inf
 from typing import Final
 
 from multidict import CIMultiDictProxy
 
+from gateway.core.errors import Code, Refused
+from gateway.edge.attempts import Attempts, asked_by
 from gateway.edge.keys import key_digest
 from gateway.edge.tokens import read_token, write_token
 from gateway.pipeline.call import Client
@@ -16,6 +21,7 @@ from gateway.settings.runtime import Route
 _SECRET_MAX: Final = 512
 _TOKEN_MAX: Final = 2048
 _TOKEN_PARAMETER: Final = "token"  # noqa: S105 - its name
+_NOBODY: Final = Refused(code=Code.UNAUTHORIZED)
 
 
 def credential_of(headers: CIMultiDictProxy[str], longest: int = _SECRET_MAX) -> str | None:
@@ -28,15 +34,24 @@ def credential_of(headers: CIMultiDictProxy[str], longest: int = _SECRET_MAX) ->
 
 
 class Identifier:
-    """Looks keys up by their digest. The key itself is never kept."""
+    """Looks keys up by their digest. The key itself is never kept.
 
-    def __init__(self, ledger: Ledger, pepper: str, clock: Clock) -> None:
+    A known key costs nothing more than its look-up. One that is not known here is looked for in the ledger: an address
+    may have only so many of them looked for in vain, and none twice within a moment.
+    """
+
+    def __init__(
+        self, ledger: Ledger, pepper: str, clock: Clock, *, unknown_per_minute_max: int, trust_forwarded_for: bool
+    ) -> None:
         self._ledger = ledger
         self._pepper = pepper
         self._clock = clock
+        self._trust = trust_forwarded_for
+        self._unknown = Unknown(clock)
+        self._attempts = Attempts(clock, of_address_max=unknown_per_minute_max or sys.maxsize, of_all_max=inf)
 
-    async def __call__(self, client: Client, route: Route) -> Identity | None:
-        """Whose key or token came with a request; None if nobody's. Raises LedgerUnavailable.
+    async def __call__(self, client: Client, route: Route) -> Identity | Refused:
+        """Whose key or token came with a request; else why that is not told. Raises LedgerUnavailable.
 
         A token opens sessions of the product that it was made for, and nothing else.
         """
@@ -46,10 +61,60 @@ class Identifier:
             if token is not None and token.product == route.product.name:
                 return Identity(account=token.account, key_id=token.key_id, plan=token.plan, token=token)
             if token is not None or _TOKEN_PARAMETER in client.query:
-                return None
+                return _NOBODY
         secret = credential_of(client.headers)
-        return None if secret is None else await self._ledger.identify(key_digest(self._pepper, secret))
+        if secret is None:
+            return _NOBODY
+        digest = key_digest(self._pepper, secret)
+        return self._ledger.known(digest) or await self._looked_for(digest, client)
+
+    async def _looked_for(self, digest: str, client: Client) -> Identity | Refused:
+        if digest in self._unknown:
+            return _NOBODY
+        address = asked_by(client.headers, client.address, trust=self._trust)
+        if wait := self._attempts.begin(address):
+            return Refused(code=Code.TOO_MANY_UNKNOWN_KEYS, retry_after_seconds=wait)
+        found = await self._ledger.identify(digest)
+        if found is None:
+            self._unknown.add(digest)
+            return _NOBODY
+        self._attempts.take_back(address)
+        return found
 
     def write(self, token: TemporaryToken) -> str:
         """A token's text."""
         return write_token(self._pepper, token)
+
+
+class Unknown:
+    """Digests of keys that nobody had a moment ago. A key that is made is found after a second at most."""
+
+    SECONDS_MAX: Final = 1.0
+    DIGESTS_MAX: Final = 20_000
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._new: set[str] = set()
+        self._old: set[str] = set()
+        self._turns_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    def __contains__(self, digest: str) -> bool:
+        self._turn()
+        return digest in self._new or digest in self._old
+
+    def add(self, digest: str) -> None:
+        """Nobody has it just now."""
+        self._turn()
+        if len(self._new) < self.DIGESTS_MAX // 2:
+            self._new.add(digest)
+
+    def _turn(self) -> None:
+        """Forget the older half when its time is over: no digest is kept for longer than `SECONDS_MAX`."""
+        now = self._clock.monotonic()
+        if now >= self._turns_at:
+            kept = self._new if now < self._turns_at + self.SECONDS_MAX / 2 else set()
+            self._old, self._new = kept, set()
+            self._turns_at = now + self.SECONDS_MAX / 2

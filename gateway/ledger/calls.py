@@ -59,20 +59,25 @@ class Calls(Store):
 
     async def identify(self, digest: str) -> Identity | None:
         """See ports.Ledger. What is not known is not remembered."""
+        if (known := self.known(digest)) is not None:
+            return known
+        found: bytes | None = await self._call("GET", self._names.digest(digest))
+        if found is None:
+            return None
+        account, _, key_id = found.decode().partition("|")
+        tier, rate_card = await self._call("HMGET", self._names.account(account), "tier", "rate_card")
+        if tier is None:
+            return None
+        plan = Plan(tier=tier.decode(), rate_card=rate_card.decode())
+        self._ids.put(digest, (account, key_id))
+        self._plans.put(account, plan)
+        return Identity(account=account, key_id=key_id, plan=plan)
+
+    def known(self, digest: str) -> Identity | None:
+        """See ports.Ledger."""
         ids = self._ids.get(digest)
         plan = self._plans.get(ids[0]) if ids else None
-        if ids is None or plan is None:
-            found: bytes | None = await self._call("GET", self._names.digest(digest))
-            if found is None:
-                return None
-            account, _, key_id = found.decode().partition("|")
-            tier, rate_card = await self._call("HMGET", self._names.account(account), "tier", "rate_card")
-            if tier is None:
-                return None
-            ids, plan = (account, key_id), Plan(tier=tier.decode(), rate_card=rate_card.decode())
-            self._ids.put(digest, ids)
-            self._plans.put(account, plan)
-        return Identity(account=ids[0], key_id=ids[1], plan=plan)
+        return None if ids is None or plan is None else Identity(account=ids[0], key_id=ids[1], plan=plan)
 
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """See ports.Ledger. One script, one round trip."""

@@ -34,6 +34,10 @@ class MemoryCalls(MemoryStore):
 
     async def identify(self, digest: str) -> Identity | None:
         """See ports.Ledger."""
+        return self.known(digest)
+
+    def known(self, digest: str) -> Identity | None:
+        """See ports.Ledger."""
         account, key_id = self._digests.get(digest, ("", ""))
         return Identity(account=account, key_id=key_id, plan=self._books[account].plan) if account else None
 

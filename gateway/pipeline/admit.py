@@ -6,7 +6,7 @@ Does not know: upstream replies. One round trip to the ledger for a known key.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
@@ -25,7 +25,7 @@ from gateway.pipeline.callbacks import Callbacks
 from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
-from gateway.pipeline.meter import decoded, parsed
+from gateway.pipeline.meter import decoded, parsed, too_many_items
 from gateway.ports import (
     AdmissionRequest,
     Admitted,
@@ -44,6 +44,9 @@ PLANS_MAX = 4
 _RESOURCE_ID_MAX = 512
 
 
+#: A compressed request may inflate to so much in any case, else so many times.
+_INFLATED_BYTES: Final = 1024 * 1024
+_INFLATION_MAX: Final = 100
 #: Routes x plans x sets of models: a bound that no config in good faith reaches.
 _TERMS_MAX = 10_000
 
@@ -75,7 +78,7 @@ class Admission:
         allowance: Allowance,
         named: NamedCalls,
         callbacks: Callbacks,
-        identify: Callable[[Client, Route], Awaitable[Identity | None]],
+        identify: Callable[[Client, Route], Awaitable[Identity | Refused]],
         observer: Observer,
         clock: Clock,
     ) -> None:
@@ -94,25 +97,19 @@ class Admission:
     async def admit(self, call: Call) -> Refused | None:
         """None: the call may be forwarded. Raises LedgerUnavailable and BodyRefused."""
         route, client = call.route, call.client
-        call.identity = await self._identify(client, route)
-        if call.identity is None:
-            return Refused(code=Code.UNAUTHORIZED)
+        found = await self._identify(client, route)
+        if isinstance(found, Refused):
+            return found
+        call.identity = found
         length = client.content_length
         if length is not None and length > route.body_bytes_max:
             return Refused(code=Code.BODY_TOO_LARGE, details={"bytes_max": str(route.body_bytes_max)})
-        repeats = False
-        if route.body == "json":
-            call.body = await client.read(route.body_bytes_max)
-            plain = decoded(call.body, client.headers.get("Content-Encoding", ""), route.body_bytes_max)
-            request = call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None
-            repeats = type(request) is dict and plain is not None and repeats_a_name(plain, request)
+        unreadable = await self._read_request(call) if route.body == "json" else ""
         if route.session is not None or route.known_parameters is not None:
             call.sources["query"] = parameters_of(client.query_string)
         models = self._asked_models(call)
         wrong = pricing.objection(route, call.sources, models if route.metered else ()) or self.callbacks.wrong(call)
-        if repeats:
-            wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": "a name stands twice in one object"})
-        if route.read_parameters and (reason := unclear(client.query_string, route.read_parameters)):
+        if reason := unreadable or unclear(client.query_string, route.read_parameters):
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
         resources = self._resources(route, call)
         if isinstance(resources, Refused):
@@ -128,6 +125,21 @@ class Admission:
         if refused is not None:
             await self._named.free(call)
         return refused if refused is not None else wrong
+
+    async def _read_request(self, call: Call) -> str:
+        """Read a body of JSON into the call. Why it cannot be judged by what we read; empty where it can."""
+        client, bytes_max = call.client, call.route.body_bytes_max
+        body = call.body = await client.read(bytes_max)
+        coding = client.headers.get("Content-Encoding", "")
+        if coding:
+            bytes_max = min(bytes_max, max(_INFLATED_BYTES, _INFLATION_MAX * len(body)))
+        plain = decoded(body, coding, bytes_max)
+        if plain and too_many_items(plain, self._runtime.limits.json_items_max):
+            return "its JSON has too many items"
+        request = call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None
+        if type(request) is dict and plain is not None and repeats_a_name(plain, request):
+            return "a name stands twice in one object"
+        return ""
 
     def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:
         """The request for a session's next hold: at the prices of now, of this plan, and counted as no new call."""

@@ -46,6 +46,8 @@ class Sessions:
         self._ledger = ledger
         self._conclusion = conclusion
         self._dialer = dialer
+        self._opening = 0  # sessions between their handshake and their upstream's
+        self._opening_max = runtime.limits.handshakes_max
         self._trust_forwarded_for = runtime.trust_forwarded_for
         self._write_token = write_token
         self._open: defaultdict[str, set[OpenSession]] = defaultdict(set)
@@ -63,6 +65,8 @@ class Sessions:
         assert spec is not None, f"{call.route.name} is no session"
         if not call.client.wants_socket:
             return Refused(code=Code.UPGRADE_REQUIRED)
+        if self._opening >= self._opening_max:
+            return Refused(code=Code.OVERLOADED, retry_after_seconds=1)
         session = OpenSession(call, spec, self._parts)
         try:
             # Clients give a handshake a second or so: whoever is answered in band is accepted first, unless the
@@ -89,6 +93,7 @@ class Sessions:
 
     async def _opened(self, call: Call, session: OpenSession, spec: Session) -> Refused | None:
         """Admit, dial, join. Whatever fails gives the hold back and is a refusal."""
+        self._opening += 1
         try:
             if (refused := await self._admission.admit(call)) is not None:
                 return refused
@@ -103,6 +108,8 @@ class Sessions:
             if isinstance(fault, LedgerUnavailable):
                 self._parts.observer.event("ledger_error", product=call.route.product.name)
             return Refused(code=fault.code, retry_after_seconds=fault.retry_after_seconds)
+        finally:
+            self._opening -= 1
         try:
             if not session.accepted:
                 session.accept(watch_of(spec), upstream.subprotocol)

@@ -53,6 +53,9 @@ class Ledger(PaymentLedger, Protocol):
     async def identify(self, digest: str) -> Identity | None:
         """Whose key has this digest; None if nobody's."""
 
+    def known(self, digest: str) -> Identity | None:
+        """What `identify` would answer, where that is known without asking anybody; None says nothing."""
+
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """Judge the guards in their order and take the hold, in one atomic step. A refusal writes nothing.
 

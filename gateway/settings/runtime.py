@@ -498,10 +498,15 @@ class Limits:
 
     hold_lease_seconds: int = 60
     connections_max: int = 10_000
+    connections_per_address_max: int = 2_500
     calls_max: int = 5_000
+    handshakes_max: int = 500
+    unknown_keys_per_minute_max: int = 300
     drains_max: int = 500
     header_bytes_max: int = 32 * 1024
+    head_seconds_max: float = 20.0
     body_read_seconds_max: float = 60.0
+    json_items_max: int = 250_000
     shutdown_seconds_max: float = 30.0
     drain_seconds: float = 600.0
     sweep_seconds: float = 1.0

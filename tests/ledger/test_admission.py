@@ -39,6 +39,15 @@ async def test_a_known_key_is_identified_and_no_other(world: World) -> None:
     assert await ledger.identify("other-digest") is None
 
 
+async def test_what_was_identified_is_known(world: World) -> None:
+    """Without asking again, and the same; of a key that nobody has, nothing ever is."""
+    ledger = await opened(world)
+    identity = await ledger.identify("acme-digest")
+    assert ledger.known("acme-digest") == identity
+    assert await ledger.identify("other-digest") is None
+    assert ledger.known("other-digest") is None
+
+
 async def test_an_unknown_digest_is_looked_up_again(world: World) -> None:
     """There is no negative caching: a key works in the instant that it is made."""
     assert await world.ledger.identify("acme-digest") is None

@@ -8,8 +8,8 @@ from typing import Any
 
 from gateway.core.errors import NO_CREDIT, REFUSALS, Code
 from gateway.core.money import parse_usd
+from gateway.edge.attempts import OF_ADDRESS_MAX
 from gateway.edge.keys import key_digest
-from gateway.edge.pages.attempts import OF_ADDRESS_MAX
 from gateway.edge.pages.wording import usd_signed
 from gateway.ports import Key
 from tests.harness import Running, running

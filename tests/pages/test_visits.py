@@ -3,7 +3,7 @@
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from gateway.edge.pages.attempts import OF_ADDRESS_MAX, OF_ALL_MAX, Attempts, neighbourhood
+from gateway.edge.attempts import OF_ADDRESS_MAX, OF_ALL_MAX, Attempts, neighbourhood
 from gateway.edge.pages.visits import Visit, Visits
 from gateway.edge.signed import read_signed, write_signed
 

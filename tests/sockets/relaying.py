@@ -13,7 +13,8 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import GatewayError, Refused
 from gateway.core.frames import CLOSE, encoded, masked
-from gateway.edge.proxy import CustomerServer, RequestClient
+from gateway.edge.client import RequestClient
+from gateway.edge.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits, Upstream

@@ -15,9 +15,9 @@ from aiohttp import web
 
 from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
+from gateway.edge.attempts import Attempts, asked_by
 from gateway.edge.keys import key_digest
 from gateway.edge.pages import billing_view as view
-from gateway.edge.pages.attempts import Attempts
 from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.spend import read_days, since_day, spending
 from gateway.edge.pages.visits import Visit, Visits
@@ -94,7 +94,7 @@ class BillingPages:
         return self.site.go("", visit) if visit.who else self._ask_for_key(visit)
 
     async def _sign_in(self, request: web.Request, visit: Visit, form: Mapping[str, str]) -> web.Response:
-        address = self._address(request)
+        address = asked_by(request.headers, request.remote or "", trust=self._runtime.trust_forwarded_for)
         if wait := self._attempts.begin(address):
             response = self._ask_for_key(visit, f"Too many attempts. Try again in {wait} seconds.", status=429)
             response.headers["Retry-After"] = str(wait)
@@ -122,14 +122,6 @@ class BillingPages:
     def _opens(self, keys: Any, key_id: str) -> bool:
         now_ms = int(self._clock.now() * 1000)
         return any(key.id == key_id and view.key_state(key, now_ms) == "active" for key in keys)
-
-    def _address(self, request: web.Request) -> str:
-        """Who asks: the peer, or whom the balancer before us says it asks for."""
-        if self._runtime.trust_forwarded_for:
-            said = request.headers.getall("X-Forwarded-For", [])
-            if said:
-                return said[-1].rpartition(",")[2].strip()
-        return request.remote or ""
 
     # ---- who may see what
 

@@ -127,12 +127,36 @@ class LimitsSettings(Settings):
     connections_max: Whole = key(
         "Open connections of customers", default=10_000, unit="connections", ge=1, le=1_000_000
     )
+    connections_per_address_max: Whole = key(
+        "Open connections of one address (IPv6: of a /64); 0: no limit. With `trust_forwarded_for` there is none",
+        default=2500,
+        unit="connections",
+        ge=0,
+        le=1_000_000,
+    )
     calls_max: Whole = key("Calls under way; more are refused", default=5_000, unit="calls", ge=1, le=1_000_000)
+    handshakes_max: Whole = key(
+        "Sessions whose upstream is not joined yet; more are refused", default=500, unit="calls", ge=1, le=1_000_000
+    )
+    unknown_keys_per_minute_max: Whole = key(
+        "Keys that nobody has, from one address (IPv6: a /64); more are refused unseen; 0: no limit",
+        default=300,
+        unit="keys",
+        ge=0,
+        le=1_000_000,
+    )
     drains_max: Whole = key(
         "Streams that are read on after their clients left; more are cut", default=500, unit="calls", ge=0, le=1_000_000
     )
     header_bytes_max: Whole = key(
         "Size of a request's line and of a header", default=32768, unit="bytes", ge=4096, le=MEBIBYTE
+    )
+    head_seconds_max: Seconds = key(
+        "Time for a request's head, from its first byte, and for the first byte on a connection",
+        default=20.0,
+        unit="seconds",
+        gt=0,
+        le=3600,
     )
     body_read_seconds_max: Seconds = key(
         "Time for a whole JSON body, and pause allowed within a streamed one",
@@ -140,6 +164,13 @@ class LimitsSettings(Settings):
         unit="seconds",
         gt=0,
         le=3600,
+    )
+    json_items_max: Whole = key(
+        "Lists, objects and members in a JSON request of more bytes than that; more are refused",
+        default=250_000,
+        unit="items",
+        ge=1000,
+        le=100_000_000,
     )
     shutdown_seconds_max: Seconds = key(
         "Time for calls and sockets to finish at shutdown (SIGTERM)", default=30.0, unit="seconds", ge=0, le=3600

@@ -1,4 +1,4 @@
-"""Attempts to sign in: guesses are slowed down, whoever makes them.
+"""Attempts with keys that nobody may have: guesses are slowed down, whoever makes them.
 
 Owns: how many failed attempts an address, and all together, may make in a minute. Its memory is bounded.
 Does not know: what is guessed, or what an address is good for.
@@ -8,9 +8,12 @@ from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from multidict import CIMultiDictProxy
+
 from gateway.ports import Clock
 
 WINDOW_SECONDS: Final = 60
+#: For people, who sign in.
 OF_ADDRESS_MAX: Final = 10
 OF_ALL_MAX: Final = 600
 _ADDRESSES_MAX: Final = 10_000
@@ -19,8 +22,10 @@ _ADDRESSES_MAX: Final = 10_000
 class Attempts:
     """Counts attempts in windows of a minute. One that succeeds is taken back: it costs nothing."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, of_address_max: int = OF_ADDRESS_MAX, of_all_max: float = OF_ALL_MAX) -> None:
         self._clock = clock
+        self._of_address_max = of_address_max
+        self._of_all_max = of_all_max
         self._window = 0
         self._all = 0
         self._counts: OrderedDict[str, int] = OrderedDict()
@@ -33,7 +38,7 @@ class Attempts:
             self._counts.clear()
         who = neighbourhood(address)
         count = self._counts.get(who, 0)
-        if count >= OF_ADDRESS_MAX or self._all >= OF_ALL_MAX:
+        if count >= self._of_address_max or self._all >= self._of_all_max:
             return WINDOW_SECONDS - now % WINDOW_SECONDS
         self._counts[who] = count + 1
         self._counts.move_to_end(who)
@@ -48,6 +53,12 @@ class Attempts:
         if self._counts.get(who, 0):
             self._counts[who] -= 1
             self._all -= 1
+
+
+def asked_by(headers: CIMultiDictProxy[str], peer: str, *, trust: bool) -> str:
+    """Who asks: the peer, or, with `trust`, whom the balancer before us says that it asks for."""
+    said = headers.getall("X-Forwarded-For", ()) if trust else ()
+    return said[-1].rpartition(",")[2].strip() if said else peer
 
 
 def neighbourhood(address: str) -> str:

@@ -1,0 +1,243 @@
+"""A customer's call as the pipeline sees it, over one request of aiohttp's server.
+
+Owns: reading its body within its time, writing its answer, `Expect: 100-continue`, what becomes of it when its client
+leaves. Does not know: connections (proxy), products, money.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.core.errors import Code, Refused
+from gateway.edge.responses import StreamedResponse
+from gateway.edge.websocket import TakenOver, is_opening, take_over
+from gateway.pipeline.call import BodyRefused, ClientGone
+from gateway.settings.runtime import Limits
+from gateway.sockets.ports import Relay, Watch, Watcher
+from gateway.upstream.bodies import rest_of
+from gateway.upstream.headers import end_to_end
+
+_BODY_FAILED: Final = (ConnectionError, web.RequestPayloadError, aiohttp.ClientError)
+_CUT: Final = Refused(code=Code.INVALID_REQUEST, details={"reason": "its body breaks off"})
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_DRAIN_SECONDS_DEFAULT: Final = 60.0
+
+
+class BrokenBody(web.RequestPayloadError):
+    """The framing of a body cannot be read any further; its client may still be there."""
+
+
+class RequestClient:
+    """A `pipeline.call.Client` over one aiohttp request."""
+
+    __slots__ = (
+        "_drain_seconds", "_leaving", "_limits", "_lost_timer", "_request", "_streamed", "_task", "gone", "headers",
+        "method", "query_string", "raw_path", "response",
+    )  # fmt: skip
+
+    def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
+        self._request = request
+        self._limits = limits
+        self._task = request.task
+        self._drain_seconds = _DRAIN_SECONDS_DEFAULT
+        self._lost_timer: asyncio.TimerHandle | None = None
+        self._streamed: StreamedResponse | None = None
+        self._leaving: Callable[[], None] | None = None
+        self.gone = False
+        self.response: StreamedResponse | TakenOver | None = None
+        self.method = request.method
+        self.headers = end_to_end(request.headers)
+        #: As sent: percent-encoded path, and the query without its question mark.
+        self.raw_path, _, self.query_string = request.raw_path.partition("?")
+
+    # ---- what was asked
+
+    @property
+    def host(self) -> str:
+        """The `Host` field, or where we listen."""
+        return self._request.host
+
+    @property
+    def scheme(self) -> str:
+        """http or https, as this listener saw it."""
+        return self._request.scheme
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query's fields, the last one of a name."""
+        query = self.query_string
+        return dict(parse_qsl(query, keep_blank_values=True)) if query else {}  # `header_bytes_max` bounds it
+
+    @property
+    def address(self) -> str:
+        """The peer's address."""
+        return self._request.remote or ""
+
+    @property
+    def content_length(self) -> int | None:
+        """As declared."""
+        return self._request.content_length
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body was announced."""
+        return self._request.body_exists
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the body has come in."""
+        return self._request.content.is_eof()
+
+    # ---- its body
+
+    async def read(self, bytes_max: int) -> bytes:
+        """The whole body; BodyRefused if it is too large, too slow, or cut short."""
+        if not self._request.body_exists:
+            return b""
+        content = self._request.content
+        if content.is_eof() and content.exception() is None:  # in hand already: nothing to wait for
+            body = rest_of(content)
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
+            return body
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._limits.body_read_seconds_max):
+                async for chunk in self._chunks():
+                    size += len(chunk)
+                    if size > bytes_max:
+                        raise _too_large(bytes_max)
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise BodyRefused(Refused(code=Code.REQUEST_TIMEOUT)) from None
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def stream(self, bytes_max: int) -> AsyncIterator[bytes]:
+        """The body as it comes; a pause longer than `body_read_seconds_max` is BodyRefused."""
+        size = 0
+        async for chunk in self._chunks():
+            size += len(chunk)
+            if size > bytes_max:
+                raise _too_large(bytes_max)
+            yield chunk
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        request = self._request
+        if request.version >= aiohttp.HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+            if request.transport is None:
+                raise BodyRefused(None)
+            request.transport.write(_CONTINUE)
+        content = request.content
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.body_read_seconds_max):
+                    chunk = await content.readany()
+            except TimeoutError:
+                raise BodyRefused(Refused(code=Code.REQUEST_TIMEOUT)) from None
+            except _BODY_FAILED as error:
+                raise BodyRefused(_CUT if isinstance(error, BrokenBody) else None) from None
+            if not chunk:
+                return
+            yield chunk
+
+    # ---- the answer, where it is streamed
+
+    async def start(self, status: int, reason: str, headers: CIMultiDict[str], length: int | None) -> None:
+        """Send the head; ClientGone."""
+        self.response = self._streamed = StreamedResponse(self._request)
+        await self._written(self._streamed.start(status, reason, headers, length))
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece of the body; ClientGone."""
+        assert self._streamed is not None, "the head goes first"
+        await self._written(self._streamed.write(chunk))
+
+    async def finish(self) -> None:
+        """The body is complete; ClientGone."""
+        assert self._streamed is not None, "the head goes first"
+        await self._written(self._streamed.finish())
+
+    async def _written(self, writing: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._drain_seconds):  # for one that takes nothing at all in this time
+                await writing
+        except (ConnectionError, aiohttp.ClientError):
+            self.gone = True
+            raise ClientGone from None
+        except TimeoutError:
+            self.abort()
+            self.gone = True
+            raise ClientGone from None
+
+    def abort(self) -> None:
+        """Cut the connection, so that an unfinished body does not look finished."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    # ---- a socket
+
+    @property
+    def wants_socket(self) -> bool:
+        """Whether this is the opening handshake of a WebSocket that we can take."""
+        return is_opening(self._request)
+
+    def accept_socket(self, watch: Watch, watcher: Watcher, headers: CIMultiDict[str], subprotocol: str) -> Relay:
+        """Answer 101, and take the connection over; ClientGone."""
+        relay = take_over(self._request, watch, watcher, headers, subprotocol)
+        if relay is None:
+            self.gone = True
+            raise ClientGone
+        self.response = TakenOver()
+        return relay
+
+    # ---- the client leaves
+
+    def drain_within(self, seconds: float) -> None:
+        """How long the call may go on after its client left, or from now on if it has."""
+        self._drain_seconds = seconds
+        if self._lost_timer is not None:
+            self._lost_timer.cancel()
+            self._lost_timer = asyncio.get_running_loop().call_later(seconds, self._task.cancel)
+
+    def when_leaving(self, told: Callable[[], None]) -> None:
+        """Tell when the client has left; at once if it has."""
+        self._leaving = told
+        if self.gone:
+            told()
+
+    def lost(self) -> None:
+        """The connection is gone. The call goes on for a while: what the upstream reports is still owed.
+
+        A session knows itself how long: its watcher is told.
+        """
+        self.gone = True
+        if type(self.response) is TakenOver:
+            return
+        if self._leaving is not None:
+            self._leaving()
+        if not self._task.done():
+            self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self._task.cancel)
+
+    def broken(self) -> None:
+        """The rest of the body cannot be read."""
+        if not self.has_whole_body:
+            self._request.content.set_exception(BrokenBody())
+
+    def cut(self) -> None:
+        """The gateway stops, and the call has had its time."""
+        self._task.cancel()
+
+    def done(self) -> None:
+        """The call is over."""
+        if self._lost_timer is not None:
+            self._lost_timer.cancel()
+
+
+def _too_large(bytes_max: int) -> BodyRefused:
+    return BodyRefused(Refused(code=Code.BODY_TOO_LARGE, details={"bytes_max": str(bytes_max)}))
