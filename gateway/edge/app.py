@@ -271,7 +271,7 @@ class Gateway:
             call_ids=call_id_maker(), sessions=sessions,
         )  # fmt: skip
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
-        self.paying = make_paying(runtime, ledger=ledger, observer=observer)
+        self.paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
         self.outbox = make_outbox(
             runtime, ledger=ledger, outward=self.outward, autopay=self.paying.courier, observer=observer, clock=clock
         )

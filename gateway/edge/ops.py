@@ -51,7 +51,7 @@ class Operators:
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/metrics", self._metrics)
         self._upstreams = PooledUpstreamClient()  # for jobs that ops ask for
-        self._paying = make_paying(runtime, ledger=ledger, observer=observer)
+        self._paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
         add_admin_routes(
             app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, paying=self._paying, clock=clock
         )

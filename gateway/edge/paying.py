@@ -15,7 +15,7 @@ from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.payments.billing_system import BillingSystemProvider
 from gateway.payments.cashier import Cashier
 from gateway.payments.stripe import StripeProvider
-from gateway.ports import Ledger, Observer, PaymentProvider, PaymentUnknown, WebhookInvalid
+from gateway.ports import Clock, Ledger, Observer, PaymentProvider, PaymentUnknown, WebhookInvalid
 from gateway.settings.runtime import Runtime
 from gateway.workers.autopay import AutopayCourier
 
@@ -35,7 +35,7 @@ class Paying:
         await asyncio.gather(*(provider.close() for provider in self.providers.values()))
 
 
-def make_paying(runtime: Runtime, *, ledger: Ledger, observer: Observer) -> Paying:
+def make_paying(runtime: Runtime, *, ledger: Ledger, observer: Observer, clock: Clock) -> Paying:
     """The providers that the config has, and those who use them."""
     settings = runtime.payments
     providers: dict[str, PaymentProvider] = {}
@@ -43,7 +43,7 @@ def make_paying(runtime: Runtime, *, ledger: Ledger, observer: Observer) -> Payi
         providers[StripeProvider.name] = StripeProvider(settings.stripe, return_url=settings.return_url)
     if settings.webhook is not None:
         providers[BillingSystemProvider.name] = BillingSystemProvider(settings.webhook)
-    cashier = Cashier(ledger=ledger, settings=settings, observer=observer)
+    cashier = Cashier(ledger=ledger, settings=settings, observer=observer, clock=clock)
     courier = AutopayCourier(ledger=ledger, providers=providers, cashier=cashier, settings=settings)
     return Paying(providers=providers, cashier=cashier, courier=courier)
 

@@ -27,7 +27,7 @@ from gateway.ports import (
 from gateway.settings.payments import BillingSystem
 
 NAME: Final = "webhook"
-_SECONDS_MAX: Final = 15.0
+_SECONDS_MAX: Final = 10.0
 _ANSWER_BYTES_MAX: Final = 16_384
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.errors import OperationConflict, UnknownAccount
-from gateway.core.money import ZERO, Nanos
+from gateway.core.money import ZERO, Nanos, format_usd
 from gateway.ports import (
+    Clock,
     Grant,
     Ledger,
     MethodAdded,
@@ -24,15 +25,19 @@ from gateway.ports import (
 from gateway.settings.payments import Payments
 
 AUTOPAY_CHANNEL: Final = "autopay"
+_ALERT_CHANNEL: Final = "alert"
+#: What is told of an autopay whose attempt failed, by how it stands then.
+_ALERTS: Final = {AutopayState.FAILED: "autopay_failed", AutopayState.DISABLED: "autopay_disabled"}
 
 
 class Cashier:
     """Writes down what is told of payments. Everything may be told again: it is written once."""
 
-    def __init__(self, *, ledger: Ledger, settings: Payments, observer: Observer) -> None:
+    def __init__(self, *, ledger: Ledger, settings: Payments, observer: Observer, clock: Clock) -> None:
         self._ledger = ledger
         self._settings = settings
         self._observer = observer
+        self._clock = clock
 
     async def take(self, provider: str, event: PaymentEvent) -> None:
         """Write down what a provider tells. What can never be written is told to ops, and not asked for again."""
@@ -76,7 +81,24 @@ class Cashier:
             failures_max=self._settings.failures_max,
         )
         self.tell(provider, account, "declined", autopay.amount, why)
+        if autopay.attempt == attempt and autopay.state in _ALERTS:
+            await self._alert(account, _ALERTS[autopay.state], attempt, autopay.amount, why)
         return autopay
+
+    async def capped(self, account: str, autopay: Autopay) -> None:
+        """A payment is due, and the month's cap leaves none. It is told once a month."""
+        cap = autopay.monthly_cap or ZERO
+        self.tell(autopay.provider, account, "capped", cap)
+        why = "the monthly cap is reached"
+        await self._alert(account, _ALERTS[AutopayState.FAILED], f"capped:{autopay.month}", cap, why)
+
+    async def _alert(self, account: str, kind: str, name: str, amount: Nanos, why: str) -> None:
+        """Tell whoever watches over the account, once of each `name`."""
+        at_ms = int(self._clock.now() * 1000)
+        payload = {"kind": kind, "amount": format_usd(amount), "why": why, "at": at_ms}
+        await self._ledger.post(
+            account=account, delivery_id=f"alert:{kind}:{name}", channel=_ALERT_CHANNEL, payload=payload
+        )
 
     async def _reverse(self, provider: str, event: PaymentReversed) -> None:
         await self._ledger.reverse_payment(

@@ -39,12 +39,14 @@ NAME: Final = "stripe"
 _CURRENCY: Final = "usd"
 _ACCOUNT, _ATTEMPT = "gateway_account", "gateway_attempt"
 _SIGNATURE: Final = "Stripe-Signature"
-_SECONDS_MAX: Final = 15.0
+_SECONDS_MAX: Final = 10.0
 #: Our clocks and Stripe's may differ by so much, in seconds.
 _CLOCKS_SECONDS: Final = 600
 _LISTED_MAX: Final = 100
 _WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
 _PENDING: Final = frozenset({"processing", "requires_capture"})
+#: It was made and not charged yet: another worker's request is under way, or never came to its end.
+_NOT_BEGUN: Final = "requires_confirmation"
 #: A dispute with one of these is only asked about: nothing was taken.
 _INQUIRY: Final = "warning_"
 
@@ -125,7 +127,7 @@ class StripeProvider:
                 }
             )
         for intent in listed.data:
-            if _metadata(intent).get(_ATTEMPT) == request.attempt:
+            if _metadata(intent).get(_ATTEMPT) == request.attempt and intent.status != _NOT_BEGUN:
                 return _payment(intent)
         return None
 

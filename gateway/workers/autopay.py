@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.core.autopay import Autopay
-from gateway.core.money import ZERO
 from gateway.payments.cashier import Cashier
 from gateway.ports import (
     Dead,
@@ -69,7 +68,7 @@ class AutopayCourier:
                 case "backing_off":
                     return Retry(why="declined", seconds=max(0.0, (autopay.retry_ms - begun.now_ms) / 1000))
                 case "capped":
-                    self._cashier.tell(autopay.provider, delivery.account, "capped", autopay.monthly_cap or ZERO)
+                    await self._cashier.capped(delivery.account, autopay)
                     return Retry(why="the month's cap is reached", seconds=_CAPPED_SECONDS)
             waits = await self._charge(delivery.account, autopay, again=begun.verdict == "in_flight")
             if waits is not None:

@@ -86,7 +86,7 @@ class Api:
 @asynccontextmanager
 async def serving(ledger: Ledger, runtime: Runtime) -> AsyncIterator[Api]:
     app = web.Application()
-    paying = make_paying(runtime, ledger=ledger, observer=Observers())
+    paying = make_paying(runtime, ledger=ledger, observer=Observers(), clock=FixedClock())
     add_admin_routes(
         app, ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), paying=paying, clock=FixedClock()
     )

@@ -1,5 +1,6 @@
 """The courier of autopay: one payment, wherever it dies, whatever is lost."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -49,8 +50,8 @@ class Scene:
     """A ledger with an account that is due, a Stripe, and couriers."""
 
     def __init__(self, stripe: FakeStripe, provider: PaymentProvider, **settings: Any) -> None:
-        self.now = START_MS
-        self.ledger = MemoryLedger(lambda: self.now)
+        self.now_ms = START_MS
+        self.ledger = MemoryLedger(lambda: self.now_ms)
         self.stripe, self.provider, self.heard = stripe, provider, Heard()
         self.settings = Payments(**{"failures_max": 2, **settings})
 
@@ -65,9 +66,19 @@ class Scene:
         counter = [deaths]
         ledger: Any = Mortal(self.ledger, counter, after=after)
         provider: Any = Mortal(self.provider, counter, after=after)
-        cashier = Cashier(ledger=ledger, settings=self.settings, observer=self.heard)
+        cashier = Cashier(ledger=ledger, settings=self.settings, observer=self.heard, clock=self)
         courier = AutopayCourier(ledger=ledger, providers={"stripe": provider}, cashier=cashier, settings=self.settings)
         return await courier.deliver(DUE)
+
+    def now(self) -> float:
+        return self.now_ms / 1000
+
+    monotonic = now
+
+    async def alerts(self) -> list[tuple[str, str]]:
+        """What is told to whoever watches over the account."""
+        found = await self.ledger.deliveries("acme")
+        return sorted((one.payload["kind"], one.payload["why"]) for one in found if one.channel == "alert")
 
     async def balance(self) -> int:
         return (await self.ledger.account("acme")).balance
@@ -139,12 +150,14 @@ async def test_declines_are_put_off_then_given_up(scene: Scene) -> None:
     """The delivery waits as long as the ledger says, and is over once autopay is disabled."""
     await scene.open(DECLINED)
     assert await scene.visit() == Retry(why="declined", seconds=3600.0)
-    scene.now += 3_000_000
+    scene.now_ms += 3_000_000
     assert await scene.visit() == Retry(why="declined", seconds=600.0)
-    scene.now += 600_000
+    scene.now_ms += 600_000
     assert await scene.visit() == Delivered()
     assert (await scene.ledger.autopay("acme")).state is AutopayState.DISABLED
     assert scene.heard.outcomes == ["declined", "declined"]
+    why = "insufficient_funds"
+    assert await scene.alerts() == [("autopay_disabled", why), ("autopay_failed", why)]
     assert (scene.stripe.paid, await scene.balance()) == ([], usd(21))
 
 
@@ -154,8 +167,10 @@ async def test_a_months_cap_is_waited_out(scene: Scene) -> None:
     assert await scene.visit() == Delivered()
     await scene.ledger.settle(bill(amount=usd(10)))
     assert await scene.visit() == Retry(why="the month's cap is reached", seconds=21_600.0)
-    assert scene.heard.outcomes == ["paid", "capped"]
-    scene.now += 9 * 86_400_000
+    await scene.visit()
+    assert scene.heard.outcomes == ["paid", "capped", "capped"]
+    assert await scene.alerts() == [("autopay_failed", "the monthly cap is reached")]
+    scene.now_ms += 9 * 86_400_000
     assert await scene.visit() == Delivered()
     assert scene.stripe.paid == [3000, 2900]
 
@@ -170,6 +185,17 @@ async def test_an_attempt_ends_where_it_began(scene: Scene) -> None:
     assert scene.stripe.paid == [2900]
     await scene.ledger.settle(bill(amount=usd(40)))
     assert await scene.visit() == Retry(why="its provider is not configured")
+
+
+async def test_two_workers_at_once_are_one_payment(scene: Scene) -> None:
+    """The second comes while Stripe still charges for the first: it waits, and no other payment is made."""
+    await scene.open()
+    scene.stripe.charge_seconds = 1.5
+    first, second = await asyncio.gather(scene.visit(), scene.visit())
+    assert Delivered() in (first, second)
+    assert {type(first), type(second)} == {Delivered, Retry}
+    assert await scene.visit() == Delivered()
+    assert (scene.stripe.paid, len(scene.stripe.intents), await scene.balance()) == ([2900], 1, usd(50))
 
 
 async def test_off_is_off(scene: Scene) -> None:
