@@ -34,6 +34,8 @@ from gateway.edge.admin_bodies import (
 )
 from gateway.edge.admin_problems import ProblemReply, problem_of, problem_of_http
 from gateway.edge.admin_views import Data
+from gateway.edge.alert_bodies import PutAlert
+from gateway.edge.alert_operations import AlertOperations, UnknownAlert
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.job_operations import JobOperations
@@ -71,6 +73,7 @@ class AdminApi:
         self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
         self._outbox = OutboxOperations(ledger)
         self._autopay = AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock)
+        self._alerts = AlertOperations(ledger=ledger, runtime=runtime, clock=clock)
         self._runtime = runtime
         self._clock = clock
 
@@ -150,6 +153,19 @@ class AdminApi:
     async def replay_delivery(self, request: web.Request) -> Data:
         return await self._outbox.replay_delivery(_account(request), request.match_info["delivery"])
 
+    async def list_alerts(self, request: web.Request) -> Data:
+        return await self._alerts.list_alerts(_account(request))
+
+    async def put_alert(self, request: web.Request) -> Data:
+        body = await self._body(request, PutAlert)
+        return await self._alerts.put_alert(_account(request), _alert(request), body)
+
+    async def drop_alert(self, request: web.Request) -> Data:
+        return await self._alerts.drop_alert(_account(request), _alert(request))
+
+    async def test_alert(self, request: web.Request) -> Data:
+        return await self._alerts.test_alert(_account(request), _alert(request))
+
     async def list_entries(self, request: web.Request) -> Data:
         after, limit = _page(request)
         return await self._operations.list_entries(_account(request), after=after, limit=limit)
@@ -203,6 +219,10 @@ ROUTES: Final[tuple[tuple[str, str, int, Deed], ...]] = (
     ("GET", "/admin/accounts/{account}/dead-letters", 200, AdminApi.list_dead_letters),
     ("GET", "/admin/accounts/{account}/deliveries/{delivery}", 200, AdminApi.show_delivery),
     ("POST", "/admin/accounts/{account}/deliveries/{delivery}/replay", 200, AdminApi.replay_delivery),
+    ("GET", "/admin/accounts/{account}/alerts", 200, AdminApi.list_alerts),
+    ("PUT", "/admin/accounts/{account}/alerts/{alert}", 200, AdminApi.put_alert),
+    ("DELETE", "/admin/accounts/{account}/alerts/{alert}", 200, AdminApi.drop_alert),
+    ("POST", "/admin/accounts/{account}/alerts/{alert}/test", 200, AdminApi.test_alert),
     ("GET", "/admin/accounts/{account}/entries", 200, AdminApi.list_entries),
     ("POST", "/admin/accounts/{account}/verify", 200, AdminApi.verify),
 )
@@ -263,6 +283,13 @@ def _account(request: web.Request) -> str:
     if not is_id(account):
         raise UnknownAccount("no account has an id of this form")
     return account
+
+
+def _alert(request: web.Request) -> str:
+    alert = request.match_info["alert"]
+    if not is_id(alert):
+        raise UnknownAlert("no alert has an id of this form")
+    return alert
 
 
 def _job(request: web.Request) -> ResourceRef:

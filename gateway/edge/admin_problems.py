@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Invalid
+from gateway.edge.alert_operations import TooManyTests, UnknownAlert
 from gateway.edge.job_operations import UnknownJob
 from gateway.edge.operations import UnknownKey
 from gateway.edge.outbox_operations import UnknownDelivery
@@ -37,12 +38,14 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "unknown_key": Kind(404, "The account has no such key"),
     "unknown_job": Kind(404, "The account has no such job"),
     "unknown_delivery": Kind(404, "The account has no such delivery"),
+    "unknown_alert": Kind(404, "The account has no such alert"),
     "method_not_allowed": Kind(405, "Not with this method"),
     "operation_conflict": Kind(409, "The Idempotency-Key was used for something else"),
     "body_too_large": Kind(413, "The body is too large"),
     "invalid_request": Kind(422, "The request has problems"),
     "ledger_refused": Kind(422, "The ledger refuses this"),
     "payment_refused": Kind(422, "The payment cannot be made"),
+    "too_many_tests": Kind(429, "Alerts were tested often enough"),
     "internal": Kind(500, "Something went wrong here"),
     "ledger_unavailable": Kind(503, "The ledger does not answer"),
     "provider_unavailable": Kind(503, "The provider of payments does not answer"),
@@ -85,6 +88,8 @@ _TOLD: Final[tuple[tuple[type[Exception], str], ...]] = (
     (UnknownKey, "unknown_key"),
     (UnknownJob, "unknown_job"),
     (UnknownDelivery, "unknown_delivery"),
+    (UnknownAlert, "unknown_alert"),
+    (TooManyTests, "too_many_tests"),
     (PaymentRefused, "payment_refused"),
     (LedgerRefused, "ledger_refused"),
 )

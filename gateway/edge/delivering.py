@@ -10,6 +10,8 @@ from gateway.pipeline.callbacks import WEBHOOK
 from gateway.ports import Clock, Courier, Ledger, Observer
 from gateway.settings.runtime import Runtime
 from gateway.upstream.outward import Outward
+from gateway.workers.alerts import alert_couriers
+from gateway.workers.mail import MailCarrier
 from gateway.workers.outbox import Outbox
 from gateway.workers.webhooks import WebhookCourier
 
@@ -21,6 +23,8 @@ def make_outbox(
     runtime: Runtime, *, ledger: Ledger, outward: Outward, autopay: Courier, observer: Observer, clock: Clock
 ) -> Outbox:
     """The outbox, with a courier for each channel."""
-    couriers: dict[str, Courier] = {WEBHOOK: WebhookCourier(outward), AUTOPAY_CHANNEL: autopay}
+    mail = None if runtime.smtp is None else MailCarrier(runtime.smtp)
+    alerts = alert_couriers(ledger=ledger, outward=outward, pepper=runtime.key_pepper, clock=clock, mail=mail)
+    couriers: dict[str, Courier] = {WEBHOOK: WebhookCourier(outward), AUTOPAY_CHANNEL: autopay, **alerts}
     lease_seconds = max(runtime.limits.hold_lease_seconds, _LEASE_SECONDS_MIN)
     return Outbox(ledger=ledger, couriers=couriers, observer=observer, clock=clock, lease_seconds=lease_seconds)

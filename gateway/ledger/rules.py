@@ -37,7 +37,7 @@ PAYLOAD_BYTES_MAX: Final = 65_536
 DELAY_SECONDS_MAX: Final = 366 * 86_400
 #: Watches of an account, and the bytes of each one's data.
 WATCHES_MAX: Final = 20
-WATCH_BYTES_MAX: Final = 4096
+WATCH_BYTES_MAX: Final = 8192
 #: How far above its threshold, at least, a correction must lift a balance for it to have recovered; what is spent in a
 #: day is begun with so many of the last entries. As in watch.lua.
 HEADROOM_MIN: Final = NANOS_PER_USD
@@ -57,6 +57,9 @@ _WATCHED: Final = {
     "spent_day": (1, BALANCE_MAX),
     "spent_month": (1, BALANCE_MAX),
     "key_budget": (1, 100),
+    "job_anomaly": (0, 0),
+    "autopay_failed": (0, 0),
+    "autopay_disabled": (0, 0),
 }
 _CHANNEL: Final = re.compile(r"[a-z][a-z_]{0,31}")
 

@@ -22,6 +22,9 @@ WatchKind = Literal[
     "spent_day",
     "spent_month",
     "key_budget",
+    "job_anomaly",
+    "autopay_failed",
+    "autopay_disabled",
 ]
 AccountStatus = Literal["active", "suspended"]
 ResourceState = Literal["open", "settled", "released", "kept"]
@@ -357,6 +360,7 @@ class Watch:
     (`balance_below_percent`), percent of a grant that is spent (`grant_nearly_spent`), days before (`grant_expiring`),
     percent of a key's monthly budget (`key_budget`). `data` is its owner's (JSON data, may hold secrets). `told` is
     what was told and has not recovered: "below", the day, the month, grants, keys with their month.
+    The last three kinds compare nothing (`amount` 0): whoever learns of such an event posts it.
 
     The delivery is `alert:<id>:<number>`; its payload has `watch`, `kind`, `amount`, `subject` (grant, key, day, month
     or ""), `value` (what crossed), `balance` (all of them text, nano-dollars) and `at` (ms).

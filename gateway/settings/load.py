@@ -36,6 +36,7 @@ from gateway.settings.runtime import (
     PriceBook,
     RedisSettings,
     Runtime,
+    Smtp,
     Tier,
     Upstream,
 )
@@ -219,6 +220,7 @@ class _Loading:
             limits=Limits(**dict(limits)),
             idempotency=Idempotency(**{**dict(settings.idempotency), "seconds": remembered}),
             outward=Outward(allow=tuple(settings.outward.allow), plain_http=settings.outward.plain_http),
+            smtp=None if settings.alerts.smtp is None else Smtp(**dict(settings.alerts.smtp)),
             pages=Pages(**dict(settings.pages)),
             payments=compile_payments(settings.payments),
             products={product.product.name: product.product for product in made},

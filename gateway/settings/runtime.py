@@ -525,6 +525,19 @@ class Idempotency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Smtp:
+    """The server that mails are sent through. `sender` is an address; `security` is how TLS begins."""
+
+    host: str
+    port: int
+    security: Literal["starttls", "tls", "none"]
+    username: str
+    password: str = field(repr=False)
+    sender: str
+    sender_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outward:
     """Whom requests to addresses that customers name may reach, beside public addresses over HTTPS."""
 
@@ -561,6 +574,7 @@ class Runtime:
     idempotency: Idempotency = field(default_factory=Idempotency)
     payments: Payments = field(default_factory=Payments)
     outward: Outward = field(default_factory=Outward)
+    smtp: Smtp | None = None  # None: no mails are sent
     pages: Pages = field(default_factory=Pages)
     products: Mapping[str, Product]
     routes: tuple[Route, ...]

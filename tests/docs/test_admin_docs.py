@@ -8,10 +8,12 @@ import pytest
 from gateway.edge.admin import ROUTES
 from gateway.edge.admin_bodies import AddKey, Body, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount, SettleJob
 from gateway.edge.admin_problems import PROBLEMS
+from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "admin-api.md"
 BODIES: dict[str, type[Body]] = {
+    "PUT /admin/accounts/{account}/alerts/{alert}": PutAlert,
     "POST /admin/accounts": OpenAccount,
     "PATCH /admin/accounts/{account}": ChangeAccount,
     "POST /admin/accounts/{account}/keys": AddKey,

@@ -619,6 +619,12 @@ async def test_every_route_is_served(api: Api) -> None:
     """The table of routes is what the application has: each answers its method."""
     await api.ok("POST", "/accounts", {"id": "acme"})
     for method, path, _, _ in ROUTES:
-        filled = path.removeprefix("/admin").format(account="acme", key="k", hold="h", kind="k", job="j", delivery="d")
+        ids = {"key": "k", "hold": "h", "kind": "k", "job": "j", "delivery": "d", "alert": "a"}
+        filled = path.removeprefix("/admin").format(account="acme", **ids)
         status, found = await api(method, filled, {} if method in ("POST", "PATCH") else None)
-        assert status not in (404, 405) or found["code"] in ("unknown_key", "unknown_job", "unknown_delivery")
+        assert status not in (404, 405) or found["code"] in (
+            "unknown_key",
+            "unknown_job",
+            "unknown_delivery",
+            "unknown_alert",
+        )

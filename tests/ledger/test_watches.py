@@ -223,6 +223,14 @@ async def test_a_renewal_crosses_like_a_settlement(world: World) -> None:
     assert await told(ledger) == [("alert:low:1", "", str(24 * DOLLAR))]
 
 
+async def test_an_event_is_found_by_nobody(world: World) -> None:
+    """Its watch only says who is told; whoever learns of the event posts it."""
+    ledger = await watched(world, watching("job_anomaly", 0), watching(name="v"))
+    await spend(ledger, 60)
+    await ledger.sweep("acme")
+    assert [name for name, _, _ in await told(ledger)] == ["alert:v:1"]
+
+
 async def test_what_cannot_be_watched_is_refused(world: World) -> None:
     """Kinds, amounts, names, data and the number of watches are bounded."""
     ledger = await opened(world)

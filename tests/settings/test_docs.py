@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic_core import PydanticUndefined
 
+from gateway.settings.schema.alerts import AlertsSettings, SmtpSettings
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.checked import models_in
@@ -85,6 +86,8 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("limits", LimitsSettings),
         ("idempotency", IdempotencySettings),
         ("outward", OutwardSettings),
+        ("alerts", AlertsSettings),
+        ("alerts.smtp", SmtpSettings),
         ("pages", PagesSettings),
         ("payments", PaymentsSettings),
         ("payments.autopay", AutopaySettings),

@@ -172,7 +172,9 @@ end
 local function look(balance, what)
   local watches, changed = read_watches(), false
   for _, its in ipairs(watches) do
-    judges[its.kind](its, balance, what)
+    if judges[its.kind] then -- the others are events, which whoever learns of them posts
+      judges[its.kind](its, balance, what)
+    end
     if its.changed then
       write_watch(its)
       changed = true

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.core.addresses import Allowed
+from gateway.settings.schema.alerts import AlertsSettings
 from gateway.settings.schema.base import (
     BaseUrl,
     Flag,
@@ -301,6 +302,7 @@ class GatewaySettings(Settings):
         "What is remembered of paid calls that carry an `Idempotency-Key`", default=IdempotencySettings
     )
     outward: OutwardSettings = key("Requests to addresses that customers name", default=OutwardSettings)
+    alerts: AlertsSettings = key("How alerts are sent", default=AlertsSettings)
     pages: PagesSettings = key("The pages for people", default=PagesSettings)
     payments: PaymentsSettings = key("How credit is bought", default=PaymentsSettings)
     errors: ErrorsSettings = key(
