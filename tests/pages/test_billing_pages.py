@@ -16,7 +16,7 @@ from tests.harness import Running, running
 from tests.pages.visitor import Visitor
 from tests.pipeline.helpers import CHAT, CHAT_PATH
 
-PAGES = ("", "/live", "/charges", "/keys", "/prices", "/funds")
+PAGES = ("", "/live", "/lately", "/charges", "/keys", "/prices", "/funds")
 
 
 async def test_a_key_opens_its_accounts_pages_and_stays_nowhere(gw: Running) -> None:
@@ -108,9 +108,9 @@ async def test_only_a_page_of_the_visit_can_send_a_form(gw: Running) -> None:
             (token, {"Sec-Fetch-Site": "cross-site"}),
         ]
         for form_token, headers in sent:
-            text = await visitor.send("/sign-in", headers=headers, key=key, form_token=form_token)
+            text = await visitor.send("/sign-in", headers=headers, secret=key, form_token=form_token)
             assert (visitor.status, "out of date" in text) == (403, True)
-        await visitor.send("/sign-in", key=key, form_token=token, headers={"Origin": gw.url})
+        await visitor.send("/sign-in", secret=key, form_token=token, headers={"Origin": gw.url})
         assert visitor.address == "/billing"
         await visitor.send("/sign-out", form_token=token)  # that of the visit before signing in
         assert visitor.status == 403
@@ -125,7 +125,7 @@ async def test_what_is_no_form_is_refused(gw: Running) -> None:
         form = {**cookie, "Content-Type": "application/x-www-form-urlencoded"}
         sent: list[tuple[int, dict[str, Any]]] = [
             (415, {"json": {"key": "x"}, "headers": cookie}),
-            (413, {"data": b"key=" + b"x" * 20_000, "headers": form}),
+            (413, {"data": b"secret=" + b"x" * 20_000, "headers": form}),
             (413, {"data": io.BytesIO(b"x" * 2_000_000), "headers": form}),
             (400, {"data": b"\xff\xfe", "headers": form}),
             (400, {"data": b"a=1&" * 60, "headers": form}),
@@ -144,10 +144,10 @@ async def test_guesses_are_slowed_down(gw: Running) -> None:
     async with Visitor(gw.url + "/billing") as visitor:
         await visitor.see("/sign-in")
         for number in range(2 * OF_ADDRESS_MAX):  # a minute may begin meanwhile
-            await visitor.send("/sign-in", key=f"guess-{number}")
+            await visitor.send("/sign-in", secret=f"guess-{number}")
             if visitor.status == 429:
                 break
-        await visitor.send("/sign-in", key=key)
+        await visitor.send("/sign-in", secret=key)
         assert visitor.status == 429
         assert 1 <= int(visitor.headers["Retry-After"]) <= 60
 
@@ -259,7 +259,7 @@ async def test_behind_a_balancer_cookies_are_secure_and_addresses_the_clients(tm
 
             async def guess(address: str, secret: str) -> int:
                 headers = {"X-Forwarded-For": f"10.9.9.9, {address}", "Cookie": f"gateway_billing={cookie}"}
-                fields = {"key": secret, "form_token": visitor.form_token}
+                fields = {"secret": secret, "form_token": visitor.form_token}
                 url = gw.url + "/billing/sign-in"
                 async with gw.http.post(url, data=fields, headers=headers, allow_redirects=False) as reply:
                     return reply.status

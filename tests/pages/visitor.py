@@ -52,7 +52,7 @@ class Visitor:
     async def sign_in(self, key: str) -> str:
         """Sign in with a key or token; the page after it."""
         await self.see("/sign-in")
-        return await self.send("/sign-in", key=key)
+        return await self.send("/sign-in", secret=key)
 
     @property
     def form_token(self) -> str:

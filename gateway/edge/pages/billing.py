@@ -8,16 +8,16 @@ works: one that is disabled ends its visits with their next request.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from aiohttp import web
 
 from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
-from gateway.edge.attempts import Attempts, asked_by
 from gateway.edge.keys import key_digest
 from gateway.edge.pages import billing_view as view
+from gateway.edge.pages.door import Door, Locked, Sign
 from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.spend import read_days, since_day, spending
 from gateway.edge.pages.visits import Visit, Visits
@@ -25,7 +25,6 @@ from gateway.ports import Account, Clock, Key, Ledger
 from gateway.settings.runtime import Runtime
 
 PATH: Final = "/billing"
-_KEY_MAX: Final = 512
 _PAGE_ENTRIES: Final = 25
 _HOLDS_SHOWN: Final = 20
 #: The pages in the order of their links: path, title.
@@ -35,6 +34,12 @@ MENU: Final = (
     ("/keys", "Keys"),
     ("/prices", "Prices"),
     ("/funds", "Funds"),
+)
+_SIGN: Final = Sign(
+    title="Billing",
+    text="Sign in with an API key of your account to see its balance, charges and keys.",
+    label="API key",
+    promise="The key is used to find your account, and is not kept: not in this browser, an address or a log.",
 )
 _UNKNOWN_KEY: Final = "No account has this key. Copy it again, whole."
 
@@ -53,7 +58,6 @@ class Shown:
 
 
 See = Callable[[web.Request, Visit, Shown], Awaitable[web.Response]]
-Do = Callable[[Visit, Shown, Mapping[str, str]], Awaitable[web.Response]]
 
 
 class BillingPages:
@@ -63,26 +67,20 @@ class BillingPages:
         self._ledger = ledger
         self._runtime = runtime
         self._clock = clock
-        self._attempts = Attempts(clock)
         settings = runtime.pages
         visits = Visits(
             secret=runtime.key_pepper, site="billing", path=PATH, seconds=settings.visit_seconds, clock=clock,
             secure=settings.secure_cookies or runtime.customers_tls is not None,
         )  # fmt: skip
-        facts = {
-            "brand": settings.title,
-            "contact": settings.contact,
-            "menu": MENU,
-            "here": None,
-            "owner": None,
-            "owner_is": "Account",
-        }
+        facts = {"brand": settings.title, "contact": settings.contact, "menu": MENU, "owner_is": "Account"}
         self.site = Site(path=PATH, visits=visits, facts=facts)
-        self.site.add_page("/sign-in", self._sign_in_page)
-        self.site.add_act("/sign-in", self._sign_in)
-        self.site.add_act("/sign-out", self._sign_out)
+        self._door = Door(
+            self.site, _SIGN, unlock=self._unlock, leave=self._leave, clock=clock,
+            trust_forwarded_for=runtime.trust_forwarded_for,
+        )  # fmt: skip
         self._see("", self._overview)
         self._see("/live", self._live)
+        self._see("/lately", self._lately)
         self._see("/charges", self._charges)
         self._see("/keys", self._keys)
         self._see("/prices", self._prices)
@@ -90,36 +88,20 @@ class BillingPages:
 
     # ---- signing in and out
 
-    async def _sign_in_page(self, _request: web.Request, visit: Visit) -> web.Response:
-        return self.site.go("", visit) if visit.who else self._ask_for_key(visit)
-
-    async def _sign_in(self, request: web.Request, visit: Visit, form: Mapping[str, str]) -> web.Response:
-        address = asked_by(request.headers, request.remote or "", trust=self._runtime.trust_forwarded_for)
-        if wait := self._attempts.begin(address):
-            response = self._ask_for_key(visit, f"Too many attempts. Try again in {wait} seconds.", status=429)
-            response.headers["Retry-After"] = str(wait)
-            return response
-        secret = form.get("key", "").strip()
-        digest = key_digest(self._runtime.key_pepper, secret) if 0 < len(secret) <= _KEY_MAX else ""
-        found = await self._ledger.identify(digest) if digest else None
+    async def _unlock(self, secret: str) -> tuple[str, str]:
+        """The account of the key that was shown, and the key's id."""
+        found = await self._ledger.identify(key_digest(self._runtime.key_pepper, secret)) if secret else None
         if found is None:
-            return self._ask_for_key(visit, _UNKNOWN_KEY, status=403)
+            raise Locked(_UNKNOWN_KEY)
         if not self._opens(await self._ledger.keys(found.account), found.key_id):
-            return self._ask_for_key(visit, REFUSALS[Code.KEY_DISABLED].message, status=403)
-        self._attempts.take_back(address)
-        return self.site.go("", self.site.visits.begin(found.account, found.key_id))
+            raise Locked(REFUSALS[Code.KEY_DISABLED].message)
+        return found.account, found.key_id
 
-    async def _sign_out(self, _request: web.Request, visit: Visit, _form: Mapping[str, str]) -> web.Response:
-        """The visit is over wherever its cookie may be."""
-        if visit.who:
-            seconds = self.site.visits.seconds_left(visit)
-            await self._ledger.use_once(account=visit.who, name=_over(visit), by="sign-out", seconds=seconds)
-        return self.site.go("/sign-in", self.site.visits.begin())
+    async def _leave(self, visit: Visit) -> None:
+        seconds = self.site.visits.seconds_left(visit)
+        await self._ledger.use_once(account=visit.who, name=_over(visit), by="sign-out", seconds=seconds)
 
-    def _ask_for_key(self, visit: Visit, problem: str = "", *, status: int = 200) -> web.Response:
-        return self.site.show("sign_in.html", visit, status=status, problem=problem)
-
-    def _opens(self, keys: Any, key_id: str) -> bool:
+    def _opens(self, keys: Iterable[Key], key_id: str) -> bool:
         now_ms = int(self._clock.now() * 1000)
         return any(key.id == key_id and view.key_state(key, now_ms) == "active" for key in keys)
 
@@ -130,11 +112,7 @@ class BillingPages:
 
         async def page(request: web.Request, visit: Visit) -> web.Response:
             shown = await self._shown(visit)
-            return (
-                self.site.go("/sign-in", self.site.visits.begin())
-                if shown is None
-                else await see(request, visit, shown)
-            )
+            return self._door.ask() if shown is None else await see(request, visit, shown)
 
         self.site.add_page(path, page)
 
@@ -159,20 +137,29 @@ class BillingPages:
     # ---- pages
 
     async def _overview(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        return self._page("overview.html", visit, shown, "", **await self._spent_and_held(shown))
+
+    async def _live(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        """The part of the overview that is kept fresh from second to second."""
+        return self._page("credit.html", visit, shown, "")
+
+    async def _lately(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        """The part of the overview that is kept fresh now and then."""
+        return self._page("lately.html", visit, shown, "", **await self._spent_and_held(shown))
+
+    async def _spent_and_held(self, shown: Shown) -> dict[str, Any]:
         now, account = self._clock.now(), shown.account.id
         (spent, whole), holds = await asyncio.gather(
             read_days(self._ledger, account, since_day(now)), self._ledger.holds(account)
         )
         lines = view.hold_lines(self._runtime, holds, view.key_names(shown.keys))
         titles = {name: product.title for name, product in self._runtime.products.items()}
-        return self._page(
-            "overview.html", visit, shown, "", spend=spending(spent, titles, now, whole=whole), now_ms=int(now * 1000),
-            holds=lines[:_HOLDS_SHOWN], holds_more=max(0, len(lines) - _HOLDS_SHOWN),
-        )  # fmt: skip
-
-    async def _live(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
-        """The part of the overview that is kept fresh while one looks at it."""
-        return self._page("credit.html", visit, shown, "")
+        return {
+            "spend": spending(spent, titles, now, whole=whole),
+            "holds": lines[:_HOLDS_SHOWN],
+            "holds_more": max(0, len(lines) - _HOLDS_SHOWN),
+            "now_ms": int(now * 1000),
+        }
 
     async def _charges(self, request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         before = request.query.get("before", "")

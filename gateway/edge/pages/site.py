@@ -106,6 +106,8 @@ class Site:
 
     def _written(self, template: str, visit: Visit, facts: Mapping[str, Any]) -> str:
         own = {
+            "here": None,
+            "owner": None,
             "site": self.path,
             "visit": visit,
             "form_token": self.visits.form_token(visit),

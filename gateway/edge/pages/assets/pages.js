@@ -2,16 +2,14 @@
 
 "use strict";
 
-const REFRESH_MS = 3000;
-
-// The credit, kept as it stands while somebody looks.
-async function refresh(address, place) {
-  if (document.hidden || place.contains(document.activeElement)) {
+// A part of the page, kept as it stands while somebody looks: unless it is being used, or has something unfolded.
+async function refresh(place) {
+  if (document.hidden || place.contains(document.activeElement) || place.querySelector("details[open]")) {
     return;
   }
-  const reply = await fetch(address, { credentials: "same-origin", cache: "no-store" });
+  const reply = await fetch(place.dataset.fresh, { credentials: "same-origin", cache: "no-store" });
   if (reply.redirected) {
-    location.reload(); // signed out, or the key does not work any more
+    location.reload(); // signed out, or what was signed in with does not work any more
   } else if (reply.ok) {
     const text = await reply.text();
     if (text !== place.dataset.shown) {
@@ -21,34 +19,22 @@ async function refresh(address, place) {
   }
 }
 
-function keepFresh() {
-  const address = document.body.dataset.refresh;
-  const place = document.getElementById("live");
-  if (address && place) {
-    setInterval(() => refresh(address, place).catch(() => undefined), REFRESH_MS);
-  }
+for (const place of document.querySelectorAll("[data-fresh]")) {
+  setInterval(() => refresh(place).catch(() => undefined), place.dataset.seconds * 1000);
 }
 
 // A bar of a chart says what it stands for beside the pointer.
-function pointOut() {
-  for (const chart of document.querySelectorAll("figure.chart")) {
-    const tip = chart.querySelector(".tip");
-    for (const bar of chart.querySelectorAll("[data-tip]")) {
-      bar.addEventListener("pointerenter", () => {
-        tip.textContent = bar.dataset.tip;
-        tip.hidden = false;
-        const box = bar.getBoundingClientRect();
-        const whole = chart.getBoundingClientRect();
-        const middle = box.left + box.width / 2 - whole.left;
-        const most = whole.width - tip.offsetWidth;
-        tip.style.left = `${Math.max(0, Math.min(most, middle - tip.offsetWidth / 2))}px`;
-      });
-      bar.addEventListener("pointerleave", () => {
-        tip.hidden = true;
-      });
+document.addEventListener("pointerover", (event) => {
+  const bar = event.target.closest("[data-tip]");
+  for (const tip of document.querySelectorAll(".tip")) {
+    const chart = tip.closest("figure.chart");
+    tip.hidden = !chart.contains(bar);
+    if (!tip.hidden) {
+      tip.textContent = bar.dataset.tip;
+      const box = bar.getBoundingClientRect();
+      const whole = chart.getBoundingClientRect();
+      const left = box.left + box.width / 2 - whole.left - tip.offsetWidth / 2;
+      tip.style.left = `${Math.max(0, Math.min(whole.width - tip.offsetWidth, left))}px`;
     }
   }
-}
-
-keepFresh();
-pointOut();
+});
