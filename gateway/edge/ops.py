@@ -14,6 +14,7 @@ from gateway import __version__
 from gateway.core.errors import LedgerUnavailable
 from gateway.edge.admin import add_admin_routes
 from gateway.edge.listening import listen, port_of
+from gateway.edge.pages.ops import add_ops_pages
 from gateway.edge.paying import make_paying
 from gateway.observe.metrics import Metrics
 from gateway.ports import Clock, Ledger, Observer
@@ -52,7 +53,8 @@ class Operators:
         app.router.add_get("/metrics", self._metrics)
         self._upstreams = PooledUpstreamClient()  # for jobs that ops ask for
         self._paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
-        add_admin_routes(
+        add_ops_pages(app, ledger=ledger, runtime=runtime, clock=clock, upstreams=self._upstreams, measured=measured)
+        add_admin_routes(  # after the pages: what is not theirs below /admin is the API's
             app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, paying=self._paying, clock=clock
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)

@@ -223,3 +223,44 @@ async def test_a_key_that_is_disabled_while_one_looks(gw: Running, looking: Look
         (key,) = [key for key in await gw.ledger.keys(PAID.id) if key.name == "demo key"]
         await gw.ledger.change_key(operation="off", account=PAID.id, key_id=key.id, changes={"disabled": True})
         await page.get_by_label("API key").wait_for()
+
+
+async def test_an_operator_finds_an_account_and_gives_a_hold_back(gw: Running, looking: Looking) -> None:
+    """Search, look at the whole picture, release a hold (which wants to be confirmed), see refusals come in."""
+    await seed(gw.ledger, gw.runtime, PAID, Past(gw.ledger, gw.runtime.redis.prefix))
+    broke = await gw.open_account("acme", credit="0")
+    await gw.knobs(job_seconds=60)
+    await gw.call("POST", "/v2/transcript", PAID.secret, json={"audio_url": "https://example.com/a.wav"})
+    async with looking.page() as page:
+        await page.goto(f"{gw.ops_url}/admin")
+        await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+        await page.keyboard.press("Enter")
+        await page.get_by_role("searchbox").fill("demo")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("link", name=PAID.id).click()
+        await photograph(page, "ops-account")
+        holds = page.get_by_role("region", name="Holds", exact=True)
+        await holds.get_by_text("Release it").click()
+        await holds.get_by_role("button", name="Release").click()  # the browser asks for the tick first
+        assert len(await gw.ledger.holds(PAID.id)) == 1
+        await holds.get_by_role("checkbox").check()
+        await holds.get_by_role("button", name="Release").click()
+        await page.get_by_text("The credit that was set aside was given back.").wait_for()
+        assert await gw.ledger.holds(PAID.id) == []
+
+        await page.get_by_role("link", name="Refusals").click()
+        await page.get_by_text("Nothing was refused").wait_for()
+        await gw.call("POST", CHAT_PATH, broke, json=CHAT)
+        await page.get_by_text("insufficient_credit").wait_for()  # without a reload
+        await photograph(page, "ops-refusals")
+    for scheme in ("light", "dark"):
+        async with looking.page(PHONE, scheme=scheme) as page:
+            await page.goto(f"{gw.ops_url}/admin")
+            await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+            await page.keyboard.press("Enter")
+            for name in ("Accounts", "Refusals", "Config"):
+                await page.get_by_role("link", name=name, exact=True).click()
+                await page.locator(f'a[aria-current="page"]:text-is("{name}")').wait_for()
+                await photograph(page, f"ops-phone-{scheme}-{name.lower()}")
+                assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+                assert await page.evaluate(FAINT) == [], (name, scheme)

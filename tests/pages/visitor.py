@@ -5,6 +5,7 @@ Owns: how a form's token is found. Does not know: what any page is for.
 
 import html
 import re
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -44,8 +45,13 @@ class Visitor:
         self, path: str, *, follow: bool = True, headers: dict[str, str] | None = None, **fields: str
     ) -> str:
         """Send a form with the token of the page that was shown last, unless another one is given."""
-        fields.setdefault("form_token", self.form_token)
-        async with self.http.post(self.url + path, data=fields, headers=headers, allow_redirects=follow) as reply:
+        return await self.send_fields(path, {"form_token": self.form_token, **fields}, headers=headers)
+
+    async def send_fields(
+        self, path: str, fields: Mapping[str, str], *, headers: Mapping[str, str] | None = None
+    ) -> str:
+        """Send a form with just these fields."""
+        async with self.http.post(self.url + path, data=fields, headers=headers) as reply:
             await self._took(reply)
         return self.text
 

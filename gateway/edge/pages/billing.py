@@ -17,7 +17,7 @@ from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
 from gateway.edge.keys import key_digest
 from gateway.edge.pages import billing_view as view
-from gateway.edge.pages.door import Door, Locked, Sign
+from gateway.edge.pages.entrance import Entrance, Locked, Sign
 from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.spend import read_days, since_day, spending
 from gateway.edge.pages.visits import Visit, Visits
@@ -74,7 +74,7 @@ class BillingPages:
         )  # fmt: skip
         facts = {"brand": settings.title, "contact": settings.contact, "menu": MENU, "owner_is": "Account"}
         self.site = Site(path=PATH, visits=visits, facts=facts)
-        self._door = Door(
+        self._entrance = Entrance(
             self.site, _SIGN, unlock=self._unlock, leave=self._leave, clock=clock,
             trust_forwarded_for=runtime.trust_forwarded_for,
         )  # fmt: skip
@@ -112,7 +112,7 @@ class BillingPages:
 
         async def page(request: web.Request, visit: Visit) -> web.Response:
             shown = await self._shown(visit)
-            return self._door.ask() if shown is None else await see(request, visit, shown)
+            return self._entrance.ask() if shown is None else await see(request, visit, shown)
 
         self.site.add_page(path, page)
 

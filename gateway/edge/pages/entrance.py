@@ -1,4 +1,4 @@
-"""The door of a site: signing in with something secret, and out.
+"""The entrance of a site: signing in with something secret, and out.
 
 Owns: the form that asks for it, the limit on guesses, whom an address belongs to.
 Does not know: what opens (`unlock` says that), or how a visit is ended for good (`leave`).
@@ -19,12 +19,12 @@ _SECRET_MAX: Final = 512
 
 
 class Locked(Exception):
-    """The door does not open; the message says why."""
+    """It does not open; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """What stands on the door: the title, what to do, the name of what is asked for, what becomes of it."""
+    """What stands there: the title, what to do, the name of what is asked for, what becomes of it."""
 
     title: str
     text: str
@@ -32,7 +32,7 @@ class Sign:
     promise: str
 
 
-class Door:
+class Entrance:
     """Puts `/sign-in` and `/sign-out` into a site.
 
     `unlock` answers whose visit begins (`who` and `by` of a `Visit`), or raises Locked.
@@ -59,7 +59,7 @@ class Door:
         site.add_act("/sign-out", self._sign_out)
 
     def ask(self) -> web.Response:
-        """On to the door."""
+        """On to the entrance."""
         return self._site.go("/sign-in", self._site.visits.begin())
 
     async def _page(self, _request: web.Request, visit: Visit) -> web.Response:

@@ -1,0 +1,274 @@
+"""The operators' pages: accounts, what is refused, and the config in force, on the operators' listener.
+
+Owns: signing in with an admin token, which page is where, which form does which operation, what a scope allows.
+Does not know: how facts are chosen (ops_view) or laid out (templates), what the operations do (the admin API's).
+
+A form does its operation under an id of its own: sent twice, it is done once.
+"""
+
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway import __version__
+from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
+from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant, Invalid, Model, Setting, is_id, read_body
+from gateway.edge.job_operations import JobOperations
+from gateway.edge.operations import Operation, Operations, operation
+from gateway.edge.outbox_operations import OutboxOperations
+from gateway.edge.pages import billing_view, ops_view
+from gateway.edge.pages.entrance import Entrance, Locked, Sign
+from gateway.edge.pages.site import Site, Told
+from gateway.edge.pages.visits import Visit, Visits
+from gateway.edge.signed import signature, text_of
+from gateway.observe.metrics import Metrics
+from gateway.ports import Clock, Ledger, ResourceRef
+from gateway.settings.runtime import Runtime
+from gateway.upstream.client import UpstreamClient
+
+PATH: Final = "/admin/ui"
+MENU: Final = (("", "Accounts"), ("/refusals", "Refusals"), ("/config", "Config"))
+_PAGE_ACCOUNTS: Final = 50
+_PAGE_ENTRIES: Final = 25
+_JOBS_SHOWN: Final = 100
+_DELIVERIES_SHOWN: Final = 50
+_ENDED_MAX: Final = 10_000
+_SIGN: Final = Sign(
+    title="Operations",
+    text="Sign in with an admin token.",
+    label="Admin token",
+    promise="The token is compared and not kept: not in this browser, an address or a log.",
+)
+Do = Callable[[str, Mapping[str, str], Operation], Awaitable[str]]
+
+
+def add_ops_pages(
+    app: web.Application,
+    *,
+    ledger: Ledger,
+    runtime: Runtime,
+    clock: Clock,
+    upstreams: UpstreamClient,
+    measured: Callable[[], Awaitable[Metrics]],
+) -> None:
+    """Put the operators' pages at `/admin/ui`, and the way there at `/admin`."""
+    pages = OpsPages(ledger=ledger, runtime=runtime, clock=clock, upstreams=upstreams, measured=measured)
+    app.router.add_get("/admin", pages.way)
+    app.add_subapp(PATH, pages.site.app)
+
+
+class OpsPages:
+    """The pages of all accounts, seen by who has the admin token."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        runtime: Runtime,
+        clock: Clock,
+        upstreams: UpstreamClient,
+        measured: Callable[[], Awaitable[Metrics]],
+    ) -> None:
+        self._ledger = ledger
+        self._runtime = runtime
+        self._clock = clock
+        self._measured = measured
+        self._operations = Operations(ledger=ledger, runtime=runtime)
+        self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
+        self._outbox = OutboxOperations(ledger)
+        self._ended: dict[str, int] = {}
+        # Visits end with this process, which remembers who signed out.
+        visits = Visits(
+            secret=runtime.key_pepper + secrets.token_hex(16), site="ops", path=PATH, clock=clock,
+            seconds=runtime.pages.visit_seconds, secure=runtime.pages.secure_cookies,
+        )  # fmt: skip
+        facts = {"brand": f"{runtime.pages.title} operations", "menu": MENU, "owner_is": "Signed in with"}
+        self.site = Site(path=PATH, visits=visits, facts=facts)
+        self._entrance = Entrance(
+            self.site, _SIGN, unlock=self._unlock, leave=self._leave, clock=clock, trust_forwarded_for=False
+        )
+        for path, page in (
+            ("", self._accounts),
+            ("/refusals", self._refusals),
+            ("/refusals/live", self._refusals_live),
+            ("/config", self._config),
+            ("/accounts/{account}", self._account),
+        ):
+            self._see(path, page)
+        for path, scope, do in (
+            ("/grant", "billing", self._grant),
+            ("/status", "billing", self._status),
+            ("/keys", "admin", self._key),
+            ("/holds", "billing", self._release_hold),
+            ("/jobs", "billing", self._end_job),
+            ("/deliveries", "billing", self._replay),
+        ):
+            self._act(f"/accounts/{{account}}{path}", scope, do)
+
+    async def way(self, _request: web.Request) -> web.Response:
+        """To the first page."""
+        return self.site.go("")
+
+    # ---- signing in and out
+
+    async def _unlock(self, secret: str) -> tuple[str, str]:
+        """The name of the token that was shown, and its digest."""
+        if not self._runtime.admin_token:
+            raise Locked("There is no admin token in the config.")
+        found = self._digest(secret)
+        if secret and hmac.compare_digest(found, self._digest(self._runtime.admin_token)):
+            return "admin_token", found
+        raise Locked("This is no admin token of this gateway.")
+
+    def _digest(self, token: str) -> str:
+        return text_of(signature(self._runtime.key_pepper, "admin token", token.encode("utf-8", "surrogateescape")))
+
+    async def _leave(self, visit: Visit) -> None:
+        now = self._clock.now()
+        self._ended = {name: expires for name, expires in self._ended.items() if expires > now}
+        if len(self._ended) >= _ENDED_MAX:
+            raise Told(503, "Not now", "Too many have signed out lately. Close the browser instead.")
+        self._ended[visit.id] = visit.expires
+
+    def _scopes(self, visit: Visit) -> frozenset[str]:
+        """What the visit may do: nothing, where it is over or its token is not in the config any more."""
+        if visit.id in self._ended or not self._runtime.admin_token:
+            return frozenset()
+        if visit.who == "admin_token" and hmac.compare_digest(visit.by, self._digest(self._runtime.admin_token)):
+            return frozenset({"read", "billing", "admin"})
+        return frozenset()
+
+    # ---- who may see and do what
+
+    def _see(self, path: str, see: Callable[[web.Request, Visit], Awaitable[web.Response]]) -> None:
+        """A page for those who are signed in; others are asked to."""
+
+        async def page(request: web.Request, visit: Visit) -> web.Response:
+            return await see(request, visit) if "read" in self._scopes(visit) else self._entrance.ask()
+
+        self.site.add_page(path, page)
+
+    def _act(self, path: str, scope: str, do: Do) -> None:
+        """What a form of an account's page does, for those whose token has the scope. The page again, with the word."""
+
+        async def act(request: web.Request, visit: Visit, form: Mapping[str, str]) -> web.Response:
+            if "read" not in self._scopes(visit):
+                return self._entrance.ask()
+            if scope not in self._scopes(visit):
+                raise Told(403, "Not with this token", f"This needs a token with the scope {scope}.")
+            if form.get("sure") != "yes":
+                raise Told(422, "Nothing was done", "Tick the box that says you mean it.")
+            account = _account_of(request)
+            try:
+                word = await do(account, form, _named(form, path))
+            except UnknownAccount as error:
+                raise web.HTTPNotFound from error
+            except OperationConflict:
+                raise Told(422, "Nothing was done", "This form was sent before, with something else.") from None
+            except (Invalid, LedgerRefused) as error:
+                raise Told(422, "Nothing was done", f"{error}") from None
+            return self.site.go(f"/accounts/{account}?did={word}", visit)
+
+        self.site.add_act(path, act)
+
+    def _page(self, template: str, visit: Visit, here: str, **facts: Any) -> web.Response:
+        scopes = self._scopes(visit)
+        return self.site.show(template, visit, here=here, owner=visit.who, scopes=scopes, **facts)
+
+    # ---- pages
+
+    async def _accounts(self, request: web.Request, visit: Visit) -> web.Response:
+        """Accounts whose id has the text in it; one that is it exactly is shown at once."""
+        text = request.query.get("q", "").strip()[:64]
+        after = request.query.get("after", "")[:64]
+        found = sorted([each async for each in self._ledger.accounts() if text in each])
+        if text and found == [text]:
+            return self.site.go(f"/accounts/{text}", visit)
+        later = [each for each in found if each > after]
+        page = later[:_PAGE_ACCOUNTS]
+        rows = [billing_view.standing(self._runtime, await self._ledger.account(each)) for each in page]
+        following = page[-1] if len(later) > len(page) else ""
+        return self._page("ops_accounts.html", visit, "", rows=rows, text=text, following=following, count=len(found))
+
+    async def _account(self, request: web.Request, visit: Visit) -> web.Response:
+        name, before = _account_of(request), request.query.get("before", "")
+        try:
+            picture = await ops_view.picture(
+                self._ledger, self._runtime, name, now_ms=int(self._clock.now() * 1000), before=before,
+                entries=_PAGE_ENTRIES, jobs=_JOBS_SHOWN, deliveries=_DELIVERIES_SHOWN,
+            )  # fmt: skip
+        except LedgerRefused as error:  # an unknown account, or no entry's id
+            raise web.HTTPNotFound from error
+        did = ops_view.DID.get(request.query.get("did", ""), "")
+        return self._page("ops_account.html", visit, "", **picture, did=did, once=secrets.token_hex(12))
+
+    async def _refusals(self, _request: web.Request, visit: Visit) -> web.Response:
+        figures = ops_view.figures((await self._measured()).figures())
+        return self._page("ops_refusals.html", visit, "/refusals", figures=figures)
+
+    async def _refusals_live(self, _request: web.Request, visit: Visit) -> web.Response:
+        figures = ops_view.figures((await self._measured()).figures())
+        return self._page("ops_figures.html", visit, "/refusals", figures=figures)
+
+    async def _config(self, _request: web.Request, visit: Visit) -> web.Response:
+        facts = ops_view.config(self._runtime, self._clock.now())
+        return self._page("ops_config.html", visit, "/config", **facts, version=__version__)
+
+    # ---- what forms do: each answers the word for it
+
+    async def _grant(self, account: str, form: Mapping[str, str], named: Operation) -> str:
+        fields = {name: form.get(name, "") for name in ("kind", "amount", "note")}
+        await self._operations.give_grant(account, self._body(GiveGrant, fields), named)
+        return "granted"
+
+    async def _status(self, account: str, form: Mapping[str, str], named: Operation) -> str:
+        body = self._body(ChangeAccount, {"status": form.get("status", "")})
+        await self._operations.change_account(account, body, named)
+        return "suspended" if body.status == "suspended" else "activated"
+
+    async def _key(self, account: str, form: Mapping[str, str], named: Operation) -> str:
+        disabled = form.get("disabled") == "yes"
+        await self._operations.change_key(
+            account, form.get("key", ""), self._body(ChangeKey, {"disabled": disabled}), named
+        )
+        return "disabled" if disabled else "enabled"
+
+    async def _release_hold(self, account: str, form: Mapping[str, str], _named: Operation) -> str:
+        done = await self._operations.release_hold(account, form.get("hold", ""))
+        return "released" if done["released"] else "over"
+
+    async def _end_job(self, account: str, form: Mapping[str, str], _named: Operation) -> str:
+        ref = ResourceRef(kind=form.get("kind", ""), id=form.get("job", ""))
+        how = form.get("how", "")
+        if how == "release":
+            done = await self._jobs.release_job(account, ref)
+            return "released" if done["released"] else "over"
+        if how not in ("settle", "charge_hold"):
+            raise Told(422, "Nothing was done", "Say how the job is to end.")
+        done = await self._jobs.settle_job(account, ref, charge_hold=how == "charge_hold")
+        return {"settled": "settled", "released": "released", "running": "running"}.get(done["found"], "over")
+
+    async def _replay(self, account: str, form: Mapping[str, str], _named: Operation) -> str:
+        done = await self._outbox.replay_delivery(account, form.get("delivery", ""))
+        return "replayed" if done["replayed"] else "over"
+
+    def _body(self, model: type[Model], fields: Mapping[str, Any]) -> Model:
+        setting = Setting(runtime=self._runtime, now_ms=int(self._clock.now() * 1000))
+        return read_body(model, orjson.dumps(dict(fields)), setting)
+
+
+def _named(form: Mapping[str, str], path: str) -> Operation:
+    """The operation of a form: what it does, and to which key, on one page as it was shown once."""
+    once = form.get("once", "")[:64]
+    return operation(f"page-{once}.{path.rpartition('/')[2]}.{form.get('key', '')[:64]}" if once else None)
+
+
+def _account_of(request: web.Request) -> str:
+    account = request.match_info["account"]
+    if not is_id(account):
+        raise web.HTTPNotFound
+    return account
