@@ -21,6 +21,10 @@ from gateway.settings.runtime import Metering, Models, Product, Route, Tier
 _NAME_MAX: Final = 64
 
 
+#: What stands for a model that is no text: it may be of any size and depth, and is nobody's to repeat.
+_NO_MODEL: Final = "(no text)"
+
+
 def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
     """Every model that the request names, each once, or the default."""
     named: list[Any] = []
@@ -28,7 +32,7 @@ def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
         named += field.read_all(sources)
     if len(named) == 1 and type(named[0]) is str:
         return (named[0],)
-    return tuple(dict.fromkeys(name if type(name) is str else repr(name) for name in named)) or (models.default,)
+    return tuple(dict.fromkeys(name if type(name) is str else _NO_MODEL for name in named)) or (models.default,)
 
 
 def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refused | None:
