@@ -99,7 +99,7 @@ class Autopay:
 
 
 #: `begun`: by whoever asked. `in_flight`: another's attempt. The others say why none begins.
-Verdict = Literal["begun", "in_flight", "off", "disabled", "enough", "backing_off", "capped"]
+Verdict = Literal["begun", "in_flight", "off", "suspended", "disabled", "enough", "backing_off", "capped"]
 
 
 def after(state: AutopayState, move: AutopayMove) -> AutopayState:
@@ -119,17 +119,23 @@ def judge(
     autopay: Autopay,
     attempt: str,
     *,
+    active: bool,
     balance: int,
     now_ms: int,
     month: str,
     amount_min: Nanos,
     amount_max: Nanos,
 ) -> tuple[Verdict, Nanos]:
-    """Whether this attempt begins now, and its amount. An attempt that is under way is found whatever was set since."""
+    """Whether this attempt begins now, and its amount. One that is under way is found whatever was set since.
+
+    `active`: the account is not suspended.
+    """
     if autopay.state == AutopayState.CHARGING:
         return ("begun" if autopay.attempt == attempt else "in_flight"), autopay.amount
     if not autopay.enabled:
         return "off", ZERO
+    if not active:
+        return "suspended", ZERO
     if not allows(autopay.state, AutopayMove.BEGIN):
         return "disabled", ZERO
     if balance >= autopay.threshold:

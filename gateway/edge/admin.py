@@ -36,7 +36,7 @@ from gateway.edge.admin_problems import ProblemReply, problem_of, problem_of_htt
 from gateway.edge.admin_views import Data
 from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.alert_operations import AlertOperations, UnknownAlert
-from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
@@ -180,6 +180,9 @@ class AdminApi:
         body = await self._body(request, ChangeAutopay)
         return await self._autopay.change_autopay(_account(request), body, _operation(request).id)
 
+    async def fail_payment(self, request: web.Request) -> Data:
+        return await self._autopay.fail_payment(_account(request), await self._body(request, FailPayment))
+
     async def add_funds(self, request: web.Request) -> Data:
         body = await self._body(request, AddFunds)
         return await self._autopay.add_funds(_account(request), body, _operation(request).id)
@@ -207,6 +210,7 @@ ROUTES: Final[tuple[tuple[str, str, int, Deed], ...]] = (
     ("GET", "/admin/accounts/{account}/credits", 200, AdminApi.show_credits),
     ("GET", "/admin/accounts/{account}/autopay", 200, AdminApi.show_autopay),
     ("PATCH", "/admin/accounts/{account}/autopay", 200, AdminApi.change_autopay),
+    ("POST", "/admin/accounts/{account}/autopay/fail", 200, AdminApi.fail_payment),
     ("POST", "/admin/accounts/{account}/funds", 201, AdminApi.add_funds),
     ("POST", "/admin/accounts/{account}/payments", 201, AdminApi.tell_payment),
     ("GET", "/admin/accounts/{account}/holds", 200, AdminApi.list_holds),

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from gateway.core.autopay import CENT
 from gateway.core.money import Nanos, format_usd
-from gateway.edge.admin_bodies import Body, Change, Setting, UsdAboveZero, Word
+from gateway.edge.admin_bodies import Body, Change, Given, Name, Setting, UsdAboveZero, Word
 
 _PAYMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}")
 
@@ -65,3 +65,10 @@ class TellPayment(Body):
     amount: Cents
     provider: Annotated[PaymentId, Field(max_length=64)] = "webhook"
     attempt: Annotated[str, Field(max_length=64)] = ""
+
+
+class FailPayment(Body):
+    """An attempt of autopay that is given up, because nobody will say what became of it."""
+
+    attempt: Annotated[str, Field(min_length=1, max_length=64)]
+    reason: Annotated[Name, Given]

@@ -11,7 +11,7 @@ from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.money import BALANCE_MAX, format_usd
 from gateway.edge.admin_bodies import Invalid, Problem
 from gateway.edge.admin_views import CURRENCY, Data, view_grant, when
-from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
 from gateway.edge.paying import Paying
 from gateway.ledger.rules import month_of
 from gateway.payments.billing_system import NAME as BILLING_SYSTEM
@@ -75,6 +75,10 @@ class AutopayOperations:
         paid = PaymentPaid(account=account, payment=body.payment, amount=body.amount, attempt=body.attempt)
         return view_grant(await self._paying.cashier.credit(body.provider, paid))
 
+    async def fail_payment(self, account: str, body: FailPayment) -> Data:
+        """Give up the attempt under way, as if it had been declined. Money that comes after all is credited."""
+        return self._view(account, await self._paying.cashier.fail("other", account, body.attempt, body.reason))
+
     # ---- inside
 
     def _provider(self) -> str:
@@ -132,6 +136,7 @@ class AutopayOperations:
             "provider": stored.provider or shown.get("provider") or None,
             "card": bool(stored.method),
             "state": str(stored.state),
+            "attempt": stored.attempt or None,
             "charging": format_usd(stored.amount) if stored.state == AutopayState.CHARGING else None,
             "failures": stored.failures,
             "why": stored.why if failed else None,

@@ -46,6 +46,7 @@ class MemoryPayments(MemoryStore):
         verdict, amount = states.judge(
             books.autopay,
             attempt,
+            active=books.status == "active",
             balance=books.balance,
             now_ms=now,
             month=rules.month_of(now),

@@ -7,6 +7,7 @@ Does not know: any provider, or when autopay begins.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.core.alerts import ALERT
 from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.errors import OperationConflict, UnknownAccount
 from gateway.core.money import ZERO, Nanos, format_usd
@@ -25,7 +26,10 @@ from gateway.ports import (
 from gateway.settings.payments import Payments
 
 AUTOPAY_CHANNEL: Final = "autopay"
-_ALERT_CHANNEL: Final = "alert"
+#: A payment that is told again after so long says nothing of the card that is charged now.
+_METHOD_SECONDS_MAX: Final = 3 * 86_400
+#: Others are told of as one: ops may name them as they like.
+_PROVIDERS: Final = frozenset({"stripe", "webhook"})
 #: What is told of an autopay whose attempt failed, by how it stands then.
 _ALERTS: Final = {AutopayState.FAILED: "autopay_failed", AutopayState.DISABLED: "autopay_disabled"}
 
@@ -67,7 +71,8 @@ class Cashier:
             upgrades=self._settings.upgrades,
         )
         self.tell(provider, paid.account, "paid", paid.amount)
-        if paid.method:
+        fresh = self._clock.now() * 1000 - grant.created_ms < _METHOD_SECONDS_MAX * 1000
+        if paid.method and fresh:
             await self._add_method(provider, paid.account, paid.customer, paid.method, paid.payment)
         return grant
 
@@ -96,9 +101,7 @@ class Cashier:
         """Tell whoever watches over the account, once of each `name`."""
         at_ms = int(self._clock.now() * 1000)
         payload = {"kind": kind, "amount": format_usd(amount), "why": why, "at": at_ms}
-        await self._ledger.post(
-            account=account, delivery_id=f"alert:{kind}:{name}", channel=_ALERT_CHANNEL, payload=payload
-        )
+        await self._ledger.post(account=account, delivery_id=f"alert:{kind}:{name}", channel=ALERT, payload=payload)
 
     async def _reverse(self, provider: str, event: PaymentReversed) -> None:
         await self._ledger.reverse_payment(
@@ -128,6 +131,7 @@ class Cashier:
 
     def tell(self, provider: str, account: str, outcome: str, amount: Nanos = ZERO, why: str = "") -> None:
         """Tell observers."""
+        name = provider if provider in _PROVIDERS else "other"
         self._observer.payment_told(
-            PaymentTold(account=account, provider=provider, outcome=outcome, amount=amount, why=why)
+            PaymentTold(account=account, provider=name, outcome=outcome, amount=amount, why=why)
         )

@@ -31,6 +31,7 @@ _ROUNDS_MAX: Final = 5
 _AGAIN_SECONDS: Final = 1.0
 #: How often a month's cap that is reached is looked at: the month may be over, or the cap another one.
 _CAPPED_SECONDS: Final = 21_600.0
+_SUSPENDED_SECONDS: Final = 3600.0
 #: A delivery is given up only after more than a year of this.
 _PAUSES: Final = (2.0, 5.0, 15.0, 60.0, 300.0) + (1800.0,) * 20_000
 
@@ -65,6 +66,8 @@ class AutopayCourier:
             match begun.verdict:
                 case "off" | "disabled" | "enough":
                     return Delivered()
+                case "suspended":
+                    return Retry(why="the account is suspended", seconds=_SUSPENDED_SECONDS)
                 case "backing_off":
                     return Retry(why="declined", seconds=max(0.0, (autopay.retry_ms - begun.now_ms) / 1000))
                 case "capped":

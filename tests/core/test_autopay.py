@@ -31,6 +31,7 @@ ON = Autopay(enabled=True, threshold=Nanos(25 * DOLLAR), target=Nanos(50 * DOLLA
 
 def judged(balance: int, autopay: Autopay = ON, **changes: Any) -> tuple[str, int]:
     bounds: dict[str, Any] = {
+        "active": True,
         "now_ms": 1000, "month": "2026-11", "amount_min": Nanos(5 * DOLLAR), "amount_max": Nanos(1000 * DOLLAR),
     }  # fmt: skip
     return judge(autopay, "a1", balance=balance, **bounds | changes)

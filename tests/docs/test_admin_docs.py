@@ -9,7 +9,7 @@ from gateway.edge.admin import ROUTES
 from gateway.edge.admin_bodies import AddKey, Body, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount, SettleJob
 from gateway.edge.admin_problems import PROBLEMS
 from gateway.edge.alert_bodies import PutAlert
-from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, TellPayment
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "admin-api.md"
 BODIES: dict[str, type[Body]] = {
@@ -21,6 +21,7 @@ BODIES: dict[str, type[Body]] = {
     "POST /admin/accounts/{account}/grants": GiveGrant,
     "POST /admin/accounts/{account}/corrections": Correct,
     "PATCH /admin/accounts/{account}/autopay": ChangeAutopay,
+    "POST /admin/accounts/{account}/autopay/fail": FailPayment,
     "POST /admin/accounts/{account}/funds": AddFunds,
     "POST /admin/accounts/{account}/payments": TellPayment,
     "POST /admin/accounts/{account}/jobs/{kind}/{job}/settle": SettleJob,

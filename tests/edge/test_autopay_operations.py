@@ -14,7 +14,7 @@ from tests.payments.shop import shop, until, usd
 UNSET = {
     "account": "acme", "enabled": False, "threshold": "25.000000000", "target": "50.000000000", "monthly_cap": None,
     "paid_this_month": "0.000000000", "currency": "USD", "provider": "stripe", "card": False, "state": "idle",
-    "charging": None, "failures": 0, "why": None, "retry_at": None,
+    "attempt": None, "charging": None, "failures": 0, "why": None, "retry_at": None,
 }  # fmt: skip
 
 
@@ -109,6 +109,29 @@ async def test_a_payment_told_by_ops_is_credited_once(desk: Desk) -> None:
     assert (status, problem["code"]) == (409, "operation_conflict")
     account = await desk.ledger.account("acme")
     assert (account.balance, account.plan.tier) == (usd(50), "payg")
+
+
+async def test_an_attempt_is_given_up_by_ops(desk: Desk) -> None:
+    """One that hangs at its provider: it counts as declined; another attempt's name changes nothing."""
+    desk.stripe.customers["cus_1"] = {"id": "cus_1", "object": "customer", "metadata": {}}
+    its = {"enabled": True, "threshold": usd(25), "target": usd(50), "provider": "stripe", "customer": "cus_1"}
+    await desk.ledger.set_autopay(operation="set", account="acme", changes=its | {"method": "pm_slow"})
+    await desk.gateway.gateway.paying.cashier.look("acme", "test")
+    await until(lambda: charging(desk))
+    _, found = await desk("GET", "autopay")
+    assert found["charging"] == "29.000000000"
+    body = {"attempt": "other", "reason": "bank closed"}
+    assert (await desk("POST", "autopay/fail", body))[1]["state"] == "charging"
+    status, found = await desk("POST", "autopay/fail", body | {"attempt": found["attempt"]})
+    assert (status, found["state"], found["why"], found["failures"]) == (200, "failed", "bank closed", 1)
+    await desk.stripe.settle_slow()
+    await until(lambda: paid(desk, 2900))
+    assert (await desk.ledger.account("acme")).balance == usd(50)
+
+
+async def charging(desk: Desk) -> bool:
+    """Whether an attempt is under way."""
+    return (await desk.ledger.autopay("acme")).state == "charging" and bool(desk.stripe.intents)
 
 
 async def test_a_stripe_that_is_away_is_told(desk: Desk) -> None:

@@ -294,6 +294,15 @@ async def test_none_begins_that_nobody_wants(world: World) -> None:
     assert await world.dump() == before
 
 
+async def test_a_suspended_account_is_not_charged(world: World) -> None:
+    """Until it is active again."""
+    ledger = await autopaying(world)
+    await ledger.change_account(operation="stop", account="acme", status="suspended")
+    assert (await begin(ledger)).verdict == "suspended"
+    await ledger.change_account(operation="go", account="acme", status="active")
+    assert (await begin(ledger)).verdict == "begun"
+
+
 async def test_failures_put_it_off_ever_longer_then_disable_it(world: World) -> None:
     """Ten minutes, twenty, then nothing more, until somebody changes what it is set to."""
     ledger = await autopaying(world)

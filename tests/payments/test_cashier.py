@@ -78,3 +78,29 @@ async def test_what_can_never_be_written_is_told_to_ops() -> None:
     assert heard.outcomes == [*["unknown_account"] * 3, "paid", "conflict", "declined"]
     assert (await ledger.account("acme")).balance == usd(5)
     assert await ledger.deliveries("acme") == []
+
+
+async def test_an_old_payment_says_nothing_of_the_card_of_now() -> None:
+    """Told again after a week, it changes neither the balance nor the card."""
+    now = [START_MS]
+    ledger, clock = MemoryLedger(lambda: now[0]), Noon()
+    await ledger.open_account(operation="open", account="acme", plan=Plan(tier="free"))
+    cashier = Cashier(ledger=ledger, settings=Payments(), observer=Heard(), clock=clock)
+    old = PaymentPaid(**ITS, amount=usd(5), customer="cus_1", method="pm_old")
+    now[0] -= 8 * 86_400_000
+    await ledger.credit_payment(account="acme", provider="stripe", payment="pi_1", amount=usd(5))
+    now[0] += 8 * 86_400_000
+    await cashier.take("stripe", MethodAdded(account="acme", customer="cus_1", method="pm_new", id="evt_1"))
+    await cashier.take("stripe", old)
+    assert ((await ledger.autopay("acme")).method, (await ledger.account("acme")).balance) == ("pm_new", usd(5))
+
+
+async def test_names_that_ops_choose_are_one_to_the_metrics() -> None:
+    """Labels are bounded, whatever is credited by hand."""
+    ledger, heard = MemoryLedger(lambda: START_MS), Heard()
+    await ledger.open_account(operation="open", account="acme", plan=Plan(tier="free"))
+    cashier = Cashier(ledger=ledger, settings=Payments(), observer=heard, clock=Noon())
+    for name in ("stripe", "bank-1", "bank-2"):
+        await cashier.credit(name, PaymentPaid(**ITS, amount=usd(5)))
+    assert [told.provider for told in heard.payments] == ["stripe", "other", "other"]
+    assert (await ledger.account("acme")).balance == usd(15)

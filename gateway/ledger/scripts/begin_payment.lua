@@ -3,7 +3,7 @@
 -- KEYS  1-6 as in lib, 7 autopay
 -- ARGV  2 attempt, 3 the least amount, 4 the largest, 5 a cent
 -- Answers  begun, time (ms), autopay's hash    by this call, or by its first
---          in_flight, off, disabled, enough, backing_off, capped: the same
+--          in_flight, off, suspended, disabled, enough, backing_off, capped: the same
 --          unknown                    no such account
 -- Callers  RedisLedger.begin_payment
 if call('EXISTS', ACCOUNT) == 0 then
@@ -19,10 +19,14 @@ end
 if facts('enabled', '0') ~= '1' then
   return said('off')
 end
+local status, balance = unpack(call('HMGET', ACCOUNT, 'status', 'balance'), 1, 2)
+if status ~= 'active' then
+  return said('suspended')
+end
 if state == 'disabled' then
   return said('disabled')
 end
-local balance = tonumber(call('HGET', ACCOUNT, 'balance'))
+balance = tonumber(balance)
 if balance >= tonumber(facts('threshold')) then
   return said('enough')
 end
