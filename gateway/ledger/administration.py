@@ -6,6 +6,7 @@ Does not know: the path of a call.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.core.errors import LedgerRefused, UnknownAccount
@@ -192,13 +193,20 @@ class Administration(Store):
     async def verify(self, account: str) -> Sequence[Drift]:
         """See ports.Ledger. Exact under traffic: the state and the last entry's id are read in one script, and entries
         before that one never change."""
-        _, answer = await self._run("state", account, [self._names.keys(account)], [])
+        _, answer = await self._run("state", account, [self._names.keys(account)], await self._months())
         state, entered, start = State.read(answer), Entered(), "-"
         while page := await self._page(account, start, state.last_entry):
             for line in page:
                 entered.add(records.entry(*line))
             start = f"({page[-1][0].decode()}"
         return recompute(account, state, entered)
+
+    async def _months(self) -> list[Part]:
+        """The months of which usage may be kept, by the server's clock."""
+        seconds, _ = await self._call("TIME")
+        now = datetime.fromtimestamp(int(seconds), UTC).date()
+        until = now + timedelta(days=1)
+        return list(rules.check_days((until - timedelta(days=rules.USAGE_DAYS)).isoformat(), until.isoformat()))
 
     async def _page(self, account: str, start: str, end: str) -> list[Any]:
         if not end:

@@ -276,12 +276,13 @@ def _quota(rate: Rate) -> str:
 
 
 def _charge(settlement: Settlement) -> list[Part]:
-    """The arguments of a charge: hold, digest, amount, explanation, and usage for the job."""
+    """The arguments of a charge: hold, digest, amount, explanation, usage for the job, and product."""
     charge = settlement.charge
     items, amount = orjson.dumps(item_data(charge)), str(charge.amount)
     data = charge_data(settlement, orjson.Fragment(items))
     usage = records.json(dict(settlement.resource_usage)) if settlement.resource is not None else b""
-    return [settlement.hold_id, records.digest_of(amount.encode() + items), amount, orjson.dumps(data), usage]
+    digest = records.digest_of(amount.encode() + items)
+    return [settlement.hold_id, digest, amount, orjson.dumps(data), usage, settlement.product]
 
 
 def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes) -> Receipt:

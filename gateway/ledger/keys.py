@@ -80,6 +80,10 @@ class Keys:
         """STRING "kind:id": what was accepted for a call."""
         return f"{self.prefix}:{{{account}}}:made:{call_id}"
 
+    def usage(self, account: str, month: str) -> str:
+        """HASH: <day of the month> SEP product SEP key id -> nano-dollars charged; and with SEP n -> how many times."""
+        return f"{self.prefix}:{{{account}}}:usage:{month}"
+
     def keys(self, account: str) -> str:
         """SET of the account's key ids."""
         return f"{self.prefix}:{{{account}}}:keys"

@@ -11,6 +11,7 @@ from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
 from gateway.ledger.memory_outbox import MemoryDeliveries
 from gateway.ledger.memory_payments import MemoryPayments
+from gateway.ledger.memory_usage import MemoryUsage
 from gateway.ledger.memory_watching import MemoryWatching
 
 
@@ -21,6 +22,7 @@ class MemoryLedger(
     MemoryDeliveries,
     MemoryWatching,
     MemoryPayments,
+    MemoryUsage,
     MemoryAdministration,
 ):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""

@@ -6,7 +6,7 @@ Does not know: how anything is stored.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused
@@ -42,6 +42,8 @@ WATCH_BYTES_MAX: Final = 8192
 #: day is begun with so many of the last entries. As in watch.lua.
 HEADROOM_MIN: Final = NANOS_PER_USD
 ENTRIES_MAX: Final = 1000
+#: How many days of usage an account keeps, counted from the last new line of a month. As in charge.lua.
+USAGE_DAYS: Final = 400
 SEPARATOR: Final = "\x1f"  # between the fields of a stored record
 
 _ENTRY_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
@@ -147,6 +149,19 @@ def check_id(what: str, value: str) -> None:
     """Ids become parts of key names and log lines: short, and of plain characters."""
     if _ID.fullmatch(value) is None:
         raise LedgerRefused(f"{value!r} is no id of {what}: use up to 128 of A-Z a-z 0-9 . _ @ -")
+
+
+def check_days(since: str, until: str) -> list[str]:
+    """The months that have days from `since` to the one before `until`, each as "2026-11"."""
+    try:
+        first, end = date.fromisoformat(since), date.fromisoformat(until)
+    except ValueError:
+        raise LedgerRefused(f"{since!r} and {until!r} must be days, like 2026-11-27") from None
+    if (end - first).days > USAGE_DAYS:
+        raise LedgerRefused(f"usage is told for at most {USAGE_DAYS} days at once")
+    count = (end.year - first.year) * 12 + end.month - first.month
+    months = [divmod(first.year * 12 + first.month - 1 + n, 12) for n in range(count + 1)] if first < end else []
+    return [f"{year:04}-{month + 1:02}" for year, month in months]
 
 
 def check_entry_id(entry_id: str) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from gateway.ledger import records
-from gateway.ledger.rules import NEVER_MS, month_of
+from gateway.ledger.rules import NEVER_MS, day_of, month_of
+from gateway.ledger.usage import days_of
 from gateway.ports import Drift, Entry, Grant, Hold
 
 
@@ -24,12 +25,13 @@ class State:
     grants: Mapping[bytes, bytes]
     burn: Mapping[bytes, bytes]
     keys: Mapping[str, Mapping[str, str]]
+    usage: Mapping[tuple[str, str, str], int]
     last_entry: str
 
     @classmethod
     def read(cls, answer: Sequence[Any]) -> Self:
         """From the answer of state.lua."""
-        account, holds, due, grants, burn, keys, last = answer
+        account, holds, due, grants, burn, keys, usage, last = answer
         return cls(
             account=records.pairs(account),
             holds=_pairs(holds),
@@ -37,6 +39,11 @@ class State:
             grants=_pairs(grants),
             burn=_pairs(burn),
             keys={key_id.decode(): records.pairs(flat) for key_id, flat in keys},
+            usage={
+                (day.day, day.product, day.key_id): day.charged
+                for month, flat in usage
+                for day in days_of(month.decode(), records.pairs(flat))
+            },
             last_entry=last.decode(),
         )
 
@@ -52,6 +59,7 @@ class Entered:
 
     total: int = 0
     spent: Counter[tuple[str, str]] = field(default_factory=Counter)
+    usage: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     wrong: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
@@ -62,6 +70,9 @@ class Entered:
         if entry.kind in {"charge", "correction"}:
             month = entry.data["key_id"], month_of(entry.at_ms)
             self.spent[month] = max(0, self.spent[month] - entry.amount)
+            if entry.data["key_id"]:
+                product = entry.data["product"] if entry.kind == "charge" else ""
+                self.usage[day_of(entry.at_ms), product, entry.data["key_id"]] -= entry.amount
 
 
 def recompute(account: str, state: State, entered: Entered) -> list[Drift]:
@@ -83,6 +94,7 @@ def recompute(account: str, state: State, entered: Entered) -> list[Drift]:
         **entered.wrong,
         **_open(state, holds),
         **_keys(state, holds, entered),
+        **_usage(state, entered),
         **_order(state, holds, grants),
     }
     return [
@@ -108,6 +120,13 @@ def _keys(state: State, holds: Sequence[Hold], entered: Entered) -> dict[str, tu
         pairs[f"key.{key_id}.held"] = (int(key["held"]), held[key_id])
         pairs[f"key.{key_id}.spent"] = (int(key["spent"]), entered.spent[key_id, key["month"]])
     return pairs
+
+
+def _usage(state: State, entered: Entered) -> dict[str, tuple[int, int]]:
+    """What was charged on each day that is counted, but for the first, in which counting may have begun."""
+    first = min((day for day, _, _ in state.usage), default="9999")
+    lines = {line for line in state.usage.keys() | entered.usage.keys() if line[0] > first}
+    return {f"usage.{'/'.join(line)}": (state.usage.get(line, 0), entered.usage[line]) for line in sorted(lines)}
 
 
 def _order(state: State, holds: Sequence[Hold], grants: Sequence[Grant]) -> dict[str, tuple[int, int]]:

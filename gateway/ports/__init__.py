@@ -46,6 +46,7 @@ from gateway.ports.records import (
     Settlement,
     Swept,
     TemporaryToken,
+    UsageDay,
     Watch,
     WatchKind,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "Settlement",
     "Swept",
     "TemporaryToken",
+    "UsageDay",
     "Watch",
     "WatchKind",
     "WebhookInvalid",

@@ -35,6 +35,7 @@ from gateway.ports.records import (
     ResourceRef,
     Settlement,
     Swept,
+    UsageDay,
     Watch,
 )
 
@@ -303,6 +304,13 @@ class Ledger(PaymentLedger, Protocol):
         """The first entries, in the order they were made or in reverse, of those after and before the given ids.
 
         LedgerRefused for what is no entry's id.
+        """
+
+    async def usage(self, account: str, *, since: str, until: str) -> Sequence[UsageDay]:
+        """What was charged from the day `since` to the one before `until` ("2026-11-27", UTC), by day, product and key.
+
+        Counted in the same step as each charge and correction; a month is kept for USAGE_DAYS after its last new line.
+        LedgerRefused for what is no day, or more than USAGE_DAYS apart.
         """
 
     async def verify(self, account: str) -> Sequence[Drift]:

@@ -252,6 +252,20 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsageDay:
+    """What one key was charged for one product on one day (UTC, "2026-11-27"), and how many charges that were.
+
+    `product` is empty for corrections, whose `charged` is below zero where credit came back. One of no key is not here.
+    """
+
+    day: str
+    product: str
+    key_id: str
+    calls: int
+    charged: Nanos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """An API key without its secret. `monthly_budget` and the month's `spent`/`held` in nano-dollars."""
 

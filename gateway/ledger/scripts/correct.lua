@@ -20,6 +20,9 @@ if back and tonumber(call('HGET', ACCOUNT, 'balance')) > tonumber(ARGV[8]) - ton
 end
 
 -- From here it must succeed: only writes.
+if KEYS[8] ~= BASE .. 'key:' then
+  count_usage('', KEYS[8], back and minus(ARGV[4]) or ARGV[4])
+end
 if back then
   count_back(KEYS[8], ARGV[4])
   local _, entry, balance = give('correction', ARGV[3], 'correction', ARGV[4], ARGV[6], '', ARGV[7])
