@@ -627,7 +627,7 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "followed": followed,
         "deliveries": deliveries,
         "watches": list(await ledger.watches(account)),
-        "usage": list(await ledger.usage(account, since="2026-11-01", until="2027-11-01")),
+        "usage": list(await ledger.usage(account, since="2026-11-23", until="2026-11-25")),
         "owned": dict(zip(REFS, owned, strict=True)),
         "resources": [found for found in resources if found is not None],
         "entries": [replace(entry, id="") for entry in entries],
