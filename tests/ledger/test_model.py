@@ -49,7 +49,8 @@ MODEL = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-#: What must have happened in a run for it to mean anything.
+#: What must have happened in a run for it to mean anything; in a short one, all but a few.
+RARE_MAX = 4
 HAPPENED = (
     "admit Admitted", "admit OperationConflict", "admit PlanChanged", "admit insufficient_credit",
     "admit key_budget_exceeded", "admit rate_limited", "admit too_many_concurrent", "admit not_found",
@@ -672,7 +673,8 @@ def test_redis_is_the_specification_though_replies_are_lost(redis_url: str) -> N
     tally = compare(redis_url, MODEL)
     assert tally["steps"] >= STEPS_MIN, tally
     assert tally["lost"] >= STEPS_MIN // 10, tally
-    assert set(HAPPENED) <= tally.keys(), set(HAPPENED) - tally.keys()
+    missing = set(HAPPENED) - tally.keys()
+    assert len(missing) <= RARE_MAX, missing
 
 
 @pytest.mark.soak
@@ -680,7 +682,9 @@ def test_redis_is_the_specification_though_replies_are_lost(redis_url: str) -> N
 def test_redis_is_the_specification_for_long(redis_url: str) -> None:
     """The same with other seeds every time, and longer runs."""
     long = settings(MODEL, max_examples=400, stateful_step_count=120, derandomize=False)
-    assert compare(redis_url, long)["lost"] >= STEPS_MIN
+    tally = compare(redis_url, long)
+    assert tally["lost"] >= STEPS_MIN
+    assert set(HAPPENED) <= tally.keys(), set(HAPPENED) - tally.keys()
 
 
 def test_the_specification_agrees_with_itself() -> None:
