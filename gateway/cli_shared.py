@@ -20,6 +20,7 @@ import orjson
 from gateway.cli_output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
+from gateway.edge.alert_operations import AlertOperations, TooManyTests, UnknownAlert
 from gateway.edge.app import SystemClock, open_ledger
 from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
@@ -122,6 +123,7 @@ class Desk:
         self.operations = operations
         self.jobs = jobs
         self.outbox = OutboxOperations(ledger)
+        self.alerts = AlertOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
         self.ledger = ledger
         self.runtime = runtime
 
@@ -184,21 +186,23 @@ def failure_of(error: GatewayError, runtime: Runtime) -> Failure | None:
             problems = [{"field": _option(found.pointer), "detail": found.detail} for found in error.problems]
             lines = [": ".join(filter(None, found.values())) for found in problems]
             return Failure("\n".join(lines), code="invalid_request", facts={"errors": problems})
-        case OperationConflict():
-            return Failure(str(error), code="operation_conflict")
-        case UnknownAccount():
-            return Failure(str(error), code="unknown_account")
-        case UnknownKey():
-            return Failure(str(error), code="unknown_key")
-        case UnknownJob():
-            return Failure(str(error), code="unknown_job")
-        case UnknownDelivery():
-            return Failure(str(error), code="unknown_delivery")
-        case LedgerRefused():
-            return Failure(str(error), code="ledger_refused")
         case LedgerUnavailable():
             return unreachable(runtime, error)
-    return None
+    told = (Failure(str(error), code=code) for fault, code in _TOLD if isinstance(error, fault))
+    return next(told, None)
+
+
+#: Faults that are told in their own words; the first that fits.
+_TOLD: Final[tuple[tuple[type[GatewayError], str], ...]] = (
+    (OperationConflict, "operation_conflict"),
+    (UnknownAccount, "unknown_account"),
+    (UnknownKey, "unknown_key"),
+    (UnknownJob, "unknown_job"),
+    (UnknownAlert, "unknown_alert"),
+    (TooManyTests, "too_many_tests"),
+    (UnknownDelivery, "unknown_delivery"),
+    (LedgerRefused, "ledger_refused"),
+)
 
 
 def _option(pointer: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from gateway.core.alerts import ALERT, UNITS
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import Nanos, format_usd
-from gateway.edge.admin_bodies import Invalid, Problem
+from gateway.edge.admin_bodies import Invalid, Problem, is_id
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.alert_bodies import PutAlert, SlackTarget, WebhookTarget
 from gateway.edge.alert_bodies import Target as AskedTarget
@@ -52,6 +52,8 @@ class AlertOperations:
 
     async def put_alert(self, account: str, alert: str, body: PutAlert) -> Data:
         """Set an alert. New webhooks are answered with their `secret`, which is not shown again."""
+        if not is_id(alert):
+            raise LedgerRefused("the id of an alert has 1 to 63 of a-z, 0-9, _ and -, a letter or a digit first")
         problems = [
             Problem(f"/to/{place}", problem)
             for place, target in enumerate(body.to)

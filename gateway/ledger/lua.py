@@ -15,7 +15,20 @@ from gateway.ledger.link import Script
 _SHEBANG: Final = "#!lua\n"
 _READS_ONLY: Final = "#!lua flags=no-writes\n"
 #: Before every verb, in this order.
-FIRST: Final = ("lib", "outbox", "watch", "over")
+FIRST: Final = ("lib", "over")
+#: Between those two: functions of these names, which give what their files return. A script that does not need it does
+#: not make it: thirty functions would be a quarter of what an admission costs.
+LATE: Final = ("outbox", "watch")
+_LATE_TEXT: Final = """local {name}_made
+local function {name}()
+  if not {name}_made then
+    {name}_made = (function()
+{text}
+    end)()
+  end
+  return {name}_made
+end
+"""
 #: The preludes of each verb, those before all of them left out.
 PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "admit": ("guards",),
@@ -72,4 +85,7 @@ def script(verb: str) -> Script:
     """The whole script of a verb."""
     if verb in ALONE:
         return Script(verb, _READS_ONLY + read(verb))
-    return Script(verb, _SHEBANG + "".join(read(name) for name in (*FIRST, *PRELUDES[verb], verb)))
+    first, *rest = FIRST
+    late = (_LATE_TEXT.format(name=name, text=read(name)) for name in LATE)
+    parts = (read(first), *late, *(read(name) for name in (*rest, *PRELUDES[verb], verb)))
+    return Script(verb, _SHEBANG + "".join(parts))

@@ -64,3 +64,34 @@ async def test_deliveries_are_listed_shown_and_replayed(gw: Running, tmp_path: P
     assert (code, text) == (1, "the account has no delivery 'none' that waits or was given up\n")
     async with gw.http.get(f"{gw.ops_url}/metrics") as response:
         assert "gateway_delivery_lag_seconds" in await response.text()
+
+
+async def test_alerts_by_the_command_line(gw: Running, tmp_path: Path) -> None:
+    """Set, listed, tested, dropped; what is wrong is told; a secret is shown once."""
+    await gw.open_account("a", tier="free", credit="50")
+
+    async def command(*words: str) -> tuple[int, str]:
+        arguments = ["alerts", *words, "-c", str(tmp_path / "gateway.yaml")]
+        result = await asyncio.to_thread(CliRunner().invoke, main, arguments, catch_exceptions=False)
+        return result.exit_code, result.stdout + result.stderr
+
+    hook = "https://hooks.example.com/t0ken"
+    low = ("set", "a", "low", "--kind", "balance_below", "--amount", "25", "--webhook", hook)
+    code, text = await command(*low)
+    assert code == 0 and "whsec_" in text and "25.000000000 $" in text and "t0ken" not in text
+    code, text = await command(*low)
+    assert code == 0 and "whsec_" not in text
+    code, text = await command("list", "a")
+    assert code == 0 and "https://hooks.example.com/..." in text
+    code, text = await command("test", "a", "low")
+    assert code == 0 and text.startswith("posted as alert:low:test-")
+    for wrong, said in (
+        (("set", "a", "low", "--kind", "balance_below", "--days", "3", "--slack", hook), "needs amount"),
+        (("set", "a", "low", "--kind", "key_budget", "--percent", "80", "--email", "a@b.example"), "no mails are sent"),
+        (("set", "a", "Low", *low[3:]), "the id of an alert"),
+        (("test", "a", "none"), "the account has no alert 'none'"),
+    ):
+        code, text = await command(*wrong)
+        assert code == 1 and said in text, text
+    assert await command("drop", "a", "low") == (0, "low is gone\n")
+    assert await command("list", "a") == (0, "no alerts\n")

@@ -6,12 +6,12 @@ from importlib.resources import files
 import pytest
 
 from gateway.ledger.link import SingleLink
-from gateway.ledger.lua import ALONE, FIRST, PRELUDES, read, script
+from gateway.ledger.lua import ALONE, FIRST, LATE, PRELUDES, read, script
 from gateway.ports import Renewal
 from tests.ledger.ledgers import RedisWorld, admitted, ask, bill, one_at_a_time, opened
 
 VERBS = (*PRELUDES, *ALONE)
-SHARED = set(FIRST).union(*PRELUDES.values())
+SHARED = {*FIRST, *LATE}.union(*PRELUDES.values())
 FILES = sorted(path.name.removesuffix(".lua") for path in (files("gateway.ledger") / "scripts").iterdir())
 
 

@@ -43,7 +43,13 @@ local function give(why, operation, kind, given, priority, expires, data)
   end
   local balance = add(ACCOUNT, 'balance', given)
   local entry = enter(why, given, balance, operation, id .. ':' .. given, minus(paid), '', data)
-  given_back(balance, given, kind)
+  if kind == 'purchase' then
+    call('HSET', ACCOUNT, 'topped_up', given)
+  end
+  watched = call('HGET', ACCOUNT, 'watch')
+  if watched then
+    watch().given_back(balance, given, kind)
+  end
   return {id, record, left}, entry, balance
 end
 

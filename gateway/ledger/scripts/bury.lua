@@ -8,12 +8,12 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-local its = call('ZSCORE', OUTBOX, ARGV[2]) and read_post(ARGV[2])
+local its = call('ZSCORE', outbox().waiting, ARGV[2]) and outbox().read(ARGV[2])
 if not its then
   return answer('buried')
 end
 
 -- From here it must succeed: only writes.
 its.attempts = amount(its.attempts + 1)
-let_die(ARGV[2], its, ARGV[3])
+outbox().let_die(ARGV[2], its, ARGV[3])
 return answer('buried')

@@ -83,7 +83,8 @@ local function count_usage(product, key, charge)
   end
 end
 
--- Charge a hold (`record` while it is open), and end a job with it. The script has read `watch`. The receipt, as in stands().
+-- Charge a hold (`record` while it is open), and end a job with it. The script has read `watched`. The receipt, as in
+-- stands().
 local function settle(hold_id, record, ending, digest, key, product, charge, data, job, usage)
   local late = record and '' or '1'
   if record then
@@ -94,8 +95,8 @@ local function settle(hold_id, record, ending, digest, key, product, charge, dat
   count_spent(key, charge)
   count_usage(product, key, charge)
   local entry = enter('charge', minus(charge), balance, hold_id, moved, owed, late, data)
-  if watch then
-    charged(balance, charge, moved, key)
+  if watched then
+    watch().charged(balance, charge, moved, key)
   end
   if job then
     mark(job, hold_id, 'settled', usage)
@@ -109,9 +110,9 @@ local function charge_more(operation, charge, key, data)
   local moved, owed = burn(charge)
   local balance = add(ACCOUNT, 'balance', minus(charge))
   local entry = enter('correction', minus(charge), balance, operation, moved, owed, '', data)
-  watch = call('HGET', ACCOUNT, 'watch')
-  if watch then
-    charged(balance, charge, moved, key)
+  watched = call('HGET', ACCOUNT, 'watch')
+  if watched then
+    watch().charged(balance, charge, moved, key)
   end
   return entry, balance
 end

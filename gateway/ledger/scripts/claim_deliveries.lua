@@ -8,19 +8,19 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-local due = call('ZRANGE', OUTBOX, '-inf', amount(NOW), 'BYSCORE', 'LIMIT', 0, ARGV[2], 'WITHSCORES')
+local due = call('ZRANGE', outbox().waiting, '-inf', amount(NOW), 'BYSCORE', 'LIMIT', 0, ARGV[2], 'WITHSCORES')
 
 -- From here it must succeed: only writes.
 local claimed = {}
 for i = 1, #due, 2 do
   local id = due[i]
-  local its = read_post(id)
+  local its = outbox().read(id)
   if its.claimed == '' then
     its.claimed = '1'
-    write_post(id, its)
+    outbox().write(id, its)
   end
-  call('ZADD', OUTBOX, amount(NOW + ARGV[3]), id)
-  claimed[#claimed + 1] = {id, due[i + 1], call('HGET', POSTS, id)}
+  call('ZADD', outbox().waiting, amount(NOW + ARGV[3]), id)
+  claimed[#claimed + 1] = {id, due[i + 1], call('HGET', outbox().posts, id)}
 end
-tell_waits()
+outbox().tell_waits()
 return answer('claimed', amount(NOW), claimed)

@@ -8,13 +8,13 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-if call('HEXISTS', POSTS, ARGV[2]) == 0 then
+if call('HEXISTS', outbox().posts, ARGV[2]) == 0 then
   return answer('delivered')
 end
 
 -- From here it must succeed: only writes.
-call('HDEL', POSTS, ARGV[2])
-call('ZREM', OUTBOX, ARGV[2])
-call('ZREM', DEAD, ARGV[2])
+call('HDEL', outbox().posts, ARGV[2])
+call('ZREM', outbox().waiting, ARGV[2])
+call('ZREM', outbox().dead, ARGV[2])
 call('SET', BASE .. 'sent:' .. ARGV[2], '1', 'EX', REMEMBER)
 return answer('delivered')

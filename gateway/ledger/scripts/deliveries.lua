@@ -11,15 +11,15 @@ end
 local found
 local dead = ARGV[2] == 'dead'
 if ARGV[4] ~= '' then
-  local score = call('ZSCORE', dead and DEAD or OUTBOX, ARGV[4])
+  local score = call('ZSCORE', dead and outbox().dead or outbox().waiting, ARGV[4])
   found = score and {ARGV[4], score} or {}
 elseif dead then
-  found = call('ZRANGE', DEAD, 0, ARGV[3] - 1, 'REV', 'WITHSCORES')
+  found = call('ZRANGE', outbox().dead, 0, ARGV[3] - 1, 'REV', 'WITHSCORES')
 else
-  found = call('ZRANGE', OUTBOX, 0, ARGV[3] - 1, 'WITHSCORES')
+  found = call('ZRANGE', outbox().waiting, 0, ARGV[3] - 1, 'WITHSCORES')
 end
 local listed = {}
 for i = 1, #found, 2 do
-  listed[#listed + 1] = {found[i], found[i + 1], call('HGET', POSTS, found[i])}
+  listed[#listed + 1] = {found[i], found[i + 1], call('HGET', outbox().posts, found[i])}
 end
 return answer('deliveries', amount(NOW), listed)

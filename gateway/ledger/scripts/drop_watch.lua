@@ -10,6 +10,6 @@ if call('EXISTS', ACCOUNT) == 0 then
 end
 
 -- From here it must succeed: only writes.
-call('HDEL', WATCHES, ARGV[2])
-arm(read_watches())
+call('HDEL', watch().key, ARGV[2])
+watch().arm(watch().all())
 return answer('dropped')

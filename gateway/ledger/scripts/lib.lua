@@ -29,6 +29,7 @@ local time = call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local ended, ended_held, ended_grants = 0, 0, 0
+local watched -- the account's field `watch` (see watch.lua), once a script has read it
 local waits -- when the first delivery is due that the index should know of (ms, as text), if any
 
 local function answer(tag, ...)

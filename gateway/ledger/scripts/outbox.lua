@@ -1,4 +1,4 @@
--- outbox: the prelude of every script: what is to be told to somebody outside, posted in the step that changes what it
+-- outbox: at hand in every script, as outbox(): what is to be told to somebody outside, posted in the step that changes what it
 -- tells of.
 --
 -- Keys of the account's slot, derived from BASE:
@@ -86,3 +86,6 @@ local function post(id, channel, payload, delay, by)
   tell_waits()
   return true
 end
+
+return {waiting = OUTBOX, dead = DEAD, posts = POSTS, tell_waits = tell_waits, read = read_post, write = write_post,
+  forget_dead = forget_dead, let_die = let_die, post = post}

@@ -14,5 +14,5 @@ for _, over in ipairs(call('ZRANGE', DUE, '-inf', amount(NOW), 'BYSCORE', 'LIMIT
   end
 end
 if ended_grants > 0 and call('HEXISTS', ACCOUNT, 'watch') == 1 then
-  look(call('HGET', ACCOUNT, 'balance'), {})
+  watch().look(call('HGET', ACCOUNT, 'balance'), {})
 end

@@ -11,5 +11,5 @@ if call('EXISTS', ACCOUNT) == 0 then
 end
 
 -- From here it must succeed: only writes.
-local new = post(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+local new = outbox().post(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 return answer('posted', new and '1' or '0')

@@ -9,7 +9,7 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-local its = call('ZSCORE', OUTBOX, ARGV[2]) and read_post(ARGV[2])
+local its = call('ZSCORE', outbox().waiting, ARGV[2]) and outbox().read(ARGV[2])
 if not its or its.by == ARGV[6] then
   return answer('put_off')
 end
@@ -22,7 +22,7 @@ end
 if ARGV[5] == '1' then
   its.attempts = amount(its.attempts + 1)
 end
-write_post(ARGV[2], its)
-call('ZADD', OUTBOX, amount(NOW + ARGV[3]), ARGV[2])
-tell_waits()
+outbox().write(ARGV[2], its)
+call('ZADD', outbox().waiting, amount(NOW + ARGV[3]), ARGV[2])
+outbox().tell_waits()
 return answer('put_off')

@@ -10,24 +10,24 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-local past = call('HGET', WATCHES, ARGV[2])
-if not past and call('HLEN', WATCHES) >= tonumber(ARGV[7]) then
+local past = call('HGET', watch().key, ARGV[2])
+if not past and call('HLEN', watch().key) >= tonumber(ARGV[7]) then
   return answer('too_many')
 end
 
 -- From here it must succeed: only writes.
 local its = {id = ARGV[2], kind = ARGV[3], amount = ARGV[4], channel = ARGV[5], told = '', data = ARGV[6]}
 if past then
-  local was = read_watch(ARGV[2], past)
+  local was = watch().read(ARGV[2], past)
   if was.kind == its.kind and was.amount == its.amount then
     its.told = was.told
   end
 end
-write_watch(its)
-watch = call('HGET', ACCOUNT, 'watch')
-if SPENDING[its.kind] and not (watch and string.find(watch, 'd', 1, true)) then
-  begin_spending()
+watch().write(its)
+watched = call('HGET', ACCOUNT, 'watch')
+if watch().spending[its.kind] and not (watched and string.find(watched, 'd', 1, true)) then
+  watch().begin_spending()
 end
-arm(read_watches())
-look(call('HGET', ACCOUNT, 'balance'), {})
-return answer('watch', {ARGV[2], call('HGET', WATCHES, ARGV[2])})
+watch().arm(watch().all())
+watch().look(call('HGET', ACCOUNT, 'balance'), {})
+return answer('watch', {ARGV[2], call('HGET', watch().key, ARGV[2])})

@@ -23,7 +23,7 @@ if first and after ~= '' then
   return answer('renewed', entry, charged, balance_then, late, hold, balance, held, refusal)
 end
 local status, tier, rate_card
-status, tier, rate_card, watch = unpack(call('HMGET', ACCOUNT, 'status', 'tier', 'rate_card', 'watch'), 1, 4)
+status, tier, rate_card, watched = unpack(call('HMGET', ACCOUNT, 'status', 'tier', 'rate_card', 'watch'), 1, 4)
 if not status then
   return answer('unknown')
 end

@@ -8,15 +8,15 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-local its = read_post(ARGV[2])
-if not its or not call('ZSCORE', DEAD, ARGV[2]) then
+local its = outbox().read(ARGV[2])
+if not its or not call('ZSCORE', outbox().dead, ARGV[2]) then
   return answer('revived', its and its.by == ARGV[3] and '1' or '0')
 end
 
 -- From here it must succeed: only writes.
 its.by, its.claimed, its.attempts, its.why = ARGV[3], '', '0', ''
-write_post(ARGV[2], its)
-call('ZREM', DEAD, ARGV[2])
-call('ZADD', OUTBOX, amount(NOW), ARGV[2])
-tell_waits()
+outbox().write(ARGV[2], its)
+call('ZREM', outbox().dead, ARGV[2])
+call('ZADD', outbox().waiting, amount(NOW), ARGV[2])
+outbox().tell_waits()
 return answer('revived', '1')

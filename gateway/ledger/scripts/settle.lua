@@ -15,7 +15,7 @@ if how then
   return answer('conflict', how)
 end
 local status
-status, watch = unpack(call('HMGET', ACCOUNT, 'status', 'watch'), 1, 2)
+status, watched = unpack(call('HMGET', ACCOUNT, 'status', 'watch'), 1, 2)
 if not status then
   return answer('unknown')
 end

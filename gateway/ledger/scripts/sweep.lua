@@ -8,7 +8,7 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-tell_waits()
+waits = call('ZRANGE', BASE .. 'outbox', 0, 0, 'WITHSCORES')[2]
 local next_look = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
 local token, holds, held, grants = string.match(call('HGET', ACCOUNT, 'swept') or '', '^(%S+) (%d+) (%d+) (%d+)$')
 if token == ARGV[2] then
@@ -16,9 +16,11 @@ if token == ARGV[2] then
 end
 
 -- From here it must succeed: only writes.
-forget_dead()
+if call('EXISTS', BASE .. 'dead') == 1 then
+  outbox().forget_dead()
+end
 if call('HEXISTS', ACCOUNT, 'watch') == 1 then
-  look(call('HGET', ACCOUNT, 'balance'), {swept = true})
+  watch().look(call('HGET', ACCOUNT, 'balance'), {swept = true})
 end
 holds, held, grants = amount(ended), amount(ended_held), amount(ended_grants)
 if ended + ended_grants > 0 then

@@ -1,4 +1,4 @@
--- watch: the prelude of every script: finds the crossings that an account's watches wait for, in the step that makes
+-- watch: at hand in every script, as watch(): finds the crossings that an account's watches wait for, in the step that makes
 -- them, and posts each to the watch's channel, once until it has recovered.
 --
 -- Keys of the account's slot, derived from BASE:
@@ -14,7 +14,6 @@ local HEADROOM_MIN = 1000000000 -- as in rules
 local ENTRIES_MAX = 1000 -- as in rules
 local SPENDING = {spent_day = 'day', spent_month = 'month'}
 local LETTERS = {spent_day = 'd', spent_month = 'd', grant_nearly_spent = 'g', key_budget = 'k'}
-local watch -- the account's field of this name, once the script has read it
 
 -- So many percent of an amount, rounded down. The product itself may be too large to be exact.
 local function percent_of(number, percent)
@@ -81,7 +80,7 @@ end
 local function tell(its, token, subject, value, balance)
   its.told, its.changed = its.told == '' and token or its.told .. ' ' .. token, true
   local number = call('HINCRBY', ACCOUNT, 'alerts', 1)
-  post('alert:' .. its.id .. ':' .. amount(number), its.channel, cjson.encode({watch = its.id, kind = its.kind,
+  outbox().post('alert:' .. its.id .. ':' .. amount(number), its.channel, cjson.encode({watch = its.id, kind = its.kind,
     amount = its.amount, subject = subject, value = value, balance = balance, at = NOW}), 0)
 end
 
@@ -221,7 +220,7 @@ end
 
 -- Look at the watches that a charge concerns. Only where the account has the field `watch`.
 local function charged(balance, charge, moved, key)
-  local threshold, letters = string.match(watch, '^(%-?%d*):(%l*)$')
+  local threshold, letters = string.match(watched, '^(%-?%d*):(%l*)$')
   if string.find(letters, 'd', 1, true) then
     count_spending(charge)
   end
@@ -230,19 +229,16 @@ local function charged(balance, charge, moved, key)
   end
 end
 
--- Look at the watches after credit was given: the balance may have recovered.
-local function given_back(balance, amount_given, kind)
-  if kind == 'purchase' then
-    call('HSET', ACCOUNT, 'topped_up', amount_given)
+-- Look at the watches after credit was given: the balance may have recovered. Only where there is the field `watch`.
+local function given_back(balance, given, kind)
+  if kind == 'correction' and string.find(watched, 'd', 1, true) then
+    count_spending(minus(given))
   end
-  watch = call('HGET', ACCOUNT, 'watch')
-  if watch then
-    if kind == 'correction' and string.find(watch, 'd', 1, true) then
-      count_spending(minus(amount_given))
-    end
-    look(balance, {back = kind == 'correction'})
-    if kind == 'purchase' then
-      arm(read_watches())
-    end
+  look(balance, {back = kind == 'correction'})
+  if kind == 'purchase' then
+    arm(read_watches()) -- a percentage is of another amount now
   end
 end
+
+return {key = WATCHES, spending = SPENDING, read = read_watch, all = read_watches, write = write_watch, arm = arm,
+  begin_spending = begin_spending, look = look, charged = charged, given_back = given_back}

@@ -9,7 +9,7 @@ if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
 local listed = {}
-for i, its in ipairs(read_watches()) do
-  listed[i] = {its.id, call('HGET', WATCHES, its.id)}
+for i, its in ipairs(watch().all()) do
+  listed[i] = {its.id, call('HGET', watch().key, its.id)}
 end
 return answer('watches', listed)
