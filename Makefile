@@ -33,7 +33,7 @@ sim: $(DEV) ## the simulator of the credit engine (SEED=..., OPERATIONS=...): ev
 soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two processes under load
 	$(BIN)/pytest -q -m soak
 
-test-faults: $(DEV) ## workers and Redis killed under open sessions and jobs (SESSIONS=...): what is lost, as a table
+test-faults: $(DEV) ## workers and Redis killed under open sessions, jobs and payments (SESSIONS=...): what is lost, as a table
 	$(BIN)/python -m tests.faults --sessions $(or $(SESSIONS),100)
 
 test-failover: $(DEV) ## primaries behind sentinels that die under load (ROUNDS=...): what is lost, as a table

@@ -58,6 +58,7 @@ class FakeStripe:
     shuffled: bool = False
     #: So many of the next replies are lost after the work was done; so many of the next requests are refused with 500.
     lose_replies: int = 0
+    lose_every: int = 0  # and of all replies every so many-th
     fail_requests: int = 0
     #: Each charge takes so long.
     charge_seconds: float = 0.0
@@ -70,6 +71,7 @@ class FakeStripe:
     events: list[Data] = field(default_factory=list)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    lost: int = 0
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Kept] = {}
@@ -165,6 +167,7 @@ class FakeStripe:
             return _json(401, {"error": {"type": "invalid_request_error", "message": "Invalid API Key provided"}})
         name = request.headers.get("Idempotency-Key", "")
         self.requests.append((request.method, request.path, name))
+        is_lost = bool(self.lose_every) and len(self.requests) % self.lose_every == 0
         if self.fail_requests:
             self.fail_requests -= 1
             return _json(500, {"error": {"type": "api_error", "message": "Something went wrong."}})
@@ -186,10 +189,11 @@ class FakeStripe:
             except Failed as error:
                 kept.status, body = error.status, error.body
             kept.body, kept.done = orjson.dumps(body), True
-        if self.lose_replies:
-            self.lose_replies -= 1
-            assert request.transport is not None
-            request.transport.abort()
+        if is_lost or self.lose_replies:
+            self.lose_replies -= 0 if is_lost else 1
+            self.lost += 1
+            if request.transport is not None:  # it is gone by itself
+                request.transport.abort()
         headers = {"Idempotent-Replayed": "true"} if replayed else {}
         return web.Response(
             status=kept.status, body=kept.body, content_type="application/json",

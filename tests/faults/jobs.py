@@ -128,7 +128,7 @@ async def jobs_followed(stage: Stage) -> list[Figures]:
             for plot, job in zip(plots, made, strict=True)
             if plot.polled
         ]
-        await _killed(served, redis)
+        await killed(served, redis)
         for task in polls:
             task.cancel()
 
@@ -192,7 +192,7 @@ async def _polled(world: World, served: Served, keys: list[str], number: int, jo
                     return
 
 
-async def _killed(served: Served, redis: EmbeddedRedis) -> None:
+async def killed(served: Served, redis: EmbeddedRedis) -> None:
     """A worker every now and then, and Redis in the middle of it."""
     for number in range(_KILLS):
         await asyncio.sleep(_KILL_SECONDS)

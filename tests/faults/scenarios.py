@@ -19,6 +19,7 @@ from tests.fakes.link import CuttingRelay
 from tests.faults.crowd import AGENTS, STREAMING, Crowd, Talker, all_over, soon
 from tests.faults.figures import Figures, all_entries, by_session, figures
 from tests.faults.jobs import jobs_followed
+from tests.faults.payments import payments_made
 from tests.faults.stage import (
     LEASE_SECONDS,
     RENEW_BEFORE_SECONDS,
@@ -231,6 +232,7 @@ SCENARIOS: Final[Sequence[Scenario]] = (
     redis_away_and_gateway_stopped,
     redeployed,
     jobs_followed,
+    payments_made,
 )
 
 
