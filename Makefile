@@ -39,6 +39,9 @@ test-faults: $(DEV) ## workers and Redis killed under open sessions, jobs and pa
 test-failover: $(DEV) ## primaries behind sentinels that die under load (ROUNDS=...): what is lost, as a table
 	$(BIN)/python -m tests.failover --rounds $(or $(ROUNDS),5)
 
+fuzz: $(DEV) ## every parser of ours with fresh hostile examples, for 10 minutes (MINUTES=...): how many, as a table
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
 bench: $(DEV) ## the gateway beside a textbook aiohttp proxy, interleaved (needs wrk and nginx)
 	$(BIN)/python -m benchmarks.run
 
@@ -73,4 +76,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak test-faults test-failover bench bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-ws soak-ws format lock clean

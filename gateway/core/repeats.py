@@ -5,9 +5,11 @@ Does not know: what is done about it.
 """
 
 import json
+import re
 from functools import lru_cache
 from typing import Any, Final
 
+_ESCAPED: Final = re.compile(r'["/\\\x00-\x1f]')
 _COUNTED_MAX: Final = 100  # a look through the whole body for each
 _NAMES_MAX: Final = 1024  # characters of all names of an object; longer ones are not remembered
 
@@ -21,8 +23,8 @@ def repeats_a_name(body: bytes, data: dict[str, Any]) -> bool:
     names = tuple(data)
     if len(names) > _COUNTED_MAX:
         return repeats_any_name(body)
-    quoted = _quoted if sum(map(len, names)) <= _NAMES_MAX else _quoted.__wrapped__
-    suspicious = body.find(b"\\u") >= 0 or max(map(body.count, quoted(names)), default=0) > 1
+    quoted = (_quoted if sum(map(len, names)) <= _NAMES_MAX else _quoted.__wrapped__)(names)
+    suspicious = quoted is None or body.find(b"\\u") >= 0 or max(map(body.count, quoted), default=0) > 1
     return suspicious and repeats_any_name(body)
 
 
@@ -43,7 +45,10 @@ def repeats_any_name(body: bytes) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _quoted(names: tuple[str, ...]) -> tuple[bytes, ...]:
+def _quoted(names: tuple[str, ...]) -> tuple[bytes, ...] | None:
+    """As they stand in a text; None where one may be written in several ways."""
+    if any(_ESCAPED.search(name) for name in names):
+        return None
     return tuple(b'"%b"' % name.encode() for name in names)
 
 
