@@ -290,7 +290,7 @@ class Gateway:
         self._listener = listener
         own = web.Application()
         add_payment_routes(own, self.paying)
-        add_billing_pages(own, ledger=ledger, runtime=runtime, clock=clock)
+        add_billing_pages(own, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         add_callback_routes(own, take=called_back.take, pepper=runtime.key_pepper, clock=clock, observer=observer)
         self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))

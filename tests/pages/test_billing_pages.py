@@ -108,9 +108,9 @@ async def test_only_a_page_of_the_visit_can_send_a_form(gw: Running) -> None:
             (token, {"Sec-Fetch-Site": "cross-site"}),
         ]
         for form_token, headers in sent:
-            text = await visitor.send("/sign-in", headers=headers, secret=key, form_token=form_token)
+            text = await visitor.send_fields("/sign-in", {"secret": key, "form_token": form_token}, headers=headers)
             assert (visitor.status, "out of date" in text) == (403, True)
-        await visitor.send("/sign-in", secret=key, form_token=token, headers={"Origin": gw.url})
+        await visitor.send_fields("/sign-in", {"secret": key, "form_token": token}, headers={"Origin": gw.url})
         assert visitor.address == "/billing"
         await visitor.send("/sign-out", form_token=token)  # that of the visit before signing in
         assert visitor.status == 403

@@ -41,11 +41,9 @@ class Visitor:
             await self._took(reply)
         return self.text
 
-    async def send(
-        self, path: str, *, follow: bool = True, headers: dict[str, str] | None = None, **fields: str
-    ) -> str:
+    async def send(self, path: str, **fields: str) -> str:
         """Send a form with the token of the page that was shown last, unless another one is given."""
-        return await self.send_fields(path, {"form_token": self.form_token, **fields}, headers=headers)
+        return await self.send_fields(path, {"form_token": self.form_token, **fields})
 
     async def send_fields(
         self, path: str, fields: Mapping[str, str], *, headers: Mapping[str, str] | None = None

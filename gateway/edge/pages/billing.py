@@ -8,19 +8,23 @@ works: one that is disabled ends its visits with their next request.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
 from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
+from gateway.edge.alert_operations import AlertOperations
+from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.keys import key_digest
 from gateway.edge.pages import billing_view as view
+from gateway.edge.pages.billing_funds import FundsPages
 from gateway.edge.pages.entrance import Entrance, Locked, Sign
 from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.spend import read_days, since_day, spending
 from gateway.edge.pages.visits import Visit, Visits
+from gateway.edge.paying import Paying
 from gateway.ports import Account, Clock, Key, Ledger
 from gateway.settings.runtime import Runtime
 
@@ -34,6 +38,7 @@ MENU: Final = (
     ("/keys", "Keys"),
     ("/prices", "Prices"),
     ("/funds", "Funds"),
+    ("/alerts", "Alerts"),
 )
 _SIGN: Final = Sign(
     title="Billing",
@@ -44,9 +49,9 @@ _SIGN: Final = Sign(
 _UNKNOWN_KEY: Final = "No account has this key. Copy it again, whole."
 
 
-def add_billing_pages(app: web.Application, *, ledger: Ledger, runtime: Runtime, clock: Clock) -> None:
+def add_billing_pages(app: web.Application, *, ledger: Ledger, runtime: Runtime, paying: Paying, clock: Clock) -> None:
     """Put the billing pages at `/billing` of the customers' own routes."""
-    app.add_subapp(PATH, BillingPages(ledger=ledger, runtime=runtime, clock=clock).site.app)
+    app.add_subapp(PATH, BillingPages(ledger=ledger, runtime=runtime, paying=paying, clock=clock).site.app)
 
 
 @record
@@ -58,12 +63,13 @@ class Shown:
 
 
 See = Callable[[web.Request, Visit, Shown], Awaitable[web.Response]]
+Act = Callable[[Visit, Shown, Mapping[str, str]], Awaitable[web.Response]]
 
 
 class BillingPages:
     """The pages of all accounts, each seen by who has a key of it."""
 
-    def __init__(self, *, ledger: Ledger, runtime: Runtime, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, runtime: Runtime, paying: Paying, clock: Clock) -> None:
         self._ledger = ledger
         self._runtime = runtime
         self._clock = clock
@@ -78,13 +84,16 @@ class BillingPages:
             self.site, _SIGN, unlock=self._unlock, leave=self._leave, clock=clock,
             trust_forwarded_for=runtime.trust_forwarded_for,
         )  # fmt: skip
-        self._see("", self._overview)
-        self._see("/live", self._live)
-        self._see("/lately", self._lately)
-        self._see("/charges", self._charges)
-        self._see("/keys", self._keys)
-        self._see("/prices", self._prices)
-        self._see("/funds", self._funds)
+        self.see("", self._overview)
+        self.see("/live", self._live)
+        self.see("/lately", self._lately)
+        self.see("/charges", self._charges)
+        self.see("/keys", self._keys)
+        self.see("/prices", self._prices)
+        FundsPages(
+            self, runtime=runtime, clock=clock, alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
+            autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),
+        )  # fmt: skip
 
     # ---- signing in and out
 
@@ -107,7 +116,7 @@ class BillingPages:
 
     # ---- who may see what
 
-    def _see(self, path: str, see: See) -> None:
+    def see(self, path: str, see: See) -> None:
         """A page for those who are signed in; others are asked to."""
 
         async def page(request: web.Request, visit: Visit) -> web.Response:
@@ -115,6 +124,19 @@ class BillingPages:
             return self._entrance.ask() if shown is None else await see(request, visit, shown)
 
         self.site.add_page(path, page)
+
+    def act(self, path: str, act: Act) -> None:
+        """What a form does that those who are signed in send."""
+
+        async def acting(_request: web.Request, visit: Visit, form: Mapping[str, str]) -> web.Response:
+            shown = await self._shown(visit)
+            return self._entrance.ask() if shown is None else await act(visit, shown, form)
+
+        self.site.add_act(path, acting)
+
+    def go(self, path: str, visit: Visit) -> web.Response:
+        """On to another page."""
+        return self.site.go(path, visit)
 
     async def _shown(self, visit: Visit) -> Shown | None:
         """The account of a visit that is not over and whose key still works. The three reads leave in one write."""
@@ -130,22 +152,22 @@ class BillingPages:
             return None
         return None if over or not self._opens(keys, visit.by) else Shown(account=account, keys=tuple(keys))
 
-    def _page(self, template: str, visit: Visit, shown: Shown, here: str, **facts: Any) -> web.Response:
+    def page(self, template: str, visit: Visit, shown: Shown, here: str, **facts: Any) -> web.Response:
         standing = view.standing(self._runtime, shown.account)
         return self.site.show(template, visit, here=here, owner=shown.account.id, standing=standing, **facts)
 
     # ---- pages
 
     async def _overview(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
-        return self._page("overview.html", visit, shown, "", **await self._spent_and_held(shown))
+        return self.page("overview.html", visit, shown, "", **await self._spent_and_held(shown))
 
     async def _live(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         """The part of the overview that is kept fresh from second to second."""
-        return self._page("credit.html", visit, shown, "")
+        return self.page("credit.html", visit, shown, "")
 
     async def _lately(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         """The part of the overview that is kept fresh now and then."""
-        return self._page("lately.html", visit, shown, "", **await self._spent_and_held(shown))
+        return self.page("lately.html", visit, shown, "", **await self._spent_and_held(shown))
 
     async def _spent_and_held(self, shown: Shown) -> dict[str, Any]:
         now, account = self._clock.now(), shown.account.id
@@ -172,20 +194,17 @@ class BillingPages:
         page = entries[:_PAGE_ENTRIES]
         lines = view.entry_lines(self._runtime, page, view.key_names(shown.keys))
         older = page[-1].id if len(entries) > _PAGE_ENTRIES else ""
-        return self._page("charges.html", visit, shown, "/charges", lines=lines, older=older, first=not before)
+        return self.page("charges.html", visit, shown, "/charges", lines=lines, older=older, first=not before)
 
     async def _keys(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         lines = view.key_lines(self._runtime, shown.keys, int(self._clock.now() * 1000))
-        return self._page("keys.html", visit, shown, "/keys", lines=lines)
+        return self.page("keys.html", visit, shown, "/keys", lines=lines)
 
     async def _prices(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         tier = self._runtime.tiers.get(shown.account.plan.tier)
         card = shown.account.plan.rate_card or (tier.rate_card if tier is not None else "")
         groups = view.rate_card(self._runtime, card, tier, self._clock.now())
-        return self._page("prices.html", visit, shown, "/prices", card=card, groups=groups)
-
-    async def _funds(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
-        return self._page("funds.html", visit, shown, "/funds")
+        return self.page("prices.html", visit, shown, "/prices", card=card, groups=groups)
 
 
 def _over(visit: Visit) -> str:

@@ -11,16 +11,16 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import orjson
 from aiohttp import web
 
 from gateway import __version__
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
-from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant, Invalid, Model, Setting, is_id, read_body
+from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant, Invalid, Model, is_id
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, operation
 from gateway.edge.outbox_operations import OutboxOperations
 from gateway.edge.pages import billing_view, ops_view
+from gateway.edge.pages.billing_funds import read_form
 from gateway.edge.pages.entrance import Entrance, Locked, Sign
 from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.visits import Visit, Visits
@@ -257,8 +257,7 @@ class OpsPages:
         return "replayed" if done["replayed"] else "over"
 
     def _body(self, model: type[Model], fields: Mapping[str, Any]) -> Model:
-        setting = Setting(runtime=self._runtime, now_ms=int(self._clock.now() * 1000))
-        return read_body(model, orjson.dumps(dict(fields)), setting)
+        return read_form(model, fields, self._runtime, self._clock)
 
 
 def _named(form: Mapping[str, str], path: str) -> Operation:

@@ -1,0 +1,203 @@
+"""The billing pages on which something is done: adding funds, autopay, alerts.
+
+Owns: which form asks for which operation, and how its fields become what the operation takes.
+Does not know: what the operations do (autopay_operations, alert_operations), who may be here (billing).
+
+What cannot be done is told on the page whose form asked for it. A form carries a name of its own: sent twice, it is
+done once.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import orjson
+from aiohttp import web
+
+from gateway.core.alerts import UNITS
+from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable
+from gateway.edge.admin_bodies import Invalid, Model, Setting, read_body
+from gateway.edge.alert_bodies import PutAlert
+from gateway.edge.alert_operations import AlertOperations
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay
+from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.pages import funds_view as view
+from gateway.edge.pages.site import Told
+from gateway.edge.pages.visits import Visit
+from gateway.payments.billing_system import NAME as BILLING_SYSTEM
+from gateway.ports import Account, Clock, PaymentRefused, PaymentUnknown
+from gateway.settings.runtime import Runtime
+
+#: What a page says after a form, by the word in its address.
+_DID: Final[Mapping[str, str]] = {
+    "autopay": "Autopay is set.",
+    "dropped": "The alert is gone.",
+    "tested": "A test is on its way to everybody whom the alert tells.",
+}
+_AWAY: Final = "The payment service does not answer right now. Nothing was paid; try again in a minute."
+
+
+class Shown(Protocol):
+    """The account that is looked at."""
+
+    @property
+    def account(self) -> Account:
+        """The account."""
+
+
+class Room(Protocol):
+    """What BillingPages offers the pages here."""
+
+    def see(self, path: str, see: Callable[..., Any]) -> None:
+        """Show this at a path, to those who are signed in."""
+
+    def act(self, path: str, act: Callable[..., Any]) -> None:
+        """Do this when a form is sent there by those who are signed in."""
+
+    def page(
+        self, template: str, visit: Visit, shown: Any, here: str, *, status: int = 200, **facts: Any
+    ) -> web.Response:
+        """A page with the menu around it."""
+
+    def go(self, path: str, visit: Visit) -> web.Response:
+        """On to another page."""
+
+
+class FundsPages:
+    """`/funds` and `/alerts`, and what is sent there."""
+
+    def __init__(
+        self, room: Room, *, autopay: AutopayOperations, alerts: AlertOperations, runtime: Runtime, clock: Clock
+    ) -> None:
+        self._room = room
+        self._autopay = autopay
+        self._alerts = alerts
+        self._runtime = runtime
+        self._clock = clock
+        room.see("/funds", self._funds_page)
+        room.act("/funds", self._add_funds)
+        room.act("/funds/autopay", self._set_autopay)
+        room.see("/alerts", self._alerts_page)
+        room.act("/alerts", self._put_alert)
+        room.act("/alerts/drop", self._drop_alert)
+        room.act("/alerts/test", self._test_alert)
+
+    # ---- funds and autopay
+
+    async def _funds_page(self, request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        return await self._funds(visit, shown, did=request.query.get("did", ""))
+
+    async def _funds(
+        self, visit: Visit, shown: Shown, *, did: str = "", problem: str = "", status: int = 200
+    ) -> web.Response:
+        autopay = await self._autopay.show_autopay(shown.account.id)
+        settings = self._runtime.payments
+        becomes = self._runtime.tiers.get(settings.upgrades.get(shown.account.plan.tier, ""))
+        return self._room.page(
+            "funds.html", visit, shown, "/funds", status=status, autopay=view.autopay(autopay), did=_DID.get(did, ""),
+            problem=problem, once=secrets.token_hex(12), least=settings.amount_min, most=settings.amount_max,
+            pays_here=autopay["provider"] not in (None, BILLING_SYSTEM), becomes=becomes.title if becomes else "",
+        )  # fmt: skip
+
+    async def _add_funds(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
+        """Make a page to pay at, and lead there: a link, for a form of ours may not lead to another site."""
+        fields = {"amount": form.get("amount", "").strip()} if form.get("what") != "card" else {}
+        try:
+            body = self._body(AddFunds, fields)
+            page = await self._autopay.add_funds(shown.account.id, body, _named(form))
+        except GatewayError as error:
+            return await self._funds(visit, shown, problem=_problem(error), status=422)
+        return self._room.page("leave.html", visit, shown, "/funds", url=page["url"], amount=body.amount)
+
+    async def _set_autopay(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
+        cap = form.get("monthly_cap", "").strip()
+        fields = {
+            "enabled": form.get("enabled") == "yes",
+            "threshold": form.get("threshold", "").strip(),
+            "target": form.get("target", "").strip(),
+            "monthly_cap": cap or None,
+        }
+        try:
+            await self._autopay.change_autopay(shown.account.id, self._body(ChangeAutopay, fields), _named(form))
+        except GatewayError as error:
+            return await self._funds(visit, shown, problem=_problem(error), status=422)
+        return self._room.go("/funds?did=autopay", visit)
+
+    # ---- alerts
+
+    async def _alerts_page(self, request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        return await self._alerts_shown(visit, shown, did=request.query.get("did", ""))
+
+    async def _alerts_shown(
+        self, visit: Visit, shown: Shown, *, did: str = "", problem: str = "", status: int = 200, made: Any = None
+    ) -> web.Response:
+        found = await self._alerts.list_alerts(shown.account.id)
+        return self._room.page(
+            "alerts.html", visit, shown, "/alerts", status=status, alerts=[view.alert(each) for each in found["items"]],
+            did=_DID.get(did, ""), problem=problem, once=secrets.token_hex(12), kinds=view.ALERT_KINDS, made=made,
+            mails=self._runtime.smtp is not None,
+        )  # fmt: skip
+
+    async def _put_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
+        """Set an alert; the secret of a new webhook is on the page that answers, and never again."""
+        kind, where = form.get("kind", ""), form.get("where", "").strip()
+        field = {"usd": "amount", "percent": "percent", "days": "days"}.get(UNITS.get(kind, ""))
+        figure: Any = form.get("figure", "").strip()
+        if field in ("percent", "days"):
+            figure = int(figure) if figure.isdecimal() and len(figure) < 4 else figure
+        how = form.get("how", "")
+        to = {"type": how, ("address" if how == "email" else "url"): where}
+        try:
+            body = self._body(PutAlert, {"kind": kind, "to": [to], **({field: figure} if field else {})})
+            name = form.get("once", "")[:24].lower() or secrets.token_hex(12)
+            made = await self._alerts.put_alert(shown.account.id, f"page-{name}", body)
+        except GatewayError as error:
+            return await self._alerts_shown(visit, shown, problem=_problem(error), status=422)
+        return await self._alerts_shown(visit, shown, made=made)
+
+    async def _drop_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
+        try:
+            await self._alerts.drop_alert(shown.account.id, form.get("alert", ""))
+        except LedgerRefused as error:
+            return await self._alerts_shown(visit, shown, problem=_problem(error), status=422)
+        return self._room.go("/alerts?did=dropped", visit)
+
+    async def _test_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
+        try:
+            await self._alerts.test_alert(shown.account.id, form.get("alert", ""))
+        except LedgerRefused as error:
+            return await self._alerts_shown(visit, shown, problem=_problem(error), status=422)
+        return self._room.go("/alerts?did=tested", visit)
+
+    def _body(self, model: type[Model], fields: Mapping[str, Any]) -> Model:
+        return read_form(model, fields, self._runtime, self._clock)
+
+
+def read_form(model: type[Model], fields: Mapping[str, Any], runtime: Runtime, clock: Clock) -> Model:
+    """What a form asks, checked as the APIs check it. Raises Invalid."""
+    return read_body(model, orjson.dumps(dict(fields)), Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
+
+
+def _named(form: Mapping[str, str]) -> str:
+    """The operation of a form."""
+    return f"page-{form.get('once', '')[:64] or secrets.token_hex(12)}"
+
+
+def _problem(error: GatewayError) -> str:
+    """What is wrong, for people."""
+    match error:
+        case LedgerUnavailable():
+            raise error  # it is told as for every page
+        case PaymentUnknown():
+            return _AWAY
+        case Invalid():
+            return " ".join(f"{_field(each.pointer)}{each.detail}." for each in error.problems)
+        case LedgerRefused() | PaymentRefused():
+            return str(error)
+    raise Told(500, "Something went wrong here", "It was not your fault. Reload, or try again later.") from error
+
+
+def _field(pointer: str) -> str:
+    """The name of a field, as the form has it."""
+    name = pointer.rpartition("/")[2]
+    return f"{name.replace('_', ' ').capitalize()}: " if name.replace("_", "").isalpha() else ""
