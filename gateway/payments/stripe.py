@@ -105,7 +105,8 @@ class StripeProvider:
                         "payment_method": request.method,
                         "off_session": True,
                         "confirm": True,
-                        "error_on_requires_action": True,
+                        # Without it Stripe wants an address to send the payer to, who is not there.
+                        "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
                         "metadata": {_ACCOUNT: request.account, _ATTEMPT: request.attempt},
                     },
                     {"idempotency_key": request.attempt},

@@ -222,6 +222,7 @@ class FakeStripe:
         return self.customers.setdefault(str(customer["id"]), customer)
 
     async def _make_intent(self, asked: Data) -> Data:
+        _knows(asked, "amount currency customer payment_method off_session confirm metadata automatic_payment_methods")
         customer, method = asked.get("customer"), asked.get("payment_method", "")
         if customer not in self.customers:
             raise Failed(400, "invalid_request_error", "No such customer", code="resource_missing", param="customer")
@@ -230,6 +231,9 @@ class FakeStripe:
         intent = self._intent(int(asked["amount"]), str(customer), method, asked.get("metadata", {}))
         if asked.get("confirm") != "true":
             return intent
+        redirects = asked.get("automatic_payment_methods", {}).get("allow_redirects", "always")
+        if redirects != "never" and "return_url" not in asked:
+            raise Failed(400, "invalid_request_error", "A `return_url` must be specified", param="return_url")
         await asyncio.sleep(self.charge_seconds)
         if method in _DECLINES:
             code, decline = _DECLINES[method]
@@ -261,6 +265,10 @@ class FakeStripe:
         return _found(self.setups, setup_id)
 
     async def _make_session(self, asked: Data) -> Data:
+        known = "mode currency customer client_reference_id metadata success_url cancel_url line_items"
+        _knows(asked, f"{known} payment_intent_data setup_intent_data")
+        if asked["mode"] == "setup" and "currency" not in asked:
+            raise Failed(400, "invalid_request_error", "`currency` is required in `setup` mode", param="currency")
         for name in ("success_url", "cancel_url"):
             if not asked.get(name, "").startswith("http"):
                 raise Failed(400, "invalid_request_error", "Not a valid URL", code="url_invalid", param=name)
@@ -388,6 +396,12 @@ def unfold(text: str) -> Data:
             first = following
         place[first] = value
     return found
+
+
+def _knows(asked: Data, names: str) -> None:
+    """Parameters that Stripe does not have are an error there."""
+    for name in asked.keys() - set(names.split()):
+        raise Failed(400, "invalid_request_error", f"Received unknown parameter: {name}", code="parameter_unknown")
 
 
 def _found(things: dict[str, Data], thing_id: str) -> Data:
