@@ -17,6 +17,7 @@ import orjson
 
 from gateway import __version__, demo
 from gateway.cli_accounts import accounts, keys
+from gateway.cli_admin_tokens import admin_tokens
 from gateway.cli_alerts import alerts
 from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
@@ -48,6 +49,7 @@ main.add_command(ledger, "ledger")
 main.add_command(jobs, "jobs")
 main.add_command(outbox, "outbox")
 main.add_command(alerts, "alerts")
+main.add_command(admin_tokens, "admin-tokens")
 
 
 @main.command("serve")

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -159,15 +160,20 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+_DOLLARS: Final = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,7}(\.[0-9]{1,9})?$", "examples": ["12.50"]})
+_SIGNED: Final = WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]{1,7}(\.[0-9]{1,9})?$", "examples": ["-0.25"]})
+_MOMENT: Final = WithJsonSchema({"type": "string", "format": "date-time"})
+_AN_ID: Final = WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN}$"})
+
 Word = Annotated[str, Field(max_length=100)]
-Id = Annotated[Word, AfterValidator(_id)]
+Id = Annotated[Word, AfterValidator(_id), _AN_ID]
 TierName = Annotated[Word, AfterValidator(_tier)]
 RateCardName = Annotated[Word, AfterValidator(_rate_card)]
 Products = Annotated[list[Annotated[Word, AfterValidator(_product)]], Field(min_length=1, max_length=100)]
-Usd = Annotated[Nanos, BeforeValidator(_usd)]
+Usd = Annotated[Nanos, BeforeValidator(_usd), _DOLLARS]
 UsdAboveZero = Annotated[Usd, AfterValidator(_above_zero)]
-UsdNotZero = Annotated[Nanos, BeforeValidator(_signed_usd), AfterValidator(_not_zero)]
-FutureMs = Annotated[int, BeforeValidator(_time_ms)]
+UsdNotZero = Annotated[Nanos, BeforeValidator(_signed_usd), AfterValidator(_not_zero), _SIGNED]
+FutureMs = Annotated[int, BeforeValidator(_time_ms), _MOMENT]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Note = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 Given = Field(min_length=1)

@@ -33,6 +33,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "invalid_idempotency_key": Kind(400, "The Idempotency-Key cannot be used"),
     "unauthorized": Kind(401, "The admin token is missing or wrong"),
     "admin_disabled": Kind(403, "The admin API is off"),
+    "insufficient_scope": Kind(403, "The admin token is not for this"),
     "unknown_route": Kind(404, "There is nothing here"),
     "unknown_account": Kind(404, "There is no such account"),
     "unknown_key": Kind(404, "The account has no such key"),
@@ -49,6 +50,30 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "internal": Kind(500, "Something went wrong here"),
     "ledger_unavailable": Kind(503, "The ledger does not answer"),
     "provider_unavailable": Kind(503, "The provider of payments does not answer"),
+}
+
+
+#: The JSON schema of every problem.
+SHAPE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"enum": list(PROBLEMS)},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+                "additionalProperties": False,
+            },
+        },
+    },
+    "additionalProperties": False,
 }
 
 

@@ -28,6 +28,7 @@ from gateway.settings.compile.whole import check_given, check_looks, check_names
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
 from gateway.settings.routing import Router
 from gateway.settings.runtime import (
+    AdminToken,
     Idempotency,
     Limits,
     Listener,
@@ -214,6 +215,7 @@ class _Loading:
             redis=RedisSettings(**{**dict(redis), "directory": Path(redis.directory)}),
             spool_directory=Path(settings.spool_directory),
             admin_token=settings.admin_token,
+            admin_tokens=tuple(AdminToken(**dict(token)) for token in settings.admin_tokens),
             key_pepper=settings.key_pepper,
             trust_forwarded_for=settings.trust_forwarded_for,
             log_level=settings.log.level,

@@ -555,6 +555,18 @@ class Pages:
     secure_cookies: bool = False
 
 
+AdminScope = Literal["read", "billing", "admin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminToken:
+    """A token of the admin API, by its digest (hex SHA-256)."""
+
+    name: str
+    scopes: frozenset[AdminScope]
+    sha256: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Everything, compiled. Replaced as a whole, never changed."""
@@ -567,6 +579,7 @@ class Runtime:
     redis: RedisSettings
     spool_directory: Path
     admin_token: str = field(repr=False)
+    admin_tokens: tuple[AdminToken, ...] = ()
     key_pepper: str = field(repr=False)
     trust_forwarded_for: bool
     log_level: str

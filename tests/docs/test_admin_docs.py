@@ -5,26 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.admin import ROUTES
-from gateway.edge.admin_bodies import AddKey, Body, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount, SettleJob
+from gateway.edge.admin_bodies import Body
 from gateway.edge.admin_problems import PROBLEMS
-from gateway.edge.alert_bodies import PutAlert
-from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.admin_routes import BASE, ROUTES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "admin-api.md"
 BODIES: dict[str, type[Body]] = {
-    "PUT /admin/accounts/{account}/alerts/{alert}": PutAlert,
-    "POST /admin/accounts": OpenAccount,
-    "PATCH /admin/accounts/{account}": ChangeAccount,
-    "POST /admin/accounts/{account}/keys": AddKey,
-    "PATCH /admin/accounts/{account}/keys/{key}": ChangeKey,
-    "POST /admin/accounts/{account}/grants": GiveGrant,
-    "POST /admin/accounts/{account}/corrections": Correct,
-    "PATCH /admin/accounts/{account}/autopay": ChangeAutopay,
-    "POST /admin/accounts/{account}/autopay/fail": FailPayment,
-    "POST /admin/accounts/{account}/funds": AddFunds,
-    "POST /admin/accounts/{account}/payments": TellPayment,
-    "POST /admin/accounts/{account}/jobs/{kind}/{job}/settle": SettleJob,
+    f"{route.method} {BASE}{route.path}": route.body for route in ROUTES if route.body is not None
 }
 
 
@@ -37,7 +24,7 @@ def sections() -> dict[str, str]:
 def test_every_route_is_documented() -> None:
     """Each route has its section, and each section its route."""
     written = {heading.strip("`") for heading in sections() if heading.startswith("`")}
-    assert written == {f"{method} {path}" for method, path, _, _ in ROUTES}
+    assert written == {f"{route.method} {BASE}{route.path}" for route in ROUTES}
 
 
 @pytest.mark.parametrize(("route", "model"), list(BODIES.items()), ids=list(BODIES))
@@ -47,10 +34,12 @@ def test_every_field_is_documented(route: str, model: type[Body]) -> None:
     assert rows == list(model.model_fields)
 
 
-def test_every_route_with_a_new_thing_says_201() -> None:
-    """The status of success is told where it is not 200."""
-    for method, path, status, _ in ROUTES:
-        assert ("201." in sections()[f"`{method} {path}`"]) == (status == 201)
+def test_every_route_says_its_scope_and_whether_it_makes_something() -> None:
+    """Each section begins with the scope of its route; the status of success is told where it is not 200."""
+    for route in ROUTES:
+        text = sections()[f"`{route.method} {BASE}{route.path}`"]
+        assert text.strip().startswith(f"Scope `{route.scope}`.")
+        assert ("201." in text) == (route.status == 201)
 
 
 def test_every_problem_is_documented() -> None:

@@ -13,14 +13,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.core.errors import LedgerUnavailable
 from gateway.core.money import BALANCE_MAX, Nanos, format_usd
 from gateway.core.pricing import Charge, LineItem
-from gateway.edge.admin import ROUTES, add_admin_routes
+from gateway.edge.admin import add_admin_routes
 from gateway.edge.admin_problems import PROBLEMS
+from gateway.edge.admin_routes import ROUTES
+from gateway.edge.admin_tokens import token_digest
 from gateway.edge.app import Observers, open_ledger
 from gateway.edge.keys import key_digest
 from gateway.edge.paying import make_paying
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement
-from gateway.settings.runtime import RedisSettings, Runtime
+from gateway.settings.runtime import AdminToken, RedisSettings, Runtime
 from gateway.upstream.client import PooledUpstreamClient
 from tests.cli.runtimes import PEPPER, TOKEN, make_runtime, usd
 
@@ -51,6 +53,7 @@ class Api:
         self.client = client
         self.ledger = ledger
         self.headers: dict[str, str] = {}
+        self.base = "/admin/v1"
 
     async def __call__(
         self, method: str, path: str, body: Any = None, *, once: str | None = None, **headers: str
@@ -59,7 +62,7 @@ class Api:
         if once is not None:
             sent["Idempotency-Key"] = once
         data = {"data": body} if isinstance(body, str | bytes) else {"json": body} if body is not None else {}
-        async with self.client.request(method, f"/admin{path}", headers=sent, **data) as reply:
+        async with self.client.request(method, f"{self.base}{path}", headers=sent, **data) as reply:
             self.headers = dict(reply.headers)
             expected = "application/json" if reply.status < 400 else "application/problem+json"
             assert reply.content_type == expected
@@ -98,6 +101,14 @@ async def serving(ledger: Ledger, runtime: Runtime) -> AsyncIterator[Api]:
 async def api() -> AsyncIterator[Api]:
     async with serving(MemoryLedger(lambda: int(NOW * 1000)), make_runtime()) as found:
         yield found
+
+
+def token(name: str, scopes: set[Any], text: str) -> AdminToken:
+    return AdminToken(name=name, scopes=frozenset(scopes), sha256=token_digest(text))
+
+
+def filled(path: str) -> str:
+    return path.format(account="acme", key="k", hold="h", kind="k", job="j", delivery="d", alert="a")
 
 
 async def hold(ledger: Ledger, key_id: str, hold_id: str, dollars: int, *, plan: str = "free") -> None:
@@ -618,13 +629,38 @@ async def test_the_api_works_on_a_real_server(tmp_path: Path) -> None:
 async def test_every_route_is_served(api: Api) -> None:
     """The table of routes is what the application has: each answers its method."""
     await api.ok("POST", "/accounts", {"id": "acme"})
-    for method, path, _, _ in ROUTES:
-        ids = {"key": "k", "hold": "h", "kind": "k", "job": "j", "delivery": "d", "alert": "a"}
-        filled = path.removeprefix("/admin").format(account="acme", **ids)
-        status, found = await api(method, filled, {} if method in ("POST", "PATCH") else None)
-        assert status not in (404, 405) or found["code"] in (
-            "unknown_key",
-            "unknown_job",
-            "unknown_delivery",
-            "unknown_alert",
-        )
+    for base in ("/admin/v1", "/admin"):
+        api.base = base
+        for route in ROUTES:
+            status, found = await api(route.method, filled(route.path), {} if route.body is not None else None)
+            assert status not in (404, 405) or found["code"] in (
+                "unknown_key",
+                "unknown_job",
+                "unknown_delivery",
+                "unknown_alert",
+            )
+
+
+async def test_a_token_opens_the_routes_of_its_scopes_alone() -> None:
+    """For each route, a token with its scope is not refused for it, and one with all the others is, and told which."""
+    every = {"read", "billing", "admin"}
+    tokens = [token(f"{scope}-only", {scope}, f"t-{scope}") for scope in every]
+    tokens += [token(f"not-{scope}", every - {scope}, f"n-{scope}") for scope in every]
+    async with serving(MemoryLedger(lambda: int(NOW * 1000)), make_runtime(admin_tokens=tuple(tokens))) as api:
+        await api.ok("POST", "/accounts", {"id": "acme"})
+        for route in ROUTES:
+            path, body = filled(route.path), dict[str, Any]() if route.body is not None else None
+            refused = await api.problem(route.method, path, body, Authorization=f"Bearer n-{route.scope}")
+            assert refused == (403, "insufficient_scope")
+            assert f'scope="{route.scope}"' in api.headers["WWW-Authenticate"]
+            _, found = await api(route.method, path, body, Authorization=f"Bearer t-{route.scope}")
+            assert found.get("code") != "insufficient_scope"
+        assert await api.problem("GET", "/accounts", Authorization="Bearer t-other") == (401, "unauthorized")
+
+
+async def test_tokens_work_without_the_first_one() -> None:
+    """A config with admin_tokens alone has an API, and its empty admin_token opens nothing."""
+    tokens = (token("ci", {"read"}, "ci-token"),)
+    async with serving(MemoryLedger(lambda: 0), make_runtime(admin_token="", admin_tokens=tokens)) as api:
+        assert (await api("GET", "/accounts", Authorization="Bearer ci-token"))[0] == 200
+        assert await api.problem("GET", "/accounts", Authorization="Bearer ") == (401, "unauthorized")

@@ -12,6 +12,7 @@ from gateway.settings.schema.base import Settings
 from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.checked import models_in
 from gateway.settings.schema.gateway import (
+    AdminTokenSettings,
     CustomersListenerSettings,
     GatewaySettings,
     IdempotencySettings,
@@ -82,6 +83,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("customers.tls", TlsSettings),
         ("ops", OpsListenerSettings),
         ("redis", RedisYaml),
+        ("admin_tokens[]", AdminTokenSettings),
         ("log", LogSettings),
         ("limits", LimitsSettings),
         ("idempotency", IdempotencySettings),

@@ -1,11 +1,13 @@
 """`gateway.yaml`: listeners, the ledger's server, secrets, upstreams, limits, and which other files are read."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.core.addresses import Allowed
+from gateway.settings.runtime import AdminScope
 from gateway.settings.schema.alerts import AlertsSettings
 from gateway.settings.schema.base import (
     BaseUrl,
@@ -47,6 +49,12 @@ def _redis_url(text: str) -> str:
 def _pepper(text: str) -> str:
     if not text:
         raise ValueError("must not be empty: without it, who reads the ledger can try keys against their digests")
+    return text
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("must be 64 hexadecimal digits, as `gateway admin-tokens create` prints them")
     return text
 
 
@@ -277,6 +285,21 @@ class UpstreamSettings(Settings):
     verify_tls: Flag = key("Check the service's certificate", default=True)
 
 
+class AdminTokenSettings(Settings):
+    """A token of the admin API. The token itself is nowhere."""
+
+    name: Name = key("Who has it: the audit log says this name")
+    scopes: Annotated[list[AdminScope], AfterValidator(frozenset)] = key("What it is good for", min_length=1)
+    sha256: Annotated[str, AfterValidator(_sha256)] = key("SHA-256 of the token, in hex")
+
+
+def _told_apart(tokens: list[AdminTokenSettings]) -> list[AdminTokenSettings]:
+    names = [token.name for token in tokens]
+    if len(set(names)) < len(names) or "admin" in names:
+        raise ValueError("each has a name of its own, and `admin` is whoever has admin_token")
+    return tokens
+
+
 class GatewaySettings(Settings):
     """The file that everything starts from."""
 
@@ -290,6 +313,11 @@ class GatewaySettings(Settings):
         "Where charges wait on disk while the ledger is away, relative to the working directory", default="data/spool"
     )
     admin_token: Secret = key("Bearer token of the admin API. May be `file:/path`")
+    admin_tokens: Annotated[list[AdminTokenSettings], AfterValidator(_told_apart)] = key(
+        "More tokens of the admin API, each with a name and scopes (`gateway admin-tokens create` makes one)",
+        default=list,
+        max_length=100,
+    )
     key_pepper: Annotated[Secret, AfterValidator(_pepper)] = key(
         "Mixed into the digests of API keys; changing it makes every key unknown. May be `file:/path`"
     )

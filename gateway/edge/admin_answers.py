@@ -1,0 +1,189 @@
+"""The JSON schemas of what the admin API answers: every field of every answer, and no others.
+
+Owns: the shapes, as data for the OpenAPI document.
+Does not know: how the answers come about (admin_views and the operations make them; tests hold them against this).
+"""
+
+from typing import Final
+
+from gateway.edge.admin_views import Data
+
+TEXT: Final[Data] = {"type": "string"}
+FLAG: Final[Data] = {"type": "boolean"}
+COUNT: Final[Data] = {"type": "integer"}
+USD: Final[Data] = {"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{9}$"}
+MOMENT: Final[Data] = {"type": "string", "format": "date-time"}
+CURRENCY: Final[Data] = {"const": "USD"}
+ANYTHING: Final[Data] = {"type": "object"}
+
+
+def shape(**fields: Data) -> Data:
+    """An object that has exactly these fields."""
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def perhaps(schema: Data) -> Data:
+    """This, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def many(schema: Data) -> Data:
+    """A list of these."""
+    return {"type": "array", "items": schema}
+
+
+def one_of(*words: str) -> Data:
+    """One of these words."""
+    return {"enum": list(words)}
+
+
+def named(name: str) -> Data:
+    """The schema of this name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def page_of(name: str) -> Data:
+    """A page of a list."""
+    return shape(items=many(named(name)), next=perhaps(TEXT))
+
+
+_ACCOUNT: Final[dict[str, Data]] = {
+    "id": TEXT,
+    "tier": TEXT,
+    "rate_card": perhaps(TEXT),
+    "status": one_of("active", "suspended"),
+    "balance": USD,
+    "held": USD,
+    "overdraft": USD,
+    "available": USD,
+    "debt": USD,
+    "currency": CURRENCY,
+    "open_holds": COUNT,
+    "created_at": MOMENT,
+}
+_KEY: Final[dict[str, Data]] = {
+    "id": TEXT,
+    "account": TEXT,
+    "name": TEXT,
+    "disabled": FLAG,
+    "expires_at": perhaps(MOMENT),
+    "products": perhaps(many(TEXT)),
+    "monthly_budget": perhaps(USD),
+    "spent": USD,
+    "held": USD,
+    "currency": CURRENCY,
+    "created_at": MOMENT,
+}
+_DELIVERY: Final[dict[str, Data]] = {
+    "id": TEXT,
+    "channel": TEXT,
+    "state": one_of("waiting", "dead"),
+    "attempts": COUNT,
+    "why": perhaps(TEXT),
+    "created_at": MOMENT,
+    "due_at": perhaps(MOMENT),
+    "died_at": perhaps(MOMENT),
+}
+_ALERT: Final[dict[str, Data]] = {
+    "id": TEXT,
+    "kind": TEXT,
+    "amount": perhaps(USD),
+    "percent": perhaps(COUNT),
+    "days": perhaps(COUNT),
+    "currency": CURRENCY,
+    "told": many(TEXT),
+}
+_TARGET: Final = shape(type=one_of("webhook", "slack", "email")) | {
+    "properties": {"type": TEXT, "url": TEXT, "address": TEXT}
+}
+_NEW_TARGET: Final = _TARGET | {"properties": {**_TARGET["properties"], "secret": TEXT}}
+_ITEMS: Final[dict[str, Data]] = {
+    "Account": shape(**_ACCOUNT),
+    "Key": shape(**_KEY),
+    "Grant": shape(
+        id=TEXT,
+        kind=one_of("signup", "purchase", "promotion", "goodwill", "correction"),
+        amount=USD,
+        remaining=USD,
+        currency=CURRENCY,
+        priority=COUNT,
+        expires_at=perhaps(MOMENT),
+        created_at=MOMENT,
+    ),
+    "Hold": shape(
+        id=TEXT,
+        amount=USD,
+        currency=CURRENCY,
+        product=TEXT,
+        resource=perhaps(shape(kind=TEXT, id=TEXT)),
+        key=TEXT,
+        concurrency_class=TEXT,
+        price_version=TEXT,
+        created_at=MOMENT,
+        expires_at=MOMENT,
+    ),
+    "Job": shape(
+        kind=TEXT,
+        id=TEXT,
+        state=one_of("open", "settled", "released"),
+        product=TEXT,
+        call_id=TEXT,
+        key=TEXT,
+        held=USD,
+        currency=CURRENCY,
+        price_version=TEXT,
+        rate_card=perhaps(TEXT),
+        usage=perhaps(ANYTHING),
+        created_at=MOMENT,
+        deadline_at=perhaps(MOMENT),
+        gone_since=perhaps(MOMENT),
+        next_look_at=perhaps(MOMENT),
+    ),
+    "Delivery": shape(**_DELIVERY),
+    "Alert": shape(**_ALERT, to=many(_TARGET)),
+    "Entry": shape(
+        id=TEXT,
+        kind=one_of("grant", "charge", "correction", "grant_expiry"),
+        amount=USD,
+        balance=USD,
+        currency=CURRENCY,
+        operation=TEXT,
+        at=MOMENT,
+        data=ANYTHING,
+    ),
+}
+ANSWERS: Final[dict[str, Data]] = {
+    **_ITEMS,
+    **{f"{name}Page": page_of(name) for name in _ITEMS},
+    "NewKey": shape(**_KEY, secret=TEXT),
+    "Credits": shape(**_ACCOUNT, spent_this_month=USD, grants=many(named("Grant"))),
+    "Correction": shape(entry=TEXT, call_id=TEXT, amount=USD, balance=USD, currency=CURRENCY),
+    "ReleasedHold": shape(account=TEXT, hold=TEXT, released=FLAG),
+    "SettledJob": shape(account=TEXT, job=named("Job"), found=TEXT, charged=perhaps(USD), currency=CURRENCY),
+    "ReleasedJob": shape(account=TEXT, job=named("Job"), released=FLAG),
+    "ShownDelivery": shape(**_DELIVERY, payload=ANYTHING),
+    "Replayed": shape(account=TEXT, id=TEXT, replayed=FLAG),
+    "Verified": shape(account=TEXT, ok=FLAG, drift=many(shape(what=TEXT, stored=TEXT, recomputed=TEXT))),
+    "Autopay": shape(
+        account=TEXT,
+        enabled=FLAG,
+        threshold=USD,
+        target=USD,
+        monthly_cap=perhaps(USD),
+        paid_this_month=USD,
+        currency=CURRENCY,
+        provider=perhaps(TEXT),
+        card=FLAG,
+        state=one_of("idle", "charging", "failed", "disabled"),
+        attempt=perhaps(TEXT),
+        charging=perhaps(USD),
+        failures=COUNT,
+        why=perhaps(TEXT),
+        retry_at=perhaps(MOMENT),
+    ),
+    "NewAlert": shape(**_ALERT, to=many(_NEW_TARGET)),
+    "DroppedAlert": shape(account=TEXT, id=TEXT, dropped=FLAG),
+    "TestedAlert": shape(account=TEXT, id=TEXT, delivery=TEXT),
+    "Funds": shape(account=TEXT, url=TEXT, provider=TEXT),
+    "Document": ANYTHING,
+}

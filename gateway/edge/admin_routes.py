@@ -1,0 +1,408 @@
+"""The admin API's routes: one table, of which the routes themselves, their rights and the OpenAPI document are made.
+
+Owns: the table: what each route takes, needs and answers, and which operation it is.
+Does not know: how a request is taken apart (endpoints), who calls (admin), what the operations do.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from gateway.core.errors import UnknownAccount
+from gateway.edge.admin_answers import ANSWERS
+from gateway.edge.admin_bodies import (
+    AddKey,
+    ChangeAccount,
+    ChangeKey,
+    Correct,
+    GiveGrant,
+    OpenAccount,
+    SettleJob,
+    is_id,
+)
+from gateway.edge.admin_views import Data
+from gateway.edge.alert_bodies import PutAlert
+from gateway.edge.alert_operations import AlertOperations, UnknownAlert
+from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.endpoints import LIMIT, PAGE, Ask, Endpoint
+from gateway.edge.job_operations import JobOperations
+from gateway.edge.openapi import document
+from gateway.edge.operations import Operations, UnknownKey
+from gateway.edge.outbox_operations import OutboxOperations
+from gateway.ports import ResourceRef
+
+BASE: Final = "/admin/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminDesk:
+    """All that ops may do."""
+
+    operations: Operations
+    jobs: JobOperations
+    outbox: OutboxOperations
+    autopay: AutopayOperations
+    alerts: AlertOperations
+
+
+async def _openapi(_desk: AdminDesk, _ask: Ask) -> Data:
+    return openapi()
+
+
+async def _list_accounts(desk: AdminDesk, ask: Ask) -> Data:
+    after, limit = ask.page
+    return await desk.operations.list_accounts(after=after, limit=limit)
+
+
+async def _list_entries(desk: AdminDesk, ask: Ask) -> Data:
+    after, limit = ask.page
+    return await desk.operations.list_entries(ask.account, after=after, limit=limit)
+
+
+async def _settle_job(desk: AdminDesk, ask: Ask) -> Data:
+    charge_hold = ask.body(SettleJob).charge_hold
+    return await desk.jobs.settle_job(ask.account, _job(ask), charge_hold=charge_hold)
+
+
+def account_of(parts: Any) -> str:
+    """The account that a path names, "" if it names none. Raises UnknownAccount."""
+    account: str = parts.get("account", "")
+    if "account" in parts and not is_id(account):
+        raise UnknownAccount("no account has an id of this form")
+    return account
+
+
+def _key(ask: Ask) -> str:
+    if not is_id(ask.parts["key"]):
+        raise UnknownKey("no key has an id of this form")
+    return ask.parts["key"]
+
+
+def _alert(ask: Ask) -> str:
+    if not is_id(ask.parts["alert"]):
+        raise UnknownAlert("no alert has an id of this form")
+    return ask.parts["alert"]
+
+
+def _job(ask: Ask) -> ResourceRef:
+    return ResourceRef(kind=ask.parts["kind"], id=ask.parts["job"])
+
+
+ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
+    Endpoint(
+        method="GET",
+        path="/openapi.json",
+        scope="read",
+        summary="This document",
+        deed=_openapi,
+        answer="Document",
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts",
+        scope="read",
+        summary="A page of accounts, in the order of their ids",
+        deed=_list_accounts,
+        answer="AccountPage",
+        query=PAGE,
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts",
+        scope="admin",
+        summary="Open an account with the signup grant of its tier",
+        deed=lambda desk, ask: desk.operations.open_account(ask.body(OpenAccount), ask.operation),
+        body=OpenAccount,
+        answer="Account",
+        status=201,
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}",
+        scope="read",
+        summary="An account and its credit",
+        deed=lambda desk, ask: desk.operations.show_account(ask.account),
+        answer="Account",
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/accounts/{account}",
+        scope="admin",
+        summary="Change an account's tier, rate card or status",
+        deed=lambda desk, ask: desk.operations.change_account(ask.account, ask.body(ChangeAccount), ask.operation),
+        body=ChangeAccount,
+        answer="Account",
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/keys",
+        scope="read",
+        summary="The account's keys, without their secrets",
+        deed=lambda desk, ask: desk.operations.list_keys(ask.account),
+        answer="KeyPage",
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/keys",
+        scope="admin",
+        summary="Make a key; its secret is told this once",
+        deed=lambda desk, ask: desk.operations.add_key(ask.account, ask.body(AddKey), ask.operation),
+        body=AddKey,
+        answer="NewKey",
+        status=201,
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/accounts/{account}/keys/{key}",
+        scope="admin",
+        summary="Change a key, or disable it",
+        deed=lambda desk, ask: desk.operations.change_key(ask.account, _key(ask), ask.body(ChangeKey), ask.operation),
+        body=ChangeKey,
+        answer="Key",
+        problems=("unknown_key",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/grants",
+        scope="read",
+        summary="The grants with something left, in the order in which they burn",
+        deed=lambda desk, ask: desk.operations.list_grants(ask.account),
+        answer="GrantPage",
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/grants",
+        scope="billing",
+        summary="Give credit",
+        deed=lambda desk, ask: desk.operations.give_grant(ask.account, ask.body(GiveGrant), ask.operation),
+        body=GiveGrant,
+        answer="Grant",
+        status=201,
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/corrections",
+        scope="billing",
+        summary="Correct a charge by an entry of its own",
+        deed=lambda desk, ask: desk.operations.correct(ask.account, ask.body(Correct), ask.operation),
+        body=Correct,
+        answer="Correction",
+        status=201,
+        problems=("unknown_key",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/credits",
+        scope="read",
+        summary="What the account has, what is in use, what was spent this month, and its grants",
+        deed=lambda desk, ask: desk.operations.show_credits(ask.account),
+        answer="Credits",
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/autopay",
+        scope="read",
+        summary="The account's autopay",
+        deed=lambda desk, ask: desk.autopay.show_autopay(ask.account),
+        answer="Autopay",
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/accounts/{account}/autopay",
+        scope="billing",
+        summary="Change the account's autopay",
+        deed=lambda desk, ask: desk.autopay.change_autopay(ask.account, ask.body(ChangeAutopay), ask.operation.id),
+        body=ChangeAutopay,
+        answer="Autopay",
+        problems=("payment_refused", "provider_unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/autopay/fail",
+        scope="billing",
+        summary="Give up an attempt of autopay that hangs",
+        deed=lambda desk, ask: desk.autopay.fail_payment(ask.account, ask.body(FailPayment)),
+        body=FailPayment,
+        answer="Autopay",
+        problems=("payment_refused", "provider_unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/funds",
+        scope="billing",
+        summary="Make a page of the provider's to pay at",
+        deed=lambda desk, ask: desk.autopay.add_funds(ask.account, ask.body(AddFunds), ask.operation.id),
+        body=AddFunds,
+        answer="Funds",
+        status=201,
+        problems=("payment_refused", "provider_unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/payments",
+        scope="billing",
+        summary="Credit a payment that was made somewhere else, once",
+        deed=lambda desk, ask: desk.autopay.tell_payment(ask.account, ask.body(TellPayment)),
+        body=TellPayment,
+        answer="Grant",
+        status=201,
+        problems=("payment_refused", "provider_unavailable"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/holds",
+        scope="read",
+        summary="Open holds, soonest expiry first",
+        deed=lambda desk, ask: desk.operations.list_holds(ask.account),
+        answer="HoldPage",
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/holds/{hold}/release",
+        scope="billing",
+        summary="Give a hold back",
+        deed=lambda desk, ask: desk.operations.release_hold(ask.account, ask.parts["hold"]),
+        answer="ReleasedHold",
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/jobs",
+        scope="read",
+        summary="Open jobs that are followed, the next one to be looked at first",
+        deed=lambda desk, ask: desk.jobs.list_jobs(ask.account, limit=ask.page[1]),
+        answer="JobPage",
+        query=(LIMIT,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/jobs/{kind}/{job}",
+        scope="read",
+        summary="One job, over or not",
+        deed=lambda desk, ask: desk.jobs.show_job(ask.account, _job(ask)),
+        answer="Job",
+        problems=("unknown_job",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/jobs/{kind}/{job}/settle",
+        scope="billing",
+        summary="Ask the service now, and end the job by what it says",
+        deed=_settle_job,
+        body=SettleJob,
+        answer="SettledJob",
+        problems=("unknown_job",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/jobs/{kind}/{job}/release",
+        scope="billing",
+        summary="Give the hold of an open job back for good",
+        deed=lambda desk, ask: desk.jobs.release_job(ask.account, _job(ask)),
+        answer="ReleasedJob",
+        problems=("unknown_job",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/deliveries",
+        scope="read",
+        summary="Deliveries that wait, the first one due first",
+        deed=lambda desk, ask: desk.outbox.list_deliveries(ask.account, dead=False, limit=ask.page[1]),
+        answer="DeliveryPage",
+        query=(LIMIT,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/dead-letters",
+        scope="read",
+        summary="Deliveries that were given up, the newest first",
+        deed=lambda desk, ask: desk.outbox.list_deliveries(ask.account, dead=True, limit=ask.page[1]),
+        answer="DeliveryPage",
+        query=(LIMIT,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/deliveries/{delivery}",
+        scope="read",
+        summary="One delivery, with what its payload may show",
+        deed=lambda desk, ask: desk.outbox.show_delivery(ask.account, ask.parts["delivery"]),
+        answer="ShownDelivery",
+        problems=("unknown_delivery",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/deliveries/{delivery}/replay",
+        scope="admin",
+        summary="Deliver a dead letter after all",
+        deed=lambda desk, ask: desk.outbox.replay_delivery(ask.account, ask.parts["delivery"]),
+        answer="Replayed",
+        problems=("unknown_delivery",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/alerts",
+        scope="read",
+        summary="The account's alerts",
+        deed=lambda desk, ask: desk.alerts.list_alerts(ask.account),
+        answer="AlertPage",
+    ),
+    Endpoint(
+        method="PUT",
+        path="/accounts/{account}/alerts/{alert}",
+        scope="billing",
+        summary="Set an alert",
+        deed=lambda desk, ask: desk.alerts.put_alert(ask.account, _alert(ask), ask.body(PutAlert)),
+        body=PutAlert,
+        answer="NewAlert",
+        problems=("unknown_alert",),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/accounts/{account}/alerts/{alert}",
+        scope="billing",
+        summary="Take an alert away",
+        deed=lambda desk, ask: desk.alerts.drop_alert(ask.account, _alert(ask)),
+        answer="DroppedAlert",
+        problems=("unknown_alert",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/alerts/{alert}/test",
+        scope="billing",
+        summary="Tell every target of an alert that this is a test",
+        deed=lambda desk, ask: desk.alerts.test_alert(ask.account, _alert(ask)),
+        answer="TestedAlert",
+        problems=("unknown_alert", "too_many_tests"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/entries",
+        scope="read",
+        summary="A page of entries, in the order they were made",
+        deed=_list_entries,
+        answer="EntryPage",
+        query=PAGE,
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/verify",
+        scope="read",
+        summary="Recompute the account from its entries and records",
+        deed=lambda desk, ask: desk.operations.verify(ask.account),
+        answer="Verified",
+    ),
+)
+
+
+@cache
+def openapi() -> Data:
+    """The admin API as an OpenAPI document."""
+    return document(
+        title="Admin API",
+        description="Accounts, keys, credit, holds, jobs and entries of the gateway.",
+        base=BASE,
+        endpoints=ROUTES,
+        answers=ANSWERS,
+        token="The config's admin_token, or one of its admin_tokens with the scope of the route.",  # noqa: S106 - told
+        also=("admin_disabled",),
+    )

@@ -1,0 +1,133 @@
+"""Routes of our own APIs as data: what each takes, who may use it, what it does and answers.
+
+Owns: the form of a table of routes; how a request is taken apart for one of them, and its answer written.
+Does not know: which routes there are, who calls (the API says), how problems look, how a table is printed (openapi).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import orjson
+from aiohttp import web
+
+from gateway.edge.admin_bodies import (
+    PAGE_ITEMS_DEFAULT,
+    PAGE_ITEMS_MAX,
+    Body,
+    Setting,
+    read_body,
+    read_idempotency_key,
+    read_page,
+)
+from gateway.edge.admin_views import Data
+from gateway.edge.operations import Operation, operation
+
+BODY_BYTES_MAX: Final = 65_536
+Desk = TypeVar("Desk")
+Model = TypeVar("Model", bound=Body)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One thing that a route reads of the query: its JSON schema, and what it means."""
+
+    name: str
+    schema: Mapping[str, Any]
+    meaning: str
+
+
+AFTER: Final = Parameter("after", {"type": "string", "maxLength": 200}, "Begin after this: `next` of the page before")
+LIMIT: Final = Parameter(
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": PAGE_ITEMS_MAX, "default": PAGE_ITEMS_DEFAULT},
+    "At most so many items",
+)
+PAGE: Final = (AFTER, LIMIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request, taken apart. `account` is the one that it is about ("" where it is about none)."""
+
+    actor: str
+    account: str
+    parts: Mapping[str, str]  # of the path
+    query: Mapping[str, str]
+    operation: Operation
+    given: Body | None = None
+
+    def body(self, model: type[Model]) -> Model:
+        """The body, which is the route's model."""
+        assert isinstance(self.given, model), "a route reads the body that its table says"
+        return self.given
+
+    @property
+    def page(self) -> tuple[str, int]:
+        """Where a page begins and how many items it has. Raises Invalid."""
+        return read_page(self.query.get("after", ""), self.query.get("limit", str(PAGE_ITEMS_DEFAULT)))
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """An answer that is no JSON."""
+
+    text: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint(Generic[Desk]):
+    """One route. `answer` names the schema of what it answers; `scope` is what a caller must be allowed.
+
+    `problems` are those that this route has beside what all have.
+    """
+
+    method: str
+    path: str  # below the API's own
+    scope: str
+    summary: str
+    deed: Callable[[Desk, Ask], Awaitable[Data | Text]]
+    answer: str
+    body: type[Body] | None = None
+    status: int = 200
+    query: tuple[Parameter, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may change something: then it takes an Idempotency-Key."""
+        return self.method != "GET"
+
+
+async def ask_of(
+    request: web.Request, endpoint: Endpoint[Any], *, actor: str, account: str, setting: Callable[[], Setting]
+) -> Ask:
+    """The request, taken apart for its route. Raises Invalid."""
+    named = request.headers.get("Idempotency-Key")
+    return Ask(
+        actor=actor,
+        account=account,
+        parts=dict(request.match_info),
+        query=request.query,
+        operation=operation(None if named is None else read_idempotency_key(named)),
+        given=None if endpoint.body is None else read_body(endpoint.body, await _read(request), setting()),
+    )
+
+
+def answer_of(found: Data | Text, status: int = 200) -> web.Response:
+    """What was found, as an HTTP answer."""
+    body, content_type = orjson.dumps(found) if not isinstance(found, Text) else found.text.encode(), "application/json"
+    if isinstance(found, Text):
+        content_type = found.content_type
+    return web.Response(status=status, body=body, content_type=content_type, headers={"Cache-Control": "no-store"})
+
+
+async def _read(request: web.Request) -> bytes:
+    """The body, within its bound, whatever the listener's own bound is."""
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(BODY_BYTES_MAX):
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise web.HTTPRequestEntityTooLarge(max_size=BODY_BYTES_MAX, actual_size=len(body))
+    return bytes(body)
