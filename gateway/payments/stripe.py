@@ -47,6 +47,9 @@ _WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
 _PENDING: Final = frozenset({"processing", "requires_capture"})
 #: It was made and not charged yet: another worker's request is under way, or never came to its end.
 _NOT_BEGUN: Final = "requires_confirmation"
+#: A refund that did not reach the payer: the money is back.
+_UNDONE: Final = frozenset({"failed", "canceled"})
+_DECIDED: Final = frozenset({"won", "lost"})
 #: A dispute with one of these is only asked about: nothing was taken.
 _INQUIRY: Final = "warning_"
 
@@ -194,12 +197,10 @@ class StripeProvider:
                 return await self._method_added(event["id"], thing)
             case "checkout.session.completed":
                 return _paid_by_session(thing)
-            case "charge.refunded":
-                return await self._reversed(thing, "refund", "refund", thing["amount_refunded"], final=False)
+            case "charge.refunded" | "charge.refund.updated" | "refund.updated" | "refund.failed":
+                return await self._refunded(thing.get("payment_intent"))
             case "charge.dispute.created" | "charge.dispute.closed" if not thing["status"].startswith(_INQUIRY):
-                amount = 0 if thing["status"] == "won" else thing["amount"]
-                final = thing["status"] in ("won", "lost")
-                return await self._reversed(thing, thing["id"], "dispute", amount, final=final)
+                return await self._disputed(thing)
         return []
 
     async def _method_added(self, event_id: str, session: Mapping[str, Any]) -> Sequence[PaymentEvent]:
@@ -211,20 +212,50 @@ class StripeProvider:
         method = str(setup.payment_method or "")
         return [MethodAdded(account=account, customer=session.get("customer") or "", method=method, id=event_id)]
 
-    async def _reversed(
-        self, thing: Mapping[str, Any], source: str, why: Any, cents: int, *, final: bool
-    ) -> Sequence[PaymentEvent]:
-        """Charges and disputes do not name the account: the payment does."""
-        payment = thing.get("payment_intent")
-        if not payment:
+    async def _refunded(self, payment: str | None) -> Sequence[PaymentEvent]:
+        """Each refund of the payment as it stands now, whatever the message says: one may fail long after."""
+        account = await self._account_of(payment)
+        if not payment or not account:
             return []
         with self._asking():
-            intent = await self._client.v1.payment_intents.retrieve_async(payment)
-        account = _metadata(intent).get(_ACCOUNT)
-        if not account:
+            refunds = await self._client.v1.refunds.list_async({"payment_intent": payment, "limit": _LISTED_MAX})
+        return [
+            PaymentReversed(
+                account=account,
+                payment=payment,
+                source=refund.id,
+                amount=Nanos(0 if refund.status in _UNDONE else refund.amount * CENT),
+                final=refund.status in _UNDONE,
+                why="refund",
+            )
+            for refund in refunds.data
+        ]
+
+    async def _disputed(self, dispute: Mapping[str, Any]) -> Sequence[PaymentEvent]:
+        """A dispute takes its amount while it is open, and for good unless it is won."""
+        payment, status = dispute.get("payment_intent"), dispute["status"]
+        account = await self._account_of(payment)
+        if not payment or not account:
             return []
-        amount = Nanos(cents * CENT)
-        return [PaymentReversed(account=account, payment=payment, source=source, amount=amount, final=final, why=why)]
+        amount = Nanos(0 if status == "won" else dispute["amount"] * CENT)
+        return [
+            PaymentReversed(
+                account=account,
+                payment=payment,
+                source=dispute["id"],
+                amount=amount,
+                final=status in _DECIDED,
+                why="dispute",
+            )
+        ]
+
+    async def _account_of(self, payment: str | None) -> str:
+        """Refunds and disputes do not name the account: the payment does."""
+        if not payment:
+            return ""
+        with self._asking():
+            intent = await self._client.v1.payment_intents.retrieve_async(payment)
+        return _metadata(intent).get(_ACCOUNT, "")
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

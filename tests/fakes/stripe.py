@@ -67,6 +67,7 @@ class FakeStripe:
     setups: dict[str, Data] = field(default_factory=dict)
     customers: dict[str, Data] = field(default_factory=dict)
     disputes: dict[str, Data] = field(default_factory=dict)
+    refunds: dict[str, Data] = field(default_factory=dict)
     #: Every event there was, oldest first; every request, as method, path and idempotency key.
     events: list[Data] = field(default_factory=list)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
@@ -107,12 +108,24 @@ class FakeStripe:
 
     # ---- what happens at Stripe by itself
 
-    async def refund(self, intent_id: str, cents: int) -> None:
+    async def refund(self, intent_id: str, cents: int) -> str:
         """Somebody refunds a part of a payment on the dashboard."""
         charge = self._charge(self.intents[intent_id])
         charge["amount_refunded"] += cents
-        charge["refunded"] = charge["amount_refunded"] == charge["amount"]
+        refund = {
+            "id": self._id("re"), "object": "refund", "amount": cents, "currency": "usd", "status": "succeeded",
+            "charge": charge["id"], "payment_intent": intent_id, "metadata": {},
+        }  # fmt: skip
+        self.refunds[str(refund["id"])] = refund
         await self._tell("charge.refunded", charge)
+        return str(refund["id"])
+
+    async def fail_refund(self, refund_id: str) -> None:
+        """The payer's bank does not take it: the money comes back."""
+        refund = self.refunds[refund_id]
+        refund["status"] = "failed"
+        self._charge(self.intents[refund["payment_intent"]])["amount_refunded"] -= refund["amount"]
+        await self._tell("refund.failed", refund)
 
     async def dispute(self, intent_id: str, status: str = "needs_response") -> str:
         """The card's owner disputes a payment (or, by another status, asks about it)."""
@@ -214,6 +227,7 @@ class FakeStripe:
             ("GET", r"payment_intents", self._list_intents),
             ("GET", r"payment_intents/(\w+)", self._show_intent),
             ("GET", r"setup_intents/(\w+)", self._show_setup),
+            ("GET", r"refunds", self._list_refunds),
             ("POST", r"checkout/sessions", self._make_session),
         ]
 
@@ -260,6 +274,10 @@ class FakeStripe:
 
     async def _show_intent(self, _asked: Data, intent_id: str) -> Data:
         return _found(self.intents, intent_id)
+
+    async def _list_refunds(self, asked: Data) -> Data:
+        found = [each for each in self.refunds.values() if each["payment_intent"] == asked.get("payment_intent")]
+        return {"object": "list", "url": "/v1/refunds", "has_more": False, "data": found[::-1]}
 
     async def _show_setup(self, _asked: Data, setup_id: str) -> Data:
         return _found(self.setups, setup_id)

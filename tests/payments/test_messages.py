@@ -66,6 +66,7 @@ async def test_messages_in_any_order_come_to_the_same(tmp_path: Path, empty_redi
         (payment,) = stripe.intents
         await stripe.refund(payment, 1000)
         await stripe.refund(payment, 500)
+        await stripe.fail_refund(await stripe.refund(payment, 700))
         won, lost = await stripe.dispute(payment), await stripe.dispute(payment)
         stripe.disputes[lost]["amount"] = 2000
         await stripe.close_dispute(won, "won")

@@ -137,23 +137,32 @@ async def test_a_page_that_stripe_refuses_is_refused(stripe: FakeStripe, provide
         await provider.checkout(Checkout(account="acme", amount=usd(20), customer="", operation="o-1"))
 
 
-async def test_refunds_and_disputes_are_told(stripe: FakeStripe, provider: StripeProvider) -> None:
-    """They do not name the account; the payment does. A refund says what it takes all in all."""
+async def test_refunds_are_told_as_they_stand(stripe: FakeStripe, provider: StripeProvider) -> None:
+    """They do not name the account; the payment does. One that failed takes nothing, whatever message is read."""
     payment = (await provider.create_payment(request_for(stripe))).id
-    await stripe.refund(payment, 500)
-    await stripe.refund(payment, 700)
+    first = await stripe.refund(payment, 500)
+    taken: dict[str, Any] = {"account": "acme", "payment": payment, "final": False, "why": "refund"}
+    assert await heard(provider, stripe.events[1]) == [PaymentReversed(**taken, source=first, amount=usd(5))]
+    second = await stripe.refund(payment, 700)
+    await stripe.fail_refund(first)
+    for event in stripe.events[1:]:
+        assert sorted(await heard(provider, event), key=lambda told: str(told.source)) == [
+            PaymentReversed(**taken | {"final": True}, source=first, amount=usd(0)),
+            PaymentReversed(**taken, source=second, amount=usd(7)),
+        ]
+
+
+async def test_disputes_are_told(stripe: FakeStripe, provider: StripeProvider) -> None:
+    """An open one and a lost one take the payment, a won one does not; an inquiry is none."""
+    payment = (await provider.create_payment(request_for(stripe))).id
     won, lost = await stripe.dispute(payment), await stripe.dispute(payment)
     await stripe.close_dispute(won, "won")
     await stripe.close_dispute(lost, "lost")
     asked_about = await stripe.dispute(payment, "warning_needs_response")
     await stripe.close_dispute(asked_about, "warning_closed")
     told = [found for event in stripe.events[1:] for found in await heard(provider, event)]
-    its: dict[str, Any] = {"account": "acme", "payment": payment}
-    refund: dict[str, Any] = {**its, "source": "refund", "final": False, "why": "refund"}
-    dispute: dict[str, Any] = {**its, "why": "dispute"}
+    dispute: dict[str, Any] = {"account": "acme", "payment": payment, "why": "dispute"}
     assert told == [
-        PaymentReversed(**refund, amount=usd(5)),
-        PaymentReversed(**refund, amount=usd(12)),
         PaymentReversed(**dispute, source=won, amount=usd(29), final=False),
         PaymentReversed(**dispute, source=lost, amount=usd(29), final=False),
         PaymentReversed(**dispute, source=won, amount=usd(0), final=True),
