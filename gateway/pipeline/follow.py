@@ -8,7 +8,6 @@ import asyncio
 import random
 from typing import Final, Literal
 
-from gateway.core.alerts import ALERT, job_anomaly
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import ZERO
 from gateway.pipeline.jobs import Concluded, Jobs, Seen
@@ -74,7 +73,7 @@ class Follower:
             pause = verdict * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
             await self._ledger.look_later(account=account, ref=record.ref, seconds=pause, gone=_SAID[found])
             return
-        await self._warn(followed, verdict)
+        await self._jobs.warn(account, record, verdict)
         for status in sorted(job.failed)[:1]:  # for its client it has failed
             await self._jobs.tell(account, record, status)
         if job.gone == "charge_hold":
@@ -102,14 +101,6 @@ class Follower:
             await self._give_up(followed, "conflict")
             return
         self._tell(followed, why or concluded.outcome, concluded)
-        if why is None and concluded.charge is not None and concluded.charge.basis == "estimated":
-            await self._warn(followed, "usage_unknown")
-
-    async def _warn(self, followed: FollowedJob, what: str) -> None:
-        """Tell whoever watches over the account's jobs, before this one is over and forgotten."""
-        record = followed.record
-        delivery_id, payload = job_anomaly(what, product=record.product, call_id=record.hold, at_ms=followed.now_ms)
-        await self._ledger.post(account=followed.account, delivery_id=delivery_id, channel=ALERT, payload=payload)
 
     async def _give_up(self, followed: FollowedJob, why: str) -> None:
         record = followed.record

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from multidict import CIMultiDict
 
 from gateway.core import record as records
+from gateway.core.alerts import ALERT, job_anomaly
 from gateway.core.extract import Sources
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, PriceTable
@@ -134,6 +135,8 @@ class Jobs:
         if priced is None:
             return await self.release(account, record)
         charge, usage = priced
+        if charge.basis == "estimated":
+            await self.warn(account, record, "usage_unknown")
         return await self._charged(account, record, charge, pricing.usage_record(usage))
 
     async def tell(self, account: str, record: Resource, status: str) -> None:
@@ -144,6 +147,12 @@ class Jobs:
         job = self.job_of(record)
         if job is not None and job.callback is not None and (told := notice(job.callback, record, status)) is not None:
             await self._books.post(account, told.id, WEBHOOK, told.payload, job.callback.grace_seconds)
+
+    async def warn(self, account: str, record: Resource, what: str) -> None:
+        """Tell whoever watches over the account's jobs what went wrong with one, before it is ended."""
+        at_ms = int(self._clock.now() * 1000)
+        delivery_id, payload = job_anomaly(what, product=record.product, call_id=record.hold, at_ms=at_ms)
+        await self._books.post(account, delivery_id, ALERT, payload, 0.0)
 
     async def charge_hold(self, account: str, record: Resource, why: str) -> Concluded:
         """Charge an open job what was held for it, whatever became of it."""

@@ -18,7 +18,7 @@ from tests.certificates import Certificates
 from tests.fakes.mail import MailServer
 from tests.harness import ADMIN_TOKEN, Running, running
 from tests.ledger.ledgers import bill
-from tests.pipeline.helpers import until
+from tests.pipeline.helpers import finished, submitted, until
 from tests.pipeline.hooks import Hooks, Told
 
 LOW = {"kind": "balance_below", "amount": "25"}
@@ -149,7 +149,8 @@ async def test_what_may_not_be_told(gw: Running) -> None:
 
 
 async def test_an_event_is_told_to_the_alerts_of_its_kind(tmp_path: Path, empty_redis: str) -> None:
-    """A job that the service lost is one alert, to whoever asked for such, and to nobody else."""
+    """Jobs that the service lost are one alert, to whoever asked for such, and to nobody else; one whose usage was not
+    reported is another, also where its client saw it first."""
 
     def config(data: dict[str, Any]) -> None:
         data["outward"] = {"allow": ["127.0.0.1"]}
@@ -171,6 +172,11 @@ async def test_an_event_is_told_to_the_alerts_of_its_kind(tmp_path: Path, empty_
         gw.sandbox.state.jobs.clear()
         (told,) = await hooks.hears("/j", seconds=15)
         assert "The service does not know a job any more" in orjson.loads(told.body)["text"]
+        path = await submitted(gw, key, 60, knobs={"job_seconds": 0.05, "usage": "missing"})
+        await gw.knobs(usage="missing")
+        await finished(gw, key, path)
+        _, told = await hooks.hears("/j", 2)
+        assert "without a report of its usage" in orjson.loads(told.body)["text"]
         assert not hooks.told["/low"]
 
 
