@@ -30,17 +30,22 @@ class Attempts:
         self._all = 0
         self._counts: OrderedDict[str, int] = OrderedDict()
 
-    def begin(self, address: str) -> int:
-        """Count an attempt. 0: it may be made; else it may not, and another one in so many seconds."""
+    def wait(self, address: str) -> int:
+        """0: an attempt may be made from there; else in so many seconds."""
         now = int(self._clock.now())
         if now // WINDOW_SECONDS != self._window:
             self._window, self._all = now // WINDOW_SECONDS, 0
             self._counts.clear()
-        who = neighbourhood(address)
-        count = self._counts.get(who, 0)
-        if count >= self._of_address_max or self._all >= self._of_all_max:
+        if self._counts.get(neighbourhood(address), 0) >= self._of_address_max or self._all >= self._of_all_max:
             return WINDOW_SECONDS - now % WINDOW_SECONDS
-        self._counts[who] = count + 1
+        return 0
+
+    def begin(self, address: str) -> int:
+        """Count an attempt. 0: it may be made; else it may not, and another one in so many seconds."""
+        if wait := self.wait(address):
+            return wait
+        who = neighbourhood(address)
+        self._counts[who] = self._counts.get(who, 0) + 1
         self._counts.move_to_end(who)
         if len(self._counts) > _ADDRESSES_MAX:
             self._counts.popitem(last=False)

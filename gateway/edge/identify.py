@@ -72,13 +72,13 @@ class Identifier:
         if digest in self._unknown:
             return _NOBODY
         address = asked_by(client.headers, client.address, trust=self._trust)
-        if wait := self._attempts.begin(address):
+        if wait := self._attempts.wait(address):
             return Refused(code=Code.TOO_MANY_UNKNOWN_KEYS, retry_after_seconds=wait)
         found = await self._ledger.identify(digest)
-        if found is None:
+        if found is None:  # only now does it count: keys that are good may be many, and new to this worker all at once
             self._unknown.add(digest)
+            self._attempts.begin(address)
             return _NOBODY
-        self._attempts.take_back(address)
         return found
 
     def write(self, token: TemporaryToken) -> str:

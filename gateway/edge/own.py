@@ -10,6 +10,7 @@ or sockets.
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from typing import Final, Self
 
@@ -19,6 +20,7 @@ from multidict import CIMultiDict
 from gateway.core.errors import place_of
 from gateway.pipeline.call import Answer
 
+_LINE_END: Final = re.compile(r"[\r\n\0]")
 _LOGGER: Final = logging.getLogger("gateway.customers")
 #: A request of ours that has not been answered by then has failed: its body does not come, or something is stuck.
 _ANSWER_SECONDS_MAX: Final = 30.0
@@ -59,15 +61,15 @@ class OwnRoutes:
         )
         try:
             async with asyncio.timeout(_ANSWER_SECONDS_MAX):
-                response = await self._app._handle(own)
-        except web.HTTPException as error:
-            response = error
+                try:
+                    return _whole(await self._app._handle(own))
+                except web.HTTPException as error:
+                    return _whole(error)
         except TimeoutError:
-            response = web.Response(status=408, text="The request took too long.\n")
+            return _whole(web.Response(status=408, text="The request took too long.\n"))
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cut the customer's connection
             _LOGGER.error("%s", place_of(error))  # noqa: TRY400 - its text could hold what was sent
-            response = web.Response(status=500, text="Something went wrong here.\n")
-        return _whole(response)
+            return _whole(web.Response(status=500, text="Something went wrong here.\n"))
 
 
 def _whole(response: web.StreamResponse) -> Answer:
@@ -75,6 +77,7 @@ def _whole(response: web.StreamResponse) -> Answer:
     headers = CIMultiDict(response.headers)
     for cookie in response.cookies.values():
         headers.add("Set-Cookie", cookie.output(header="")[1:])
+    assert not any(_LINE_END.search(value) for value in headers.values()), "a value ends no line"
     body = response.body
     assert body is None or isinstance(body, bytes | bytearray), "our own answers are whole"
     return Answer(status=response.status, reason=response.reason or "", headers=headers, body=bytes(body or b""))

@@ -110,6 +110,15 @@ async def test_who_guesses_is_whom_the_balancer_names(tmp_path: Path, empty_redi
         assert await asked(gw, "another", "X-Forwarded-For: 2001:db8::1") == (401, "unauthorized")
 
 
+async def test_many_good_keys_at_once_are_no_guesses(tmp_path: Path, empty_redis: str) -> None:
+    """Keys that a worker sees for the first time, from one address, all at once, and also while the ledger is slow."""
+    limits = {"unknown_keys_per_minute_max": 3}
+    async with before(chat_upstream(), tmp_path, empty_redis, limits=limits) as gw:
+        keys = [await gw.open_account(f"a{n}") for n in range(20)]
+        got = await asyncio.gather(*(asked(gw, key) for key in keys))
+        assert got == [(200, "")] * 20
+
+
 async def test_a_key_is_good_a_second_after_it_was_made(tmp_path: Path, empty_redis: str) -> None:
     """Also where it had been tried before."""
     async with before(chat_upstream(), tmp_path, empty_redis) as gw:

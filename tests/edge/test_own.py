@@ -39,6 +39,10 @@ async def _fault(_request: web.Request) -> web.Response:
     raise RuntimeError("never shown")
 
 
+async def _split(_request: web.Request) -> web.Response:
+    return web.Response(headers={"X-Told": "a\r\nSet-Cookie: evil=1"})
+
+
 class NothingBehind:
     """What a server asks of its pipeline when it stops."""
 
@@ -58,6 +62,7 @@ async def url() -> AsyncIterator[str]:
     app.router.add_post("/own/{id}", _form)
     app.router.add_get("/own/away", _away)
     app.router.add_get("/own/fault", _fault)
+    app.router.add_get("/own/split", _split)
     async with OwnRoutes(app, ["/own"]) as own:
         server = CustomerServer(cast("HttpPipeline", NothingBehind()), Limits(), own)
         listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
@@ -74,6 +79,12 @@ async def test_an_application_of_ours_has_forms_queries_paths_and_cookies(url: s
                 assert (reply.status, await reply.text()) == (201, "é x 7")
                 assert sorted(reply.cookies) == ["a", "b"]
                 assert reply.cookies["a"]["httponly"]
+
+
+async def test_no_value_ends_a_line(url: str) -> None:
+    """A handler that would repeat a client's line end in a field is a fault, and no second field is sent."""
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/own/split") as reply:
+        assert (reply.status, reply.headers.getall("Set-Cookie", [])) == (500, [])
 
 
 async def test_redirects_faults_and_large_bodies(url: str) -> None:
