@@ -68,10 +68,16 @@ class RateState:
 
 @record
 class Concurrency:
-    """A limit of open holds of one class."""
+    """A limit of open holds of one class.
+
+    Beyond it a call waits in the class's queue, first in, first out, if there are less than `queued_max` in it. With
+    `when_negative` an account without credit has that limit (and holds nothing), where it would else be refused.
+    """
 
     name: str
     limit: int
+    queued_max: int = 0
+    when_negative: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,7 @@ class Standing:
     budget_left: Nanos | None  # None: the key has no budget
     rates: Sequence[RateState]  # as they stand before this call
     open_holds: int
+    queued: int = 0  # calls that wait in the queue of the class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +150,17 @@ def crowded(limit: Concurrency) -> Refused:
     return Refused(code=Code.TOO_MANY_CONCURRENT, details={"limit": str(limit.limit)}, retry_after_seconds=1)
 
 
+def waits(demand: Demand, standing: Standing) -> bool:
+    """Whether there is no place for the call: its class is full, or others wait for one."""
+    limit = demand.concurrency
+    if not demand.metered or limit is None:
+        return False
+    most = limit.limit if standing.available > 0 else min(limit.limit, limit.when_negative)
+    return standing.open_holds >= most or standing.queued > 0
+
+
 def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
-    """The size of the hold to take (0 for a free call), or the first guard that refuses."""
+    """The size of the hold to take (0 for a free call), or the first guard that refuses. One that `waits` is queued."""
     if not standing.key_known:
         return Refused(code=Code.UNAUTHORIZED)
     if not standing.key_enabled:
@@ -154,9 +170,10 @@ def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
     of_key = standing.key_products
     if not demand.entitled or (of_key is not None and not of_key.issuperset((demand.product, *demand.add_ons))):
         return Refused(code=Code.NOT_ENTITLED)
-    if demand.metered and (
-        standing.available <= 0 or (demand.covers_estimate and demand.estimate > standing.available)
-    ):
+    limit, available = demand.concurrency, standing.available
+    tolerated = limit is not None and limit.when_negative > 0 and available <= 0
+    short = available <= 0 or (demand.covers_estimate and demand.estimate > available)
+    if demand.metered and short and not tolerated:
         return Refused(code=Code.INSUFFICIENT_CREDIT)
     if demand.metered and standing.budget_left is not None and standing.budget_left <= 0:
         return Refused(code=Code.KEY_BUDGET_EXCEEDED)
@@ -167,10 +184,9 @@ def judge(demand: Demand, standing: Standing) -> Refused | Nanos:
                 details={"rate": state.rate.name, "quota": str(state.rate.quota)},
                 retry_after_seconds=max(1, state.reset_seconds),
             )
-    limit = demand.concurrency
-    if demand.metered and limit is not None and standing.open_holds >= limit.limit:
+    if limit is not None and waits(demand, standing) and standing.queued >= limit.queued_max:
         return crowded(limit)
     if not demand.metered:
         return Nanos(0)
-    hold = min(demand.estimate, standing.available)
+    hold = min(demand.estimate, max(available, Nanos(0)))
     return hold if standing.budget_left is None else min(hold, standing.budget_left)

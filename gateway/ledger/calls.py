@@ -90,7 +90,7 @@ class Calls(Store):
             return self._plan_changed(account, *answer)
         if tag == b"refused":
             return self._refused(request, *answer)
-        return _admitted(request, *answer)
+        return _admitted(request, tag, *answer)
 
     def _taking(self, request: AdmissionRequest) -> list[str]:
         """The names of guards.lua."""
@@ -102,7 +102,7 @@ class Calls(Store):
         name = (
             request.plan.tier, request.plan.rate_card, request.product, request.entitled, request.metered,
             request.overdraft, request.covers_estimate, request.lease_seconds, request.price_version,
-            limit and limit.name, limit and limit.limit, request.add_ons, id(request.rates),
+            limit, request.add_ons, id(request.rates),
         )  # fmt: skip
         terms = self._terms.get(name)
         if terms is None:
@@ -251,7 +251,7 @@ class _Terms:
             str(request.lease_seconds * 1000),
             request.price_version,
             limit.name if limit else "",
-            str(limit.limit) if limit else "0",
+            f"{limit.limit}:{limit.queued_max}:{limit.when_negative}" if limit else "0:0:0",
             SEPARATOR.join(request.add_ons),
         )
         rates = [word for rate in self.rates for word in (rate.name, _quota(rate), str(rate.window_seconds * 1000))]
@@ -292,7 +292,7 @@ def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes) -> Re
 
 
 def _admitted(
-    request: AdmissionRequest, hold: bytes, balance: bytes, held: bytes, states: bytes, *hashes: list[Any]
+    request: AdmissionRequest, tag: bytes, hold: bytes, balance: bytes, held: bytes, states: bytes, *hashes: list[Any]
 ) -> Admitted:
     rates: list[RateState] = []
     if states:
@@ -309,4 +309,5 @@ def _admitted(
         available=Nanos(int(balance) - int(held) + request.overdraft),
         rates=tuple(rates),
         resources=tuple(resources),
+        queued=tag == b"queued",
     )

@@ -80,6 +80,19 @@ class Keys:
         """STRING "kind:id": what was accepted for a call."""
         return f"{self.prefix}:{{{account}}}:made:{call_id}"
 
+    @property
+    def queues(self) -> str:
+        """ZSET: account id -> when its queues of jobs are to be looked at (ms). A helper like `followed`."""
+        return f"{self.prefix}:queues"
+
+    def body(self, account: str, ref: ResourceRef) -> str:
+        """STRING: what is kept of the request of a job that waits."""
+        return f"{self.prefix}:{{{account}}}:body:{ref.kind}:{ref.id}"
+
+    def ours(self, account: str) -> str:
+        """HASH: <kind>:<the upstream's id> of a job -> the id that we gave it."""
+        return f"{self.prefix}:{{{account}}}:ours"
+
     def usage(self, account: str, month: str) -> str:
         """HASH: <day of the month> SEP product SEP key id -> nano-dollars charged; and with SEP n -> how many times."""
         return f"{self.prefix}:{{{account}}}:usage:{month}"

@@ -11,6 +11,7 @@ from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
 from gateway.ledger.memory_outbox import MemoryDeliveries
 from gateway.ledger.memory_payments import MemoryPayments
+from gateway.ledger.memory_queues import MemoryQueues
 from gateway.ledger.memory_usage import MemoryUsage
 from gateway.ledger.memory_watching import MemoryWatching
 
@@ -18,6 +19,7 @@ from gateway.ledger.memory_watching import MemoryWatching
 class MemoryLedger(
     MemoryCalls,
     MemoryNamedCalls,
+    MemoryQueues,
     MemoryFollowing,
     MemoryDeliveries,
     MemoryWatching,

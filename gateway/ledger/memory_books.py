@@ -96,6 +96,8 @@ class Books:
     months: dict[str, str] = field(default_factory=dict)  # the month that a key's `spent` is of
     rates: dict[str, Window] = field(default_factory=dict)  # the last window that was counted in
     resources: dict[ResourceRef, tuple[Resource, float]] = field(default_factory=dict)  # and until when
+    bodies: dict[ResourceRef, bytes] = field(default_factory=dict)  # what is kept of the requests of jobs that wait
+    submitting: dict[ResourceRef, int] = field(default_factory=dict)  # jobs that have their place: when to claim again
     followed: dict[ResourceRef, int] = field(default_factory=dict)  # when to look at an open job next
     made: dict[str, tuple[int, ResourceRef]] = field(default_factory=dict)  # by call: until when it is known, what
     renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
@@ -128,6 +130,12 @@ class Books:
         record, until = self.resources.get(ref, (None, 0))
         return record if until > now else None
 
+    def waiting(self) -> list[Hold]:
+        """The holds of jobs that wait for their place, first in, first out."""
+        holds = (open_.hold for open_ in self.holds.values())
+        queued = [hold for hold in holds if hold.resource is not None and hold.concurrency_class.endswith(".queued")]
+        return sorted(queued, key=lambda hold: (hold.created_ms, hold.resource and hold.resource.id))
+
     def standing(self, request: AdmissionRequest, now: int, windows: Sequence[Window]) -> Standing:
         """The live facts that the guards look at."""
         key = self.key(request.key_id, now) if request.key_id in self.keys else None
@@ -149,6 +157,7 @@ class Books:
                 for rate, window in zip(request.rates, windows, strict=True)
             ],
             open_holds=sum(open_.hold.concurrency_class == name for open_ in self.holds.values()),
+            queued=sum(open_.hold.concurrency_class == f"{name}.queued" for open_ in self.holds.values()),
         )
 
     def admitted_before(self, request: AdmissionRequest, now: int) -> Admitted | None:
@@ -221,9 +230,11 @@ class Books:
         """Move a job's record on with its hold; a record that is settled or released stays."""
         if ref in self.resources:
             record, until = self.resources[ref]
-            if record.hold == hold_id and record.state == "open":
+            if record.hold == hold_id and record.state in ("open", "queued"):
                 self.resources[ref] = (replace(record, **changes), until)
                 self.followed.pop(ref, None)
+                self.submitting.pop(ref, None)
+                self.bodies.pop(ref, None)
 
     def account(self) -> Account:
         """The account as it stands."""
@@ -333,8 +344,9 @@ def demand_of(request: AdmissionRequest) -> Demand:
     )
 
 
-def hold_of(request: AdmissionRequest, amount: Nanos, now: int) -> Hold:
+def hold_of(request: AdmissionRequest, amount: Nanos, now: int, *, queued: bool = False) -> Hold:
     """The hold that the request takes."""
+    name = request.concurrency.name if request.concurrency else ""
     return Hold(
         id=request.hold_id,
         account=request.account,
@@ -342,7 +354,7 @@ def hold_of(request: AdmissionRequest, amount: Nanos, now: int) -> Hold:
         product=request.product,
         key_id=request.key_id,
         price_version=request.price_version,
-        concurrency_class=request.concurrency.name if request.concurrency else "",
+        concurrency_class=f"{name}.queued" if queued else name,
         created_ms=now,
         expires_ms=now + request.lease_seconds * 1000,
     )

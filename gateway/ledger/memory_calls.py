@@ -7,7 +7,7 @@ Does not know: administration.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gateway.core.admission import judge, window_at
+from gateway.core.admission import judge, waits, window_at
 from gateway.core.errors import Code, OperationConflict, Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.ledger import rules
@@ -62,6 +62,7 @@ class MemoryCalls(MemoryStore):
         if len(records) < len(found):
             return Refused(code=Code.NOT_FOUND)
 
+        queued = waits(demand_of(request), standing)
         for rate, window in zip(request.rates, windows, strict=True):
             books.rates[rate.name] = replace(window, count=window.count + 1)
         answer = Admitted(
@@ -69,9 +70,11 @@ class MemoryCalls(MemoryStore):
             available=Nanos(standing.available - verdict),
             rates=tuple(replace(state, remaining=state.remaining - 1) for state in standing.rates),
             resources=records,
+            queued=queued,
         )
         if request.metered:
-            books.holds[request.hold_id] = Open(hold_of(request, verdict, now), request, answer)
+            hold = hold_of(request, verdict, now, queued=queued)
+            books.holds[request.hold_id] = Open(hold, request, answer)
         elif request.rates:
             books.passed[request.hold_id] = (now + rules.FREE_CALL_MS, request, answer)
         return answer

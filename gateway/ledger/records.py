@@ -26,6 +26,7 @@ from gateway.ports import (
     Hold,
     Key,
     Plan,
+    QueuedJob,
     Resource,
     ResourceRef,
     ResourceState,
@@ -201,7 +202,15 @@ def resource(ref: ResourceRef, flat: Sequence[bytes]) -> Resource | None:
         gone_ms=int(found.get("gone", 0)),
         facts=orjson.loads(found["facts"]),
         usage=orjson.loads(found["usage"]),
+        upstream=found.get("upstream", ""),
     )
+
+
+def queued_job(account_id: str, member: bytes, flat: Sequence[bytes], body: bytes, allowed: bytes) -> QueuedJob:
+    """One job of the answer of claim_queued."""
+    record = resource(ref(member), flat)
+    assert record is not None, "the script looked"
+    return QueuedJob(account=account_id, record=record, body=body, allowed=allowed == b"1")
 
 
 def followed_job(account_id: str, now: bytes, member: bytes, look: bytes, flat: Sequence[bytes]) -> FollowedJob:

@@ -28,6 +28,7 @@ from gateway.ports.records import (
     Naming,
     Plan,
     PlanChanged,
+    QueuedJob,
     Receipt,
     Renewal,
     Renewed,
@@ -164,6 +165,51 @@ class Ledger(PaymentLedger, Protocol):
 
     async def forget(self, *, account: str, ref: ResourceRef) -> None:
         """The resource was deleted: the account no longer owns it. Its charge stays."""
+
+    # ---- jobs that wait for their place
+
+    async def enqueue(
+        self, *, account: str, resource: Resource, body: bytes, deadline_seconds: int, call_seconds: int = 0
+    ) -> bool:
+        """Put a call that was admitted `queued` into its queue, as a job under an id of ours: from now on the account
+        owns it, and its hold has the deadline as its expiry. False: its hold is not open and queued (any more).
+
+        `body` is kept for whom `claim_queued` gives the job to. The order is that of the admissions. Replay: True.
+        """
+
+    async def claim_queued(
+        self, *, limit: int, lease_seconds: float, limits: Mapping[tuple[str, str], int]
+    ) -> Sequence[QueuedJob]:
+        """Jobs of any account whose turn it is, at most `limit`, first in, first out: each takes a place of its class,
+        and nobody else gets it within the lease. One whose claimer was lost is claimed again after the lease.
+
+        `limits`: the places by class and tier; a pair that is not there has no limit. The queue of a suspended account
+        waits.
+        """
+
+    async def submitted(
+        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float
+    ) -> None:
+        """A claimed job is at the upstream, which calls it `upstream`; it is followed from now on, like one that was
+        accepted. Of one that was ended meanwhile nothing changes.
+        """
+
+    async def submit_later(self, *, account: str, ref: ResourceRef, seconds: float) -> None:
+        """A claimed job could not be submitted: claim it again after so many seconds. It keeps its place."""
+
+    async def reject(self, *, account: str, ref: ResourceRef, hold_id: str, reason: str) -> None:
+        """A queued job will not run: its hold is given back, and its record says why (`usage["error"]`)."""
+
+    async def queued(self, account: str) -> Sequence[ResourceRef]:
+        """The account's jobs that wait for their place, the next one first."""
+
+    async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:
+        """What is kept of the request of each; None where nothing is (any more)."""
+
+    async def ids_of_ours(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[str | None]:
+        """For each, named by the upstream's id, the id that we gave it; None where the account knows it by the
+        upstream's.
+        """
 
     # ---- jobs that are followed
 

@@ -27,7 +27,7 @@ WatchKind = Literal[
     "autopay_disabled",
 ]
 AccountStatus = Literal["active", "suspended"]
-ResourceState = Literal["open", "settled", "released", "kept"]
+ResourceState = Literal["queued", "open", "settled", "released", "kept"]
 
 
 @record
@@ -80,7 +80,8 @@ class ResourceRef:
 class Resource:
     """What the ledger knows of something that an account made at the upstream.
 
-    `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads).
+    `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads), `queued` while a job
+    waits for its place at the upstream. A job that has waited has an id of ours; `upstream` is the upstream's then.
     `hold` is the job's hold id, `facts` what its price needs of the request (of an upload: what is known of its audio,
     see `core.audio`), `usage` what it was settled on.
     `deadline_ms` is how long it is waited for, `gone_ms` since when the upstream does not know it (0: it does).
@@ -98,6 +99,25 @@ class Resource:
     gone_ms: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, Any] = field(default_factory=dict)
+    upstream: str = ""
+
+    @property
+    def upstream_id(self) -> str:
+        """What the upstream calls it."""
+        return self.upstream or self.ref.id
+
+
+@record
+class QueuedJob:
+    """A job whose turn it is: its place is taken, and it is to be submitted. `body` is what was kept of its request.
+
+    `allowed`: its key is still in use.
+    """
+
+    account: str
+    record: Resource
+    body: bytes
+    allowed: bool
 
 
 @record
@@ -140,12 +160,16 @@ class AdmissionRequest:
 
 @record
 class Admitted:
-    """The call may be forwarded. `hold` is what was set aside (0 for a free call), `available` what is left."""
+    """The call may be forwarded. `hold` is what was set aside (0 for a free call), `available` what is left.
+
+    `queued`: it may not be yet. It is to be put into the queue of its class (`enqueue`), else it ends with its lease.
+    """
 
     hold: Nanos
     available: Nanos
     rates: tuple[RateState, ...] = ()
     resources: tuple[Resource, ...] = ()
+    queued: bool = False
 
 
 @record

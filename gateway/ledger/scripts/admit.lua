@@ -3,7 +3,7 @@
 -- KEYS  1-6 as in lib, 7-8 as in guards, 9.. res:<kind>:<id> that must be the account's
 -- ARGV  2-17 as in guards, 18 ms for which a free call is remembered, 19.. three for each rate: name, quota, window (ms);
 --       a quota that follows its use is "least:grow at:grow:shrink below:most", percent as in core.admission.Scaling
--- Answers  admitted, hold, balance, held, rates ("remaining:reset seconds[:quota in force],..."), one resource hash each
+-- Answers  admitted or queued, hold, balance, held, rates ("remaining:reset seconds[:quota in force],..."), one resource hash each
 --          refused, code[, seconds to retry after, name of the rate, its quota]
 --          plan, tier, rate card      the account's plan is another one
 --          conflict                   the hold has ended, or was taken for another request
@@ -14,12 +14,12 @@ local rates = {}
 for i = 19, #ARGV, 3 do
   rates[#rates + 1] = {name = ARGV[i], field = 'rate.' .. ARGV[i], quota = ARGV[i + 1], window = tonumber(ARGV[i + 2])}
 end
-local fields = {'status', 'tier', 'rate_card', 'balance', 'held', 'open.' .. CLASS}
+local fields = {'status', 'tier', 'rate_card', 'balance', 'held', 'open.' .. CLASS, 'open.' .. CLASS .. '.queued'}
 for i, rate in ipairs(rates) do
-  fields[6 + i] = rate.field
+  fields[7 + i] = rate.field
 end
 local account = call('HMGET', ACCOUNT, unpack(fields))
-local status, tier, rate_card, balance, held, open = unpack(account, 1, 6)
+local status, tier, rate_card, balance, held, open, waiting = unpack(account, 1, 7)
 
 -- The quota after a window in which `used` of it were counted.
 local function followed(rate, quota, used)
@@ -68,8 +68,8 @@ local function look(rate, stored)
   end
 end
 
-local function admitted(hold, balance_then, held_then, states)
-  local reply = answer('admitted', hold, balance_then, held_then, states)
+local function admitted(hold, balance_then, held_then, states, tag)
+  local reply = answer(tag or 'admitted', hold, balance_then, held_then, states)
   for i = 9, #KEYS do
     local resource = call('HGETALL', KEYS[i])
     if #resource == 0 then
@@ -83,13 +83,13 @@ end
 -- Seen before?
 local record = call('HGET', HOLDS, ARGV[2])
 if record then
-  local hold, digest, balance_then, held_then, states =
-    string.match(record, '^1\31(%d+)\31[^\31]*\31[^\31]*\31(%x+)\31%d+\31(%-?%d+)\31(%d+)\31([^\31]*)\31')
+  local hold, class, digest, balance_then, held_then, states =
+    string.match(record, '^1\31(%d+)\31[^\31]*\31([^\31]*)\31(%x+)\31%d+\31(%-?%d+)\31(%d+)\31([^\31]*)\31')
   assert(hold, 'a hold of an unknown version')
   if digest ~= ARGV[3] then
     return answer('conflict')
   end
-  return admitted(hold, balance_then, held_then, states)
+  return admitted(hold, balance_then, held_then, states, class == CLASS .. '.queued' and 'queued' or nil)
 end
 local past = call('GET', KEYS[7])
 if past then
@@ -110,14 +110,15 @@ if refusal then
 end
 -- 6 rates: all are checked before any is counted
 for i, rate in ipairs(rates) do
-  look(rate, account[6 + i])
+  look(rate, account[7 + i])
   rate.reset = math.ceil((rate.start + rate.window - NOW) / 1000)
   if rate.count >= rate.quota then
     return answer('refused', 'rate_limited', amount(math.max(1, rate.reset)), rate.name, amount(rate.quota))
   end
 end
--- 7 concurrency
-if crowded(open) then
+-- 7 concurrency: without a place it waits for one, behind those that do
+local waits = crowded(open) or (METERED and tonumber(waiting or '0') > 0)
+if waits and tonumber(waiting or '0') >= tonumber(QUEUED_MAX) then
   return answer('refused', 'too_many_concurrent')
 end
 -- 8 ownership
@@ -135,8 +136,8 @@ for i, rate in ipairs(rates) do
 end
 states = table.concat(states, ',')
 if METERED then
-  held = take(hold, balance, held, states)
+  held = take(hold, balance, held, states, waits and CLASS .. '.queued' or CLASS)
 elseif #rates > 0 then
   call('SET', KEYS[7], '1 passed ' .. ARGV[3] .. ' ' .. balance .. ' ' .. held .. ' ' .. states, 'PX', ARGV[18])
 end
-return admitted(hold, balance, held, states)
+return admitted(hold, balance, held, states, waits and 'queued' or nil)

@@ -3,9 +3,11 @@
 -- KEYS of those verbs: KEYS 7 end:<hold id>, 8 key:<key id>.
 -- ARGV of those verbs: ARGV 2 hold id, 3 digest of the request, 4 estimate, 5 key id, 6 tier, 7 rate card, 8 product,
 --   9 entitled, 10 metered, 11 overdraft, 12 covers estimate, 13 lease (ms), 14 price version, 15 concurrency class
---   or '', 16 its limit, 17 other products that the key must have too, with SEP between them. Flags are '1' or '0'.
+--   or '', 16 its limit, how many may wait, the limit of an account without credit (0: refused) with ':' between them,
+--   17 other products that the key must have too, with SEP between them. Flags are '1' or '0'.
 --   From the tier on they are the same for all calls of a plan to a route.
 local METERED, CLASS = ARGV[10] == '1', ARGV[15]
+local PLACES, QUEUED_MAX, WHEN_NEGATIVE = string.match(ARGV[16], '^(%d+):(%d+):(%d+)$')
 
 -- Guards 1 to 5: why the call is refused ('plan': the account's plan is another one); else nil and how much to hold.
 local function judge(status, tier, rate_card, balance, held)
@@ -42,7 +44,9 @@ local function judge(status, tier, rate_card, balance, held)
   -- 4 credit
   local estimate = tonumber(ARGV[4])
   local most = tonumber(balance) - tonumber(held) + tonumber(ARGV[11])
-  if most <= 0 or (ARGV[12] == '1' and estimate > most) then
+  if most <= 0 and WHEN_NEGATIVE ~= '0' then
+    most, PLACES = 0, amount(math.min(tonumber(PLACES), tonumber(WHEN_NEGATIVE)))
+  elseif most <= 0 or (ARGV[12] == '1' and estimate > most) then
     return 'insufficient_credit'
   end
   -- 5 the key's budget
@@ -61,20 +65,20 @@ end
 
 -- Whether all places of the class are taken, of which `open` are.
 local function crowded(open)
-  return METERED and CLASS ~= '' and tonumber(open or '0') >= tonumber(ARGV[16])
+  return METERED and CLASS ~= '' and tonumber(open or '0') >= tonumber(PLACES)
 end
 
 -- Take the hold; all that is held then.
-local function take(hold, balance, held, states)
+local function take(hold, balance, held, states, class)
   if hold ~= '0' then
     held = add(ACCOUNT, 'held', hold)
     call('HINCRBY', KEYS[8], 'held', hold)
   end
-  if CLASS ~= '' then
-    call('HINCRBY', ACCOUNT, 'open.' .. CLASS, 1)
+  if class ~= '' then
+    call('HINCRBY', ACCOUNT, 'open.' .. class, 1)
   end
   call('HSET', HOLDS, ARGV[2], table.concat({
-    '1', hold, ARGV[5], CLASS, ARGV[3], amount(NOW), balance, held, states, ARGV[8], ARGV[14]}, SEP))
+    '1', hold, ARGV[5], class, ARGV[3], amount(NOW), balance, held, states, ARGV[8], ARGV[14]}, SEP))
   call('ZADD', DUE, amount(NOW + ARGV[13]), 'h:' .. ARGV[2])
   return held
 end

@@ -11,6 +11,8 @@
 --   Others are given after these. Only what a script learns from the store is derived from BASE, in the same slot:
 --   key:<key id> and end:<hold id> of holds that are over, the account's keys when all are listed, and
 --   jobs      ZSET     open jobs that are followed, <kind>:<id> -> when to look at them next (ms); their res:<kind>:<id>
+--   queue:<class> ZSET jobs that wait for a place, by when they were admitted (ms); queues SET of such classes;
+--   submitting ZSET    those that have their place and are being submitted -> when to claim them again (ms)
 -- ARGV of every script: 1 = seconds for which the end of a hold or an operation is remembered.
 -- Answers: {tag, holds ended because their time was over, ...}; where something waits in the outbox that the index of
 --   accounts should know of, {that, when the first is due (ms)} in place of the number.
@@ -74,6 +76,11 @@ local function close(id, record)
   end
   if class ~= '' then
     call('HINCRBY', ACCOUNT, 'open.' .. class, -1)
+    local queue = string.match(class, '^(.*)%.queued$')
+    if queue then
+      local kind, job = string.match(record, '\31([^\31]*)\31([^\31]*)$')
+      call('ZREM', BASE .. 'queue:' .. queue, kind .. ':' .. job)
+    end
   end
   return held
 end
@@ -81,9 +88,14 @@ end
 -- Move a job's record on with its hold, and follow it no longer; one that is settled or released stays.
 local function mark(key, hold_id, state, usage)
   local state_now, hold = unpack(call('HMGET', key, 'state', 'hold'), 1, 2)
-  if state_now == 'open' and hold == hold_id then
+  if (state_now == 'open' or state_now == 'queued') and hold == hold_id then
+    local member = string.sub(key, #BASE + 5)
     call('HSET', key, 'state', state, unpack(usage and {'usage', usage} or {}))
-    call('ZREM', JOBS, string.sub(key, #BASE + 5))
+    call('ZREM', JOBS, member)
+    if state_now == 'queued' then
+      call('ZREM', BASE .. 'submitting', member)
+      call('DEL', BASE .. 'body:' .. member)
+    end
   end
 end
 

@@ -47,7 +47,7 @@ end
 if refusal then
   hold = '0'
 else
-  held = take(hold, balance, held, '')
+  held = take(hold, balance, held, '', CLASS)
 end
 local entry, charged, balance_then, late = unpack(first)
 call('SET', KEYS[9], table.concat({'1 settled', ARGV[19], entry, charged, balance_then, late,

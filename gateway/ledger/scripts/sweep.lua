@@ -2,17 +2,18 @@
 --
 -- KEYS  1-6 as in lib
 -- ARGV  2 token of this call, so that its repeat over a broken connection answers the same
--- Answers  swept, holds, nano-dollars they held, grants, when a job of the account is to be looked at next (ms) or ''
+-- Answers  swept, holds, nano-dollars they held, grants, when a job of the account is to be looked at next (ms) or '',
+--                                     when its queues are (ms) or ''
 --          unknown                    no such account
 -- Callers  RedisLedger.sweep
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
 waits = call('ZRANGE', BASE .. 'outbox', 0, 0, 'WITHSCORES')[2]
-local next_look = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
+local look_at_job = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
 local token, holds, held, grants = string.match(call('HGET', ACCOUNT, 'swept') or '', '^(%S+) (%d+) (%d+) (%d+)$')
 if token == ARGV[2] then
-  return answer('swept', holds, held, grants, next_look)
+  return answer('swept', holds, held, grants, look_at_job, next_look())
 end
 
 -- From here it must succeed: only writes.
@@ -26,4 +27,4 @@ holds, held, grants = amount(ended), amount(ended_held), amount(ended_grants)
 if ended + ended_grants > 0 then
   call('HSET', ACCOUNT, 'swept', table.concat({ARGV[2], holds, held, grants}, ' '))
 end
-return answer('swept', holds, held, grants, next_look)
+return answer('swept', holds, held, grants, look_at_job, next_look())
