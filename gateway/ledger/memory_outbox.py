@@ -4,7 +4,7 @@ Owns: the meaning of those verbs.
 Does not know: what is delivered, or how.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,14 +31,16 @@ class MemoryDeliveries(MemoryStore):
         )
         return books.posts.post(now, made)
 
-    async def claim_deliveries(self, *, limit: int, lease_seconds: float) -> Sequence[Delivery]:
+    async def claim_deliveries(
+        self, *, limit: int, lease_seconds: float, account_max: int = 1000, busy: Collection[str] = ()
+    ) -> Sequence[Delivery]:
         """See ports.Ledger."""
         claimed: list[Delivery] = []
-        for account in self._books:
+        for account in [name for name in self._books if name not in busy]:
             books, now = self._at(account)
             posts = books.posts
             due = [delivery for delivery in posts.listed(now, dead=False) if delivery.due_ms <= now]
-            for delivery in due[: limit - len(claimed)]:
+            for delivery in due[: min(limit - len(claimed), account_max)]:
                 posts.kept[delivery.id] = replace(delivery, due_ms=now + int(rules.ms(lease_seconds)))
                 posts.claimed.add(delivery.id)
                 claimed.append(delivery)

@@ -4,7 +4,7 @@ Owns: the arguments and answers of those verbs, and the index of the accounts th
 Does not know: what is delivered, or how. Scripts post by themselves too (scripts/outbox.lua).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gateway.ledger import records, rules
@@ -26,10 +26,15 @@ class Deliveries(Store):
         _, (new,) = await self._run("post", account, [], args)
         return bool(new == b"1")
 
-    async def claim_deliveries(self, *, limit: int, lease_seconds: float) -> Sequence[Delivery]:
+    async def claim_deliveries(
+        self, *, limit: int, lease_seconds: float, account_max: int = 1000, busy: Collection[str] = ()
+    ) -> Sequence[Delivery]:
         """See ports.Ledger. One account after the other, the one that has waited longest first."""
         return await self._visit(
-            self._names.outbox, limit, lambda account, most: self._claim_deliveries(account, most, lease_seconds)
+            self._names.outbox,
+            limit,
+            lambda account, most: self._claim_deliveries(account, min(most, account_max), lease_seconds),
+            busy=busy,
         )
 
     async def _claim_deliveries(self, account: str, limit: int, lease_seconds: float) -> list[Delivery]:

@@ -7,7 +7,7 @@ Does not know: what any script means.
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
@@ -115,9 +115,15 @@ class Store:
         return tag, rest
 
     async def _visit(
-        self, index: str, limit: int, claim: Callable[[str, int], Awaitable[Sequence[Value]]]
+        self,
+        index: str,
+        limit: int,
+        claim: Callable[[str, int], Awaitable[Sequence[Value]]],
+        *,
+        busy: Collection[str] = (),
     ) -> list[Value]:
-        """What `claim(account, limit)` takes of the accounts that have something due, the longest due first.
+        """What `claim(account, limit)` takes of the accounts that have something due, the longest due first, and are
+        not `busy`.
 
         An account is taken out of the index before it is asked; what asks it puts it back by what is due next. Whoever
         adds something meanwhile puts it there as well, and the earlier time stays. One that a killed visitor had taken
@@ -126,12 +132,13 @@ class Store:
         seconds, micros = await self._call("TIME")
         now = int(seconds) * 1000 + int(micros) // 1000
         claimed: list[Value] = []
-        for account in await self._call("ZRANGE", index, "-inf", now, "BYSCORE", "LIMIT", 0, limit):
+        due = await self._call("ZRANGE", index, "-inf", now, "BYSCORE", "LIMIT", 0, limit + len(busy))
+        for account in (name.decode() for name in due):
             if len(claimed) >= limit:
                 break
-            if await self._call("ZREM", index, account):  # else another visitor has it
+            if account not in busy and await self._call("ZREM", index, account):  # else another visitor has it
                 with suppress(UnknownAccount):
-                    claimed += await claim(account.decode(), limit - len(claimed))
+                    claimed += await claim(account, limit - len(claimed))
         return claimed
 
     async def _noted(self, index: str, account: str, due_ms: bytes) -> None:

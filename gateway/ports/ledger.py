@@ -4,7 +4,7 @@ Owns: its methods and their docstrings, which are the contract that `tests/ledge
 Does not know: Redis.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.core.errors import Refused
@@ -247,8 +247,12 @@ class Ledger(PaymentLedger, Protocol):
         operation's. Where too many wait already, it is a dead letter at once.
         """
 
-    async def claim_deliveries(self, *, limit: int, lease_seconds: float) -> Sequence[Delivery]:
+    async def claim_deliveries(
+        self, *, limit: int, lease_seconds: float, account_max: int = 1000, busy: Collection[str] = ()
+    ) -> Sequence[Delivery]:
         """Deliveries of any account that are due, at most `limit`; nobody else gets them within the lease.
+
+        At most `account_max` of one account, and none of those that are `busy`.
 
         Each is to be ended by `delivered`, `put_off` or `bury`; else it is due again after the lease. Deliveries of an
         account that lost its place in the index of accounts come back with the account's next `sweep`.

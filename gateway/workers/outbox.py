@@ -17,10 +17,10 @@ from gateway.core.errors import LedgerUnavailable
 from gateway.ports import Clock, Courier, Dead, Delivered, Delivery, DeliveryTried, Ledger, Observer, Retry
 
 TOGETHER_MAX: Final = 64
-#: So many of one account: one whose target is slow does not take every place.
+#: So many of one account in a claim, and none while as many are under way: one whose target is slow does not take every
+#: place.
 ACCOUNT_MAX: Final = 8
-#: When a delivery comes back for which there was no place, or no courier.
-_BACK_SECONDS: Final = 2.0
+#: When a delivery comes back for which there was no courier.
 _LEFT_SECONDS: Final = 300.0
 #: Claims of one round, and the wait for an attempt to end between two of them, in seconds.
 _CLAIMS_MAX: Final = 10
@@ -70,33 +70,32 @@ class Outbox:
         self.lag_seconds = 0.0
         for _ in range(_CLAIMS_MAX):
             limit = TOGETHER_MAX - len(self._attempts)
-            if not limit or await self._begin(limit) < limit:
+            if limit <= 0 or not await self._begin(limit):
                 return
             if self._attempts:  # a place may be free soon
                 await asyncio.wait(self._attempts, timeout=_WAIT_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
 
     async def _begin(self, limit: int) -> int:
-        claimed = await self._ledger.claim_deliveries(limit=limit, lease_seconds=self._lease_seconds)
+        claimed = await self._ledger.claim_deliveries(
+            limit=limit,
+            lease_seconds=self._lease_seconds,
+            account_max=ACCOUNT_MAX,
+            busy=[account for account, under_way in self._of_account.items() if under_way >= ACCOUNT_MAX],
+        )
         for delivery in claimed:
             self.lag_seconds = max(self.lag_seconds, (delivery.now_ms - delivery.due_ms) / 1000)
             courier = self._couriers.get(delivery.channel)
             if courier is None:
                 self._tell(delivery, "left", "no courier", 0.0)
-                await self._put_off(delivery, _LEFT_SECONDS)
-            elif self._of_account[delivery.account] >= ACCOUNT_MAX:
-                await self._put_off(delivery, _BACK_SECONDS)
+                await self._ledger.put_off(
+                    account=delivery.account, delivery_id=delivery.id, seconds=_LEFT_SECONDS, attempted=False
+                )
             else:
                 self._of_account[delivery.account] += 1
                 task = asyncio.create_task(self._attempt(delivery, courier))
                 self._attempts.add(task)
                 task.add_done_callback(self._attempts.discard)
         return len(claimed)
-
-    async def _put_off(self, delivery: Delivery, seconds: float) -> None:
-        """Not tried: later, or by another worker."""
-        await self._ledger.put_off(
-            account=delivery.account, delivery_id=delivery.id, seconds=seconds, attempted=False
-        )  # fmt: skip
 
     async def _attempt(self, delivery: Delivery, courier: Courier) -> None:
         begun = self._clock.monotonic()

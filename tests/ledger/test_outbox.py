@@ -160,6 +160,9 @@ async def test_a_claim_takes_so_many_and_leaves_the_rest_to_others(world: World)
     assert all(len(part) <= 4 for part in taken)
     assert sorted(name for part in taken for name in part) == [f"d-{number}" for number in range(10)]
     assert ids(await ledger.deliveries("acme", limit=2)) == ["d-0", "d-2"]
+    await world.advance(61)
+    few = await ledger.claim_deliveries(limit=9, lease_seconds=60, account_max=2, busy=["rival"])
+    assert ids(few) == ["d-0", "d-2"]
 
 
 async def test_an_account_lost_from_the_index_comes_back_with_its_sweep(world: World) -> None:
