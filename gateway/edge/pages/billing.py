@@ -22,7 +22,7 @@ from gateway.edge.pages import billing_view as view
 from gateway.edge.pages.billing_funds import FundsPages
 from gateway.edge.pages.entrance import Entrance, Locked, Sign
 from gateway.edge.pages.site import Site, Told
-from gateway.edge.pages.spend import read_days, since_day, spending
+from gateway.edge.pages.spend import days_shown, spending
 from gateway.edge.pages.visits import Visit, Visits
 from gateway.edge.paying import Paying
 from gateway.ports import Account, Clock, Key, Ledger
@@ -171,13 +171,14 @@ class BillingPages:
 
     async def _spent_and_held(self, shown: Shown) -> dict[str, Any]:
         now, account = self._clock.now(), shown.account.id
-        (spent, whole), holds = await asyncio.gather(
-            read_days(self._ledger, account, since_day(now)), self._ledger.holds(account)
+        since, until = days_shown(now)
+        spent, holds = await asyncio.gather(
+            self._ledger.usage(account, since=since, until=until), self._ledger.holds(account)
         )
         lines = view.hold_lines(self._runtime, holds, view.key_names(shown.keys))
         titles = {name: product.title for name, product in self._runtime.products.items()}
         return {
-            "spend": spending(spent, titles, now, whole=whole),
+            "spend": spending(spent, titles, now),
             "holds": lines[:_HOLDS_SHOWN],
             "holds_more": max(0, len(lines) - _HOLDS_SHOWN),
             "now_ms": int(now * 1000),

@@ -1,7 +1,7 @@
 """What an account spent: by day and product, by month.
 
-Owns: how spending is summed up and drawn. Pure but for `read_days`, which reads the ledger.
-Does not know: HTTP, words, colours.
+Owns: how spending is summed up and drawn. Pure.
+Does not know: the ledger, HTTP, words, colours.
 """
 
 from collections import defaultdict
@@ -13,24 +13,12 @@ from gateway.core.money import ZERO, Nanos
 from gateway.core.record import record
 from gateway.edge.pages.chart import Chart, draw
 from gateway.edge.pages.wording import day as day_word
-from gateway.edge.pages.wording import moment
-from gateway.ports import Ledger
+from gateway.ports import UsageDay
 
 DAYS: Final = 30
 #: So many products have a colour of their own; the rest are one.
 _SERIES_MAX: Final = 6
-_ENTRIES_MAX: Final = 2000
-_PAGE: Final = 500
 _SCALE_UNIT: Final = 1_000_000  # a tenth of a cent
-
-
-@record
-class Spent:
-    """What was charged for a product on a day (ISO, UTC)."""
-
-    day: str
-    product: str
-    charged: Nanos
 
 
 @record
@@ -46,7 +34,7 @@ class Series:
 
 @record
 class Spending:
-    """Spending as it is shown. `whole` is False where there is more than was read."""
+    """Spending as it is shown."""
 
     days: tuple[str, ...]
     series: tuple[Series, ...]
@@ -57,38 +45,16 @@ class Spending:
     of_days: Nanos
     wide: Chart
     narrow: Chart
-    whole: bool
 
 
-async def read_days(ledger: Ledger, account: str, since: str) -> tuple[list[Spent], bool]:
-    """What was charged since a day, and whether that is all of it: the last so many entries are looked at."""
-    found: dict[tuple[str, str], int] = defaultdict(int)
-    before = ""
-    for _ in range(_ENTRIES_MAX // _PAGE):
-        page = await ledger.entries(account, before=before, limit=_PAGE, newest_first=True)
-        for entry in page:
-            day = moment(entry.at_ms).date().isoformat()
-            if day < since:
-                return _spent(found), True
-            if entry.kind in ("charge", "correction"):
-                found[day, str(entry.data.get("product", ""))] -= entry.amount
-        if len(page) < _PAGE:
-            return _spent(found), True
-        before = page[-1].id
-    return _spent(found), False
-
-
-def _spent(found: Mapping[tuple[str, str], int]) -> list[Spent]:
-    return [Spent(day=day, product=product, charged=Nanos(sum_)) for (day, product), sum_ in found.items()]
-
-
-def since_day(now: float) -> str:
-    """The first day that `spending` shows: thirty days ago, or when the last month began."""
+def days_shown(now: float) -> tuple[str, str]:
+    """The first day that `spending` shows (thirty days ago, or when the last month began), and the one after today."""
     today = _today(now)
-    return min(today - timedelta(days=DAYS - 1), _first(_first(today) - timedelta(days=1))).isoformat()
+    since = min(today - timedelta(days=DAYS - 1), _first(_first(today) - timedelta(days=1)))
+    return since.isoformat(), (today + timedelta(days=1)).isoformat()
 
 
-def spending(spent: Sequence[Spent], titles: Mapping[str, str], now: float, *, whole: bool) -> Spending:
+def spending(spent: Sequence[UsageDay], titles: Mapping[str, str], now: float) -> Spending:
     """The last thirty days and the two months, by product: those that cost most first, small ones as one."""
     today = _today(now)
     days = [(today - timedelta(days=DAYS - 1 - number)).isoformat() for number in range(DAYS)]
@@ -103,7 +69,7 @@ def spending(spent: Sequence[Spent], titles: Mapping[str, str], now: float, *, w
     series = []
     for number, products in enumerate(groups):
         of_group = [each for each in spent if each.product in products]
-        title = titles.get(products[0], products[0] or "Other") if len(products) == 1 else "Other"
+        title = titles.get(products[0], products[0] or "Corrections") if len(products) == 1 else "Other"
         series.append(
             Series(
                 number=number,
@@ -124,11 +90,10 @@ def spending(spent: Sequence[Spent], titles: Mapping[str, str], now: float, *, w
         of_days=Nanos(sum(sum(one.days) for one in series)),
         wide=draw(names, values, width=980, height=250, label_every=5, unit=_SCALE_UNIT),
         narrow=draw(names, values, width=340, height=210, label_every=10, unit=_SCALE_UNIT),
-        whole=whole,
     )
 
 
-def _sum(spent: Iterable[Spent], period: str) -> Nanos:
+def _sum(spent: Iterable[UsageDay], period: str) -> Nanos:
     """What was spent on a day or in a month."""
     return Nanos(sum((each.charged for each in spent if each.day.startswith(period)), ZERO))
 
