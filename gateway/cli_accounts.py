@@ -123,6 +123,7 @@ def list_keys(invocation: Invocation, *, account: str) -> None:
 @account_argument
 @click.option("--id", "key_id", metavar="ID", help="Its id. Default: a new one.")
 @click.option("--name", metavar="TEXT", help="What people call it.")
+@click.option("--project", metavar="TEXT", help="What it is used for: usage is told by it.")
 @click.option(
     "--secret-file", type=click.File(), metavar="FILE", help="Use the secret in this file (-: standard input)."
 )
@@ -137,6 +138,7 @@ def add_key(
     account: str,
     key_id: str | None,
     name: str | None,
+    project: str | None,
     secret_file: Any,
     expires: str | None,
     products: tuple[str, ...],
@@ -151,6 +153,7 @@ def add_key(
             AddKey,
             id=key_id,
             name=name,
+            project=project,
             secret=secret,
             expires_at=expires,
             products=products or None,
@@ -165,6 +168,7 @@ def add_key(
 @account_argument
 @key_argument
 @click.option("--name", metavar="TEXT", help="What people call it.")
+@click.option("--project", metavar="TEXT", help="What it is used for: usage is told by it.")
 @click.option("--expires", metavar="TIME", help='When it ends, like "2027-01-31T00:00:00Z".')
 @click.option("--never-expires", is_flag=True, help="It does not end by itself.")
 @click.option("--product", "products", multiple=True, metavar="PRODUCT", help="Only for this product (repeatable).")
@@ -179,6 +183,7 @@ def change_key(
     account: str,
     key: str,
     name: str | None,
+    project: str | None,
     expires: str | None,
     never_expires: bool,
     products: tuple[str, ...],
@@ -198,6 +203,8 @@ def change_key(
     )
     if name is not None:
         changes["name"] = name
+    if project is not None:
+        changes["project"] = project
     _change_key(invocation, account, key, changes, idempotency_key)
 
 

@@ -63,13 +63,14 @@ def ledger() -> None:
 @account_argument
 @after_option
 @limit_option
+@click.option("--newest", is_flag=True, help="The newest first.")
 @common
-def list_entries(invocation: Invocation, *, account: str, after: str, limit: str) -> None:
+def list_entries(invocation: Invocation, *, account: str, after: str, limit: str, newest: bool) -> None:
     """List an account's entries in the order they were made."""
 
     async def work(desk: Desk) -> Data:
         begin, count = read_page(after, limit)
-        return await desk.operations.list_entries(account, after=begin, limit=count)
+        return await desk.operations.list_entries(account, after=begin, limit=count, newest_first=newest)
 
     invocation.show(on_ledger(invocation, work), _entries)
 

@@ -22,10 +22,12 @@ from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, 
 from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
 from gateway.edge.alert_operations import AlertOperations, TooManyTests, UnknownAlert
 from gateway.edge.app import SystemClock, open_ledger
+from gateway.edge.auditing import Auditor
 from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.edge.outbox_operations import OutboxOperations, UnknownDelivery
+from gateway.edge.usage_operations import UsageOperations
 from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis
 from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkError
@@ -109,6 +111,10 @@ def common(command: Command) -> Command:
     return wrapped
 
 
+#: Commands that change nothing; every other one has its lines in the audit log, with what it is about.
+_READING: Final = frozenset({"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run"})
+_ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id")
+
 idempotent = click.option(
     "--idempotency-key",
     metavar="KEY",
@@ -123,6 +129,8 @@ class Desk:
         self.operations = operations
         self.jobs = jobs
         self.outbox = OutboxOperations(ledger)
+        self.usage = UsageOperations(ledger=ledger, clock=SystemClock())
+        self.audit = Auditor(ledger)
         self.alerts = AlertOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
         self.ledger = ledger
         self.runtime = runtime
@@ -162,7 +170,8 @@ def on_ledger(invocation: Invocation, work: Callable[[Desk], Awaitable[Answer]])
             upstreams = PooledUpstreamClient()
             stack.push_async_callback(upstreams.close)
             jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=SystemClock())
-            return await work(Desk(Operations(ledger=ledger, runtime=runtime), jobs, ledger, runtime))
+            desk = Desk(Operations(ledger=ledger, runtime=runtime), jobs, ledger, runtime)
+            return await _noted(desk, lambda: work(desk))
 
     try:
         return run(do())
@@ -170,6 +179,23 @@ def on_ledger(invocation: Invocation, work: Callable[[Desk], Awaitable[Answer]])
         if (failure := failure_of(error, runtime)) is None:
             raise
         raise failure from None
+
+
+async def _noted(desk: Desk, deed: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What a command does, with its lines in the audit log; one that only reads has none."""
+    context = click.get_current_context()
+    if context.info_name in _READING:
+        return await deed()
+    given = context.params
+    named = given.get("idempotency_key")
+    return await desk.audit.noted(
+        deed,
+        actor=f"cli:{os.environ.get('USER') or os.getuid()}",
+        action=context.command_path,
+        account=str(given.get("account") or ""),
+        operation=operation(named).id if named else "",
+        about={name: str(given[name]) for name in _ABOUT if given.get(name)},
+    )
 
 
 def unreachable(runtime: Runtime, error: BaseException) -> Failure:

@@ -16,12 +16,14 @@ from gateway.edge.admin_problems import ProblemReply, problem_of, problem_of_htt
 from gateway.edge.admin_routes import ROUTES, AdminDesk, account_of
 from gateway.edge.admin_tokens import Actor, AdminTokens
 from gateway.edge.alert_operations import AlertOperations
+from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operations
 from gateway.edge.outbox_operations import OutboxOperations
 from gateway.edge.paying import Paying
+from gateway.edge.usage_operations import UsageOperations
 from gateway.ports import Clock, Ledger
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import UpstreamClient
@@ -40,6 +42,8 @@ def add_admin_routes(
         jobs=JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock),
         outbox=OutboxOperations(ledger),
         autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),
+        usage=UsageOperations(ledger=ledger, clock=clock),
+        audit=Auditor(ledger),
         alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
     )
     api = AdminApi(desk, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
@@ -71,7 +75,17 @@ class AdminApi:
                 account=account_of(request.match_info),
                 setting=self._setting,
             )
-            return answer_of(await endpoint.deed(self._desk, ask), endpoint.status)
+            if not endpoint.changes:
+                return answer_of(await endpoint.deed(self._desk, ask), endpoint.status)
+            found = await self._desk.audit.noted(
+                lambda: endpoint.deed(self._desk, ask),
+                actor=actor.name,
+                action=f"{endpoint.method} {endpoint.path}",
+                account=ask.account,
+                operation=ask.operation.id,
+                about={name: part for name, part in ask.parts.items() if name != "account"},
+            )
+            return answer_of(found, endpoint.status)
 
         return handle
 

@@ -13,6 +13,7 @@ FLAG: Final[Data] = {"type": "boolean"}
 COUNT: Final[Data] = {"type": "integer"}
 USD: Final[Data] = {"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{9}$"}
 MOMENT: Final[Data] = {"type": "string", "format": "date-time"}
+DAY: Final[Data] = {"type": "string", "format": "date"}
 CURRENCY: Final[Data] = {"const": "USD"}
 ANYTHING: Final[Data] = {"type": "object"}
 
@@ -65,6 +66,7 @@ _KEY: Final[dict[str, Data]] = {
     "id": TEXT,
     "account": TEXT,
     "name": TEXT,
+    "project": perhaps(TEXT),
     "disabled": FLAG,
     "expires_at": perhaps(MOMENT),
     "products": perhaps(many(TEXT)),
@@ -140,6 +142,17 @@ _ITEMS: Final[dict[str, Data]] = {
         next_look_at=perhaps(MOMENT),
     ),
     "Delivery": shape(**_DELIVERY),
+    "AuditLine": shape(
+        id=TEXT,
+        deed=TEXT,
+        at=MOMENT,
+        actor=TEXT,
+        action=TEXT,
+        account=perhaps(TEXT),
+        operation=perhaps(TEXT),
+        about=ANYTHING,
+        outcome=TEXT,
+    ),
     "Alert": shape(**_ALERT, to=many(_TARGET)),
     "Entry": shape(
         id=TEXT,
@@ -184,6 +197,24 @@ ANSWERS: Final[dict[str, Data]] = {
     "NewAlert": shape(**_ALERT, to=many(_NEW_TARGET)),
     "DroppedAlert": shape(account=TEXT, id=TEXT, dropped=FLAG),
     "TestedAlert": shape(account=TEXT, id=TEXT, delivery=TEXT),
+    "Usage": shape(
+        account=TEXT,
+        since=DAY,
+        until=DAY,
+        items=many(
+            shape(
+                day=DAY,
+                product=perhaps(TEXT),
+                key=TEXT,
+                project=perhaps(TEXT),
+                calls=COUNT,
+                charged=USD,
+                currency=CURRENCY,
+            )
+        ),
+        total=shape(calls=COUNT, charged=USD),
+        currency=CURRENCY,
+    ),
     "Funds": shape(account=TEXT, url=TEXT, provider=TEXT),
     "Document": ANYTHING,
 }

@@ -175,6 +175,7 @@ UsdAboveZero = Annotated[Usd, AfterValidator(_above_zero)]
 UsdNotZero = Annotated[Nanos, BeforeValidator(_signed_usd), AfterValidator(_not_zero), _SIGNED]
 FutureMs = Annotated[int, BeforeValidator(_time_ms), _MOMENT]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Project = Annotated[Word, AfterValidator(_printable)]
 Note = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 Given = Field(min_length=1)
 
@@ -216,6 +217,7 @@ class AddKey(Body):
 
     id: Id | None = None
     name: Name = ""
+    project: Project = ""
     secret: Annotated[str, AfterValidator(_secret)] | None = Field(default=None, repr=False)
     expires_at: FutureMs | None = None
     products: Products | None = None
@@ -226,6 +228,7 @@ class ChangeKey(Change):
     """Other facts of a key. Null takes away the expiry, the allow-list of products, the monthly budget."""
 
     name: Name = ""
+    project: Project = ""
     disabled: bool = False
     expires_at: FutureMs | None = None
     products: Products | None = None

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Final
 
 from gateway.core.errors import UnknownAccount
-from gateway.edge.admin_answers import ANSWERS
+from gateway.edge.admin_answers import ANSWERS, DAY
 from gateway.edge.admin_bodies import (
     AddKey,
     ChangeAccount,
@@ -23,16 +23,23 @@ from gateway.edge.admin_bodies import (
 from gateway.edge.admin_views import Data
 from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.alert_operations import AlertOperations, UnknownAlert
+from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
 from gateway.edge.autopay_operations import AutopayOperations
-from gateway.edge.endpoints import LIMIT, PAGE, Ask, Endpoint
+from gateway.edge.endpoints import LIMIT, PAGE, Ask, Endpoint, Parameter, Text, choice
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.openapi import document
 from gateway.edge.operations import Operations, UnknownKey
 from gateway.edge.outbox_operations import OutboxOperations
+from gateway.edge.usage_operations import UsageOperations, usage_csv
 from gateway.ports import ResourceRef
 
 BASE: Final = "/admin/v1"
+_ORDER: Final = choice("order", "oldest", "newest", meaning="Which entry comes first")
+_FORMAT: Final = choice("format", "json", "csv", meaning="How it is answered")
+_SINCE: Final = Parameter("since", DAY, "The first day (UTC)")
+_UNTIL: Final = Parameter("until", DAY, "The day after the last (UTC)")
+_OF_ACCOUNT: Final = Parameter("account", {"type": "string", "maxLength": 200}, "Of this account alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,8 @@ class AdminDesk:
     jobs: JobOperations
     outbox: OutboxOperations
     autopay: AutopayOperations
+    usage: UsageOperations
+    audit: Auditor
     alerts: AlertOperations
 
 
@@ -57,7 +66,18 @@ async def _list_accounts(desk: AdminDesk, ask: Ask) -> Data:
 
 async def _list_entries(desk: AdminDesk, ask: Ask) -> Data:
     after, limit = ask.page
-    return await desk.operations.list_entries(ask.account, after=after, limit=limit)
+    newest = ask.choice(_ORDER) == "newest"
+    return await desk.operations.list_entries(ask.account, after=after, limit=limit, newest_first=newest)
+
+
+async def _show_usage(desk: AdminDesk, ask: Ask) -> Data | Text:
+    shown = await desk.usage.show_usage(ask.account, since=ask.query.get("since", ""), until=ask.query.get("until", ""))
+    return Text(usage_csv(shown), "text/csv") if ask.choice(_FORMAT) == "csv" else shown
+
+
+async def _list_audit(desk: AdminDesk, ask: Ask) -> Data:
+    after, limit = ask.page
+    return await desk.audit.list_lines(account=ask.query.get("account", ""), after=after, limit=limit)
 
 
 async def _settle_job(desk: AdminDesk, ask: Ask) -> Data:
@@ -97,6 +117,15 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         summary="This document",
         deed=_openapi,
         answer="Document",
+    ),
+    Endpoint(
+        method="GET",
+        path="/audit",
+        scope="admin",
+        summary="A page of what administrators did, the newest first",
+        deed=_list_audit,
+        answer="AuditLinePage",
+        query=(*PAGE, _OF_ACCOUNT),
     ),
     Endpoint(
         method="GET",
@@ -378,10 +407,19 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         method="GET",
         path="/accounts/{account}/entries",
         scope="read",
-        summary="A page of entries, in the order they were made",
+        summary="A page of entries, in the order they were made or the newest first",
         deed=_list_entries,
         answer="EntryPage",
-        query=PAGE,
+        query=(*PAGE, _ORDER),
+    ),
+    Endpoint(
+        method="GET",
+        path="/accounts/{account}/usage",
+        scope="read",
+        summary="What was charged, by day, product, key and project",
+        deed=_show_usage,
+        answer="Usage",
+        query=(_SINCE, _UNTIL, _FORMAT),
     ),
     Endpoint(
         method="POST",

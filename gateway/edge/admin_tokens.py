@@ -43,6 +43,11 @@ class AdminTokens:
         """Whether there is a token at all: without one the API is off."""
         return bool(self._known)
 
+    @property
+    def known(self) -> tuple[tuple[str, Actor], ...]:
+        """Every token's digest, and whose it is."""
+        return self._known
+
     def actor(self, token: str) -> Actor | None:
         """Whose token this is; None if nobody's."""
         digest, found = token_digest(token), None

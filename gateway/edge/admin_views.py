@@ -63,6 +63,7 @@ def view_key(key: Key) -> Data:
         "id": key.id,
         "account": key.account,
         "name": key.name,
+        "project": key.project or None,
         "disabled": key.disabled,
         "expires_at": _perhaps(key.expires_ms),
         "products": None if key.products is None else list(key.products),

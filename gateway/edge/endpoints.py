@@ -15,6 +15,8 @@ from gateway.edge.admin_bodies import (
     PAGE_ITEMS_DEFAULT,
     PAGE_ITEMS_MAX,
     Body,
+    Invalid,
+    Problem,
     Setting,
     read_body,
     read_idempotency_key,
@@ -35,6 +37,11 @@ class Parameter:
     name: str
     schema: Mapping[str, Any]
     meaning: str
+
+
+def choice(name: str, first: str, *others: str, meaning: str) -> Parameter:
+    """A parameter that is one of these words; the first where it is not given."""
+    return Parameter(name, {"enum": [first, *others], "default": first}, meaning)
 
 
 AFTER: Final = Parameter("after", {"type": "string", "maxLength": 200}, "Begin after this: `next` of the page before")
@@ -66,6 +73,14 @@ class Ask:
     def page(self) -> tuple[str, int]:
         """Where a page begins and how many items it has. Raises Invalid."""
         return read_page(self.query.get("after", ""), self.query.get("limit", str(PAGE_ITEMS_DEFAULT)))
+
+    def choice(self, parameter: Parameter) -> str:
+        """The word that was chosen. Raises Invalid."""
+        words = parameter.schema["enum"]
+        word = self.query.get(parameter.name, words[0])
+        if word not in words:
+            raise Invalid([Problem(parameter.name, f"it is one of: {', '.join(words)}")])
+        return str(word)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,15 +85,15 @@ class Operations:
 
     async def change_account(self, account: str, body: ChangeAccount, operation: Operation) -> Data:
         """Change what the body names; what it does not name stays."""
-        plan = None
-        if body.model_fields_set & {"tier", "rate_card"}:
-            plan = (await self._ledger.account(account)).plan
-            tier = body.tier if "tier" in body.model_fields_set else plan.tier
-            rate_card = (body.rate_card or "") if "rate_card" in body.model_fields_set else plan.rate_card
-            plan = Plan(tier=tier, rate_card=rate_card)
-        status = body.status if "status" in body.model_fields_set else None
+        named = body.model_fields_set
         return self._account(
-            await self._ledger.change_account(operation=operation.id, account=account, plan=plan, status=status)
+            await self._ledger.change_account(
+                operation=operation.id,
+                account=account,
+                tier=body.tier if "tier" in named else None,
+                rate_card=(body.rate_card or "") if "rate_card" in named else None,
+                status=body.status if "status" in named else None,
+            )
         )
 
     # ---- keys
@@ -115,6 +115,7 @@ class Operations:
             id=key_id,
             account=account,
             name=body.name,
+            project=body.project,
             expires_ms=body.expires_at,
             products=None if body.products is None else tuple(body.products),
             monthly_budget=body.monthly_budget,
@@ -191,9 +192,10 @@ class Operations:
             released = await self._ledger.release(account=account, hold_id=hold_id, resource=resource)
         return {"account": account, "hold": hold_id, "released": released}
 
-    async def list_entries(self, account: str, *, after: str, limit: int) -> Data:
-        """A page of entries in the order they were made, after the given one."""
-        entries = await self._ledger.entries(account, after=after, limit=limit)
+    async def list_entries(self, account: str, *, after: str, limit: int, newest_first: bool = False) -> Data:
+        """A page of entries in the order they were made, or in reverse, after the given one."""
+        begin = {"before": after} if newest_first else {"after": after}
+        entries = await self._ledger.entries(account, **begin, limit=limit, newest_first=newest_first)
         return _page([view_entry(entry) for entry in entries], entries[-1].id if len(entries) == limit else None)
 
     async def verify(self, account: str) -> Data:

@@ -77,14 +77,19 @@ class Administration(Store):
         return records.account(account, answer)
 
     async def change_account(
-        self, *, operation: str, account: str, plan: Plan | None = None, status: AccountStatus | None = None
+        self,
+        *,
+        operation: str,
+        account: str,
+        plan: Plan | None = None,
+        tier: str | None = None,
+        rate_card: str | None = None,
+        status: AccountStatus | None = None,
     ) -> Account:
         """See ports.Ledger."""
         args: list[Part] = []
-        if plan is not None:
-            args += ["tier", plan.tier, "rate_card", plan.rate_card]
-        if status is not None:
-            args += ["status", status]
+        for name, value in rules.account_changes(plan, tier, rate_card, status).items():
+            args += [name, value]
         _, answer = await self._operate("change_account", operation, account, args, [], args)
         return records.account(account, answer)
 

@@ -1,7 +1,8 @@
 """The names of Redis keys.
 
 Owns: every key name. All keys of an account are in the hash slot of `{account}`; these kinds of keys are in none:
-the index of key digests, the set of accounts, which accounts have jobs to look at, which have deliveries that wait.
+the index of key digests, the set of accounts, which accounts have jobs to look at, which have deliveries that
+wait, the audit log.
 Does not know: what is in them (records, scripts).
 """
 
@@ -42,6 +43,11 @@ class Keys:
     def outbox(self) -> str:
         """ZSET: account id -> when a delivery of it is due (ms). A helper like `followed`."""
         return f"{self.prefix}:outbox"
+
+    @property
+    def audit(self) -> str:
+        """STREAM of what administrators did."""
+        return f"{self.prefix}:audit"
 
     def digest(self, digest: str) -> str:
         """STRING "account|key id", for ever."""

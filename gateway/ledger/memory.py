@@ -6,6 +6,7 @@ Does not know: Redis, money beyond one process. Records of ended holds and opera
 """
 
 from gateway.ledger.memory_administration import MemoryAdministration
+from gateway.ledger.memory_audit import MemoryAudit
 from gateway.ledger.memory_calls import MemoryCalls
 from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
@@ -25,6 +26,7 @@ class MemoryLedger(
     MemoryWatching,
     MemoryPayments,
     MemoryUsage,
+    MemoryAudit,
     MemoryAdministration,
 ):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""

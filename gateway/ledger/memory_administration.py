@@ -58,15 +58,26 @@ class MemoryAdministration(MemoryStore):
         return books.done(operation, content, books.account())
 
     async def change_account(
-        self, *, operation: str, account: str, plan: Plan | None = None, status: AccountStatus | None = None
+        self,
+        *,
+        operation: str,
+        account: str,
+        plan: Plan | None = None,
+        tier: str | None = None,
+        rate_card: str | None = None,
+        status: AccountStatus | None = None,
     ) -> Account:
         """See ports.Ledger."""
         books, _ = self._at(account)
-        content = ("change_account", plan, status)
+        changes = rules.account_changes(plan, tier, rate_card, status)
+        content = ("change_account", changes)
         first: Account | None = books.seen(operation, content)
         if first is not None:
             return first
-        books.plan, books.status = plan or books.plan, status or books.status
+        books.plan = Plan(
+            tier=changes.get("tier", books.plan.tier), rate_card=changes.get("rate_card", books.plan.rate_card)
+        )
+        books.status = status or books.status
         return books.done(operation, content, books.account())
 
     async def grant(

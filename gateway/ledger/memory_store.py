@@ -1,6 +1,6 @@
 """What the two parts of the ledger in memory share: the accounts' books and the time.
 
-Owns: the books by account, the index of key digests.
+Owns: the books by account, the index of key digests, the audit log.
 Does not know: what any operation means.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gateway.core.errors import UnknownAccount
 from gateway.ledger.memory_books import Books
+from gateway.ports import AuditLine
 
 
 class MemoryStore:
@@ -16,6 +17,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._books: dict[str, Books] = {}
+        self._audit: list[AuditLine] = []
         self._digests: dict[str, tuple[str, str]] = {}
 
     def _of(self, account: str) -> Books:

@@ -121,11 +121,15 @@ def account(account_id: str, facts: Sequence[bytes]) -> Account:
 
 def key(account_id: str, facts: Sequence[bytes]) -> Key:
     """The answer of the scripts' key_facts()."""
-    key_id, name, disabled, expires, products, budget, spent, held, created = (fact.decode() for fact in facts)
+    # Answers that were kept before keys had projects have none.
+    key_id, name, disabled, expires, products, budget, spent, held, created, *project = (
+        fact.decode() for fact in facts
+    )
     return Key(
         id=key_id,
         account=account_id,
         name=name,
+        project=project[0] if project else "",
         disabled=disabled == "1",
         expires_ms=int(expires) if expires else None,
         products=None if products == "*" else tuple(products.split(SEPARATOR)[1:-1]),
@@ -141,8 +145,8 @@ def key_fields(changes: Mapping[str, Any]) -> list[str]:
     written: list[str] = []
     for name, value in changes.items():
         match name, value:
-            case "name", str():
-                written += ["name", value]
+            case (("name" | "project"), str()):
+                written += [name, value]
             case "disabled", bool():
                 written += ["disabled", "1" if value else "0"]
             case "expires_ms", _:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, format_usd
 from gateway.core.pricing import Charge
-from gateway.ports import Key, Renewal, Settlement, Watch
+from gateway.ports import Key, Plan, Renewal, Settlement, Watch
 
 #: How long an admitted free call that was counted in a rate is remembered, so that its repeat is not counted too.
 FREE_CALL_MS: Final = 60_000
@@ -24,7 +24,9 @@ PRIORITY_MAX: Final = 1_000_000
 CORRECTION_PRIORITY: Final = -PRIORITY_MAX - 1
 #: The largest number that scripts compare exactly. A larger charge would fail in the middle of one, every time.
 CHARGE_MAX: Final = 2**53 - 1
-CHANGEABLE: Final = ("name", "disabled", "expires_ms", "products", "monthly_budget")
+#: The log of what administrators did keeps so many lines, or a few more.
+AUDIT_LINES_MAX: Final = 100_000
+CHANGEABLE: Final = ("name", "project", "disabled", "expires_ms", "products", "monthly_budget")
 TOO_MANY_WATCHES: Final = "the account has as many watches as it may"
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
 DIGEST_TAKEN: Final = "another key has this digest"
@@ -164,10 +166,25 @@ def check_days(since: str, until: str) -> list[str]:
     return [f"{year:04}-{month + 1:02}" for year, month in months]
 
 
+def account_changes(plan: Plan | None, tier: str | None, rate_card: str | None, status: str | None) -> dict[str, str]:
+    """The fields of an account that a change names."""
+    assert plan is None or (tier is None and rate_card is None), "a plan is both of them"
+    if plan is not None:
+        tier, rate_card = plan.tier, plan.rate_card
+    named = {"tier": tier, "rate_card": rate_card, "status": status}
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def check_entry_id(entry_id: str) -> None:
     """An id that entries() gave, or nothing."""
     if entry_id and _ENTRY_ID.fullmatch(entry_id) is None:
         raise LedgerRefused(f"{entry_id!r} is no id of an entry")
+
+
+def check_line_id(line_id: str) -> None:
+    """An id that audited() gave, or nothing."""
+    if line_id and _ENTRY_ID.fullmatch(line_id) is None:
+        raise LedgerRefused(f"{line_id!r} is no id of a line of the audit log")
 
 
 def check_new_account(account: str, signup: int) -> None:
@@ -208,7 +225,7 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes of a key, with `products` as a tuple."""
     for name, value in changes.items():
         match name, value:
-            case "name", str() if SEPARATOR not in value:
+            case (("name" | "project"), str()) if SEPARATOR not in value:
                 pass
             case "disabled", bool():
                 pass

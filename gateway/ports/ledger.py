@@ -15,6 +15,7 @@ from gateway.ports.records import (
     AccountStatus,
     AdmissionRequest,
     Admitted,
+    AuditLine,
     Delivery,
     Drift,
     Entry,
@@ -316,9 +317,19 @@ class Ledger(PaymentLedger, Protocol):
         """Open an account with its signup grant (0: none). LedgerRefused if it exists by another operation."""
 
     async def change_account(
-        self, *, operation: str, account: str, plan: Plan | None = None, status: AccountStatus | None = None
+        self,
+        *,
+        operation: str,
+        account: str,
+        plan: Plan | None = None,
+        tier: str | None = None,
+        rate_card: str | None = None,
+        status: AccountStatus | None = None,
     ) -> Account:
-        """Change tier, rate card or status; in force for the next admission of every process."""
+        """Change what is given of tier, rate card ("": the tier's) and status; `plan` is the first two together.
+
+        What is not given stays, whoever changes it meanwhile. In force for the next admission of every process.
+        """
 
     async def grant(
         self,
@@ -337,7 +348,7 @@ class Ledger(PaymentLedger, Protocol):
         """Make a key of an account, found by its digest. LedgerRefused if the digest or id is in use."""
 
     async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
-        """Change name, disabled, expires_ms, products or monthly_budget. LedgerRefused for an unknown key."""
+        """Change name, project, disabled, expires_ms, products or monthly_budget. LedgerRefused for an unknown key."""
 
     async def account(self, account: str) -> Account:
         """The account as it stands now, grants included, in burn order."""
@@ -361,6 +372,18 @@ class Ledger(PaymentLedger, Protocol):
 
         Counted in the same step as each charge and correction; a month is kept for USAGE_DAYS after its last new line.
         LedgerRefused for what is no day, or more than USAGE_DAYS apart.
+        """
+
+    async def audit(self, line: AuditLine) -> None:
+        """Append a line to the log of what administrators did. The store says its id and time.
+
+        It has the newest AUDIT_LINES_MAX lines. A repeat over a lost reply may append it twice: it has one `deed`.
+        """
+
+    async def audited(self, *, account: str = "", before: str = "", limit: int = 100) -> Sequence[AuditLine]:
+        """Lines of the log, the newest first, before the given id; of this account alone, where one is given.
+
+        LedgerRefused for what is no line's id.
         """
 
     async def verify(self, account: str) -> Sequence[Drift]:

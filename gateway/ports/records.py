@@ -276,6 +276,26 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine:
+    """One line of what administrators did: who, what, on which account, under which operation, and what came of it.
+
+    A deed has two lines with one `deed`: `outcome` is first `begun`, then `done` or the code of a problem. One that
+    was only begun was cut off: whether it was done is told by its operation. `about` is what it was about (key, hold,
+    job, ...). No secret and no body is in it.
+    """
+
+    deed: str
+    actor: str
+    action: str
+    outcome: str
+    account: str = ""
+    operation: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+    id: str = ""
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageDay:
     """What one key was charged for one product on one day (UTC, "2026-11-27"), and how many charges that were.
 
@@ -296,6 +316,7 @@ class Key:
     id: str
     account: str
     name: str = ""
+    project: str = ""
     disabled: bool = False
     expires_ms: int | None = None
     products: tuple[str, ...] | None = None

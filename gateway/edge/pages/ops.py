@@ -16,6 +16,8 @@ from aiohttp import web
 from gateway import __version__
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant, Invalid, Model, is_id
+from gateway.edge.admin_tokens import AdminTokens, token_digest
+from gateway.edge.auditing import Auditor
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, operation
 from gateway.edge.outbox_operations import OutboxOperations
@@ -36,6 +38,8 @@ _PAGE_ACCOUNTS: Final = 50
 _PAGE_ENTRIES: Final = 25
 _JOBS_SHOWN: Final = 100
 _DELIVERIES_SHOWN: Final = 50
+#: What a form is about: for the audit log.
+_ABOUT: Final = ("key", "hold", "kind", "job", "delivery")
 _ENDED_MAX: Final = 10_000
 _SIGN: Final = Sign(
     title="Operations",
@@ -77,6 +81,8 @@ class OpsPages:
         self._runtime = runtime
         self._clock = clock
         self._measured = measured
+        self._auditor = Auditor(ledger)
+        self._tokens = AdminTokens(runtime)
         self._operations = Operations(ledger=ledger, runtime=runtime)
         self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
         self._outbox = OutboxOperations(ledger)
@@ -117,15 +123,15 @@ class OpsPages:
 
     async def _unlock(self, secret: str) -> tuple[str, str]:
         """The name of the token that was shown, and its digest."""
-        if not self._runtime.admin_token:
+        if not self._tokens.any:
             raise Locked("There is no admin token in the config.")
-        found = self._digest(secret)
-        if secret and hmac.compare_digest(found, self._digest(self._runtime.admin_token)):
-            return "admin_token", found
-        raise Locked("This is no admin token of this gateway.")
+        actor = self._tokens.actor(secret)
+        if actor is None:
+            raise Locked("This is no admin token of this gateway.")
+        return actor.name, self._digest(token_digest(secret))
 
-    def _digest(self, token: str) -> str:
-        return text_of(signature(self._runtime.key_pepper, "admin token", token.encode("utf-8", "surrogateescape")))
+    def _digest(self, token_digest: str) -> str:
+        return text_of(signature(self._runtime.key_pepper, "admin token", token_digest.encode()))
 
     async def _leave(self, visit: Visit) -> None:
         now = self._clock.now()
@@ -136,10 +142,11 @@ class OpsPages:
 
     def _scopes(self, visit: Visit) -> frozenset[str]:
         """What the visit may do: nothing, where it is over or its token is not in the config any more."""
-        if visit.id in self._ended or not self._runtime.admin_token:
+        if visit.id in self._ended:
             return frozenset()
-        if visit.who == "admin_token" and hmac.compare_digest(visit.by, self._digest(self._runtime.admin_token)):
-            return frozenset({"read", "billing", "admin"})
+        for digest, actor in self._tokens.known:
+            if hmac.compare_digest(visit.by, self._digest(digest)):
+                return frozenset(actor.scopes)
         return frozenset()
 
     # ---- who may see and do what
@@ -164,7 +171,15 @@ class OpsPages:
                 raise Told(422, "Nothing was done", "Tick the box that says you mean it.")
             account = _account_of(request)
             try:
-                word = await do(account, form, _named(form, path))
+                named = _named(form, path)
+                word = await self._auditor.noted(
+                    lambda: do(account, form, named),
+                    actor=visit.who,
+                    action=f"form {path}",
+                    account=account,
+                    operation=named.id,
+                    about={name: form[name] for name in _ABOUT if name in form},
+                )
             except UnknownAccount as error:
                 raise web.HTTPNotFound from error
             except OperationConflict:

@@ -66,14 +66,14 @@ local function standing()
   return facts
 end
 
--- One key: id, name, disabled, expiry, products, budget, spent this month, held, created.
+-- One key: id, name, disabled, expiry, products, budget, spent this month, held, created, project.
 local function key_facts(key, id)
   local facts = call('HMGET', key, 'name', 'disabled', 'expires', 'products', 'budget', 'spent', 'held', 'created',
-    'month')
+    'month', 'project')
   if facts[9] ~= month_now() then
     facts[6] = '0'
   end
-  facts[9] = nil
+  facts[9], facts[10] = facts[10] or '', nil -- keys that were made before there were projects have none
   table.insert(facts, 1, id)
   return facts
 end

@@ -1,4 +1,4 @@
--- change_key: change a key's name, use, expiry, products or budget.
+-- change_key: change a key's name, project, use, expiry, products or budget.
 --
 -- KEYS  1-6 as in lib, 7 op:<operation>, 8 key:<key id>
 -- ARGV  2 digest of the content, 3 key id, 4.. fields of the key's hash by name and value

@@ -1,0 +1,72 @@
+"""The commands that tell what was used, and what administrators did.
+
+Owns: their options and tables. Does not know: how either is counted or kept (edge/usage_operations, edge/auditing).
+"""
+
+import click
+
+from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
+from gateway.cli_output import table
+from gateway.cli_shared import Desk, Invocation, common, on_ledger
+from gateway.edge.admin_bodies import read_page
+from gateway.edge.admin_views import Data
+from gateway.edge.usage_operations import usage_csv
+
+
+@click.group()
+def usage() -> None:
+    """What was charged, by day, product, key and project."""
+
+
+@usage.command("show")
+@account_argument
+@click.option("--since", default="", metavar="DAY", help="The first day (UTC). Default: thirty days back.")
+@click.option("--until", default="", metavar="DAY", help="The day after the last (UTC). Default: tomorrow.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@common
+def show_usage(invocation: Invocation, *, account: str, since: str, until: str, as_csv: bool) -> None:
+    """Show what was charged to an account's keys."""
+    found = on_ledger(invocation, lambda desk: desk.usage.show_usage(account, since=since, until=until))
+    if as_csv:
+        click.echo(usage_csv(found), nl=False)
+    else:
+        invocation.show(found, _usage)
+
+
+@click.group()
+def audit() -> None:
+    """What administrators did."""
+
+
+@audit.command("list")
+@click.option("--account", default="", metavar="ACCOUNT", help="On this account alone.")
+@after_option
+@limit_option
+@common
+def list_audit(invocation: Invocation, *, account: str, after: str, limit: str) -> None:
+    """List what administrators did, the newest first."""
+
+    async def work(desk: Desk) -> Data:
+        begin, count = read_page(after, limit)
+        return await desk.audit.list_lines(account=account, after=begin, limit=count)
+
+    invocation.show(on_ledger(invocation, work), _lines)
+
+
+def _usage(found: Data) -> str:
+    headers = ("day", "product", "key", "project", "calls", "charged")
+    rows = [[row[name] for name in headers] for row in found["items"]]
+    total = found["total"]
+    return f"{table(headers, rows, empty='nothing')}\n{total['calls']} calls, {total['charged']} {found['currency']}"
+
+
+def _lines(page: Data) -> str:
+    headers = ("line", "at", "actor", "action", "account", "about", "outcome")
+    rows = [
+        (
+            *(line["id"], line["at"], line["actor"], line["action"], line["account"]),
+            *(" ".join(line["about"].values()) or None, line["outcome"]),
+        )
+        for line in page["items"]
+    ]
+    return with_next(table(headers, rows, empty="nothing"), page)
