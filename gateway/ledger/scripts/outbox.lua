@@ -1,11 +1,11 @@
--- outbox: at hand in every script, as outbox(): what is to be told to somebody outside, posted in the step that changes what it
--- tells of.
+-- outbox: at hand in every script, as outbox(): what is to be told to somebody outside, posted in the step that changes
+-- what it tells of.
 --
 -- Keys of the account's slot, derived from BASE:
 --   outbox     ZSET    delivery id -> when it is due (ms)
 --   dead       ZSET    delivery id -> when it was given up (ms)
---   posts      HASH    id of each of those -> 1 SEP channel SEP created SEP attempts SEP token of who wrote last SEP '1' once
---                      claimed SEP why it was not delivered SEP payload (JSON)
+--   posts      HASH    id of each of those -> 1 SEP channel SEP created SEP attempts SEP token of who wrote last SEP '1'
+--                      once claimed SEP why it was not delivered SEP payload (JSON)
 --   sent:<id>  STRING  it was delivered; remembered like an operation
 local OUTBOX, DEAD, POSTS = BASE .. 'outbox', BASE .. 'dead', BASE .. 'posts'
 local WAITING_MAX = 10000 -- these and the next two as in rules

@@ -1,9 +1,9 @@
--- watch: at hand in every script, as watch(): finds the crossings that an account's watches wait for, in the step that makes
--- them, and posts each to the watch's channel, once until it has recovered.
+-- watch: at hand in every script, as watch(): finds the crossings that an account's watches wait for, in the step that
+-- makes them, and posts each to the watch's channel, once until it has recovered.
 --
 -- Keys of the account's slot, derived from BASE:
---   watches    HASH    watch id -> 1 SEP kind SEP amount SEP channel SEP told SEP data (JSON). `told` names, with blanks between,
---                      what was told and has not recovered: 'below', a day, a month, grants, <key id>:<month>
+--   watches    HASH    watch id -> 1 SEP kind SEP amount SEP channel SEP told SEP data (JSON). `told` names, with blanks
+--                      between, what was told and has not recovered: 'below', a day, a month, grants, <key id>:<month>
 -- Fields of the account's hash, only where they are needed:
 --   watch      "<highest balance below which there is something to tell>:<d: spending, g: grants, k: keys are watched>"
 --   alerts     how many crossings were posted
