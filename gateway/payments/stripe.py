@@ -1,12 +1,12 @@
 """Stripe as a provider of payments, by its own SDK over an aiohttp session of ours.
 
-Owns: which of its objects a payment is, what its answers, errors and messages mean to us.
-Does not know: the ledger, or when anything is paid. Payments name their account and attempt in their metadata; what has
-no account of ours there is not for us.
+Owns: what it is asked, which of its errors say what, which of its messages are heard.
+Does not know: the ledger, when anything is paid, how its objects are read (stripe_objects).
+
+Payments name their account and attempt in their metadata; what has no account of ours there is not for us.
 """
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -16,14 +16,24 @@ import orjson
 
 from gateway.core.autopay import CENT
 from gateway.core.money import Nanos
+from gateway.payments.stripe_objects import (
+    ACCOUNT,
+    ATTEMPT,
+    declined,
+    failed_by_intent,
+    intent_of,
+    metadata_of,
+    paid_by_intent,
+    paid_by_session,
+    payment_of,
+    word_of,
+)
 from gateway.ports import (
     Checkout,
     CheckoutPage,
     MethodAdded,
     Payment,
     PaymentEvent,
-    PaymentFailed,
-    PaymentPaid,
     PaymentRefused,
     PaymentRequest,
     PaymentReversed,
@@ -37,14 +47,11 @@ if TYPE_CHECKING:
 
 NAME: Final = "stripe"
 _CURRENCY: Final = "usd"
-_ACCOUNT, _ATTEMPT = "gateway_account", "gateway_attempt"
 _SIGNATURE: Final = "Stripe-Signature"
 _SECONDS_MAX: Final = 10.0
 #: Our clocks and Stripe's may differ by so much, in seconds.
 _CLOCKS_SECONDS: Final = 600
 _LISTED_MAX: Final = 100
-_WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
-_PENDING: Final = frozenset({"processing", "requires_capture"})
 #: It was made and not charged yet: another worker's request is under way, or never came to its end.
 _NOT_BEGUN: Final = "requires_confirmation"
 #: A refund that did not reach the payer: the money is back.
@@ -110,15 +117,15 @@ class StripeProvider:
                         "confirm": True,
                         # Without it Stripe wants an address to send the payer to, who is not there.
                         "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
-                        "metadata": {_ACCOUNT: request.account, _ATTEMPT: request.attempt},
+                        "metadata": {ACCOUNT: request.account, ATTEMPT: request.attempt},
                     },
                     {"idempotency_key": request.attempt},
                 )
             except self._stripe.CardError as error:
-                return _declined(_intent_of(error), request.amount, _word_of(error))
+                return declined(intent_of(error), request.amount, word_of(error))
             except self._stripe.InvalidRequestError as error:  # no such card, no such customer: nothing was charged
-                return _declined("", request.amount, _word_of(error))
-        return _payment(intent)
+                return declined("", request.amount, word_of(error))
+        return payment_of(intent)
 
     async def _made(self, request: PaymentRequest) -> Payment | None:
         """The payment of this attempt, if Stripe has it."""
@@ -131,13 +138,13 @@ class StripeProvider:
                 }
             )
         for intent in listed.data:
-            if _metadata(intent).get(_ATTEMPT) == request.attempt and intent.status != _NOT_BEGUN:
-                return _payment(intent)
+            if metadata_of(intent).get(ATTEMPT) == request.attempt and intent.status != _NOT_BEGUN:
+                return payment_of(intent)
         return None
 
     async def checkout(self, checkout: Checkout) -> CheckoutPage:
         """See `PaymentProvider`. What is paid with is kept for autopay."""
-        metadata = {_ACCOUNT: checkout.account}
+        metadata = {ACCOUNT: checkout.account}
         with self._asking():
             try:
                 customer = checkout.customer or await self._make_customer(checkout.account)
@@ -161,13 +168,13 @@ class StripeProvider:
                 options: Any = {"idempotency_key": f"checkout:{checkout.account}:{checkout.operation}"}
                 session = await self._client.v1.checkout.sessions.create_async(params, options)
             except self._stripe.InvalidRequestError as error:
-                raise PaymentRefused(f"Stripe refuses this: {_word_of(error)}") from error
+                raise PaymentRefused(f"Stripe refuses this: {word_of(error)}") from error
         assert session.url is not None, "a page that Stripe hosts has an address"
         return CheckoutPage(url=session.url, customer=customer)
 
     async def _make_customer(self, account: str) -> str:
         made = await self._client.v1.customers.create_async(
-            {"metadata": {_ACCOUNT: account}}, {"idempotency_key": f"customer:{account}"}
+            {"metadata": {ACCOUNT: account}}, {"idempotency_key": f"customer:{account}"}
         )
         return made.id
 
@@ -190,13 +197,13 @@ class StripeProvider:
             return []
         match kind:
             case "payment_intent.succeeded":
-                return _paid_by_intent(thing)
+                return paid_by_intent(thing)
             case "payment_intent.payment_failed":
-                return _failed(thing)
+                return failed_by_intent(thing)
             case "checkout.session.completed" if thing.get("mode") == "setup":
                 return await self._method_added(event["id"], thing)
             case "checkout.session.completed":
-                return _paid_by_session(thing)
+                return paid_by_session(thing)
             case "charge.refunded" | "charge.refund.updated" | "refund.updated" | "refund.failed":
                 return await self._refunded(thing.get("payment_intent"))
             case "charge.dispute.created" | "charge.dispute.closed" if not thing["status"].startswith(_INQUIRY):
@@ -204,7 +211,7 @@ class StripeProvider:
         return []
 
     async def _method_added(self, event_id: str, session: Mapping[str, Any]) -> Sequence[PaymentEvent]:
-        account = (session.get("metadata") or {}).get(_ACCOUNT)
+        account = (session.get("metadata") or {}).get(ACCOUNT)
         if not account or not session.get("setup_intent"):
             return []
         with self._asking():
@@ -255,7 +262,7 @@ class StripeProvider:
             return ""
         with self._asking():
             intent = await self._client.v1.payment_intents.retrieve_async(payment)
-        return _metadata(intent).get(_ACCOUNT, "")
+        return metadata_of(intent).get(ACCOUNT, "")
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -264,73 +271,3 @@ class StripeProvider:
             yield
         except (self._stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise PaymentUnknown(f"stripe: {type(error).__name__}") from None
-
-
-def _payment(intent: "stripe.PaymentIntent") -> Payment:
-    """What an intent says of itself."""
-    if intent.status == "succeeded":
-        return Payment(id=intent.id, status="paid", amount=Nanos(intent.amount_received * CENT))
-    amount = Nanos(intent.amount * CENT)
-    if intent.status in _PENDING:
-        return Payment(id=intent.id, status="pending", amount=amount)
-    error = intent.last_payment_error
-    why = getattr(error, "decline_code", None) or getattr(error, "code", None)
-    return _declined(intent.id, amount, _word(why or intent.status))
-
-
-def _declined(payment: str, amount: Nanos, why: str) -> Payment:
-    return Payment(id=payment, status="declined", amount=amount, why=why)
-
-
-def _intent_of(error: "stripe.CardError") -> str:
-    intent = getattr(error.error, "payment_intent", None)
-    return str(getattr(intent, "id", "") or "")
-
-
-def _word_of(error: "stripe.StripeError") -> str:
-    decline = getattr(error.error, "decline_code", None)
-    return _word(decline or error.code)
-
-
-def _word(text: Any) -> str:
-    """One of Stripe's codes, and nothing else."""
-    return text if isinstance(text, str) and _WORD.fullmatch(text) else "declined"
-
-
-def _metadata(thing: Any) -> Mapping[str, str]:
-    found: Mapping[str, str] = thing.metadata or {}
-    return found if isinstance(found, dict) else found.to_dict()  # type: ignore[attr-defined]
-
-
-def _paid_by_intent(intent: Mapping[str, Any]) -> Sequence[PaymentEvent]:
-    metadata = intent.get("metadata") or {}
-    if not metadata.get(_ACCOUNT):
-        return []
-    kept = intent.get("setup_future_usage") == "off_session"
-    return [
-        PaymentPaid(
-            account=metadata[_ACCOUNT],
-            payment=intent["id"],
-            amount=Nanos(intent["amount_received"] * CENT),
-            attempt=metadata.get(_ATTEMPT, ""),
-            customer=(intent.get("customer") or "") if kept else "",
-            method=(intent.get("payment_method") or "") if kept else "",
-        )
-    ]
-
-
-def _paid_by_session(session: Mapping[str, Any]) -> Sequence[PaymentEvent]:
-    account = (session.get("metadata") or {}).get(_ACCOUNT)
-    if not account or session.get("payment_status") != "paid" or not session.get("payment_intent"):
-        return []
-    amount = Nanos(session["amount_total"] * CENT)
-    return [PaymentPaid(account=account, payment=session["payment_intent"], amount=amount)]
-
-
-def _failed(intent: Mapping[str, Any]) -> Sequence[PaymentEvent]:
-    metadata = intent.get("metadata") or {}
-    if not metadata.get(_ACCOUNT) or not metadata.get(_ATTEMPT):
-        return []
-    error = intent.get("last_payment_error") or {}
-    why = _word(error.get("decline_code") or error.get("code"))
-    return [PaymentFailed(account=metadata[_ACCOUNT], attempt=metadata[_ATTEMPT], why=why)]
