@@ -26,6 +26,7 @@ from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.meter import decoded, parsed, too_many_items
+from gateway.pipeline.places import Places
 from gateway.ports import (
     AdmissionRequest,
     Admitted,
@@ -92,6 +93,7 @@ class Admission:
         self._clock = clock
         self.allowance = allowance
         self.callbacks = callbacks
+        self.places = Places(runtime.limits.calls_per_account_max)
         self._known_terms: dict[tuple[str, str, str, tuple[str, ...]], Terms] = {}
 
     async def admit(self, call: Call) -> Refused | None:
@@ -101,6 +103,9 @@ class Admission:
         if isinstance(found, Refused):
             return found
         call.identity = found
+        if (full := self.places.take(found.account)) is not None:
+            return full
+        call.has_place = True
         length = client.content_length
         if length is not None and length > route.body_bytes_max:
             return Refused(code=Code.BODY_TOO_LARGE, details={"bytes_max": str(route.body_bytes_max)})

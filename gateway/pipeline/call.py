@@ -121,6 +121,7 @@ class Call:
         "covered_locally",
         "estimate",
         "estimated",
+        "has_place",
         "hides_report",
         "id",
         "identity",
@@ -174,6 +175,7 @@ class Call:
         #: The ledger operation under way. If the call is cut down, it is done again to its end: it has an operation id.
         self.unfinished: Callable[[], Awaitable[object]] | None = None
         self.covered_locally = False
+        self.has_place = False  # among its account's calls, until it is over
         self.metered = False  # whether this call was admitted as one that costs
         self.hides_report = False  # we ask for a report of usage that the client did not ask for
         self.content_bytes = 0  # of the reply, as far as it was read

@@ -116,6 +116,8 @@ class HttpPipeline:
             return self._refuse(call, Refused(code=Code.INTERNAL))
         finally:
             self._open -= 1
+            if call.has_place:
+                self._admission.places.leave(call.account)
             self._conclusion.abandon(call)
             self._leases.discard(call.id)
             self._observer.call_finished(self._record(call))

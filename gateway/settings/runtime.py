@@ -500,6 +500,7 @@ class Limits:
     connections_max: int = 10_000
     connections_per_address_max: int = 2_500
     calls_max: int = 5_000
+    calls_per_account_max: int = 2_500
     handshakes_max: int = 500
     unknown_keys_per_minute_max: int = 300
     drains_max: int = 500

@@ -144,6 +144,13 @@ class LimitsSettings(Settings):
         le=1_000_000,
     )
     calls_max: Whole = key("Calls under way; more are refused", default=5_000, unit="calls", ge=1, le=1_000_000)
+    calls_per_account_max: Whole = key(
+        "Calls of one account under way, its sessions included; more are refused; 0: no limit",
+        default=2500,
+        unit="calls",
+        ge=0,
+        le=1_000_000,
+    )
     handshakes_max: Whole = key(
         "Sessions whose upstream is not joined yet; more are refused", default=500, unit="calls", ge=1, le=1_000_000
     )
