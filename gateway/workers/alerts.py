@@ -13,10 +13,10 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.alerts import ALERT, UNITS, Notice, notice_of
-from gateway.core.errors import OutwardFailed, OutwardRefused
 from gateway.core.signatures import signed_headers
 from gateway.ports import PAUSES_SECONDS, Clock, Courier, Dead, Delivered, Delivery, Ledger, Retry, Watch
 from gateway.upstream.outward import Outward
+from gateway.workers.webhooks import call_hook
 
 #: The channel of each kind of target.
 CHANNELS: Final[Mapping[str, str]] = {"webhook": "alert_webhook", "slack": "alert_slack", "email": "alert_email"}
@@ -115,17 +115,9 @@ class HookCarrier:
         return await self._post(target["url"], orjson.dumps({"text": notice.text}), {})
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Delivered | Retry | Dead:
-        """2xx: delivered. 410, or an address that is not called: dead. Anything else may be put right: again."""
-        try:
-            reply = await self._outward.post(url, body, {"Content-Type": "application/json", **headers})
-        except OutwardRefused as refused:
-            return Dead(why=str(refused))
-        except OutwardFailed as failed:
-            return Retry(why=str(failed))
-        if 200 <= reply.status < 300:
-            return Delivered()
-        why = f"answered {reply.status}"
-        return Dead(why=why) if reply.status == 410 else Retry(why=why)
+        """Whatever is answered may be put right, but that it is gone for good (410)."""
+        headers = {"Content-Type": "application/json", **headers}
+        return await call_hook(self._outward, url, body, headers, refusals=(410,))
 
 
 def alert_couriers(

@@ -4,7 +4,7 @@ Owns: what a webhook's answer means, and how often it is called: as the service 
 Does not know: whose job it is, whom `Outward` may reach.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.core.errors import OutwardFailed, OutwardRefused
@@ -13,6 +13,22 @@ from gateway.upstream.outward import Outward
 
 #: Nine pauses are ten attempts, the last one about two hours after the first.
 PAUSES: Final = (5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
+
+
+async def call_hook(
+    outward: Outward, url: str, body: bytes, headers: Mapping[str, str], *, refusals: Container[int]
+) -> Delivered | Retry | Dead:
+    """Call a hook. 2xx: delivered. One of the `refusals`, or an address that is not called: dead. Else: again."""
+    try:
+        reply = await outward.post(url, body, headers)
+    except OutwardRefused as refused:
+        return Dead(why=str(refused))
+    except OutwardFailed as failed:
+        return Retry(why=str(failed))
+    if 200 <= reply.status < 300:
+        return Delivered()
+    why = f"answered {reply.status}"
+    return Dead(why=why) if reply.status in refusals else Retry(why=why)
 
 
 class WebhookCourier:
@@ -30,16 +46,9 @@ class WebhookCourier:
     async def deliver(self, delivery: Delivery) -> Delivered | Retry | Dead:
         """2xx in time: delivered. Any 4xx, or an address that is not called: dead. Anything else: again."""
         told = delivery.payload
-        try:
-            reply = await self._outward.post(told["url"], told["body"].encode(), _headers(told))
-        except OutwardRefused as refused:
-            return Dead(why=str(refused))
-        except OutwardFailed as failed:
-            return Retry(why=str(failed))
-        if 200 <= reply.status < 300:
-            return Delivered()
-        why = f"answered {reply.status}"
-        return Dead(why=why) if 400 <= reply.status < 500 else Retry(why=why)
+        return await call_hook(
+            self._outward, told["url"], told["body"].encode(), _headers(told), refusals=range(400, 500)
+        )
 
 
 def _headers(told: Mapping[str, Any]) -> dict[str, str]:
