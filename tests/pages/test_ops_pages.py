@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.money import parse_usd
+from gateway.edge.admin_tokens import token_digest
 from tests.harness import ADMIN_TOKEN, Running, running
 from tests.pages.visitor import Visitor
 from tests.pipeline.helpers import CHAT, CHAT_PATH
@@ -165,6 +166,39 @@ async def test_refusals_are_counted_by_code(gw: Running) -> None:
         await visitor.sign_in(ADMIN_TOKEN)
         assert "insufficient_credit llm-gateway 3 3" in await visitor.see("/refusals")
         assert gw.runtime.digest in await visitor.see("/config")
+
+
+async def test_a_token_does_what_its_scopes_say(tmp_path: Path, empty_redis: str) -> None:
+    """Who may only read sees everything and no form, and a form that is sent all the same is refused; the pages name
+    the token that was shown, not another."""
+    reading, billing = "gwa_reading-token", "gwa_billing-token"
+
+    def tokens(data: dict[str, Any]) -> None:
+        data["admin_tokens"] = [
+            {"name": "reader", "scopes": ["read"], "sha256": token_digest(reading)},
+            {"name": "clerk", "scopes": ["read", "billing"], "sha256": token_digest(billing)},
+        ]
+
+    async with running(tmp_path, empty_redis, changes={"gateway.yaml": tokens}) as gw:
+        await gw.open_account("acme", credit="1")
+        grant = {"once": "o", "sure": "yes", "amount": "5", "kind": "goodwill", "note": ""}
+        async with Visitor(gw.ops_url + "/admin/ui") as visitor:
+            assert "reader" in await visitor.sign_in(reading)
+            await visitor.see("/accounts/acme")
+            assert 'name="once"' not in visitor.html
+            await visitor.send("/accounts/acme/grant", **grant)
+            assert visitor.status == 403
+        async with Visitor(gw.ops_url + "/admin/ui") as visitor:
+            assert "clerk" in await visitor.sign_in(billing)
+            text = await visitor.see("/accounts/acme")
+            assert "Give credit" in text
+            assert "Disable this key" not in text
+            await visitor.send("/accounts/acme/keys", once="o", sure="yes", key="key-acme", disabled="yes")
+            assert visitor.status == 403
+            await visitor.see("/accounts/acme")
+            assert "The credit was given" in await visitor.send("/accounts/acme/grant", **grant)
+        assert await gw.balance("acme") == parse_usd("6")
+        assert not (await gw.ledger.keys("acme"))[0].disabled
 
 
 async def test_without_an_admin_token_nothing_opens(tmp_path: Path, empty_redis: str) -> None:

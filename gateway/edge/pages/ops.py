@@ -6,7 +6,7 @@ Does not know: how facts are chosen (ops_view) or laid out (templates), what the
 A form does its operation under an id of its own: sent twice, it is done once.
 """
 
-import hmac
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway import __version__
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant, Invalid, Model, is_id
+from gateway.edge.admin_routes import ROUTES
 from gateway.edge.admin_tokens import AdminTokens, token_digest
 from gateway.edge.auditing import Auditor
 from gateway.edge.job_operations import JobOperations
@@ -66,7 +67,7 @@ def add_ops_pages(
 
 
 class OpsPages:
-    """The pages of all accounts, seen by who has the admin token."""
+    """The pages of all accounts, seen by who has an admin token."""
 
     def __init__(
         self,
@@ -86,7 +87,9 @@ class OpsPages:
         self._operations = Operations(ledger=ledger, runtime=runtime)
         self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
         self._outbox = OutboxOperations(ledger)
+        self._actors = {self._mark(digest): actor for digest, actor in self._tokens.known}
         self._ended: dict[str, int] = {}
+        self._needs: dict[str, str] = {}
         # Visits end with this process, which remembers who signed out.
         visits = Visits(
             secret=runtime.key_pepper + secrets.token_hex(16), site="ops", path=PATH, clock=clock,
@@ -105,15 +108,16 @@ class OpsPages:
             ("/accounts/{account}", self._account),
         ):
             self._see(path, page)
-        for path, scope, do in (
-            ("/grant", "billing", self._grant),
-            ("/status", "billing", self._status),
-            ("/keys", "admin", self._key),
-            ("/holds", "billing", self._release_hold),
-            ("/jobs", "billing", self._end_job),
-            ("/deliveries", "billing", self._replay),
+        for path, route, do in (
+            ("/grant", "POST /accounts/{account}/grants", self._grant),
+            ("/status", "PATCH /accounts/{account}", self._status),
+            ("/keys", "PATCH /accounts/{account}/keys/{key}", self._key),
+            ("/holds", "POST /accounts/{account}/holds/{hold}/release", self._release_hold),
+            ("/jobs", "POST /accounts/{account}/jobs/{kind}/{job}/settle", self._end_job),
+            ("/deliveries", "POST /accounts/{account}/deliveries/{delivery}/replay", self._replay),
         ):
-            self._act(f"/accounts/{{account}}{path}", scope, do)
+            self._needs[path[1:]] = _scope_of(route)
+            self._act(path, do)
 
     async def way(self, _request: web.Request) -> web.Response:
         """To the first page."""
@@ -122,16 +126,17 @@ class OpsPages:
     # ---- signing in and out
 
     async def _unlock(self, secret: str) -> tuple[str, str]:
-        """The name of the token that was shown, and its digest."""
+        """The name of the token that was shown, and its mark."""
         if not self._tokens.any:
             raise Locked("There is no admin token in the config.")
-        actor = self._tokens.actor(secret)
+        actor = self._tokens.actor(secret) if secret else None
         if actor is None:
             raise Locked("This is no admin token of this gateway.")
-        return actor.name, self._digest(token_digest(secret))
+        return actor.name, self._mark(token_digest(secret))
 
-    def _digest(self, token_digest: str) -> str:
-        return text_of(signature(self._runtime.key_pepper, "admin token", token_digest.encode()))
+    def _mark(self, digest: str) -> str:
+        """What a cookie has of a token: nothing to try tokens against without the pepper."""
+        return text_of(signature(self._runtime.key_pepper, "admin token", digest.encode()))
 
     async def _leave(self, visit: Visit) -> None:
         now = self._clock.now()
@@ -142,12 +147,8 @@ class OpsPages:
 
     def _scopes(self, visit: Visit) -> frozenset[str]:
         """What the visit may do: nothing, where it is over or its token is not in the config any more."""
-        if visit.id in self._ended:
-            return frozenset()
-        for digest, actor in self._tokens.known:
-            if hmac.compare_digest(visit.by, self._digest(digest)):
-                return frozenset(actor.scopes)
-        return frozenset()
+        actor = None if visit.id in self._ended else self._actors.get(visit.by)
+        return actor.scopes if actor is not None else frozenset()
 
     # ---- who may see and do what
 
@@ -159,13 +160,13 @@ class OpsPages:
 
         self.site.add_page(path, page)
 
-    def _act(self, path: str, scope: str, do: Do) -> None:
+    def _act(self, path: str, do: Do) -> None:
         """What a form of an account's page does, for those whose token has the scope. The page again, with the word."""
 
         async def act(request: web.Request, visit: Visit, form: Mapping[str, str]) -> web.Response:
             if "read" not in self._scopes(visit):
                 return self._entrance.ask()
-            if scope not in self._scopes(visit):
+            if (scope := self._needs[path[1:]]) not in self._scopes(visit):
                 raise Told(403, "Not with this token", f"This needs a token with the scope {scope}.")
             if form.get("sure") != "yes":
                 raise Told(422, "Nothing was done", "Tick the box that says you mean it.")
@@ -188,11 +189,12 @@ class OpsPages:
                 raise Told(422, "Nothing was done", f"{error}") from None
             return self.site.go(f"/accounts/{account}?did={word}", visit)
 
-        self.site.add_act(path, act)
+        self.site.add_act(f"/accounts/{{account}}{path}", act)
 
     def _page(self, template: str, visit: Visit, here: str, **facts: Any) -> web.Response:
         scopes = self._scopes(visit)
-        return self.site.show(template, visit, here=here, owner=visit.who, scopes=scopes, **facts)
+        may = {name for name, scope in self._needs.items() if scope in scopes}
+        return self.site.show(template, visit, here=here, owner=visit.who, may=may, **facts)
 
     # ---- pages
 
@@ -205,7 +207,8 @@ class OpsPages:
             return self.site.go(f"/accounts/{text}", visit)
         later = [each for each in found if each > after]
         page = later[:_PAGE_ACCOUNTS]
-        rows = [billing_view.standing(self._runtime, await self._ledger.account(each)) for each in page]
+        accounts = await asyncio.gather(*(self._ledger.account(each) for each in page))
+        rows = [billing_view.standing(self._runtime, each) for each in accounts]
         following = page[-1] if len(later) > len(page) else ""
         return self._page("ops_accounts.html", visit, "", rows=rows, text=text, following=following, count=len(found))
 
@@ -273,6 +276,12 @@ class OpsPages:
 
     def _body(self, model: type[Model], fields: Mapping[str, Any]) -> Model:
         return read_form(model, fields, self._runtime, self._clock)
+
+
+def _scope_of(route: str) -> str:
+    """What the API wants for the same."""
+    (scope,) = [each.scope for each in ROUTES if f"{each.method} {each.path}" == route]
+    return scope
 
 
 def _named(form: Mapping[str, str], path: str) -> Operation:
