@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from gateway.sandbox.jobs import most_at_once
 from gateway.sandbox.knobs import KnobError, describe, merged
 from gateway.sandbox.replies import JSON
 from gateway.sandbox.routes import bad_knob
@@ -50,6 +51,7 @@ async def _state(request: web.Request) -> web.Response:
             **state.counts,
             "uploads": len(state.uploads),
             "transcripts": {name: statuses.count(name) for name in sorted(set(statuses))},
+            "transcripts_most_at_once": most_at_once(state.jobs.values()),
             "streaming_sessions_open": sum(record.ended is None for record in state.streams.values()),
             "agent_sessions_open": sum(record.connected for record in state.agent_sessions.values()),
         }

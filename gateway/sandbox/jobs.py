@@ -6,6 +6,7 @@ Does not know: HTTP.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -149,6 +150,16 @@ class Job:
         if self.request.get("speaker_labels") or self.request.get("multichannel"):
             body["utterances"] = utterances_of(self)
         body.update(_results(self.request, body))
+
+
+def most_at_once(jobs: Iterable[Job]) -> int:
+    """How many of the jobs were not over at the same moment, at most; those that have their time still to come too."""
+    moments = sorted(moment for job in jobs for moment in ((job.born, 1), (job.born + job.seconds, -1)))
+    running = most = 0
+    for _, change in moments:  # of one moment, what ends comes first
+        running += change
+        most = max(most, running)
+    return most
 
 
 def words_of(job: Job) -> list[dict[str, Any]]:

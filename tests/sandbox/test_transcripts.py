@@ -288,3 +288,20 @@ async def test_understanding_needs_a_completed_transcript(http: aiohttp.ClientSe
     for wrong, status in ((request, 200), ({"transcript_id": "x"}, 400)):
         async with http.post("/v1/understanding/validate", json=wrong) as answer:
             assert answer.status == status
+
+
+async def test_it_counts_how_many_jobs_ran_at_once(http: aiohttp.ClientSession) -> None:
+    """Two that overlap are two, those that come after them are no more; it is the count of all that it remembers."""
+
+    async def most() -> int:
+        async with http.get("/sandbox/state") as answer:
+            return int((await answer.json())["transcripts_most_at_once"])
+
+    assert await most() == 0
+    await completed(http)
+    await completed(http)
+    assert await most() == 1
+    await asyncio.gather(completed(http), completed(http))
+    assert await most() == 2
+    await completed(http)
+    assert await most() == 2
