@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gateway.core.errors import OperationConflict
+from gateway.ledger import rules
 from gateway.ledger.memory_books import Books, End
 from gateway.ledger.memory_store import MemoryStore
 from gateway.ports import QueuedJob, Resource, ResourceRef
@@ -40,7 +41,12 @@ class MemoryQueues(MemoryStore):
         return True
 
     async def claim_queued(
-        self, *, limit: int, lease_seconds: float, limits: Mapping[tuple[str, str], int]
+        self,
+        *,
+        limit: int,
+        lease_seconds: float,
+        limits: Mapping[tuple[str, str], int],
+        when_negative: Mapping[tuple[str, str], int] | None = None,
     ) -> Sequence[QueuedJob]:
         """See ports.Ledger."""
         claimed: list[QueuedJob] = []
@@ -49,7 +55,7 @@ class MemoryQueues(MemoryStore):
             if books.status != "active":
                 continue
             turns = [ref for ref, at in sorted(books.submitting.items(), key=lambda each: each[1]) if at <= now]
-            turns += self._turns(books, limits)
+            turns += self._turns(books, limits, when_negative or {})
             for ref in turns[: limit - len(claimed)]:
                 record, _ = books.resources[ref]
                 if (open_ := books.holds.get(record.hold)) is not None:
@@ -61,14 +67,24 @@ class MemoryQueues(MemoryStore):
                 claimed.append(QueuedJob(account=account, record=record, body=books.bodies[ref], allowed=allowed))
         return claimed
 
-    def _turns(self, books: Books, limits: Mapping[tuple[str, str], int]) -> list[ResourceRef]:
+    def _turns(
+        self, books: Books, limits: Mapping[tuple[str, str], int], when_negative: Mapping[tuple[str, str], int]
+    ) -> list[ResourceRef]:
         """The jobs whose turn it is, in order, as many as there are places for."""
         turns: list[ResourceRef] = []
+        without_credit = books.balance - books.held <= 0
         for name in sorted({hold.concurrency_class.removesuffix(QUEUED) for hold in books.waiting()}):
-            places = limits.get((name, books.plan.tier), len(books.holds))
-            free = places - sum(open_.hold.concurrency_class == name for open_ in books.holds.values())
-            mine = [hold.resource for hold in books.waiting() if hold.concurrency_class == name + QUEUED]
-            turns += [ref for ref in mine[: max(0, free)] if ref is not None]
+            named = (name, books.plan.tier)
+            most = limits.get(named, len(books.holds))
+            least = min(most, when_negative.get(named, rules.WITHOUT_CREDIT))
+            taken = sum(open_.hold.concurrency_class == name for open_ in books.holds.values())
+            for hold in books.waiting():
+                if hold.concurrency_class != name + QUEUED or hold.resource is None:
+                    continue
+                if taken >= (least if without_credit and not hold.amount else most):
+                    break
+                taken += 1
+                turns.append(hold.resource)
         return turns
 
     async def submitted(

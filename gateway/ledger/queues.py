@@ -33,10 +33,20 @@ class Queues(Store):
         return tag == b"queued"
 
     async def claim_queued(
-        self, *, limit: int, lease_seconds: float, limits: Mapping[tuple[str, str], int]
+        self,
+        *,
+        limit: int,
+        lease_seconds: float,
+        limits: Mapping[tuple[str, str], int],
+        when_negative: Mapping[tuple[str, str], int] | None = None,
     ) -> Sequence[QueuedJob]:
         """See ports.Ledger. One account after the other, the one that has waited longest first."""
-        places = [str(word) for (name, tier), most in limits.items() for word in (name, tier, most)]
+        without_credit = when_negative or {}
+        places = [
+            str(word)
+            for (name, tier), most in limits.items()
+            for word in (name, tier, most, without_credit.get((name, tier), rules.WITHOUT_CREDIT))
+        ]
 
         async def claim(account: str, most: int) -> list[QueuedJob]:
             args = [str(most), rules.ms(lease_seconds), *places]

@@ -179,12 +179,18 @@ class Ledger(PaymentLedger, Protocol):
         """
 
     async def claim_queued(
-        self, *, limit: int, lease_seconds: float, limits: Mapping[tuple[str, str], int]
+        self,
+        *,
+        limit: int,
+        lease_seconds: float,
+        limits: Mapping[tuple[str, str], int],
+        when_negative: Mapping[tuple[str, str], int] | None = None,
     ) -> Sequence[QueuedJob]:
         """Jobs of any account whose turn it is, at most `limit`, first in, first out: each takes a place of its class,
         and nobody else gets it within the lease. One whose claimer was lost is claimed again after the lease.
 
-        `limits`: the places by class and tier; a pair that is not there has no limit. The queue of a suspended account
+        `limits`: the places by class and tier; a pair that is not there has no limit. While an account has no credit, a
+        job for which nothing is held has only the places of `when_negative`, or one. The queue of a suspended account
         waits.
         """
 

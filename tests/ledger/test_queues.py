@@ -217,3 +217,23 @@ async def test_a_claim_takes_at_most_what_it_was_asked_for(world: World) -> None
     await ledger.sweep("acme")
     await world.advance(1)
     assert [turn.body for turn in await claim(world, 2, {})] == [b"e"]
+
+
+async def test_without_credit_the_queue_has_no_more_places_than_the_plan_says(world: World) -> None:
+    """What waits with nothing held comes one after the other too, until there is credit again."""
+    ledger = await opened(world, signup=usd(0.5))
+    await ledger.settle(bill("debt", usd(1)))
+    slow = replace(PLACES, when_negative=1)
+    for hold in ("a", "b", "c", "d"):
+        answer = await admitted(ledger, want(hold, slow))
+        await world.advance(0.01)
+        assert answer.queued == (hold != "a")
+        if answer.queued:
+            assert await ledger.enqueue(account="acme", resource=job(hold), body=hold.encode(), deadline_seconds=DAY)
+    assert await claim(world) == []
+    await ledger.release(account="acme", hold_id="a")
+    assert [turn.body for turn in await claim(world)] == [b"b"]
+    await ledger.grant(operation="pay", account="acme", kind="purchase", amount=usd(5))
+    assert [turn.body for turn in await claim(world)] == [b"c"]
+    assert await waiting(ledger) == ["b", "c", "d"]  # two of them are about to be submitted
+    assert await ledger.verify("acme") == []
