@@ -10,7 +10,7 @@ from tests.harness import ADMIN_TOKEN, Running, running
 from tests.pages.visitor import Visitor
 from tests.pipeline.helpers import CHAT, CHAT_PATH
 
-PAGES = ("", "/refusals", "/refusals/live", "/config", "/accounts/acme")
+PAGES = ("", "/refusals", "/refusals/live", "/audit", "/config", "/accounts/acme")
 
 
 async def test_the_admin_token_opens_the_pages_and_stays_nowhere(gw: Running) -> None:
@@ -197,6 +197,9 @@ async def test_a_token_does_what_its_scopes_say(tmp_path: Path, empty_redis: str
             assert visitor.status == 403
             await visitor.see("/accounts/acme")
             assert "The credit was given" in await visitor.send("/accounts/acme/grant", **grant)
+            assert re.search(r"/grant .* acme clerk done .* acme clerk begun", await visitor.see("/audit"))
+            await visitor.see("/audit?before=nonsense")
+            assert visitor.status == 404
         assert await gw.balance("acme") == parse_usd("6")
         assert not (await gw.ledger.keys("acme"))[0].disabled
 

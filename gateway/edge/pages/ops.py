@@ -34,7 +34,7 @@ from gateway.settings.runtime import Runtime
 from gateway.upstream.client import UpstreamClient
 
 PATH: Final = "/admin/ui"
-MENU: Final = (("", "Accounts"), ("/refusals", "Refusals"), ("/config", "Config"))
+MENU: Final = (("", "Accounts"), ("/refusals", "Refusals"), ("/audit", "Audit"), ("/config", "Config"))
 _PAGE_ACCOUNTS: Final = 50
 _PAGE_ENTRIES: Final = 25
 _JOBS_SHOWN: Final = 100
@@ -104,6 +104,7 @@ class OpsPages:
             ("", self._accounts),
             ("/refusals", self._refusals),
             ("/refusals/live", self._refusals_live),
+            ("/audit", self._audit),
             ("/config", self._config),
             ("/accounts/{account}", self._account),
         ):
@@ -231,6 +232,14 @@ class OpsPages:
     async def _refusals_live(self, _request: web.Request, visit: Visit) -> web.Response:
         figures = ops_view.figures((await self._measured()).figures())
         return self._page("ops_figures.html", visit, "/refusals", figures=figures)
+
+    async def _audit(self, request: web.Request, visit: Visit) -> web.Response:
+        try:
+            lines = await self._ledger.audited(before=request.query.get("before", ""), limit=_PAGE_ENTRIES + 1)
+        except LedgerRefused as error:  # no line's id
+            raise web.HTTPNotFound from error
+        page, more = lines[:_PAGE_ENTRIES], len(lines) > _PAGE_ENTRIES
+        return self._page("ops_audit.html", visit, "/audit", lines=page, older=page[-1].id if more else "")
 
     async def _config(self, _request: web.Request, visit: Visit) -> web.Response:
         facts = ops_view.config(self._runtime, self._clock.now())
