@@ -5,6 +5,7 @@ Does not know: HTTP, pages, how input was read (autopay_bodies).
 """
 
 import hashlib
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.core.autopay import Autopay, AutopayState
@@ -19,7 +20,7 @@ from gateway.payments.cashier import AUTOPAY_CHANNEL
 from gateway.ports import Checkout, Clock, Ledger, PaymentPaid, PaymentRefused, Watch
 from gateway.settings.runtime import Runtime
 
-_WATCH: Final = "autopay"
+_WATCH: Final = "autopay.balance"  # a dot: no alert can be called so
 _NO_PROVIDER: Final = "nobody charges payers here: ask whoever runs this service to add credit"
 
 
@@ -42,15 +43,18 @@ class AutopayOperations:
     async def change_autopay(self, account: str, body: ChangeAutopay, operation: str) -> Data:
         """Change what the body names. Turned on below its threshold it pays at once."""
         stored = await self._ledger.autopay(account)
-        changes = self._defaults(stored) | {name: getattr(body, name) for name in body.model_fields_set}
-        self._check(stored, changes)
+        changes = {name: getattr(body, name) for name in body.model_fields_set}
+        defaults = self._defaults(stored)
+        wanted = replace(stored, **defaults | changes)
+        self._check(wanted)
+        if wanted.enabled:  # watched before it is on: what cannot be watched is not on either
+            await self._watch(account, wanted)
+        if defaults:  # apart, so that a repeat of the operation is the same
+            await self._ledger.set_autopay(operation=f"{operation}:defaults", account=account, changes=defaults)
         changed = await self._ledger.set_autopay(operation=operation, account=account, changes=changes)
+        await self._watch(account, await self._ledger.autopay(account))
         if changed.enabled:
-            watch = Watch(id=_WATCH, kind="balance_below", amount=changed.threshold, channel=AUTOPAY_CHANNEL)
-            await self._ledger.put_watch(account=account, watch=watch)
             await self._paying.cashier.look(account, f"set:{_short(operation)}")
-        else:
-            await self._ledger.drop_watch(account=account, watch_id=_WATCH)
         return self._view(account, changed)
 
     async def add_funds(self, account: str, body: AddFunds, operation: str) -> Data:
@@ -97,43 +101,46 @@ class AutopayOperations:
             "provider": stored.provider or self._provider(),
         }
 
-    def _check(self, stored: Autopay, changes: dict[str, Any]) -> None:
+    def _check(self, wanted: Autopay) -> None:
         """What only the config, or what is stored, can say of a change."""
-        problems = []
-        provider = changes.get("provider", stored.provider)
-        threshold, target = changes.get("threshold", stored.threshold), changes.get("target", stored.target)
-        settings = self._settings
-        if target - threshold < settings.amount_min:
+        problems, settings, provider = [], self._settings, wanted.provider
+        missing = wanted.target - wanted.threshold
+        if missing < settings.amount_min:
             least = format_usd(settings.amount_min)
             problems.append(Problem("/target", f"it must be above the threshold by {least} dollars, the least payment"))
-        if target - threshold > settings.amount_max:
+        if missing > settings.amount_max:
             problems.append(Problem("/target", f"a payment is at most {format_usd(settings.amount_max)} dollars"))
         if provider and provider not in self._paying.providers:
             known = ", ".join(self._paying.providers) or "nobody"
             problems.append(Problem("/provider", f"payers are charged by: {known}"))
         if problems:
             raise Invalid(problems)
-        if changes.get("enabled", stored.enabled):
-            if not provider:
-                raise PaymentRefused(_NO_PROVIDER)
-            if provider != BILLING_SYSTEM and not stored.method:
-                raise PaymentRefused("there is no card to charge: add one first")
+        if wanted.enabled and not provider:
+            raise PaymentRefused(_NO_PROVIDER)
+        if wanted.enabled and provider != BILLING_SYSTEM and not wanted.method:
+            raise PaymentRefused("there is no card to charge: add one first")
+
+    async def _watch(self, account: str, autopay: Autopay) -> None:
+        """Watch the account's balance for autopay, or no longer."""
+        if autopay.enabled:
+            watch = Watch(id=_WATCH, kind="balance_below", amount=autopay.threshold, channel=AUTOPAY_CHANNEL)
+            await self._ledger.put_watch(account=account, watch=watch)
+        else:
+            await self._ledger.drop_watch(account=account, watch_id=_WATCH)
 
     def _view(self, account: str, stored: Autopay) -> Data:
-        shown = {**self._defaults(stored)}
-        threshold, target = shown.get("threshold", stored.threshold), shown.get("target", stored.target)
-        cap = shown.get("monthly_cap", stored.monthly_cap)
+        stored = replace(stored, **self._defaults(stored))
         now_ms = int(self._clock.now() * 1000)
         failed = stored.state in (AutopayState.FAILED, AutopayState.DISABLED)
         return {
             "account": account,
             "enabled": stored.enabled,
-            "threshold": format_usd(threshold),
-            "target": format_usd(target),
-            "monthly_cap": None if cap is None else format_usd(cap),
+            "threshold": format_usd(stored.threshold),
+            "target": format_usd(stored.target),
+            "monthly_cap": None if stored.monthly_cap is None else format_usd(stored.monthly_cap),
             "paid_this_month": format_usd(stored.paid_in(month_of(now_ms))),
             **CURRENCY,
-            "provider": stored.provider or shown.get("provider") or None,
+            "provider": stored.provider or None,
             "card": bool(stored.method),
             "state": str(stored.state),
             "attempt": stored.attempt or None,

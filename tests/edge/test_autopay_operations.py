@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ports import Plan
+from gateway.ports import Plan, Watch
 from tests.fakes.stripe import FakeStripe
 from tests.harness import ADMIN_TOKEN, Running
 from tests.payments.shop import shop, until, usd
@@ -52,6 +52,7 @@ async def test_from_a_card_to_a_payment(desk: Desk) -> None:
     await desk.stripe.told()
     status, found = await desk("PATCH", "autopay", {"enabled": True, "monthly_cap": "90.00"}, "o-2")
     assert (status, found) == (200, UNSET | {"enabled": True, "card": True, "monthly_cap": "90.000000000"})
+    assert await desk("PATCH", "autopay", {"enabled": True, "monthly_cap": "90.00"}, "o-2") == (200, found)
     await until(lambda: paid(desk, 2900))
     for spent in (1, 30):
         await desk.ledger.correct(operation=f"{spent}", account="acme", key_id="", amount=usd(-spent), data={})
@@ -96,6 +97,21 @@ async def test_what_cannot_be_is_refused(desk: Desk) -> None:
         assert (status, problem["errors"][0]["pointer"]) == (422, pointer), body
     assert await desk("GET", "autopay") == (200, UNSET)
     assert desk.stripe.requests == []
+
+
+async def test_autopay_that_cannot_be_watched_is_not_on(desk: Desk) -> None:
+    """An account that watches as much as it may is refused; an alert of any name is no hindrance, and stays."""
+    await desk.ledger.set_autopay(operation="card", account="acme", changes={"provider": "stripe", "method": "pm_good"})
+    for name in ("autopay", *(f"w{number}" for number in range(19))):
+        watch = Watch(id=name, kind="balance_below", amount=usd(1), channel="alert")
+        await desk.ledger.put_watch(account="acme", watch=watch)
+    status, problem = await desk("PATCH", "autopay", {"enabled": True})
+    assert (status, problem["code"]) == (422, "ledger_refused")
+    assert (await desk("GET", "autopay"))[1]["enabled"] is False
+    await desk.ledger.drop_watch(account="acme", watch_id="w0")
+    assert (await desk("PATCH", "autopay", {"enabled": True, "threshold": "20"}))[0] == 200
+    watches = {watch.id: watch for watch in await desk.ledger.watches("acme")}
+    assert (watches["autopay"].amount, watches["autopay.balance"].amount) == (usd(1), usd(20))
 
 
 async def test_a_payment_told_by_ops_is_credited_once(desk: Desk) -> None:
