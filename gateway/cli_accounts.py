@@ -9,7 +9,7 @@ import click
 
 from gateway.cli_output import facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, read_page
+from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, RotateKey, read_page
 from gateway.edge.admin_views import Data
 
 after_option = click.option("--after", default="", metavar="ID", help="Begin after this id (that of the page before).")
@@ -206,6 +206,31 @@ def change_key(
     if project is not None:
         changes["project"] = project
     _change_key(invocation, account, key, changes, idempotency_key)
+
+
+@keys.command("rotate")
+@account_argument
+@key_argument
+@click.option("--old-until", metavar="TIME", help="Until when the old one is good. Default: it ends now.")
+@click.option("--expires", metavar="TIME", help="When the new one ends. Default: never.")
+@idempotent
+@common
+def rotate_key(
+    invocation: Invocation,
+    *,
+    account: str,
+    key: str,
+    old_until: str | None,
+    expires: str | None,
+    idempotency_key: str | None,
+) -> None:
+    """Make a key in the place of another and print its secret, this once."""
+
+    async def work(desk: Desk) -> Data:
+        body = desk.read(RotateKey, old_until=old_until, expires_at=expires)
+        return await desk.operations.rotate_key(account, key, body, named_operation(idempotency_key))
+
+    invocation.show(on_ledger(invocation, work), _new_key)
 
 
 @keys.command("disable")

@@ -8,7 +8,7 @@ import click
 from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
 from gateway.cli_output import EXIT_REFUSED, facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.admin_bodies import Correct, GiveGrant, read_page
+from gateway.edge.admin_bodies import Correct, GiveGrant, Refund, read_page
 from gateway.edge.admin_views import Data
 
 
@@ -114,6 +114,34 @@ def correct(invocation: Invocation, *, account: str, idempotency_key: str | None
 
     def told(done: Data) -> str:
         return facts([(name, done[name]) for name in ("entry", "amount", "balance")])
+
+    invocation.show(on_ledger(invocation, work), told)
+
+
+@ledger.command("refund")
+@account_argument
+@click.option("--entry", required=True, metavar="ENTRY", help="The charge's entry.")
+@click.option("--amount", metavar="USD", help="How much comes back. Default: all that is left of the charge.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the ledger's entry.")
+@idempotent
+@common
+def refund(
+    invocation: Invocation,
+    *,
+    account: str,
+    entry: str,
+    amount: str | None,
+    reason: str,
+    idempotency_key: str | None,
+) -> None:
+    """Give a charge back, or a part of it: never more than it was."""
+
+    async def work(desk: Desk) -> Data:
+        body = desk.read(Refund, entry=entry, amount=amount, reason=reason)
+        return await desk.operations.refund(account, body, desk.actor, named_operation(idempotency_key))
+
+    def told(data: Data) -> str:
+        return f"{data['amount']} {data['currency']} came back by entry {data['entry']}"
 
     invocation.show(on_ledger(invocation, work), told)
 

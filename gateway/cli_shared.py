@@ -136,6 +136,11 @@ class Desk:
         self.runtime = runtime
 
     @property
+    def actor(self) -> str:
+        """Who the audit log says it was."""
+        return f"cli:{os.environ.get('USER') or os.getuid()}"
+
+    @property
     def memory(self) -> Memory:
         """What this machine remembers of the ledger's Redis."""
         redis = self.runtime.redis
@@ -190,7 +195,7 @@ async def _noted(desk: Desk, deed: Callable[[], Awaitable[Answer]]) -> Answer:
     named = given.get("idempotency_key")
     return await desk.audit.noted(
         deed,
-        actor=f"cli:{os.environ.get('USER') or os.getuid()}",
+        actor=desk.actor,
         action=context.command_path,
         account=str(given.get("account") or ""),
         operation=operation(named).id if named else "",

@@ -171,6 +171,8 @@ ANSWERS: Final[dict[str, Data]] = {
     "NewKey": shape(**_KEY, secret=TEXT),
     "Credits": shape(**_ACCOUNT, spent_this_month=USD, grants=many(named("Grant"))),
     "Correction": shape(entry=TEXT, call_id=TEXT, amount=USD, balance=USD, currency=CURRENCY),
+    "RotatedKey": shape(**_KEY, secret=TEXT, replaces=TEXT, old_until=perhaps(MOMENT)),
+    "Refunded": shape(entry=TEXT, refunds=TEXT, amount=USD, balance=USD, currency=CURRENCY),
     "ReleasedHold": shape(account=TEXT, hold=TEXT, released=FLAG),
     "SettledJob": shape(account=TEXT, job=named("Job"), found=TEXT, charged=perhaps(USD), currency=CURRENCY),
     "ReleasedJob": shape(account=TEXT, job=named("Job"), released=FLAG),

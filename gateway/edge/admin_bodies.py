@@ -24,6 +24,7 @@ from pydantic import (
 
 from gateway.core.errors import Code, GatewayError
 from gateway.core.money import BALANCE_MAX, Nanos, format_usd, parse_usd
+from gateway.edge.keys import may_be_secret
 from gateway.ports import AccountStatus
 from gateway.settings.runtime import Runtime
 
@@ -146,6 +147,8 @@ def _id(value: str) -> str:
 def _secret(value: str) -> str:
     if not _SECRET.fullmatch(value):
         raise ValueError("a secret has 16 to 200 printable ASCII characters and no spaces")
+    if not may_be_secret(value):
+        raise ValueError("a secret that begins like those made here has their checksum")
     return value
 
 
@@ -249,6 +252,21 @@ class GiveGrant(Body):
     priority: Annotated[int, Field(ge=0, le=1000)] = 50
     expires_at: FutureMs | None = None
     note: Note = ""
+
+
+class Refund(Body):
+    """A charge to give back, by its entry: how much (null: all that is left of it), and why."""
+
+    entry: Annotated[Word, Given]
+    amount: UsdAboveZero | None = None
+    reason: Annotated[Note, Given]
+
+
+class RotateKey(Body):
+    """A new key in the place of one, which is good until then (null: it ends now). `expires_at` is the new one's."""
+
+    old_until: FutureMs | None = None
+    expires_at: FutureMs | None = None
 
 
 class Correct(Body):

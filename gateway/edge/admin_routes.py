@@ -17,6 +17,8 @@ from gateway.edge.admin_bodies import (
     Correct,
     GiveGrant,
     OpenAccount,
+    Refund,
+    RotateKey,
     SettleJob,
     is_id,
 )
@@ -192,6 +194,17 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         problems=("unknown_key",),
     ),
     Endpoint(
+        method="POST",
+        path="/accounts/{account}/keys/{key}/rotate",
+        scope="admin",
+        summary="Make a new key in the place of one, which stays good for a while or ends now",
+        deed=lambda desk, ask: desk.operations.rotate_key(ask.account, _key(ask), ask.body(RotateKey), ask.operation),
+        body=RotateKey,
+        answer="RotatedKey",
+        status=201,
+        problems=("unknown_key",),
+    ),
+    Endpoint(
         method="GET",
         path="/accounts/{account}/grants",
         scope="read",
@@ -219,6 +232,16 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         answer="Correction",
         status=201,
         problems=("unknown_key",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/refunds",
+        scope="billing",
+        summary="Give a charge back, or a part of it",
+        deed=lambda desk, ask: desk.operations.refund(ask.account, ask.body(Refund), ask.actor, ask.operation),
+        body=Refund,
+        answer="Refunded",
+        status=201,
     ),
     Endpoint(
         method="GET",

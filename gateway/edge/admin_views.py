@@ -137,6 +137,17 @@ def view_correction(call_id: str, receipt: Receipt) -> Data:
     }
 
 
+def view_refund(refunds: str, receipt: Receipt) -> Data:
+    """What a refund did: its entry, the charge that it gives back, and the balance after it."""
+    return {
+        "entry": receipt.entry_id,
+        "refunds": refunds,
+        "amount": format_usd(-receipt.charged),
+        "balance": format_usd(receipt.balance),
+        **CURRENCY,
+    }
+
+
 def view_drift(drift: Drift) -> Data:
     """A number that is not what the entries say, in the ledger's own unit (nano-dollars, counts)."""
     return {"what": drift.what, "stored": str(drift.stored), "recomputed": str(drift.recomputed)}

@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.core.errors import Code, Refused
 from gateway.edge.attempts import Attempts, asked_by
-from gateway.edge.keys import key_digest
+from gateway.edge.keys import key_digest, may_be_secret
 from gateway.edge.tokens import read_token, write_token
 from gateway.pipeline.call import Client
 from gateway.ports import Clock, Identity, Ledger, TemporaryToken
@@ -66,7 +66,10 @@ class Identifier:
         if secret is None:
             return _NOBODY
         digest = key_digest(self._pepper, secret)
-        return self._ledger.known(digest) or await self._looked_for(digest, client)
+        known = self._ledger.known(digest)
+        if known is not None or not may_be_secret(secret):
+            return known or _NOBODY
+        return await self._looked_for(digest, client)
 
     async def _looked_for(self, digest: str, client: Client) -> Identity | Refused:
         if digest in self._unknown:

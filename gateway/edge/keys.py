@@ -5,14 +5,18 @@ Does not know: where a secret stands in a request (identify), or accounts.
 """
 
 import base64
+import binascii
 import hmac
 import secrets
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
-_PREFIX: Final = "gw_"
+#: Secrets with a checksum begin so. Older ones, `gw_` and 43 characters, have none, and go on working.
+_PREFIX: Final = "gwk_"
+_CHECK_LENGTH: Final = 6
 _SECRET_BYTES: Final = 32  # 43 URL-safe characters
+_TEXT_LENGTH: Final = 43
 
 
 def key_digest(pepper: str, secret: str) -> str:
@@ -45,4 +49,22 @@ def repeatable_secret(pepper: str, account: str, operation: str) -> str:
 
 
 def _written(raw: bytes) -> str:
-    return _PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    text = base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    return _PREFIX + text + _check(text)
+
+
+def may_be_secret(text: str) -> bool:
+    """Whether this may be a key's secret: False where one that was made here is misspelt, or made up by somebody.
+
+    So a typo or a guess costs no look into the ledger. The checksum is no proof: whoever reads this can compute it.
+    """
+    if not text.startswith(_PREFIX):
+        return True
+    body = text[len(_PREFIX) :]
+    return len(body) == _TEXT_LENGTH + _CHECK_LENGTH and _check(body[:_TEXT_LENGTH]) == body[_TEXT_LENGTH:]
+
+
+def _check(text: str) -> str:
+    """CRC-32 of a secret's text, in base64: it tells every single wrong character, and two that changed places."""
+    checksum = binascii.crc32(text.encode("utf-8", "surrogateescape")).to_bytes(4, "big")
+    return base64.urlsafe_b64encode(checksum).decode().rstrip("=")

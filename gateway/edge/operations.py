@@ -8,12 +8,21 @@ import hashlib
 import heapq
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import ZERO, format_usd
-from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, Correct, GiveGrant, OpenAccount
+from gateway.edge.admin_bodies import (
+    AddKey,
+    ChangeAccount,
+    ChangeKey,
+    Correct,
+    GiveGrant,
+    OpenAccount,
+    Refund,
+    RotateKey,
+)
 from gateway.edge.admin_views import (
     Data,
     view_account,
@@ -23,6 +32,8 @@ from gateway.edge.admin_views import (
     view_grant,
     view_hold,
     view_key,
+    view_refund,
+    when,
 )
 from gateway.edge.keys import key_digest, new_secret, repeatable_secret
 from gateway.ports import Account, Key, Ledger, Plan
@@ -104,15 +115,8 @@ class Operations:
 
     async def add_key(self, account: str, body: AddKey, operation: Operation) -> Data:
         """Make a key. The answer has the secret, which cannot be had again but by a repeat of the named operation."""
-        pepper = self._runtime.key_pepper
-        if operation.named and pepper:
-            secret = body.secret or repeatable_secret(pepper, account, operation.id)
-            key_id = body.id or f"key-{hashlib.sha256(f'{account} {operation.id}'.encode()).hexdigest()[:16]}"
-        else:
-            secret = body.secret or new_secret()
-            key_id = body.id or f"key-{secrets.token_hex(8)}"
         key = Key(
-            id=key_id,
+            id=body.id or "",
             account=account,
             name=body.name,
             project=body.project,
@@ -120,8 +124,36 @@ class Operations:
             products=None if body.products is None else tuple(body.products),
             monthly_budget=body.monthly_budget,
         )
-        made = await self._ledger.put_key(operation=operation.id, key=key, digest=key_digest(pepper, secret))
+        return await self._make_key(key, body.secret, operation)
+
+    async def _make_key(self, key: Key, secret: str | None, operation: Operation) -> Data:
+        """Make it, with a new id and secret where it has none."""
+        pepper, account, key_id = self._runtime.key_pepper, key.account, key.id
+        if operation.named and pepper:
+            secret = secret or repeatable_secret(pepper, account, operation.id)
+            key_id = key_id or f"key-{hashlib.sha256(f'{account} {operation.id}'.encode()).hexdigest()[:16]}"
+        else:
+            secret = secret or new_secret()
+            key_id = key_id or f"key-{secrets.token_hex(8)}"
+        made = await self._ledger.put_key(
+            operation=operation.id, key=replace(key, id=key_id), digest=key_digest(pepper, secret)
+        )
         return {**view_key(made), "secret": secret}
+
+    async def rotate_key(self, account: str, key_id: str, body: RotateKey, operation: Operation) -> Data:
+        """Make a key that may what this one may, and end this one. The new one is there before the old one ends.
+
+        Its id and its month are its own: until the old one ends, each has the budget.
+        """
+        old = next((key for key in await self._ledger.keys(account) if key.id == key_id), None)
+        if old is None:
+            raise UnknownKey(f"the account has no key {key_id}")
+        successor = replace(old, id="", disabled=False, expires_ms=body.expires_at)
+        made = await self._make_key(successor, None, operation)
+        until = body.old_until
+        ended = {"disabled": True} if until is None else {"expires_ms": min(until, old.expires_ms or until)}
+        await self._ledger.change_key(operation=f"{operation.id}:old", account=account, key_id=key_id, changes=ended)
+        return {**made, "replaces": key_id, "old_until": None if until is None else when(until)}
 
     async def change_key(self, account: str, key_id: str, body: ChangeKey, operation: Operation) -> Data:
         """Change what the body names; what it does not name stays."""
@@ -169,6 +201,17 @@ class Operations:
             data={"call_id": body.call_id, "reason": body.reason, "actor": body.actor},
         )
         return view_correction(body.call_id, receipt)
+
+    async def refund(self, account: str, body: Refund, actor: str, operation: Operation) -> Data:
+        """Give a charge back, or a part of it: never more than it was."""
+        receipt = await self._ledger.refund(
+            operation=operation.id,
+            account=account,
+            entry_id=body.entry,
+            amount=body.amount,
+            data={"reason": body.reason, "actor": actor},
+        )
+        return view_refund(body.entry, receipt)
 
     async def show_credits(self, account: str) -> Data:
         """What the account has, what of it is in use, what its keys spent, and the grants left in burn order."""

@@ -103,6 +103,10 @@ class Keys:
         """HASH: <day of the month> SEP product SEP key id -> nano-dollars charged; and with SEP n -> how many times."""
         return f"{self.prefix}:{{{account}}}:usage:{month}"
 
+    def refunds(self, account: str) -> str:
+        """HASH: entry id of a charge -> what was given back of it."""
+        return f"{self.prefix}:{{{account}}}:refunds"
+
     def keys(self, account: str) -> str:
         """SET of the account's key ids."""
         return f"{self.prefix}:{{{account}}}:keys"

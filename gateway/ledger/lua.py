@@ -72,6 +72,7 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "change_account": ("admin",),
     "grant": ("admin",),
     "correct": ("admin", "charge"),
+    "refund": ("admin", "charge"),
     "put_key": ("admin",),
     "change_key": ("admin",),
     "account": ("admin",),

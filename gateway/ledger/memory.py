@@ -13,6 +13,7 @@ from gateway.ledger.memory_named_calls import MemoryNamedCalls
 from gateway.ledger.memory_outbox import MemoryDeliveries
 from gateway.ledger.memory_payments import MemoryPayments
 from gateway.ledger.memory_queues import MemoryQueues
+from gateway.ledger.memory_refunds import MemoryRefunds
 from gateway.ledger.memory_usage import MemoryUsage
 from gateway.ledger.memory_watching import MemoryWatching
 
@@ -27,6 +28,7 @@ class MemoryLedger(
     MemoryPayments,
     MemoryUsage,
     MemoryAudit,
+    MemoryRefunds,
     MemoryAdministration,
 ):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""

@@ -4,7 +4,6 @@ Owns: nothing of its own; it joins the path of a call, jobs, the outbox and admi
 Does not know: HTTP, products, prices. Each verb is one Lua script of the same name in `scripts/`.
 """
 
-from gateway.ledger.administration import Administration
 from gateway.ledger.audit import Audit
 from gateway.ledger.calls import Calls
 from gateway.ledger.following import Following
@@ -12,11 +11,12 @@ from gateway.ledger.named_calls import NamedCalls
 from gateway.ledger.outbox import Deliveries
 from gateway.ledger.payments import Payments
 from gateway.ledger.queues import Queues
+from gateway.ledger.refunds import Refunds
 from gateway.ledger.usage import Usage
 from gateway.ledger.watching import Watching
 
 
-class RedisLedger(Calls, NamedCalls, Queues, Following, Deliveries, Watching, Payments, Usage, Audit, Administration):
+class RedisLedger(Calls, NamedCalls, Queues, Following, Deliveries, Watching, Payments, Usage, Audit, Refunds):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 
     def __repr__(self) -> str:

@@ -5,14 +5,14 @@ Does not know: how anything is stored.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, format_usd
 from gateway.core.pricing import Charge
-from gateway.ports import Key, Plan, Renewal, Settlement, Watch
+from gateway.ports import Entry, Key, Plan, Renewal, Settlement, Watch
 
 #: How long an admitted free call that was counted in a rate is remembered, so that its repeat is not counted too.
 FREE_CALL_MS: Final = 60_000
@@ -205,6 +205,29 @@ def check_grant(amount: int, priority: int, expires_ms: int | None) -> None:
     if abs(priority) > PRIORITY_MAX:
         raise LedgerRefused(f"a priority is between -{PRIORITY_MAX} and {PRIORITY_MAX}")
     _check_time(expires_ms)
+
+
+def check_refund(amount: int | None) -> None:
+    """What may be given back at once; None: all that is left of the charge."""
+    if amount is not None and not 0 < amount <= BALANCE_MAX:
+        raise LedgerRefused("a refund is more than nothing, and at most what an account may hold")
+
+
+def charge_of(found: Sequence[Entry], entry_id: str) -> Entry:
+    """The charge of this id."""
+    if not found or found[0].kind != "charge":
+        raise LedgerRefused(f"the account has no charge {entry_id!r}")
+    return found[0]
+
+
+def refund_data(charge: Entry, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the entry of a refund says for itself."""
+    return {**data, "refunds": charge.id, "call_id": charge.data["call_id"], "key_id": charge.data["key_id"]}
+
+
+def refunded_already(left: int) -> str:
+    """Why a charge is not given back."""
+    return f"of this charge {format_usd(left)} USD can still be given back"
 
 
 def check_correction(amount: int) -> None:

@@ -129,6 +129,15 @@ class Ledger(PaymentLedger, Protocol):
         LedgerRefused if the balance would pass BALANCE_MAX, or the amount is 0 or cannot be counted.
         """
 
+    async def refund(
+        self, *, operation: str, account: str, entry_id: str, amount: Nanos | None, data: Mapping[str, Any]
+    ) -> Receipt:
+        """Give the charge of this entry back, or a part of it (None: all that is left), as a correction that says why.
+
+        All refunds of a charge together are never more than it was: LedgerRefused, also for what is no charge of the
+        account. The credit comes back as that of `correct`. Receipt.charged is what came back, below zero.
+        """
+
     async def changes(self, accounts: Sequence[str]) -> Sequence[int]:
         """For each account a number that grows with every change that administration makes of it: plan, status, keys,
         grants, corrections. 0 for an unknown account.

@@ -77,7 +77,7 @@ def test_a_key_from_making_to_disabling(shell: Shell) -> None:
     """A key's secret is printed once; what it may do is changed option by option."""
     shell.ok("accounts", "open", "acme")
     made = shell.json("keys", "add", "acme", "--id", "k1", "--name", "laptop", "--monthly-budget", "2.5")
-    assert made["secret"].startswith("gw_")
+    assert made["secret"].startswith("gwk_")
     assert made["secret"] not in shell.ok("keys", "list", "acme", "--json")
 
     def facts() -> dict[str, object]:

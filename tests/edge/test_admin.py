@@ -339,8 +339,8 @@ async def test_a_new_key_opens_the_account_and_its_secret_is_shown_once(api: Api
     status, key = await api("POST", "/accounts/acme/keys", body)
     assert status == 201
     secret = key.pop("secret")
-    assert len(secret) == 46
-    assert secret.startswith("gw_")
+    assert len(secret) == 53
+    assert secret.startswith("gwk_")
     identity = await api.ledger.identify(key_digest(PEPPER, secret))
     assert identity is not None
     assert (identity.account, identity.key_id) == ("acme", key["id"])
