@@ -26,7 +26,7 @@ from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.billing import add_billing_pages
 from gateway.edge.paying import add_payment_routes, make_paying
 from gateway.edge.proxy import CustomerServer
-from gateway.edge.reconciling import make_reconciler
+from gateway.edge.reconciling import make_reconciler, make_submissions
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.epoch import Epoch, Memory
 from gateway.ledger.link import LinkDown, LinkSettings
@@ -46,6 +46,7 @@ from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.open_session import Parts
+from gateway.pipeline.queueing import Queueing
 from gateway.pipeline.session import Sessions
 from gateway.ports import CallFinished, DeliveryTried, JobLooked, Ledger, Observer, PaymentTold, SessionFinished
 from gateway.settings.routing import Router
@@ -64,6 +65,8 @@ _HANDSHAKE_SECONDS_MAX: Final = 10.0
 _GOODBYE_SECONDS_MAX: Final = 5.0
 #: How often jobs are claimed whose look is due, and deliveries that are due.
 _JOBS_SECONDS: Final = 0.5
+#: How often jobs are claimed that wait for their place, and whose turn it is.
+_SUBMISSIONS_SECONDS: Final = 0.2
 _OUTBOX_SECONDS: Final = 0.5
 
 
@@ -265,11 +268,16 @@ class Gateway:
             runtime=runtime, parts=parts, admission=admission, ledger=ledger, conclusion=self.conclusion,
             dialer=self.dialer, write_token=identifier.write,
         )  # fmt: skip
+        queueing = Queueing(
+            ledger=ledger, conclusion=self.conclusion, callbacks=callbacks, jobs=jobs, upstreams=self.upstreams,
+            observer=observer, clock=clock, answer_seconds_max=limits.hold_lease_seconds / 2,
+        )  # fmt: skip
         self.pipeline = HttpPipeline(
             runtime=runtime, router=Router(runtime.routes), admission=admission, conclusion=self.conclusion, jobs=jobs,
             leases=self.leases, ledger=ledger, upstreams=self.upstreams, observer=observer, clock=clock,
-            call_ids=call_id_maker(), sessions=sessions,
+            call_ids=call_id_maker(), sessions=sessions, queueing=queueing,
         )  # fmt: skip
+        self.submissions = make_submissions(runtime, ledger=ledger, queueing=queueing, observer=observer)
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         self.paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
         self.outbox = make_outbox(
@@ -281,6 +289,7 @@ class Gateway:
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),
             forever("sessions", _ACCOUNTS_SECONDS, sessions.watch_accounts, observer),
             forever("jobs", _JOBS_SECONDS, self.reconciler.round, observer),
+            forever("submissions", _SUBMISSIONS_SECONDS, self.submissions.round, observer),
             forever("outbox", _OUTBOX_SECONDS, self.outbox.round, observer),
             forever("replay", 0.2, self._replay, observer),
             forever("adopt", 5.0, self._adopt, observer),
@@ -327,6 +336,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.reconciler.close()
+        await self.submissions.close()
         await self.outbox.close()
         await self.paying.close()
         await self.books.replay()

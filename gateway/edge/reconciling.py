@@ -1,14 +1,17 @@
-"""The reconciler as it is wired: what it looks with, and how much it may ask of each upstream.
+"""The loops of jobs as they are wired: what the reconciler looks with, and how much it may ask of each upstream; how
+many places there are for jobs that wait for one.
 
 Owns: which kind of job is asked for at which upstream. Does not know: what is due (the ledger), what a look does
-(pipeline/follow).
+(pipeline/follow) or a submission (pipeline/queueing).
 """
 
 from gateway.pipeline.follow import Follower
 from gateway.pipeline.jobs import Jobs
+from gateway.pipeline.queueing import Queueing
 from gateway.ports import Clock, Ledger, Observer
 from gateway.settings.runtime import Runtime
 from gateway.workers.reconciler import Lane, Reconciler
+from gateway.workers.submissions import Submissions
 
 
 def make_reconciler(runtime: Runtime, *, ledger: Ledger, jobs: Jobs, observer: Observer, clock: Clock) -> Reconciler:
@@ -30,4 +33,21 @@ def make_reconciler(runtime: Runtime, *, ledger: Ledger, jobs: Jobs, observer: O
         lease_seconds=lease_seconds,
         observer=observer,
         clock=clock,
+    )
+
+
+def make_submissions(runtime: Runtime, *, ledger: Ledger, queueing: Queueing, observer: Observer) -> Submissions:
+    """Who submits jobs in their turn."""
+    limits = {
+        (share.concurrency.name, tier.name): share.concurrency.limit
+        for tier in runtime.tiers.values()
+        for share in tier.products.values()
+        if share.concurrency is not None
+    }
+    return Submissions(
+        ledger=ledger,
+        submit=queueing.submit,
+        limits=limits,
+        lease_seconds=runtime.limits.hold_lease_seconds,
+        observer=observer,
     )

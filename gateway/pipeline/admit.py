@@ -38,7 +38,7 @@ from gateway.ports import (
     PlanChanged,
     ResourceRef,
 )
-from gateway.settings.runtime import Requirement, Route, Runtime, Tier
+from gateway.settings.runtime import Requirement, Route, Runtime, Tier, TierProduct
 
 #: How often a plan may change under one admission before we call it a fault.
 PLANS_MAX = 4
@@ -237,7 +237,7 @@ class Admission:
             has_add_ons=pricing.has_add_ons(route),
             overdraft=tier.overdraft if tier is not None else ZERO,
             rates=_rates(tier, route, tuple(model for model in models if model in known)),
-            concurrency=share.concurrency if share is not None else None,
+            concurrency=_places(share, route),
             price_names=tuple({known[model] for model in models if model in known}) or ("",),
         )
 
@@ -248,6 +248,7 @@ class Admission:
         call.estimate = request.estimate
         call.available = answer.available
         call.metered = request.metered
+        call.queued = answer.queued
         if request.metered:
             self._leases.add(call.id, request.account)
         call.record = next((record for record in answer.resources if record.hold), None)
@@ -354,6 +355,12 @@ class Admission:
         call.covered_locally = True
         self._observer.event("admitted_locally", product=request.product)
         return True
+
+
+def _places(share: TierProduct | None, route: Route) -> Concurrency | None:
+    """The limit of a route's calls at a time. Only jobs can wait in a queue."""
+    limit = share.concurrency if share is not None else None
+    return limit if limit is None or route.job is not None else replace(limit, queued_max=0, when_negative=0)
 
 
 def _rates(tier: Tier | None, route: Route, models: tuple[str, ...]) -> tuple[Rate, ...]:

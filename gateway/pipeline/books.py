@@ -70,6 +70,14 @@ class Books:
         except LedgerRefused:
             self._observer.event("accept_refused", product=resource.product)
 
+    async def enqueue(
+        self, account: str, resource: Resource, body: bytes, *, deadline_seconds: int, call_seconds: int
+    ) -> bool:
+        """Have a job wait for its place. While the ledger is away nobody waits: LedgerUnavailable."""
+        return await self._ledger.enqueue(
+            account=account, resource=resource, body=body, deadline_seconds=deadline_seconds, call_seconds=call_seconds
+        )
+
     async def forget(self, account: str, ref: ResourceRef) -> None:
         """The upstream deleted it."""
         try:

@@ -130,6 +130,7 @@ class Call:
         "name",
         "outcome",
         "probe",
+        "queued",
         "rates",
         "record",
         "repeated",
@@ -176,6 +177,7 @@ class Call:
         self.unfinished: Callable[[], Awaitable[object]] | None = None
         self.covered_locally = False
         self.has_place = False  # among its account's calls, until it is over
+        self.queued = False  # it may not go on: it waits in the queue of its class
         self.metered = False  # whether this call was admitted as one that costs
         self.hides_report = False  # we ask for a report of usage that the client did not ask for
         self.content_bytes = 0  # of the reply, as far as it was read

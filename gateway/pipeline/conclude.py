@@ -21,7 +21,8 @@ from gateway.pipeline.callbacks import known_seconds
 from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.listing import tombstone
-from gateway.ports import Clock, Observer, Resource, ResourceRef, Settlement
+from gateway.ports import Clock, Observer, Resource, ResourceRef, ResourceState, Settlement
+from gateway.settings.runtime import Job
 
 _T = TypeVar("_T")
 #: How long a list may be paged on from an item that was deleted, in seconds.
@@ -120,19 +121,7 @@ class Conclusion:
             self._observer.event("job_without_id", product=call.route.product.name)
             await self.fail(call)
             return
-        facts = {"request": pricing.job_facts(call.route, call.sources), "held": call.admitted_hold}
-        if call.callback is not None:
-            facts["callback"] = call.callback
-        record = Resource(
-            ref=ResourceRef(kind=job.kind, id=found),
-            state="open",
-            product=call.route.product.name,
-            hold=call.id,
-            key_id=call.identity.key_id,
-            price_version=call.table.version,
-            rate_card=call.table.rate_card,
-            facts=facts,
-        )
+        record = _record_of_job(call, job, found, "open")
         call.move(Move.ACCEPT_JOB)
         await self._finished(
             call,
@@ -147,6 +136,23 @@ class Conclusion:
         )
         call.outcome = "job_accepted"
         await self.observe_job(call, record)
+
+    async def enqueue_job(self, call: Call, own_id: str, kept: bytes) -> bool:
+        """The job waits for its place under an id of ours, and the hold is its own from now on. False: it cannot."""
+        job = call.route.job
+        assert job is not None, "only jobs wait"
+        record = _record_of_job(call, job, own_id, "queued")
+        known = 0 if call.callback is None else known_seconds(job)
+        queued = await self._finished(
+            call,
+            lambda: self._books.enqueue(
+                call.account, record, kept, deadline_seconds=job.seconds_max, call_seconds=known
+            ),
+        )
+        if queued:
+            call.move(Move.ACCEPT_JOB)
+            call.outcome = "job_accepted"
+        return queued
 
     async def observe_job(self, call: Call, record: Resource, *, unread: bool = False) -> None:
         """The reply may say that the job is over. `unread`: it is over, and its reply is too large to be read."""
@@ -214,7 +220,7 @@ class Conclusion:
         gone = next((ref for ref in call.resources if ref.kind == route.deletes), None)
         if gone is not None:
             record = call.record
-            if record is not None and record.state == "open":
+            if record is not None and record.state in ("open", "queued"):
                 # Deleted before it was over: nothing was delivered, nothing is charged.
                 await self._finished(call, lambda: self._books.release(call.account, record.hold, record.ref))
                 call.outcome = "released"
@@ -289,6 +295,23 @@ class Conclusion:
         self._unfinished.discard(task)
         if task.cancelled() or task.exception() is not None:
             self._observer.event("unfinished_operation_failed")
+
+
+def _record_of_job(call: Call, job: Job, job_id: str, state: ResourceState) -> Resource:
+    assert call.table is not None and call.identity is not None, "a job without admission"
+    facts = {"request": pricing.job_facts(call.route, call.sources), "held": call.admitted_hold}
+    if call.callback is not None:
+        facts["callback"] = call.callback
+    return Resource(
+        ref=ResourceRef(kind=job.kind, id=job_id),
+        state=state,
+        product=call.route.product.name,
+        hold=call.id,
+        key_id=call.identity.key_id,
+        price_version=call.table.version,
+        rate_card=call.table.rate_card,
+        facts=facts,
+    )
 
 
 def _upstream_id(call: Call) -> str:

@@ -24,6 +24,7 @@ from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed, without_fields
+from gateway.pipeline.queueing import Queueing, as_client_knows, body_upstream_knows, path_upstream_knows
 from gateway.pipeline.refusals import SERVER, remaining, render
 from gateway.pipeline.session import Sessions
 from gateway.pipeline.stream import Streams, asking, is_event_stream
@@ -39,7 +40,7 @@ _EMPTY_BODY: Final = frozenset({204, 205, 304})
 class HttpPipeline:
     """Serves calls. Everything that it needs is handed in; it holds no state of its own but work to finish."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the path of a call
         self,
         *,
         runtime: Runtime,
@@ -54,6 +55,7 @@ class HttpPipeline:
         clock: Clock,
         call_ids: Callable[[], str],
         sessions: Sessions,
+        queueing: Queueing,
     ) -> None:
         self._runtime = runtime
         self._router = router
@@ -71,6 +73,7 @@ class HttpPipeline:
             conclusion=conclusion, observer=observer, clock=clock, drains_max=runtime.limits.drains_max
         )
         self.sessions = sessions
+        self._queueing = queueing
 
     def __repr__(self) -> str:
         return f"<HttpPipeline open={self._open}>"
@@ -141,12 +144,19 @@ class HttpPipeline:
         if call.route.mints is not None:
             answer = self.sessions.mint(call, call.route.mints)
             return self._refuse(call, answer) if isinstance(answer, Refused) else self._whole(call, answer)
+        if call.queued:
+            taken = await self._queueing.take(call)
+            return self._refuse(call, taken) if isinstance(taken, Refused) else self._whole(call, taken)
+        if call.record is not None and (ours := await self._queueing.answer(call, call.record)) is not None:
+            return self._refuse(call, ours) if isinstance(ours, Refused) else self._whole(call, ours)
         record = call.record
         if record is not None and record.state == "open" and (call.route.reports is None or call.route.deletes):
             # No result of a job leaves the gateway before the job is settled, and none is deleted unpaid.
             await self._conclusion.look(call, record)
         if call.route.listing is not None:
-            page = await own_page(call, self._ledger, self._upstreams, self._request_headers(call))
+            of_jobs = self._jobs.of_kind(call.route.listing.kind)
+            queue = of_jobs.queue if of_jobs is not None else None
+            page = await own_page(call, self._ledger, self._upstreams, self._request_headers(call), queue)
             return self._refuse(call, page) if isinstance(page, Refused) else self._whole(call, page)
         started = self._clock.monotonic()
         async with await self._forward(call) as reply:
@@ -167,10 +177,12 @@ class HttpPipeline:
         if call.state is State.ADMITTED:
             call.move(Move.FORWARD)
         path = f"{client.raw_path}?{client.query_string}" if client.query_string else client.raw_path
+        path = path_upstream_knows(call.record, path)
         body: bytes | AsyncIterator[bytes] | None = call.body
         headers = self._request_headers(call)
         if call.body is not None:
             body = self._admission.callbacks.put_in(call, asking(call, headers), headers)
+            body = body_upstream_knows(call.record, body, headers, call.route.body_bytes_max)
             call.request_bytes = len(call.body)
         elif client.has_body:
             body = self._passing(call)
@@ -303,7 +315,8 @@ class HttpPipeline:
 
     def _changes_reply(self, call: Call) -> bool:
         """Whether something in a JSON reply is not for the customer to see, or is the customer's own to see again."""
-        return bool(call.route.product.strip_reply_fields) or bool(self._of_webhook(call))
+        renamed = call.record is not None and bool(call.record.upstream)
+        return renamed or bool(call.route.product.strip_reply_fields) or bool(self._of_webhook(call))
 
     def _of_webhook(self, call: Call) -> Mapping[str, Any]:
         """What the reply is to say of the client's webhook, where it speaks of a job that we are called back for."""
@@ -321,6 +334,8 @@ class HttpPipeline:
             return body
         if plain is None:
             plain = decoded(body, reply.headers.get("Content-Encoding", ""), call.route.product.metered_body_bytes_max)
+        if plain is not None and call.record is not None and call.record.upstream:
+            body = plain = as_client_knows(call.record, plain)
         if plain is None or not (said or any(f'"{name}"'.encode() in plain for name in names)):
             return body
         data = parsed(plain)

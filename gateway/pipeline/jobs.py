@@ -80,6 +80,10 @@ class Jobs:
         """What the settings say of a job; None where they no longer know its kind."""
         return self.of_kind(record.ref.kind)
 
+    def made(self, kind: str) -> tuple[Job, Route] | None:
+        """The job of a kind and the route that makes it; None where no product does any more."""
+        return self._made.get(kind)
+
     def of_kind(self, kind: str) -> Job | None:
         """The same by the kind alone."""
         return self._made[kind][0] if kind in self._made else None
@@ -97,7 +101,7 @@ class Jobs:
         job, route = self._made[record.ref.kind]
         upstream = route.product.upstream
         headers = CIMultiDict({upstream.credential_header: upstream.credential, "X-Account-Id": account})
-        path = job.look.replace("{id}", quote(record.ref.id, safe=""))
+        path = job.look.replace("{id}", quote(record.upstream_id, safe=""))
         bytes_max = route.product.metered_body_bytes_max
         copy = Copy(bytes_max)
         async with await self._upstreams.send(upstream, "GET", path, headers, None) as reply:
@@ -175,7 +179,7 @@ class Jobs:
                 route=made[1].name if made is not None else "",
                 call_id=record.hold,
                 charge=charge,
-                upstream_id=record.ref.id,
+                upstream_id=record.upstream_id,
                 resource=record.ref,
                 resource_usage=used,
             )

@@ -6,6 +6,8 @@ Does not know: the meaning of an item. An id of somebody else never appears, not
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -17,15 +19,16 @@ from gateway.core.extract import Field
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
 from gateway.ports import Ledger, ResourceRef
-from gateway.settings.runtime import Listing
+from gateway.settings.runtime import Listing, Queue
 from gateway.upstream.client import Reply, UpstreamClient
 from gateway.upstream.headers import reply_headers
 
 
 async def own_page(
-    call: Call, ledger: Ledger, upstreams: UpstreamClient, headers: CIMultiDict[str]
+    call: Call, ledger: Ledger, upstreams: UpstreamClient, headers: CIMultiDict[str], queue: Queue | None = None
 ) -> Answer | Refused:
-    """The caller's page: as many of its items as it asked for, in the upstream's order.
+    """The caller's page: as many of its items as it asked for, in the upstream's order; those that wait for their place
+    come first, as nothing is newer.
 
     What is not a success passes through as it came. Raises UpstreamUnreachable and UpstreamTimeout.
     """
@@ -38,9 +41,12 @@ async def own_page(
     owned = await ledger.owned(account=call.account, refs=[*anchors, *map(tombstone, anchors)])
     if not all(one or other for one, other in zip(owned[: len(anchors)], owned[len(anchors) :], strict=True)):
         return Refused(code=Code.NOT_FOUND)  # somebody else's item is no place to page from, nor is one that is not
-    shown: list[Any] = []
+    shown: list[Any] = [] if queue is None or anchors else await _waiting(call, listing, ledger, queue, limit)
     page: Any = None
-    query = asked if listing.limit is None else {**asked, listing.limit: str(listing.limit_max)}
+    query = dict(asked) if listing.limit is None else {**asked, listing.limit: str(listing.limit_max)}
+    renamed: dict[str, str] = {}
+    if queue is not None:
+        query |= await _at_upstream(call, listing, ledger, asked)
     more, kept = True, CIMultiDict[str]()
     for _ in range(listing.pages_max):
         path = f"{call.client.raw_path}?{urlencode(query)}" if query else call.client.raw_path
@@ -54,16 +60,65 @@ async def own_page(
         if type(items) is not list:
             raise UpstreamUnreachable("the upstream's list has no items")
         page = data if page is None else page
-        mine = await ledger.owned(account=call.account, refs=[_ref(listing, item) for item in items])
+        refs = [_ref(listing, item) for item in items]
+        ours = await ledger.ids_of_ours(account=call.account, refs=refs) if queue is not None else [None] * len(refs)
+        known = [ref if own is None else replace(ref, id=own) for ref, own in zip(refs, ours, strict=True)]
+        renamed |= {ref.id: own for ref, own in zip(refs, ours, strict=True) if own is not None}
+        mine = await ledger.owned(account=call.account, refs=known)
         shown += [item for item, own in zip(items, mine, strict=True) if own]
         more = bool(listing.older and listing.older.read({"reply": data}))
         if listing.before is None or len(shown) > limit or not items or not more:
             break
-        query[listing.before] = _ref(listing, items[-1]).id
+        query[listing.before] = refs[-1].id
     more = len(shown) > limit or (more and len(shown) == limit)
     if listing.shown_limit is not None:
         _put(page, listing.shown_limit, limit)
-    return _answer(call, listing, page, shown[:limit], more=more, headers=kept)
+    shown = [_renamed(listing, item, renamed) for item in shown[:limit]]
+    return _answer(call, listing, page, shown, more=more, headers=kept)
+
+
+async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, limit: int) -> list[Any]:
+    """The account's jobs that wait for their place, newest first."""
+    refs = [ref for ref in reversed(await ledger.queued(call.account)) if ref.kind == listing.kind][:limit]
+    kept = await ledger.queued_bodies(account=call.account, refs=refs)
+    records = [await ledger.resource(account=call.account, ref=ref) for ref in refs]
+    here = f"{call.client.scheme}://{call.client.host}{call.client.raw_path}"
+    return [
+        _item_of(queue, body, ref.id, record.created_ms, f"{here}/{ref.id}")
+        for ref, body, record in zip(refs, kept, records, strict=True)
+        if body is not None and record is not None and queue.item
+    ]
+
+
+async def _at_upstream(call: Call, listing: Listing, ledger: Ledger, asked: Mapping[str, str]) -> dict[str, str]:
+    """The places to page from, as the upstream knows them."""
+    known: dict[str, str] = {}
+    for name in listing.anchors:
+        if asked.get(name):
+            ref = ResourceRef(kind=listing.kind, id=asked[name])
+            record = await ledger.resource(account=call.account, ref=ref)
+            known[name] = asked[name] if record is None else record.upstream_id
+    return known
+
+
+def _renamed(listing: Listing, item: Any, renamed: Mapping[str, str]) -> Any:
+    """An item with our id for the upstream's, wherever it stands in a text of it."""
+    theirs = _ref(listing, item).id
+    if theirs not in renamed:
+        return item
+    ours = renamed[theirs]
+    return {name: value.replace(theirs, ours) if type(value) is str else value for name, value in item.items()}
+
+
+def _item_of(queue: Queue, kept: bytes, own_id: str, created_ms: int, url: str) -> dict[str, Any]:
+    """A job that waits as an item of a list."""
+    reply = orjson.loads(kept)["reply"]
+    created = datetime.fromtimestamp(created_ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    ours = {"{id}": own_id, "{created}": created, "{url}": url}
+    return {
+        name: ours.get(value, reply.get(value[1:-1])) if type(value) is str and value.startswith("{") else value
+        for name, value in queue.item.items()
+    }
 
 
 def tombstone(ref: ResourceRef) -> ResourceRef:

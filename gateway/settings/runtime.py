@@ -214,6 +214,17 @@ class Callback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """What clients are told of a job that waits for its place: see settings/schema/queue."""
+
+    reply: Mapping[str, Any]
+    status: str
+    failed: str
+    error: Field
+    item: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A resource whose charge comes with its terminal status, whoever sees it first.
 
@@ -241,6 +252,7 @@ class Job:
     gone_seconds: int = 120
     gone: Literal["release", "charge_hold"] = "release"
     callback: Callback | None = None
+    queue: Queue | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,6 +439,7 @@ class Product:
     drain_bytes_max: int = 16 * 1024 * 1024
     #: None: refuse. Else what one process may serve one account while the ledger is away.
     allow_up_to: Nanos | None = None
+    queues: bool = False  # it has jobs that may wait for their place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

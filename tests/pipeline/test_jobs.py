@@ -447,8 +447,13 @@ async def test_redacted_audio_is_a_result_too(gw: Running) -> None:
 
 
 async def test_the_holds_of_running_jobs_are_the_limit_of_concurrency(tmp_path: Path, empty_redis: str) -> None:
-    """A sixth job of a free account is told to wait; when one has ended there is room again."""
-    async with running(tmp_path, empty_redis, changes={"config/tiers.yaml": without_rates}) as gw:
+    """Without a queue a sixth job of a free account is told to wait; when one has ended there is room again."""
+
+    def without_queue(data: dict[str, Any]) -> None:
+        without_rates(data)
+        data["tiers"]["free"]["products"]["speech-to-text"].pop("queued_max")
+
+    async with running(tmp_path, empty_redis, changes={"config/tiers.yaml": without_queue}) as gw:
         key = await gw.open_account("a", tier="free", credit="50")
         paths = [await submitted(gw, key, knobs={"job_seconds": 0.1}) for _ in range(5)]
         got = await submit(gw, key)

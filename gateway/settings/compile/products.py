@@ -31,6 +31,7 @@ from gateway.settings.runtime import (
     Metering,
     Models,
     Product,
+    Queue,
     Rejection,
     Requirement,
     Route,
@@ -70,6 +71,7 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
         drain_seconds_max=settings.drain_seconds_max,
         drain_bytes_max=settings.drain_bytes_max,
         allow_up_to=settings.on_ledger_unavailable.allow_up_to,
+        queues=any(job.queue is not None for job in settings.jobs.values()),
     )
     made = Made(settings=settings, place=place, product=product)
     for kind, job in settings.jobs.items():
@@ -132,6 +134,7 @@ def _job(kind: str, settings: JobSettings, made: Made, scope: Scope) -> Job:
         gone_seconds=settings.gone_seconds,
         gone=settings.gone,
         callback=None if settings.callback is None else Callback(**dict(settings.callback)),
+        queue=None if settings.queue is None else Queue(**dict(settings.queue)),
     )
 
 

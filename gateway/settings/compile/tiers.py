@@ -60,10 +60,24 @@ def _share(name: str, settings: TierProductSettings, place: Place, product: Prod
     per_model = requests is not None and requests.per_model
     return TierProduct(
         models=None if settings.models is None else frozenset(settings.models),
-        concurrency=None if settings.concurrency is None else Concurrency(name=name, limit=settings.concurrency),
+        concurrency=_concurrency(name, settings, place, product, scope),
         rates=() if per_model else rates,
         per_model=rates if per_model else (),
     )
+
+
+def _concurrency(
+    name: str, settings: TierProductSettings, place: Place, product: Product, scope: Scope
+) -> Concurrency | None:
+    negative = settings.when_negative.concurrency
+    for key, value in (("queued_max", settings.queued_max), ("when_negative", negative)):
+        if value and settings.concurrency is None:
+            scope.report.add(place.at(key), "there is no concurrency that it could go with")
+        elif value and not product.queues:
+            scope.report.add(place.at(key), f"{name} has no jobs with a queue")
+    if settings.concurrency is None:
+        return None
+    return Concurrency(name=name, limit=settings.concurrency, queued_max=settings.queued_max, when_negative=negative)
 
 
 def _scaling(requests: ProductRequestsSettings, place: Place, scope: Scope) -> Scaling:

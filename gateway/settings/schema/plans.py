@@ -36,6 +36,16 @@ class ProductRequestsSettings(RequestsSettings):
     scaling: ScalingSettings | None = key("How the quota follows its use", default=None, shown="it does not")
 
 
+def _refuse(value: Any) -> Any:
+    return {} if value == "refuse" else value
+
+
+class WhenNegativeSettings(Settings):
+    """What an account may do that has no credit."""
+
+    concurrency: Whole = key("Jobs at a time, with nothing held; 0: none", default=0, unit="jobs", ge=0, le=1000)
+
+
 class TierProductSettings(Settings):
     """What a tier gives of one product."""
 
@@ -45,6 +55,14 @@ class TierProductSettings(Settings):
     concurrency: Whole | None = key(
         "Open holds at a time", default=None, unit="calls, jobs and sessions", ge=1, le=1_000_000, shown="no limit"
     )
+    queued_max: Whole = key(
+        "Jobs beyond `concurrency` that wait for their place, first in, first out; one more is refused", default=0,
+        unit="jobs", ge=0, le=100_000,
+    )  # fmt: skip
+    when_negative: Annotated[WhenNegativeSettings, BeforeValidator(_refuse)] = key(
+        "Jobs of an account without credit: `refuse`, or `{concurrency: 1}` for one at a time", shown="refuse",
+        default=WhenNegativeSettings,
+    )  # fmt: skip
     requests: ProductRequestsSettings | None = key("Limit of metered requests", default=None, shown="no limit")
 
 

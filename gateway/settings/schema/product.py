@@ -25,6 +25,7 @@ from gateway.settings.schema.base import (
     key,
 )
 from gateway.settings.schema.callback import CallbackSettings
+from gateway.settings.schema.queue import QueueSettings
 from gateway.settings.schema.session import MintSettings, SessionSettings
 from gateway.settings.schema.stream import StreamSettings
 
@@ -210,6 +211,7 @@ class JobSettings(Settings):
         "all the same is charged then; `charge_hold` charges its hold",
         default="release",
     )
+    queue: QueueSettings | None = key("What is said of those that wait for their place", default=None, shown="none")
     callback: CallbackSettings | None = key("How the service calls back when it is over", default=None, shown="none")
     usage: dict[Name, MeasureSettings] = key(
         "The measures, by name; `job.x` is the request's `x`", default=dict, shown="none"
