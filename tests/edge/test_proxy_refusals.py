@@ -95,7 +95,7 @@ async def test_every_refusal_of_the_ledger_has_its_code_and_its_dialect(gw: Runn
 def narrow(data: dict[str, Any]) -> None:
     """Two requests in a minute, one transcript at a time."""
     data["tiers"]["payg"]["requests"] = {"quota": 2, "window_seconds": 60}
-    data["tiers"]["contracted"]["products"]["speech-to-text"]["concurrency"] = 1
+    data["tiers"]["contracted"]["products"]["speech-to-text"] = {"concurrency": 1}
 
 
 def following(data: dict[str, Any]) -> None:

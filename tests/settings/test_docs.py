@@ -42,6 +42,7 @@ from gateway.settings.schema.plans import (
     TierProductSettings,
     TierSettings,
     TiersSettings,
+    WhenNegativeSettings,
 )
 from gateway.settings.schema.product import (
     ChargeSettings,
@@ -62,6 +63,7 @@ from gateway.settings.schema.product import (
     SampleSettings,
     WordingSettings,
 )
+from gateway.settings.schema.queue import QueueSettings
 from gateway.settings.schema.session import (
     FrameRefusalsSettings,
     FramesSettings,
@@ -104,6 +106,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("models", ModelsSettings),
         ("on_ledger_unavailable", LedgerAwaySettings),
         ("jobs.KIND", JobSettings),
+        ("jobs.KIND.queue", QueueSettings),
         ("jobs.KIND.callback", CallbackSettings),
         ("routes[]", RouteSettings),
         ("routes[].requires[]", RequirementSettings),
@@ -133,6 +136,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("tiers.NAME", TierSettings),
         ("tiers.NAME.requests", RequestsSettings),
         ("tiers.NAME.products.PRODUCT", TierProductSettings),
+        ("tiers.NAME.products.PRODUCT.when_negative", WhenNegativeSettings),
         ("tiers.NAME.products.PRODUCT.requests", ProductRequestsSettings),
         ("tiers.NAME.products.PRODUCT.requests.scaling", ScalingSettings),
     ],

@@ -52,8 +52,8 @@ def extended(project: Project) -> Project:
     )
     project.edit(
         "config/tiers.yaml",
-        "      speech-to-text: {concurrency: 5}\n",
-        "      speech-to-text: {concurrency: 5}\n      text-to-speech: {}\n",
+        "      speech-to-text: {concurrency: 5, queued_max: 1000}\n",
+        "      speech-to-text: {concurrency: 5, queued_max: 1000}\n      text-to-speech: {}\n",
     )
     return project
 
