@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import orjson
-import pytest
 
 from gateway.core.money import parse_usd
 from gateway.edge.door import Door
@@ -323,12 +322,14 @@ async def test_one_account_cannot_have_every_place(tmp_path: Path, empty_redis: 
 async def test_handshakes_that_wait(tmp_path: Path, empty_redis: str) -> None:
     """So many sessions may wait for an upstream that does not answer; one more is told to come back, over HTTP."""
 
+    hears = asyncio.Event()
+
     async def deaf(line: Line) -> None:
         await line.head()
-        await line.ended()
+        await hears.wait()
 
     limits = {"handshakes_max": 3}
-    made = before(ScriptedUpstream(deaf), tmp_path, empty_redis, limits=limits, service={"reply_seconds_max": 2.0})
+    made = before(ScriptedUpstream(deaf), tmp_path, empty_redis, limits=limits, service={"reply_seconds_max": 30})
     async with made as gw, AsyncExitStack() as stack:
         key = await gw.open_account("a", credit="1000")
         fields = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Authorization: {key}",
@@ -347,7 +348,8 @@ async def test_handshakes_that_wait(tmp_path: Path, empty_redis: str) -> None:
         for client in flood:
             got = await client.reply()
             assert (got.status, got.one("X-Gateway-Error"), got.one("Retry-After")) == (503, b"overloaded", b"1")
-        await until(lambda: gw.gateway.pipeline.sessions._opening == 0)  # their upstream's time is over
+        hears.set()  # and hangs up
+        await until(lambda: gw.gateway.pipeline.sessions._opening == 0)
         assert b" 101 " in (await (await knocked()).head() or b"")
 
 
@@ -363,17 +365,17 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
-async def test_a_body_that_inflates_beyond_measure(tmp_path: Path, empty_redis: str, name: str) -> None:
+async def test_a_body_that_inflates_beyond_measure(tmp_path: Path, empty_redis: str) -> None:
     """Is refused after a hundred times its size, or at its limit, and costs next to nothing."""
     async with before(chat_upstream(), tmp_path, empty_redis) as gw:
         key = await gw.open_account("a")
-        peak, cpu = peak_bytes(), time.process_time()
-        coding = "deflate" if name == "deflate" else "gzip"
-        for _ in range(10):
-            got = await gw.call("POST", CHAT_PATH, key, data=BOMBS[name], headers={"Content-Encoding": coding})
-            assert (got.status, got.code) == (400, "invalid_request")
-        assert time.process_time() - cpu < 1.5
+        peak = peak_bytes()
+        for name, bomb in BOMBS.items():
+            cpu, coding = time.process_time(), "deflate" if name == "deflate" else "gzip"
+            for _ in range(5):
+                got = await gw.call("POST", CHAT_PATH, key, data=bomb, headers={"Content-Encoding": coding})
+                assert (got.status, got.code) == (400, "invalid_request"), name
+            assert time.process_time() - cpu < 1.0, name
         assert peak_bytes() - peak < 60_000_000
         fair = gzip.compress(orjson.dumps({**CHAT, "user": "x" * 500_000}))
         got = await gw.call("POST", CHAT_PATH, key, data=fair, headers={"Content-Encoding": "gzip"})
@@ -412,16 +414,17 @@ HUGE = {
 }
 
 
-@pytest.mark.parametrize("name", HUGE)
-async def test_json_that_takes_more_than_it_is(tmp_path: Path, empty_redis: str, name: str) -> None:
+async def test_json_that_takes_more_than_it_is(tmp_path: Path, empty_redis: str) -> None:
     """A body within its limit that would fill memory, or time, is refused before it does."""
     async with before(chat_upstream(), tmp_path, empty_redis) as gw:
         key = await gw.open_account("a")
-        peak, cpu = peak_bytes(), time.process_time()
-        for _ in range(3):
-            got = await gw.call("POST", CHAT_PATH, key, data=io.BytesIO(HUGE[name]))
-            assert (got.status, got.code) in ((400, "invalid_request"), (400, "unpriced_field")), name
-        assert time.process_time() - cpu < 1.5
+        peak = peak_bytes()
+        for name, body in HUGE.items():
+            cpu = time.process_time()
+            for _ in range(2):
+                got = await gw.call("POST", CHAT_PATH, key, data=io.BytesIO(body))
+                assert (got.status, got.code) in ((400, "invalid_request"), (400, "unpriced_field")), name
+            assert time.process_time() - cpu < 1.5, name
         assert peak_bytes() - peak < 120_000_000
         await nothing_held(gw)
 

@@ -17,7 +17,7 @@ import orjson
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -338,6 +338,7 @@ def test_any_file_is_data_or_problems(content: bytes) -> None:
         assert "demo-admin-token" not in problem.message
 
 
+@settings(max_examples=20)
 @given(st.sampled_from(FILES), st.data())
 def test_any_config_is_a_runtime_or_problems(path: Path, data: st.DataObject) -> None:
     """A whole config of which one file is changed anywhere is compiled, or refused with everything that is wrong."""
