@@ -29,11 +29,9 @@ def list_jobs(invocation: Invocation, *, account: str, limit: str) -> None:
     """List an account's open jobs that the gateway follows, the next one to be looked at first."""
 
     def told(page: Data) -> str:
-        headers = ("kind", "job", "held", "product", "key", "created", "next look", "gone since")
-        rows = [
-            (j["kind"], j["id"], j["held"], j["product"], j["key"], j["created_at"], j["next_look_at"], j["gone_since"])
-            for j in page["items"]
-        ]
+        headers = ("kind", "job", "held", "product", "key", "created", "next look", "gone since", "place")
+        names = ("kind", "id", "held", "product", "key", "created_at", "next_look_at", "gone_since", "place")
+        rows = [tuple(job[name] for name in names) for job in page["items"]]
         return table(headers, rows, empty="no open jobs")
 
     _, count = read_page("", limit)

@@ -127,7 +127,7 @@ _ITEMS: Final[dict[str, Data]] = {
     "Job": shape(
         kind=TEXT,
         id=TEXT,
-        state=one_of("open", "settled", "released"),
+        state=one_of("queued", "open", "settled", "released"),
         product=TEXT,
         call_id=TEXT,
         key=TEXT,
@@ -140,6 +140,8 @@ _ITEMS: Final[dict[str, Data]] = {
         deadline_at=perhaps(MOMENT),
         gone_since=perhaps(MOMENT),
         next_look_at=perhaps(MOMENT),
+        place=perhaps(COUNT),
+        upstream_id=perhaps(TEXT),
     ),
     "Delivery": shape(**_DELIVERY),
     "AuditLine": shape(

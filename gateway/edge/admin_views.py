@@ -91,8 +91,8 @@ def view_hold(hold: Hold) -> Data:
     }
 
 
-def view_job(record: Resource, look_ms: int = 0) -> Data:
-    """A job, and when it is looked at next. `held` is what was set aside for it."""
+def view_job(record: Resource, look_ms: int = 0, place: int = 0) -> Data:
+    """A job, and when it is looked at next, or its place in the queue. `held` is what was set aside for it."""
     return {
         "kind": record.ref.kind,
         "id": record.ref.id,
@@ -109,6 +109,8 @@ def view_job(record: Resource, look_ms: int = 0) -> Data:
         "deadline_at": _perhaps(record.deadline_ms or None),
         "gone_since": _perhaps(record.gone_ms or None),
         "next_look_at": _perhaps(look_ms or None),
+        "place": place or None,
+        "upstream_id": record.upstream_id if record.state != "queued" else None,
     }
 
 

@@ -56,9 +56,14 @@ class JobOperations:
         self._jobs = Jobs(runtime=runtime, books=_Straight(ledger), upstreams=upstreams, clock=clock)
 
     async def list_jobs(self, account: str, *, limit: int) -> Data:
-        """The account's jobs that are followed, the next one to be looked at first."""
+        """The account's jobs that are followed, the next one to be looked at first; then those that wait, in order."""
         found = await self._ledger.jobs(account, limit=limit)
-        return {"items": [view_job(job.record, job.look_ms) for job in found], "next": None}
+        items = [view_job(job.record, job.look_ms) for job in found]
+        for place, ref in enumerate(await self._ledger.queued(account), 1):
+            record = await self._ledger.resource(account=account, ref=ref) if len(items) < limit else None
+            if record is not None:
+                items.append(view_job(record, place=place))
+        return {"items": items, "next": None}
 
     async def show_job(self, account: str, ref: ResourceRef) -> Data:
         """One job, over or not."""
@@ -67,7 +72,7 @@ class JobOperations:
     async def settle_job(self, account: str, ref: ResourceRef, *, charge_hold: bool) -> Data:
         """Ask the service now, and end the job by what it says; `charge_hold`: one that is not over costs its hold."""
         record = await self._record(account, ref)
-        found: str = record.state if record.state != "open" else "running"
+        found: str = record.state if record.state not in ("open", "queued") else "running"
         concluded: Concluded | None = None
         if record.state == "open":
             try:
@@ -81,10 +86,11 @@ class JobOperations:
     async def release_job(self, account: str, ref: ResourceRef) -> Data:
         """Give a job's hold back for good. `released` false: it had ended before."""
         record = await self._record(account, ref)
-        if record.state == "open":
+        was_open = record.state in ("open", "queued")
+        if was_open:
             await self._jobs.release(account, record)
         now = await self._record(account, ref)
-        return {"account": account, "job": view_job(now), "released": record.state == "open" != now.state}
+        return {"account": account, "job": view_job(now), "released": was_open and now.state != record.state}
 
     async def _record(self, account: str, ref: ResourceRef) -> Resource:
         await self._ledger.account(account)  # raises where there is none

@@ -10,6 +10,9 @@ import assemblyai as aai
 import pytest
 
 from gateway.core.money import Nanos, parse_usd
+from gateway.edge.app import SystemClock
+from gateway.edge.job_operations import JobOperations
+from gateway.ports import ResourceRef
 from tests.harness import Running, running
 from tests.pipeline.helpers import charges, finished, in_order, submit, until, without_rates
 
@@ -264,3 +267,19 @@ async def test_the_official_client_submits_twelve_jobs_on_five_places(
         assert await until(charged)
         assert (await gw.ledger.account("a")).held == 0
         assert not await gw.ledger.verify("a")
+
+
+async def test_operators_see_the_queue_and_take_jobs_out(gw: Running) -> None:
+    """Listed after the running ones with their places; one that is released never runs."""
+    key = await gw.open_account("a", credit="10")
+    made = await jobs(gw, key, 4)
+    desk = JobOperations(ledger=gw.ledger, runtime=gw.runtime, upstreams=gw.gateway.upstreams, clock=SystemClock())
+    listed = (await desk.list_jobs("a", limit=100))["items"]
+    assert [(job["id"], job["state"], job["place"]) for job in listed[2:]] == [
+        (made[2], "queued", 1), (made[3], "queued", 2),
+    ]  # fmt: skip
+    assert {job["state"] for job in listed[:2]} == {"open"}
+    released = await desk.release_job("a", ResourceRef(kind="transcript", id=made[2]))
+    assert (released["released"], released["job"]["state"]) == (True, "released")
+    assert [ref.id for ref in await gw.ledger.queued("a")] == [made[3]]
+    assert not await gw.ledger.verify("a")
