@@ -23,7 +23,7 @@ from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
 from gateway.cli_outbox import outbox
 from gateway.cli_output import Failure, json_line, json_text, table
-from gateway.cli_reports import audit, usage
+from gateway.cli_reports import audit, prices, usage
 from gateway.cli_shared import UNREACHABLE, Invocation, common, default_config, unreachable
 from gateway.edge.admin_bodies import rate_cards
 from gateway.edge.child import WorkerFailed
@@ -51,6 +51,7 @@ main.add_command(jobs, "jobs")
 main.add_command(outbox, "outbox")
 main.add_command(alerts, "alerts")
 main.add_command(usage, "usage")
+main.add_command(prices, "prices")
 main.add_command(audit, "audit")
 main.add_command(admin_tokens, "admin-tokens")
 

@@ -3,14 +3,18 @@
 Owns: their options and tables. Does not know: how either is counted or kept (edge/usage_operations, edge/auditing).
 """
 
+from typing import IO, Final
+
 import click
 
 from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
 from gateway.cli_output import table
 from gateway.cli_shared import Desk, Invocation, common, on_ledger
-from gateway.edge.admin_bodies import read_page
+from gateway.edge.admin_bodies import PriceDryRun, read_page
 from gateway.edge.admin_views import Data
 from gateway.edge.usage_operations import usage_csv
+
+_FILE_MAX: Final = 60_001  # one more than may be
 
 
 @click.group()
@@ -31,6 +35,31 @@ def show_usage(invocation: Invocation, *, account: str, since: str, until: str, 
         click.echo(usage_csv(found), nl=False)
     else:
         invocation.show(found, _usage)
+
+
+@click.group()
+def prices() -> None:
+    """Prices that are not in force."""
+
+
+@prices.command("dry-run")
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option("--account", required=True, metavar="ACCOUNT", help="Whose charges are priced again.")
+@click.option("--since", default="", metavar="DAY", help="The first day (UTC). Default: thirty days back.")
+@click.option("--until", default="", metavar="DAY", help="The day after the last (UTC). Default: tomorrow.")
+@click.option("--rate-card", metavar="CARD", help="As this rate card. Default: the one of each charge.")
+@common
+def dry_run(
+    invocation: Invocation, *, file: IO[str], account: str, since: str, until: str, rate_card: str | None
+) -> None:
+    """Show what an account's charges would have cost by the newest list of a price file."""
+    text = file.read(_FILE_MAX)
+
+    async def work(desk: Desk) -> Data:
+        body = desk.read(PriceDryRun, account=account, prices=text, since=since, until=until, rate_card=rate_card)
+        return await desk.prices.dry_run(body)
+
+    invocation.show(on_ledger(invocation, work), _repriced)
 
 
 @click.group()
@@ -58,6 +87,19 @@ def _usage(found: Data) -> str:
     rows = [[row[name] for name in headers] for row in found["items"]]
     total = found["total"]
     return f"{table(headers, rows, empty='nothing')}\n{total['calls']} calls, {total['charged']} {found['currency']}"
+
+
+def _repriced(found: Data) -> str:
+    headers = ("sku", "lines", "unpriced", "charged", "repriced", "difference")
+    rows = [[row[name] for name in headers] for row in found["items"]]
+    told = [
+        table(headers, rows, empty="no charges"),
+        (
+            f"{found['charges']} charges: {found['charged']} {found['currency']}, by {found['price_version']}"
+            f" {found['repriced']}: {found['difference']}"
+        ),
+    ]
+    return "\n".join(told if found["complete"] else [*told, "not all of the period: too many entries"])
 
 
 def _lines(page: Data) -> str:

@@ -27,6 +27,7 @@ from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.edge.outbox_operations import OutboxOperations, UnknownDelivery
+from gateway.edge.price_operations import PriceOperations
 from gateway.edge.usage_operations import UsageOperations
 from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis
 from gateway.ledger.epoch import Memory
@@ -130,6 +131,7 @@ class Desk:
         self.jobs = jobs
         self.outbox = OutboxOperations(ledger)
         self.usage = UsageOperations(ledger=ledger, clock=SystemClock())
+        self.prices = PriceOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
         self.audit = Auditor(ledger)
         self.alerts = AlertOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
         self.ledger = ledger

@@ -23,6 +23,7 @@ from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operations
 from gateway.edge.outbox_operations import OutboxOperations
 from gateway.edge.paying import Paying
+from gateway.edge.price_operations import PriceOperations
 from gateway.edge.usage_operations import UsageOperations
 from gateway.ports import Clock, Ledger
 from gateway.settings.runtime import Runtime
@@ -43,6 +44,7 @@ def add_admin_routes(
         outbox=OutboxOperations(ledger),
         autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),
         usage=UsageOperations(ledger=ledger, clock=clock),
+        prices=PriceOperations(ledger=ledger, runtime=runtime, clock=clock),
         audit=Auditor(ledger),
         alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
     )

@@ -178,6 +178,7 @@ UsdAboveZero = Annotated[Usd, AfterValidator(_above_zero)]
 UsdNotZero = Annotated[Nanos, BeforeValidator(_signed_usd), AfterValidator(_not_zero), _SIGNED]
 FutureMs = Annotated[int, BeforeValidator(_time_ms), _MOMENT]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Day = Annotated[str, Field(max_length=10)]
 Project = Annotated[Word, AfterValidator(_printable)]
 Note = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 Given = Field(min_length=1)
@@ -260,6 +261,19 @@ class Refund(Body):
     entry: Annotated[Word, Given]
     amount: UsdAboveZero | None = None
     reason: Annotated[Note, Given]
+
+
+class PriceDryRun(Body):
+    """Charges to price again: whose, of which days (UTC; default: the last thirty), by which file (YAML).
+
+    Each as the rate card that it was charged by, or all as `rate_card`.
+    """
+
+    account: Id
+    prices: Annotated[str, Field(min_length=1, max_length=60_000)]
+    since: Day = ""
+    until: Day = ""
+    rate_card: Word | None = None
 
 
 class RotateKey(Body):

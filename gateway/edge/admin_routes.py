@@ -17,6 +17,7 @@ from gateway.edge.admin_bodies import (
     Correct,
     GiveGrant,
     OpenAccount,
+    PriceDryRun,
     Refund,
     RotateKey,
     SettleJob,
@@ -33,6 +34,7 @@ from gateway.edge.job_operations import JobOperations
 from gateway.edge.openapi import document
 from gateway.edge.operations import Operations, UnknownKey
 from gateway.edge.outbox_operations import OutboxOperations
+from gateway.edge.price_operations import PriceOperations
 from gateway.edge.usage_operations import UsageOperations, usage_csv
 from gateway.ports import ResourceRef
 
@@ -53,6 +55,7 @@ class AdminDesk:
     outbox: OutboxOperations
     autopay: AutopayOperations
     usage: UsageOperations
+    prices: PriceOperations
     audit: Auditor
     alerts: AlertOperations
 
@@ -128,6 +131,16 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         deed=_list_audit,
         answer="AuditLinePage",
         query=(*PAGE, _OF_ACCOUNT),
+    ),
+    Endpoint(
+        method="POST",
+        path="/price-dry-runs",
+        scope="read",
+        summary="What an account's charges of a period would have cost by another price file",
+        deed=lambda desk, ask: desk.prices.dry_run(ask.body(PriceDryRun)),
+        body=PriceDryRun,
+        answer="Repriced",
+        problems=("unknown_account",),
     ),
     Endpoint(
         method="GET",

@@ -28,7 +28,7 @@ class UsageOperations:
 
     async def show_usage(self, account: str, *, since: str = "", until: str = "") -> Data:
         """From the day `since` to the one before `until`. Default: the last thirty days, today included."""
-        begin, end = self._days(since, until)
+        begin, end = days_of(since, until, self._clock.now())
         days = await self._ledger.usage(account, since=begin, until=end)
         projects = {key.id: key.project for key in await self._ledger.keys(account)}
         items = [
@@ -46,18 +46,18 @@ class UsageOperations:
         total = {"calls": sum(day.calls for day in days), "charged": format_usd(sum(day.charged for day in days))}
         return {"account": account, "since": begin, "until": end, "items": items, "total": total, **CURRENCY}
 
-    def _days(self, since: str, until: str) -> tuple[str, str]:
-        try:
-            end = date.fromisoformat(until) if until else self._today() + timedelta(days=1)
-            begin = date.fromisoformat(since) if since else end - timedelta(days=_DAYS_DEFAULT)
-        except (ValueError, OverflowError):
-            raise Invalid([Problem("since", "days are written like 2026-11-27")]) from None
-        if not 0 <= (end - begin).days <= USAGE_DAYS:
-            raise Invalid([Problem("until", f"it is after `since`, and by at most {USAGE_DAYS} days")])
-        return begin.isoformat(), end.isoformat()
 
-    def _today(self) -> date:
-        return datetime.fromtimestamp(self._clock.now(), UTC).date()
+def days_of(since: str, until: str, now: float) -> tuple[str, str]:
+    """The period that was asked for, until and without its last day. Raises Invalid."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    try:
+        end = date.fromisoformat(until) if until else today + timedelta(days=1)
+        begin = date.fromisoformat(since) if since else end - timedelta(days=_DAYS_DEFAULT)
+    except (ValueError, OverflowError):
+        raise Invalid([Problem("since", "days are written like 2026-11-27")]) from None
+    if not 0 <= (end - begin).days <= USAGE_DAYS:
+        raise Invalid([Problem("until", f"it is after `since`, and by at most {USAGE_DAYS} days")])
+    return begin.isoformat(), end.isoformat()
 
 
 def usage_csv(shown: Data) -> str:

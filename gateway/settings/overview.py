@@ -27,7 +27,7 @@ class PriceRow:
 def price_table(runtime: Runtime, rate_card: str | None = None) -> list[PriceRow]:
     """Every price, oldest version first; of the default tier's rate card where none is named."""
     card = rate_card or runtime.tiers[runtime.default_tier].rate_card
-    owners = owners_of(_metered(runtime.routes))
+    owned = owners(runtime)
     rows: list[PriceRow] = []
     for start, version in zip(runtime.prices.starts, runtime.prices.versions, strict=True):
         since = datetime.fromtimestamp(start, UTC).isoformat().replace("+00:00", "Z")
@@ -38,12 +38,17 @@ def price_table(runtime: Runtime, rate_card: str | None = None) -> list[PriceRow
                 unit_price=table.prices[sku].listed,
                 version=version,
                 effective_from=since,
-                product=", ".join(sorted(owners.get(sku, ()))),
+                product=", ".join(sorted(owned.get(sku, ()))),
                 rate_card=card,
             )
             for sku in sorted(table.prices)
         ]
     return rows
+
+
+def owners(runtime: Runtime) -> dict[str, set[str]]:
+    """SKU -> the products that charge it."""
+    return owners_of(_metered(runtime.routes))
 
 
 def _metered(routes: tuple[Route, ...]) -> list[Metered]:
