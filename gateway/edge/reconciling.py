@@ -38,8 +38,8 @@ def make_reconciler(runtime: Runtime, *, ledger: Ledger, jobs: Jobs, observer: O
 
 def make_submissions(runtime: Runtime, *, ledger: Ledger, queueing: Queueing, observer: Observer) -> Submissions:
     """Who submits jobs in their turn."""
-    limits = {
-        (share.concurrency.name, tier.name): share.concurrency.limit
+    places = {
+        (share.concurrency.name, tier.name): share.concurrency
         for tier in runtime.tiers.values()
         for share in tier.products.values()
         if share.concurrency is not None
@@ -47,7 +47,8 @@ def make_submissions(runtime: Runtime, *, ledger: Ledger, queueing: Queueing, ob
     return Submissions(
         ledger=ledger,
         submit=queueing.submit,
-        limits=limits,
+        limits={name: limit.limit for name, limit in places.items()},
+        when_negative={name: limit.when_negative for name, limit in places.items() if limit.when_negative},
         lease_seconds=runtime.limits.hold_lease_seconds,
         observer=observer,
     )

@@ -41,12 +41,13 @@ async def own_page(
     owned = await ledger.owned(account=call.account, refs=[*anchors, *map(tombstone, anchors)])
     if not all(one or other for one, other in zip(owned[: len(anchors)], owned[len(anchors) :], strict=True)):
         return Refused(code=Code.NOT_FOUND)  # somebody else's item is no place to page from, nor is one that is not
-    shown: list[Any] = [] if queue is None or anchors else await _waiting(call, listing, ledger, queue, limit)
+    shown: list[Any] = [] if queue is None else await _waiting(call, listing, ledger, queue, asked)
     page: Any = None
     query = dict(asked) if listing.limit is None else {**asked, listing.limit: str(listing.limit_max)}
     renamed: dict[str, str] = {}
     if queue is not None:
         query |= await _at_upstream(call, listing, ledger, asked)
+        query = {name: value for name, value in query.items() if value or not asked.get(name)}
     more, kept = True, CIMultiDict[str]()
     for _ in range(listing.pages_max):
         path = f"{call.client.raw_path}?{urlencode(query)}" if query else call.client.raw_path
@@ -77,9 +78,14 @@ async def own_page(
     return _answer(call, listing, page, shown, more=more, headers=kept)
 
 
-async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, limit: int) -> list[Any]:
-    """The account's jobs that wait for their place, newest first."""
-    refs = [ref for ref in reversed(await ledger.queued(call.account)) if ref.kind == listing.kind][:limit]
+async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, asked: Mapping[str, str]) -> list[Any]:
+    """The account's jobs that wait for their place, newest first; of a later page those that come after its anchor."""
+    refs = [ref for ref in reversed(await ledger.queued(call.account)) if ref.kind == listing.kind]
+    if any(asked.get(name) for name in listing.anchors):
+        ids = [ref.id for ref in refs]
+        anchor = asked.get(listing.before or "")
+        refs = refs[ids.index(anchor) + 1 :] if anchor in ids else []
+    refs = refs[: _limit(listing, asked) + 1]
     kept = await ledger.queued_bodies(account=call.account, refs=refs)
     records = [await ledger.resource(account=call.account, ref=ref) for ref in refs]
     here = f"{call.client.scheme}://{call.client.host}{call.client.raw_path}"
@@ -91,13 +97,14 @@ async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, l
 
 
 async def _at_upstream(call: Call, listing: Listing, ledger: Ledger, asked: Mapping[str, str]) -> dict[str, str]:
-    """The places to page from, as the upstream knows them."""
+    """The places to page from, as the upstream knows them; empty where all that it knows is older."""
     known: dict[str, str] = {}
     for name in listing.anchors:
         if asked.get(name):
             ref = ResourceRef(kind=listing.kind, id=asked[name])
             record = await ledger.resource(account=call.account, ref=ref)
-            known[name] = asked[name] if record is None else record.upstream_id
+            waits = record is not None and record.state == "queued" and name == listing.before
+            known[name] = "" if waits else asked[name] if record is None else record.upstream_id
     return known
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 from multidict import CIMultiDict
 
+from gateway.core.admission import Concurrency, crowded
 from gateway.core.errors import Code, Refused, UpstreamTimeout, UpstreamUnreachable
 from gateway.core.exchange import Move
 from gateway.pipeline.call import Answer, Call
@@ -74,6 +75,9 @@ class Queueing:
         reply = _reply(job, job.queue, call, own_id)
         path = "?".join(filter(None, (call.client.raw_path, call.client.query_string)))
         kept = orjson.dumps({"v": 1, "path": path, "request": plain.decode("utf-8", "replace"), "reply": reply})
+        if len(kept) > job.queue.kept_bytes_max:
+            await self._conclusion.fail(call)
+            return crowded(_places(call))
         if not await self._conclusion.enqueue_job(call, own_id, kept):
             await self._conclusion.fail(call)
             return Refused(code=Code.OVERLOADED, retry_after_seconds=1)
@@ -170,6 +174,13 @@ class Queueing:
         await self._jobs.tell(queued.account, record, job.queue.failed)
         await self._ledger.reject(account=queued.account, ref=record.ref, hold_id=record.hold, reason=why)
         self._observer.event("job_rejected", product=record.product)
+
+
+def _places(call: Call) -> Concurrency:
+    """The limit that has the call wait."""
+    share = call.tier.products.get(call.route.product.name) if call.tier is not None else None
+    assert share is not None and share.concurrency is not None, "what is queued has a limit"
+    return share.concurrency
 
 
 def waits_or_never_ran(record: Resource) -> bool:

@@ -218,6 +218,7 @@ class Queue:
     """What clients are told of a job that waits for its place: see settings/schema/queue."""
 
     reply: Mapping[str, Any]
+    kept_bytes_max: int
     status: str
     failed: str
     error: Field

@@ -19,7 +19,7 @@ TOGETHER_MAX: Final = 50
 
 
 class Submissions:
-    """Submits a few each round. `limits` are the places of each class by tier."""
+    """Submits a few each round. `limits` are the places of each class by tier, `when_negative` those without credit."""
 
     def __init__(
         self,
@@ -27,12 +27,14 @@ class Submissions:
         ledger: Ledger,
         submit: Callable[[QueuedJob], Awaitable[None]],
         limits: Mapping[tuple[str, str], int],
+        when_negative: Mapping[tuple[str, str], int],
         lease_seconds: float,
         observer: Observer,
     ) -> None:
         self._ledger = ledger
         self._submit = submit
         self._limits = limits
+        self._when_negative = when_negative
         self._lease_seconds = lease_seconds
         self._observer = observer
         self._under_way = 0
@@ -50,7 +52,9 @@ class Submissions:
         free = TOGETHER_MAX - self._under_way
         if not free:
             return
-        claimed = await self._ledger.claim_queued(limit=free, lease_seconds=self._lease_seconds, limits=self._limits)
+        claimed = await self._ledger.claim_queued(
+            limit=free, lease_seconds=self._lease_seconds, limits=self._limits, when_negative=self._when_negative
+        )
         for _, jobs in groupby(claimed, key=attrgetter("account")):
             turns = list(jobs)
             self._under_way += len(turns)

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,7 @@ async def _completed(world: World, at: Served, key: str, job: str) -> bool:
 async def _all_complete(world: World, at: list[Served], key: str, jobs: list[str]) -> None:
     """Poll every job, here and there, until each is over."""
     for number, job in enumerate(jobs):
-        served = at[number % len(at)]
-        assert await until(lambda served=served, job=job: _completed(world, served, key, job), 20), number
+        assert await until(partial(_completed, world, at[number % len(at)], key, job), 20), number
 
 
 async def _charged_once_each(world: World, jobs: int) -> None:

@@ -21,4 +21,5 @@ if record then
 end
 call('HSET', KEYS[8], 'state', 'released', 'usage', ARGV[5])
 call('ZREM', BASE .. 'submitting', ARGV[3])
+call('EXPIRE', BASE .. 'body:' .. ARGV[3], 3600) -- nothing is held for it any more: no more than its client needs
 return answer('rejected')

@@ -1,0 +1,93 @@
+"""Jobs that wait, at the edges: what is kept of them, pages of them, their webhooks, accounts without credit."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.core.money import ZERO
+from tests.harness import Change, running
+from tests.pipeline.helpers import charges, finished, submit, without_rates
+from tests.pipeline.hooks import Hooks, called_back
+
+TIERS = "config/tiers.yaml"
+
+
+def places(**share: Any) -> dict[str, Change]:
+    """One place, and a queue of four, unless it says otherwise."""
+
+    def change(data: dict[str, Any]) -> None:
+        without_rates(data)
+        data["tiers"]["payg"]["products"]["speech-to-text"] = {"concurrency": 1, "queued_max": 4, **share}
+
+    return {TIERS: change}
+
+
+async def test_what_is_kept_of_a_job_that_waits_is_bounded(tmp_path: Path, empty_redis: str) -> None:
+    """A large request runs where there is a place; where there is none it is refused, and nothing is held for it."""
+    async with running(tmp_path, empty_redis, changes=places()) as gw:
+        key = await gw.open_account("a", credit="10")
+        large: dict[str, Any] = {"word_boost": ["x" * 1000] * 200}
+        assert (await submit(gw, key, knobs={"job_seconds": 30}, **large)).status == 200
+        held = (await gw.ledger.account("a")).held
+        refused = await submit(gw, key, **large)
+        assert (refused.status, refused.code) == (429, "too_many_concurrent")
+        assert "Retry-After" in refused.headers
+        assert ((await gw.ledger.account("a")).held, await gw.ledger.queued("a")) == (held, [])
+        assert (await submit(gw, key)).json["status"] == "queued"
+        assert not await gw.ledger.verify("a")
+
+
+async def test_pages_go_through_the_queue_and_on_to_what_is_at_the_upstream(tmp_path: Path, empty_redis: str) -> None:
+    """One at a time by the links of each page: every job once, newest first."""
+    async with running(tmp_path, empty_redis, changes=places()) as gw:
+        key = await gw.open_account("a", credit="10")
+        made = [(await submit(gw, key, knobs={"job_seconds": 30})).json["id"] for _ in range(4)]
+        for limit in (1, 2, 3):
+            seen: list[str] = []
+            path = f"/v2/transcript?limit={limit}"
+            for _ in range(len(made)):
+                page = (await gw.call("GET", path, key)).json
+                seen += [item["id"] for item in page["transcripts"]]
+                older = page["page_details"]["prev_url"]
+                if older is None:
+                    break
+                path = older.removeprefix(gw.url)
+            assert seen == made[::-1], limit
+
+
+async def test_a_webhook_names_the_job_by_the_id_that_its_client_knows(tmp_path: Path, empty_redis: str) -> None:
+    """Of a job that waited, called by the service itself; its header comes with it, its value is shown to nobody."""
+    async with running(tmp_path, empty_redis, changes={**called_back(), **places()}) as gw, Hooks() as hooks:
+        key = await gw.open_account("a", credit="10")
+        await gw.knobs(job_seconds=0.3)
+        first = (await submit(gw, key)).json["id"]
+        hook: dict[str, Any] = {
+            "webhook_url": hooks.url("/hook"),
+            "webhook_auth_header_name": "X-My",
+            "webhook_auth_header_value": "s3",
+        }
+        waits = (await submit(gw, key, **hook)).json
+        assert (waits["status"], waits["webhook_url"]) == ("queued", hook["webhook_url"])
+        assert "s3" not in str(waits.values())
+        await finished(gw, key, f"/v2/transcript/{first}")
+        (told,) = await hooks.hears("/hook", 1)
+        assert (orjson.loads(told.body)["transcript_id"], told.headers["X-My"]) == (waits["id"], "s3")
+        assert len(await charges(gw, "a")) == 2
+
+
+async def test_without_credit_the_queue_hands_out_no_more_than_the_plan_says(tmp_path: Path, empty_redis: str) -> None:
+    """Three places with credit, one without: jobs for which nothing is held run one after the other."""
+    changes = places(concurrency=3, when_negative={"concurrency": 1})
+    async with running(tmp_path, empty_redis, changes=changes) as gw:
+        key = await gw.open_account("a", credit="0.10")
+        await gw.knobs(job_seconds=0.3)
+        first = (await submit(gw, key)).json["id"]
+        await finished(gw, key, f"/v2/transcript/{first}")
+        assert (await gw.ledger.account("a")).balance < ZERO
+        made = [(await submit(gw, key)).json["id"] for _ in range(3)]
+        for job in made:
+            assert (await finished(gw, key, f"/v2/transcript/{job}")).json["status"] == "completed"
+        async with gw.http.get(f"{gw.sandbox.url}/sandbox/state") as response:
+            assert (await response.json())["transcripts_most_at_once"] == 1
+        assert not await gw.ledger.verify("a")
