@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.edge.admin_bodies import Setting
-from gateway.edge.admin_problems import ProblemReply, problem_of, problem_of_http
+from gateway.edge.admin_problems import ProblemReply, telling_problems
 from gateway.edge.admin_routes import ROUTES, AdminDesk, account_of
 from gateway.edge.admin_tokens import Actor, AdminTokens
 from gateway.edge.alert_operations import AlertOperations
@@ -49,7 +49,7 @@ def add_admin_routes(
         alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
     )
     api = AdminApi(desk, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
-    admin = web.Application(middlewares=[_telling_problems, _admitting(AdminTokens(runtime))])
+    admin = web.Application(middlewares=[telling_problems(_note), _admitting(AdminTokens(runtime))])
     for endpoint in ROUTES:
         for base in ("/v1", ""):  # the paths without a version are older
             admin.router.add_route(endpoint.method, base + endpoint.path, api.handler(endpoint))
@@ -92,18 +92,8 @@ class AdminApi:
         return handle
 
 
-@web.middleware
-async def _telling_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal and fault of the API is answered as a problem."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        problem = problem_of_http(error)
-    except Exception as error:  # noqa: BLE001 - a problem told is better than a page of another format
-        problem = problem_of(error)
-        if problem.code == "internal":
-            _log.exception("an admin request failed")
-    return problem.response()
+def _note(error: Exception) -> None:
+    _log.error("an admin request failed", exc_info=error)
 
 
 def _admitting(tokens: AdminTokens) -> Any:

@@ -1,15 +1,16 @@
-"""How the admin API says no: problem details for HTTP (RFC 9457).
+"""How the admin API, and that of customers, say no: problem details for HTTP (RFC 9457).
 
 Owns: the codes, their status and title, which fault answers as which, the shape of the body.
 Does not know: the products' dialects (those are for customers).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Invalid
@@ -31,7 +32,7 @@ class Kind:
 PROBLEMS: Final[Mapping[str, Kind]] = {
     "invalid_json": Kind(400, "The body is not JSON"),
     "invalid_idempotency_key": Kind(400, "The Idempotency-Key cannot be used"),
-    "unauthorized": Kind(401, "The admin token is missing or wrong"),
+    "unauthorized": Kind(401, "The token is missing or wrong"),
     "admin_disabled": Kind(403, "The admin API is off"),
     "insufficient_scope": Kind(403, "The admin token is not for this"),
     "unknown_route": Kind(404, "There is nothing here"),
@@ -51,6 +52,13 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "ledger_unavailable": Kind(503, "The ledger does not answer"),
     "provider_unavailable": Kind(503, "The provider of payments does not answer"),
 }
+#: What customers alone are told.
+CUSTOMERS: Final[Mapping[str, Kind]] = {
+    "key_disabled": Kind(403, "The API key is disabled or has expired"),
+    "too_many_unknown_keys": Kind(429, "Too many unknown keys came from this address"),
+    "rate_limited": Kind(429, "Too many requests with this key"),
+}
+KINDS: Final[Mapping[str, Kind]] = {**PROBLEMS, **CUSTOMERS}
 
 
 #: The JSON schema of every problem.
@@ -61,7 +69,7 @@ SHAPE: Final[Mapping[str, Any]] = {
         "type": {"type": "string"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "code": {"enum": list(PROBLEMS)},
+        "code": {"enum": list(KINDS)},
         "detail": {"type": "string"},
         "errors": {
             "type": "array",
@@ -88,7 +96,7 @@ class ProblemReply:
 
     def response(self) -> web.Response:
         """The problem as an HTTP answer."""
-        kind = PROBLEMS[self.code]
+        kind = KINDS[self.code]
         body: dict[str, Any] = {
             "type": f"urn:gateway:problem:{self.code}",
             "title": kind.title,
@@ -148,7 +156,25 @@ def problem_of_http(error: web.HTTPException) -> ProblemReply:
             detail = f"{error.method} is not for this resource. It takes {allow}."
             return ProblemReply(code="method_not_allowed", detail=detail, headers={"Allow": allow})
         case web.HTTPNotFound():
-            return ProblemReply(code="unknown_route", detail="The admin API has no such resource.")
+            return ProblemReply(code="unknown_route", detail="The API has no such resource.")
         case web.HTTPRequestEntityTooLarge():
-            return ProblemReply(code="body_too_large", detail="A body of the admin API has at most 65536 bytes.")
+            return ProblemReply(code="body_too_large", detail="A body has at most 65536 bytes.")
     return INTERNAL
+
+
+def telling_problems(note: Callable[[Exception], None]) -> Any:
+    """The middleware that answers every refusal and fault of an API as a problem; `note` logs what nobody expected."""
+
+    @web.middleware
+    async def telling(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            problem = problem_of_http(error)
+        except Exception as error:  # noqa: BLE001 - a problem told is better than a page of another format
+            problem = problem_of(error)
+            if problem.code == "internal":
+                note(error)
+        return problem.response()
+
+    return telling

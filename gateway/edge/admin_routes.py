@@ -478,5 +478,5 @@ def openapi() -> Data:
         endpoints=ROUTES,
         answers=ANSWERS,
         token="The config's admin_token, or one of its admin_tokens with the scope of the route.",  # noqa: S106 - told
-        also=("admin_disabled",),
+        also=("admin_disabled", "insufficient_scope"),
     )

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from gateway import __version__
+from gateway.edge.billing_api import add_billing_api
 from gateway.edge.callbacks import add_callback_routes, write_callback_token
 from gateway.edge.delivering import make_outbox
 from gateway.edge.identify import Identifier
@@ -299,6 +300,7 @@ class Gateway:
         self._listener = listener
         own = web.Application()
         add_payment_routes(own, self.paying)
+        add_billing_api(own, identifier=identifier, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         add_billing_pages(own, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         add_callback_routes(own, take=called_back.take, pepper=runtime.key_pepper, clock=clock, observer=observer)

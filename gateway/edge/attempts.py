@@ -1,10 +1,12 @@
 """Attempts with keys that nobody may have: guesses are slowed down, whoever makes them.
 
-Owns: how many failed attempts an address, and all together, may make in a minute. Its memory is bounded.
+Owns: how many attempts an address (or whoever else is counted as one), and all together, may make in a minute. Its
+memory is bounded.
 Does not know: what is guessed, or what an address is good for.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -22,8 +24,16 @@ _ADDRESSES_MAX: Final = 10_000
 class Attempts:
     """Counts attempts in windows of a minute. One that succeeds is taken back: it costs nothing."""
 
-    def __init__(self, clock: Clock, *, of_address_max: int = OF_ADDRESS_MAX, of_all_max: float = OF_ALL_MAX) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        of_address_max: int = OF_ADDRESS_MAX,
+        of_all_max: float = OF_ALL_MAX,
+        counted_as: Callable[[str], str] | None = None,
+    ) -> None:
         self._clock = clock
+        self._counted_as = counted_as or neighbourhood
         self._of_address_max = of_address_max
         self._of_all_max = of_all_max
         self._window = 0
@@ -36,7 +46,7 @@ class Attempts:
         if now // WINDOW_SECONDS != self._window:
             self._window, self._all = now // WINDOW_SECONDS, 0
             self._counts.clear()
-        if self._counts.get(neighbourhood(address), 0) >= self._of_address_max or self._all >= self._of_all_max:
+        if self._counts.get(self._counted_as(address), 0) >= self._of_address_max or self._all >= self._of_all_max:
             return WINDOW_SECONDS - now % WINDOW_SECONDS
         return 0
 
@@ -44,7 +54,7 @@ class Attempts:
         """Count an attempt. 0: it may be made; else it may not, and another one in so many seconds."""
         if wait := self.wait(address):
             return wait
-        who = neighbourhood(address)
+        who = self._counted_as(address)
         self._counts[who] = self._counts.get(who, 0) + 1
         self._counts.move_to_end(who)
         if len(self._counts) > _ADDRESSES_MAX:
@@ -54,7 +64,7 @@ class Attempts:
 
     def take_back(self, address: str) -> None:
         """The attempt that was begun from there succeeded."""
-        who = neighbourhood(address)
+        who = self._counted_as(address)
         if self._counts.get(who, 0):
             self._counts[who] -= 1
             self._all -= 1

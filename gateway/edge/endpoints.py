@@ -23,7 +23,7 @@ from gateway.edge.admin_bodies import (
     read_page,
 )
 from gateway.edge.admin_views import Data
-from gateway.edge.operations import Operation, operation
+from gateway.edge.operations import NAMESPACE, Operation, operation
 
 BODY_BYTES_MAX: Final = 65_536
 Desk = TypeVar("Desk")
@@ -93,14 +93,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint(Generic[Desk]):
-    """One route. `answer` names the schema of what it answers; `scope` is what a caller must be allowed.
+    """One route. `answer` names the schema of what it answers; `scope` is what a caller must be allowed ("": nothing).
 
     `problems` are those that this route has beside what all have.
     """
 
     method: str
     path: str  # below the API's own
-    scope: str
+    scope: str = ""
     summary: str
     deed: Callable[[Desk, Ask], Awaitable[Data | Text]]
     answer: str
@@ -116,7 +116,13 @@ class Endpoint(Generic[Desk]):
 
 
 async def ask_of(
-    request: web.Request, endpoint: Endpoint[Any], *, actor: str, account: str, setting: Callable[[], Setting]
+    request: web.Request,
+    endpoint: Endpoint[Any],
+    *,
+    actor: str,
+    account: str,
+    setting: Callable[[], Setting],
+    namespace: str = NAMESPACE,
 ) -> Ask:
     """The request, taken apart for its route. Raises Invalid."""
     named = request.headers.get("Idempotency-Key")
@@ -125,7 +131,7 @@ async def ask_of(
         account=account,
         parts=dict(request.match_info),
         query=request.query,
-        operation=operation(None if named is None else read_idempotency_key(named)),
+        operation=operation(None if named is None else read_idempotency_key(named), namespace),
         given=None if endpoint.body is None else read_body(endpoint.body, await _read(request), setting()),
     )
 

@@ -62,19 +62,23 @@ class Identifier:
                 return Identity(account=token.account, key_id=token.key_id, plan=token.plan, token=token)
             if token is not None or _TOKEN_PARAMETER in client.query:
                 return _NOBODY
-        secret = credential_of(client.headers)
+        return await self.of_key(client.headers, client.address)
+
+    async def of_key(self, headers: CIMultiDictProxy[str], peer: str) -> Identity | Refused:
+        """Whose key these headers, sent by this peer, carry. Raises LedgerUnavailable."""
+        secret = credential_of(headers)
         if secret is None:
             return _NOBODY
         digest = key_digest(self._pepper, secret)
         known = self._ledger.known(digest)
         if known is not None or not may_be_secret(secret):
             return known or _NOBODY
-        return await self._looked_for(digest, client)
+        return await self._looked_for(digest, headers, peer)
 
-    async def _looked_for(self, digest: str, client: Client) -> Identity | Refused:
+    async def _looked_for(self, digest: str, headers: CIMultiDictProxy[str], peer: str) -> Identity | Refused:
         if digest in self._unknown:
             return _NOBODY
-        address = asked_by(client.headers, client.address, trust=self._trust)
+        address = asked_by(headers, peer, trust=self._trust)
         if wait := self._attempts.wait(address):
             return Refused(code=Code.TOO_MANY_UNKNOWN_KEYS, retry_after_seconds=wait)
         found = await self._ledger.identify(digest)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway import __version__
 from gateway.edge.admin_bodies import Body, Change
-from gateway.edge.admin_problems import PROBLEMS, SHAPE
+from gateway.edge.admin_problems import KINDS, SHAPE
 from gateway.edge.admin_views import Data
 from gateway.edge.endpoints import Endpoint
 
@@ -21,7 +21,7 @@ IDEMPOTENCY_KEY: Final = {
     "schema": {"type": "string", "pattern": '^([A-Za-z0-9_.:~+/=-]{1,128}|"[A-Za-z0-9_.:~+/=-]{1,128}")$'},
 }
 _PART: Final = re.compile(r"\{(\w+)\}")
-_EVERYWHERE: Final = ("unauthorized", "insufficient_scope", "internal", "ledger_unavailable")
+_EVERYWHERE: Final = ("unauthorized", "internal", "ledger_unavailable")
 _WITH_A_BODY: Final = ("invalid_json", "body_too_large")
 _WITH_A_CHANGE: Final = ("invalid_idempotency_key", "operation_conflict", "ledger_refused")
 
@@ -71,7 +71,7 @@ def _route(endpoint: Endpoint[Any], also: tuple[str, ...]) -> Data:
     route: Data = {
         "operationId": _name(endpoint),
         "summary": endpoint.summary,
-        "description": f"Needs the scope `{endpoint.scope}`.",
+        "description": f"Needs the scope `{endpoint.scope}`." if endpoint.scope else "",
         "parameters": parameters,
         "responses": {str(endpoint.status): _success(endpoint), **_problems(endpoint, also)},
     }
@@ -105,7 +105,7 @@ def _problems(endpoint: Endpoint[Any], also: tuple[str, ...]) -> dict[str, Data]
         codes += ["invalid_request", "ledger_refused"]
     by_status: dict[str, list[str]] = {}
     for code in dict.fromkeys(codes):
-        by_status.setdefault(str(PROBLEMS[code].status), []).append(code)
+        by_status.setdefault(str(KINDS[code].status), []).append(code)
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {

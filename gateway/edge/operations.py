@@ -39,7 +39,7 @@ from gateway.edge.keys import key_digest, new_secret, repeatable_secret
 from gateway.ports import Account, Key, Ledger, Plan
 from gateway.settings.runtime import Runtime
 
-_NAMESPACE = "admin:"
+NAMESPACE = "admin:"
 
 
 class UnknownKey(LedgerRefused):
@@ -54,11 +54,11 @@ class Operation:
     named: bool
 
 
-def operation(idempotency_key: str | None) -> Operation:
-    """The operation that a caller named, or a new one."""
+def operation(idempotency_key: str | None, namespace: str = NAMESPACE) -> Operation:
+    """The operation that a caller named, or a new one. Names of different callers' namespaces never meet."""
     if idempotency_key is None:
-        return Operation(f"{_NAMESPACE}{uuid4().hex}", named=False)
-    return Operation(f"{_NAMESPACE}{idempotency_key}", named=True)
+        return Operation(f"{namespace}{uuid4().hex}", named=False)
+    return Operation(f"{namespace}{idempotency_key}", named=True)
 
 
 class Operations:
@@ -194,7 +194,7 @@ class Operations:
             raise UnknownKey(f"the account has no key {body.key}")
         content = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
         receipt = await self._ledger.correct(
-            operation=operation.id if operation.named else f"{_NAMESPACE}correct:{content}",
+            operation=operation.id if operation.named else f"{NAMESPACE}correct:{content}",
             account=account,
             key_id=body.key or "",
             amount=body.amount,

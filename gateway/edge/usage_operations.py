@@ -6,6 +6,7 @@ Does not know: HTTP, the command line, how usage is counted (the ledger).
 
 import csv
 import io
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -60,12 +61,12 @@ def days_of(since: str, until: str, now: float) -> tuple[str, str]:
     return begin.isoformat(), end.isoformat()
 
 
-def usage_csv(shown: Data) -> str:
+def usage_csv(shown: Data, columns: Sequence[str] = COLUMNS) -> str:
     """The rows as CSV (RFC 4180), with a head. What a spreadsheet would take for a formula is text."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows({name: _cell(name, row[name]) for name in COLUMNS} for row in shown["items"])
+    writer.writerows({name: _cell(name, row[name]) for name in columns} for row in shown["items"])
     return text.getvalue()
 
 

@@ -516,6 +516,7 @@ class Limits:
     calls_max: int = 5_000
     calls_per_account_max: int = 2_500
     handshakes_max: int = 500
+    billing_requests_per_minute_max: int = 120
     unknown_keys_per_minute_max: int = 300
     drains_max: int = 500
     header_bytes_max: int = 32 * 1024

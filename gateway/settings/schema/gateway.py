@@ -154,6 +154,13 @@ class LimitsSettings(Settings):
     handshakes_max: Whole = key(
         "Sessions whose upstream is not joined yet; more are refused", default=500, unit="calls", ge=1, le=1_000_000
     )
+    billing_requests_per_minute_max: Whole = key(
+        "Requests of one key to the billing API; more are answered 429; 0: no limit",
+        default=120,
+        unit="requests",
+        ge=0,
+        le=1_000_000,
+    )
     unknown_keys_per_minute_max: Whole = key(
         "Keys that nobody has, from one address (IPv6: a /64); more are refused unseen; 0: no limit",
         default=300,

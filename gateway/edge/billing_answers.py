@@ -1,0 +1,88 @@
+"""The JSON schemas of what the customers' billing API answers: every field of every answer, and no others.
+
+Owns: the shapes that the admin API does not have. Does not know: how the answers come about.
+"""
+
+from typing import Final
+
+from gateway.edge.admin_answers import ANSWERS as OF_ADMINS
+from gateway.edge.admin_answers import (
+    COUNT,
+    CURRENCY,
+    FLAG,
+    MOMENT,
+    TEXT,
+    USD,
+    many,
+    named,
+    one_of,
+    page_of,
+    perhaps,
+    shape,
+)
+from gateway.edge.admin_views import Data
+
+_SHARED: Final = (
+    "Grant",
+    "Hold",
+    "Key",
+    "KeyPage",
+    "Usage",
+    "Autopay",
+    "Funds",
+    "Alert",
+    "AlertPage",
+    "NewAlert",
+    "DroppedAlert",
+    "TestedAlert",
+    "Document",
+)
+_CREDITS: Final[Data] = OF_ADMINS["Credits"]["properties"]
+_SUMS: Final = (
+    shape(**{by: perhaps(TEXT)}, calls=COUNT, charged=USD, currency=CURRENCY)
+    for by in ("day", "product", "key", "project")
+)
+_USAGE: Final[Data] = OF_ADMINS["Usage"]["properties"]
+
+ANSWERS: Final[dict[str, Data]] = {
+    **{name: OF_ADMINS[name] for name in _SHARED},
+    "Balance": shape(**_CREDITS, holds=many(named("Hold"))),
+    "Usage": shape(**{**_USAGE, "items": many({"anyOf": [_USAGE["items"]["items"], *_SUMS]})}),
+    "Charge": shape(
+        id=TEXT,
+        kind=one_of("charge", "correction"),
+        at=MOMENT,
+        charged=USD,
+        balance=USD,
+        currency=CURRENCY,
+        product=perhaps(TEXT),
+        key=perhaps(TEXT),
+        call_id=perhaps(TEXT),
+        upstream_id=perhaps(TEXT),
+        price_version=perhaps(TEXT),
+        rate_card=perhaps(TEXT),
+        basis=perhaps(TEXT),
+        late=FLAG,
+        reason=perhaps(TEXT),
+        items=many(shape(sku=TEXT, quantity=TEXT, unit=TEXT, unit_price=TEXT, amount=USD)),
+    ),
+    "ChargePage": page_of("Charge"),
+    "RateCard": shape(
+        account=TEXT,
+        tier=TEXT,
+        rate_card=TEXT,
+        price_version=TEXT,
+        effective_from=MOMENT,
+        currency=CURRENCY,
+        items=many(
+            shape(
+                sku=TEXT,
+                products=many(TEXT),
+                included=FLAG,
+                price=TEXT,
+                per=TEXT,
+                discount_percent=perhaps(TEXT),
+            )
+        ),
+    ),
+}
