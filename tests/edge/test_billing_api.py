@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,24 @@ async def test_only_a_key_that_works_opens_its_own_account(gw: Running) -> None:
     await gw.ledger.change_key(operation="off", account="acme", key_id="key-acme", changes={"disabled": True})
     got = await ask(gw, key, "/balance")
     assert (got.status, got.code) == (403, "key_disabled")
+
+
+async def test_guesses_are_counted_with_those_at_calls(tmp_path: Path, empty_redis: str) -> None:
+    """An address that has shown too many unknown keys is told to wait, here as there; a known key is not."""
+
+    def five(data: dict[str, Any]) -> None:
+        data.setdefault("limits", {})["unknown_keys_per_minute_max"] = 5
+
+    async with running(tmp_path, empty_redis, changes={"gateway.yaml": five}) as gw:
+        key = await gw.open_account("acme")
+        await get(gw, key, "/balance")
+        minute = int(time.time()) // 60
+        codes = [(await ask(gw, f"guess-of-somebody-{n}", "/balance")).code for n in range(20)]
+        assert set(codes) == {"unauthorized", "too_many_unknown_keys"}
+        assert codes.count("unauthorized") <= 10  # a minute may begin in between
+        at_a_call = (await chat(gw, "guess-of-somebody-last")).code
+        assert at_a_call == "too_many_unknown_keys" or int(time.time()) // 60 > minute
+        await get(gw, key, "/balance")
 
 
 async def test_a_customers_name_for_a_change_is_not_an_administrators(gw: Running) -> None:
