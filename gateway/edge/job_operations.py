@@ -6,7 +6,7 @@ Does not know: HTTP, the command line; how a job is asked for and priced (pipeli
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused, OperationConflict, UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import format_usd
@@ -48,6 +48,10 @@ class _Straight:
         )
 
 
+#: What its client is told of a job that ops took out of the queue.
+TAKEN_OUT: Final = "The job was taken out of the queue."
+
+
 class JobOperations:
     """What ops may do with jobs. Every answer is plain data. Raises UnknownJob, and what the ledger raises."""
 
@@ -87,7 +91,9 @@ class JobOperations:
         """Give a job's hold back for good. `released` false: it had ended before."""
         record = await self._record(account, ref)
         was_open = record.state in ("open", "queued")
-        if was_open:
+        if record.state == "queued":
+            await self._ledger.reject(account=account, ref=ref, hold_id=record.hold, reason=TAKEN_OUT)
+        elif was_open:
             await self._jobs.release(account, record)
         now = await self._record(account, ref)
         return {"account": account, "job": view_job(now), "released": was_open and now.state != record.state}

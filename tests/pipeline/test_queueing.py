@@ -282,4 +282,6 @@ async def test_operators_see_the_queue_and_take_jobs_out(gw: Running) -> None:
     released = await desk.release_job("a", ResourceRef(kind="transcript", id=made[2]))
     assert (released["released"], released["job"]["state"]) == (True, "released")
     assert [ref.id for ref in await gw.ledger.queued("a")] == [made[3]]
+    told = (await gw.call("GET", f"/v2/transcript/{made[2]}", key)).json
+    assert (told["status"], told["error"]) == ("error", "The job was taken out of the queue.")
     assert not await gw.ledger.verify("a")
