@@ -67,13 +67,25 @@ def make_price(sku: str, per: str, usd: str, discount_percent: str = "0") -> Pri
     return Price(sku=sku, unit=unit, numerator=rate.numerator, denominator=rate.denominator, listed=listed)
 
 
+@record
+class Step:
+    """What a unit costs above a volume of a calendar month, in millionths of a unit (see `core.steps`)."""
+
+    above: int
+    price: Price
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PriceTable:
-    """The prices of one price-list version as one rate card sees them. Pinned in every hold by (version, card)."""
+    """The prices of one price-list version as one rate card sees them. Pinned in every hold by (version, card).
+
+    `steps`: SKU -> what is cheaper from which volume of a month on, in this order; `prices` are of the first unit.
+    """
 
     version: str
     rate_card: str
     prices: Mapping[str, Price]
+    steps: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     #: (id of the rules, model) -> the rules (so that the id stays theirs), and each with its price, as asked for.
     plans: dict[tuple[int, str], tuple["Rules", tuple[tuple["ChargeRule", "Price | None"], ...]]] = field(
         default_factory=dict, repr=False, compare=False

@@ -239,6 +239,7 @@ class Gateway:
             observer=observer,
             clock=clock,
             operation_seconds=runtime.redis.operation_seconds,
+            prices=runtime.prices,
         )
         jobs = Jobs(runtime=runtime, books=self.books, upstreams=self.upstreams, clock=clock)
         identifier = Identifier(

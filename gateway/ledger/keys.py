@@ -115,6 +115,14 @@ class Keys:
         """HASH of one API key."""
         return f"{self.prefix}:{{{account}}}:key:{key_id}"
 
+    def volume(self, account: str, month: str) -> str:
+        """HASH: SKU -> millionths of a unit in a month, for as long as usage."""
+        return f"{self.prefix}:{{{account}}}:volume:{month}"
+
+    def taken(self, account: str, hold_id: str) -> str:
+        """STRING: what the month had before a hold's charge."""
+        return f"{self.prefix}:{{{account}}}:taken:{hold_id}"
+
     def resource(self, account: str, ref: ResourceRef) -> str:
         """HASH of one job, upload or session."""
         return f"{self.prefix}:{{{account}}}:res:{ref.kind}:{ref.id}"

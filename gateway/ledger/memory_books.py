@@ -5,6 +5,7 @@ be summed.
 Does not know: guards (core.admission), or that there are other accounts.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -103,6 +104,8 @@ class Books:
     renewals: dict[str, tuple[AdmissionRequest, Renewed]] = field(default_factory=dict)  # by the used hold's id
     used: dict[str, tuple[str, int]] = field(default_factory=dict)  # who used a name first, until when it is remembered
     names: dict[str, Name] = field(default_factory=dict)
+    volumes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by month and SKU
+    taken: dict[str, tuple[dict[str, int], dict[str, int]]] = field(default_factory=dict)  # by hold: volumes, answer
     posts: Posts = field(default_factory=Posts)
     watches: Watches = field(default_factory=Watches)
     autopay: Autopay = field(default_factory=Autopay)

@@ -4,11 +4,12 @@ Does not know: how long the ledger on Redis keeps it.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from gateway.core.errors import OperationConflict
 from gateway.core.money import Nanos
 from gateway.ledger.memory_store import MemoryStore
-from gateway.ledger.rules import check_days, day_of
+from gateway.ledger.rules import check_days, check_volumes, day_of, month_of
 from gateway.ports import UsageDay
 
 
@@ -29,3 +30,25 @@ class MemoryUsage(MemoryStore):
             for (day, product, key_id), amounts in sorted(charged.items())
             if since <= day < until
         ]
+
+    async def take_volume(self, *, account: str, hold_id: str, volumes: Mapping[str, int]) -> Mapping[str, int]:
+        """See ports.Ledger."""
+        check_volumes(volumes)
+        books, now = self._at(account)
+        content, first = books.taken.get(hold_id, (None, {}))
+        if content is not None and content != dict(volumes):
+            raise OperationConflict(f"hold {hold_id!r} took other volumes")
+        if content is None:
+            end = books.ends.get(hold_id)
+            if end is not None and end.how != "expired":
+                raise OperationConflict(f"hold {hold_id!r} was {end.how}")
+            month = books.volumes[month_of(now)]
+            first = {sku: month[sku] for sku in volumes}
+            month.update(volumes)
+            books.taken[hold_id] = (dict(volumes), first)
+        return first
+
+    async def volumes(self, account: str, *, month: str) -> Mapping[str, int]:
+        """See ports.Ledger."""
+        check_days(f"{month}-01", f"{month}-01")
+        return dict(self._of(account).volumes[month])

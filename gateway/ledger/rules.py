@@ -48,6 +48,8 @@ HEADROOM_MIN: Final = NANOS_PER_USD
 ENTRIES_MAX: Final = 1000
 #: How many days of usage an account keeps, counted from the last new line of a month. As in charge.lua.
 USAGE_DAYS: Final = 400
+#: The most that one charge adds to a volume, in millionths of a unit.
+VOLUME_MAX: Final = 10**16
 SEPARATOR: Final = "\x1f"  # between the fields of a stored record
 
 _ENTRY_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
@@ -73,6 +75,13 @@ _CHANNEL: Final = re.compile(r"[a-z][a-z_]{0,31}")
 def ms(seconds: float) -> str:
     """Milliseconds, as scripts take them."""
     return str(round(seconds * 1000))
+
+
+def check_volumes(volumes: Mapping[str, int]) -> None:
+    """What one charge may add to its month."""
+    for sku, volume in volumes.items():
+        if not sku or SEPARATOR in sku or not 0 < volume <= VOLUME_MAX:
+            raise LedgerRefused(f"{volume} millionths of {sku!r} cannot be counted")
 
 
 def grant_id(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The ledger on Redis: what was charged, by day, product and key.
+"""The ledger on Redis: what was charged, by day, product and key; volumes of a month.
 
 Owns: the reading of the counters, and their layout. Does not know: how they are counted (charge.lua).
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from gateway.core.errors import UnknownAccount
 from gateway.core.money import Nanos
 from gateway.ledger import records
-from gateway.ledger.rules import SEPARATOR, check_days
+from gateway.ledger.rules import SEPARATOR, check_days, check_volumes
 from gateway.ledger.store import Store
 from gateway.ports import UsageDay
 
@@ -31,6 +31,23 @@ class Usage(Store):
         )
         told = [day for day in days if since <= day.day < until]
         return sorted(told, key=lambda day: (day.day, day.product, day.key_id))
+
+    async def take_volume(self, *, account: str, hold_id: str, volumes: Mapping[str, int]) -> Mapping[str, int]:
+        """See ports.Ledger."""
+        check_volumes(volumes)
+        words = [str(word) for pair in sorted(volumes.items()) for word in pair]
+        names = [self._names.end(account, hold_id), self._names.taken(account, hold_id)]
+        _, (before,) = await self._run("take_volume", account, names, [records.digest(*words), *words])
+        return dict(zip(sorted(volumes), map(int, before.split()), strict=True))
+
+    async def volumes(self, account: str, *, month: str) -> Mapping[str, int]:
+        """See ports.Ledger."""
+        check_days(f"{month}-01", f"{month}-01")
+        commands = [("HGETALL", self._names.volume(account, month)), ("EXISTS", self._names.account(account))]
+        flat, there = await asyncio.gather(*(self._call(*command) for command in commands))
+        if not there:
+            raise UnknownAccount(f"no account {account!r}")
+        return {sku: int(volume) for sku, volume in records.pairs(flat).items()}
 
 
 def days_of(month: str, counters: Mapping[str, str]) -> list[UsageDay]:

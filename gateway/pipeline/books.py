@@ -5,16 +5,20 @@ Does not know: calls. A settlement never fails the customer's response.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, LineItem
+from gateway.core.steps import stepped, volumes
 from gateway.ledger.spool import Record, Spool, SpoolFull
 from gateway.ports import Clock, Ledger, Observer, Receipt, Resource, ResourceRef, Settlement
+from gateway.settings.runtime import PriceBook
 
+#: No rate card: nothing has steps.
+NO_PRICES: Final = PriceBook(starts=(), versions=(), tables={})
 #: What became of a charge. Nothing was charged by a `conflict`: the hold had another end.
 Settled = Receipt | Literal["spooled", "conflict"]
 
@@ -23,24 +27,49 @@ class Books:
     """What a call does to the ledger after it was admitted."""
 
     def __init__(
-        self, *, ledger: Ledger, spool: Spool, observer: Observer, clock: Clock, operation_seconds: int
+        self,
+        *,
+        ledger: Ledger,
+        spool: Spool,
+        observer: Observer,
+        clock: Clock,
+        operation_seconds: int,
+        prices: PriceBook = NO_PRICES,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
         self._observer = observer
         self._clock = clock
         self._operation_seconds = operation_seconds
+        self._prices = prices
 
     async def settle(self, settlement: Settlement) -> Settled:
-        """Charge: the receipt, or that it waits in the spool, or that the ledger refused it for good (counted)."""
+        """Charge: the receipt, or that it waits in the spool, or that the ledger refused it for good (counted).
+
+        The charge is at the prices of the first unit. Where its rate card has steps, what it costs is known here.
+        """
         try:
-            return await self._ledger.settle(settlement)
+            return await self._settle(settlement)
         except LedgerUnavailable:
             self._keep("settle", asdict(settlement))
             return "spooled"
         except LedgerRefused:
             self._observer.event("settlement_refused", product=settlement.product)
             return "conflict"
+
+    async def _settle(self, settlement: Settlement) -> Receipt:
+        """Charge by the steps that the charge is in. A repeat takes no volume again, and costs the same."""
+        charge = settlement.charge
+        table = self._prices.pinned(charge.price_version, charge.rate_card)
+        if table is not None and table.steps and (used := volumes(charge, table)):
+            account, hold_id = settlement.account, settlement.hold_id
+            try:
+                before = await self._ledger.take_volume(account=account, hold_id=hold_id, volumes=used)
+            except LedgerRefused:  # it has ended, or was charged for something else: settle says so
+                self._observer.event("volume_refused", product=settlement.product)
+            else:
+                settlement = replace(settlement, charge=stepped(charge, table, before))
+        return await self._ledger.settle(settlement)
 
     async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
         """Give a hold back."""
@@ -143,7 +172,7 @@ class Books:
         arguments = record["arguments"]
         match record["operation"]:
             case "settle":
-                return partial(self._ledger.settle, _settlement(arguments))
+                return partial(self._settle, _settlement(arguments))
             case "release":
                 ref = arguments["resource"] and ResourceRef(**arguments["resource"])
                 account, hold_id = arguments["account"], arguments["hold_id"]

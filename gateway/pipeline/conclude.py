@@ -191,7 +191,7 @@ class Conclusion:
         call.outcome = settled if isinstance(settled, str) else "settled"
         if settled == "conflict":
             return
-        call.charged = charge.amount
+        call.charged = charge.amount if isinstance(settled, str) else settled.charged
         call.estimated = charge.basis == "estimated"
         call.late = not isinstance(settled, str) and settled.late
 

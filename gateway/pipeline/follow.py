@@ -131,7 +131,7 @@ def tell_of_look(
             product=record.product,
             outcome=outcome,
             over=outcome not in _SAID,
-            charged=charge.amount if charge is not None else ZERO,
+            charged=concluded.charged if concluded is not None else ZERO,
             estimated=charge is not None and charge.basis == "estimated",
             late=settled is not None and not isinstance(settled, str) and settled.late,
             seconds=(now_ms - record.created_ms) / 1000,

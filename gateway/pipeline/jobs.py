@@ -14,13 +14,13 @@ from multidict import CIMultiDict
 from gateway.core import record as records
 from gateway.core.alerts import ALERT, job_anomaly
 from gateway.core.extract import Sources
-from gateway.core.money import Nanos
+from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge, PriceTable
 from gateway.pipeline import pricing
 from gateway.pipeline.books import Settled
 from gateway.pipeline.callbacks import WEBHOOK, notice
 from gateway.pipeline.meter import Copy, decoded, parsed
-from gateway.ports import Clock, Resource, ResourceRef, ResourceState, Settlement
+from gateway.ports import Clock, Receipt, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
 from gateway.upstream.client import UpstreamClient
 
@@ -32,6 +32,13 @@ class Concluded:
     record: Resource
     charge: Charge | None = None
     settled: Settled | None = None
+
+    @property
+    def charged(self) -> Nanos:
+        """What was charged; of a charge that waits in the spool, what it is at most."""
+        if isinstance(self.settled, Receipt):
+            return self.settled.charged
+        return self.charge.amount if self.charge is not None else ZERO
 
     @property
     def outcome(self) -> str:

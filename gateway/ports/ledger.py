@@ -227,6 +227,17 @@ class Ledger(PaymentLedger, Protocol):
         upstream's.
         """
 
+    async def take_volume(self, *, account: str, hold_id: str, volumes: Mapping[str, int]) -> Mapping[str, int]:
+        """Add what a hold's charge uses of each SKU to the account's month (UTC): what the month had of it before.
+
+        In millionths of a unit, so that a charge can be priced by the steps that it is in; before it is settled. Once
+        for a hold, whose first answer is remembered; other volumes, or a hold that was released, or settled without
+        them, are an OperationConflict. No two charges get the same part of a step.
+        """
+
+    async def volumes(self, account: str, *, month: str) -> Mapping[str, int]:
+        """What a month ("2026-11") had of each SKU that was counted, in millionths of a unit."""
+
     # ---- jobs that are followed
 
     async def claim_jobs(self, *, limit: int, lease_seconds: float) -> Sequence[FollowedJob]:

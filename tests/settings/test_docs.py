@@ -39,6 +39,7 @@ from gateway.settings.schema.plans import (
     RateCardSettings,
     RequestsSettings,
     ScalingSettings,
+    StepSettings,
     TierProductSettings,
     TierSettings,
     TiersSettings,
@@ -145,6 +146,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("price_lists[]", PriceListSettings),
         ("price_lists[].prices.SKU, rate_cards.NAME.overrides.SKU", PriceSettings),
         ("rate_cards.NAME", RateCardSettings),
+        ("rate_cards.NAME.steps.SKU[]", StepSettings),
     ],
 }
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.core.pricing import Price, PriceTable, make_price
 from gateway.settings.compile.scope import Metered, Scope
+from gateway.settings.compile.steps import check_steps, step_key, steps_of
 from gateway.settings.problems import Place, nearest
 from gateway.settings.runtime import PriceBook
 from gateway.settings.schema.plans import PricesSettings, RateCardSettings
@@ -34,7 +35,11 @@ def compile_prices(settings: PricesSettings, place: Place, owners: Mapping[str, 
     versions = _versions(settings, place, scope)
     skus = {sku for listed in versions.values() for sku in listed}
     for name, card in settings.rate_cards.items():
-        _check_card(card, place.at("rate_cards", name), skus, versions, owners, scope)
+        where = place.at("rate_cards", name)
+        _check_card(card, where, skus, versions, owners, scope)
+        check_steps(card, where.at("steps"), list(_tables(name, versions, card, owners)), scope)
+        if scope.report.has_below(where.at("steps")):
+            card.steps.clear()  # told already; the rest is compiled to tell what else there is
     scope.list_prices = {
         version: _table(version, "", listed, RateCardSettings(), owners) for version, listed in versions.items()
     }
@@ -90,7 +95,16 @@ def _table(
             prices[sku] = make_price(sku, per, text)
         else:
             prices[sku] = make_price(sku, per, text, discount_of(card.discounts, sku, owners.get(sku, ())))
-    return PriceTable(version=version, rate_card=name, prices=prices)
+    steps = {sku: steps_of(card, price) for sku, price in prices.items() if step_key(card, sku) is not None}
+    return PriceTable(version=version, rate_card=name, prices=prices, steps=steps)
+
+
+def _tables(
+    name: str, versions: Mapping[str, _Listed], card: RateCardSettings, owners: Mapping[str, set[str]]
+) -> Iterable[PriceTable]:
+    """The card's tables without its steps, in every version."""
+    plain = card.model_copy(update={"steps": {}})
+    return (_table(version, name, listed, plain, owners) for version, listed in versions.items())
 
 
 def discount_of(discounts: Mapping[str, str], sku: str, products: Iterable[str]) -> str:

@@ -1,12 +1,25 @@
 """`config/tiers.yaml` and `config/prices.yaml`: plans, price lists, rate cards."""
 
+import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.core.money import ZERO
 from gateway.settings.schema.base import Filled, Flag, Money, Name, Percent, Price, Settings, Sku, Whole, key, text_of
+
+#: How a volume is written -> (the unit of what is counted, how many of them).
+VOLUME_UNITS: Final = {
+    "hours": ("second", 3600),
+    "minutes": ("second", 60),
+    "seconds": ("second", 1),
+    "milliseconds": ("millisecond", 1),
+    "tokens": ("token", 1),
+    "characters": ("character", 1),
+    "calls": ("call", 1),
+    "units": ("unit", 1),
+}
 
 # ---- tiers
 
@@ -153,6 +166,29 @@ class PriceListSettings(Settings):
     )
 
 
+def _volume(text: str) -> str:
+    number, _, unit = text.partition(" ")
+    if unit not in VOLUME_UNITS or re.fullmatch(r"[1-9][0-9]{0,14}", number) is None:
+        raise ValueError(f'must be a whole number and a unit ({", ".join(VOLUME_UNITS)}), like "1000 hours"')
+    return text
+
+
+class StepSettings(Settings):
+    """What is cheaper from a volume on: exactly one of `percent` and `price`."""
+
+    above: Annotated[Filled, AfterValidator(_volume)] = key(
+        "From how much of the SKU in a calendar month (UTC) on, like `1000 hours`"
+    )
+    percent: Percent | None = key("Percent off what the first unit costs", default=None, unit="percent", shown="none")
+    price: PriceSettings | None = key("What it costs, undiscounted", default=None, shown="none")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "StepSettings":
+        if (self.percent is None) == (self.price is None):
+            raise ValueError("a step says one of percent and price")
+        return self
+
+
 class RateCardSettings(Settings):
     """How one kind of customer sees the price list."""
 
@@ -161,6 +197,12 @@ class RateCardSettings(Settings):
         unit="percent", shown="none",
     )  # fmt: skip
     overrides: dict[Sku, PriceSettings] = key("Prices in place of the list's, undiscounted", default=dict, shown="none")
+    steps: dict[Filled, list[StepSettings]] = key(
+        "What gets cheaper with the volume of a calendar month, by SKU or SKU prefix (`stt.*`), lowest first; each SKU "
+        "is counted on its own",
+        default=dict,
+        shown="none",
+    )
 
 
 class PricesSettings(Settings):
