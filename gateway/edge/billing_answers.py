@@ -82,6 +82,7 @@ ANSWERS: Final[dict[str, Data]] = {
                 price=TEXT,
                 per=TEXT,
                 discount_percent=perhaps(TEXT),
+                steps=many(shape(above=TEXT, unit=TEXT, unit_price=TEXT)),
             )
         ),
     ),

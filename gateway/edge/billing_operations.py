@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.core.money import Nanos, format_usd, parse_usd
+from gateway.core.pricing import Step
+from gateway.core.steps import MILLIONTHS
 from gateway.edge.admin_views import CURRENCY, Data, view_hold, when
 from gateway.edge.operations import Operations
 from gateway.ports import Clock, Entry, Ledger
@@ -52,11 +54,13 @@ class BillingOperations:
         tier = self._runtime.tiers.get(plan.tier)
         card = plan.rate_card or (tier.rate_card if tier is not None else "")
         rows: list[PriceRow] = []
+        steps: Mapping[str, tuple[Step, ...]] = {}
         now = self._clock.now()
         version, since = "", when(int(now * 1000))
         if any(name == card for _, name in self._runtime.prices.tables):
             version = self._runtime.prices.current(now, card).version
             rows = [row for row in price_table(self._runtime, card) if row.version == version and row.product]
+            steps = self._runtime.prices.tables[version, card].steps
             start = self._runtime.prices.starts[self._runtime.prices.versions.index(version)]
             since = datetime.fromtimestamp(start, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         included = frozenset(tier.products) if tier is not None else frozenset()
@@ -67,7 +71,7 @@ class BillingOperations:
             "price_version": version,
             "effective_from": since,
             **CURRENCY,
-            "items": [_view_price(row, included) for row in rows],
+            "items": [_view_price(row, included, steps.get(row.sku, ())) for row in rows],
         }
 
 
@@ -118,7 +122,7 @@ def _view_item(item: Mapping[str, Any]) -> Data:
     }
 
 
-def _view_price(row: PriceRow, included: frozenset[str]) -> Data:
+def _view_price(row: PriceRow, included: frozenset[str], steps: Sequence[Step]) -> Data:
     """A price in its parts: "1.75 per_1m_tokens -10%" is 1.75 for 1m_tokens, less 10 percent."""
     listed, _, discount = row.unit_price.partition(" -")
     price, _, per = listed.partition(" per_")
@@ -130,6 +134,10 @@ def _view_price(row: PriceRow, included: frozenset[str]) -> Data:
         "price": price,
         "per": per,
         "discount_percent": discount.removesuffix("%") or None,
+        "steps": [
+            {"above": str(step.above // MILLIONTHS), "unit": step.price.unit, "unit_price": step.price.listed}
+            for step in steps
+        ],
     }
 
 

@@ -68,6 +68,10 @@ async def test_jobs_and_calls_at_once_share_the_steps_exactly(pair: tuple[Runnin
     second = await chat(two, key, input_tokens=800, output_tokens=0)
     assert (first.charge, second.charge) == (Nanos(1_400_000), Nanos(200 * 1750 + 600 * 1000))
     assert [item["quantity"] for item in (await charges(one, "acme"))[-1]["items"]] == ["200", "600"]
+    shown = (await one.call("GET", "/billing/v1/rate-card", key)).json["items"]
+    assert {item["sku"]: item["steps"] for item in shown}["stt.universal-2"] == [
+        {"above": "3600", "unit": "second", "unit_price": "0.15 per_hour -50% above 1 hours"}
+    ]
     other = await one.open_account("other")
     await finished(one, other, await submitted(one, other, 7200, speech_models=["universal-2"]))
     assert (await charges(one, "other"))[-1]["amount"] == parse_usd("0.30")
