@@ -229,6 +229,23 @@ async def test_prices_are_those_of_the_accounts_own_rate_card(gw: Running) -> No
         assert "not in your plan" in text
 
 
+async def test_a_cards_discounts_and_steps_are_on_the_page(tmp_path: Path, empty_redis: str) -> None:
+    """What an account's own card takes off, and from which volume of a month on."""
+
+    def cheaper(data: dict[str, Any]) -> None:
+        step = {"above": "1000 hours", "percent": "10"}
+        data["rate_cards"]["friends"] = {"discounts": {"guardrails": "20"}, "steps": {"stt.universal-3-pro": [step]}}
+
+    async with running(tmp_path, empty_redis, changes={"config/prices.yaml": cheaper}) as gw:
+        key = await gw.open_account("acme", rate_card="friends")
+        async with Visitor(gw.url + "/billing") as visitor:
+            await visitor.sign_in(key)
+            text = await visitor.see("/prices")
+            assert "your rate card, Friends ," in text
+            assert "guardrails.profanity $0.01 per hour, less 20%" in text
+            assert "$0.21 per hour $0.21 per hour, less 10% above 1000 hours in a month" in text
+
+
 async def test_assets_may_be_kept_for_good(gw: Running) -> None:
     """What a page names is there, with its type, and cacheable, for its name has its digest."""
     async with Visitor(gw.url + "/billing") as visitor:

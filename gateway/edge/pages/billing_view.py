@@ -186,23 +186,24 @@ def key_names(keys: Iterable[Key]) -> dict[str, str]:
 
 @record
 class PriceGroup:
-    """The prices of one product: each (what, price as it is listed)."""
+    """The prices of one product: each (what, price as it is listed, what it is from volumes of a month on)."""
 
     title: str
     included: bool
-    prices: tuple[tuple[str, str], ...]
+    prices: tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
 def rate_card(runtime: Runtime, card: str, tier: Tier | None, now: float) -> list[PriceGroup]:
     """The prices of a rate card by product, what the plan includes first. None for a card that the config lost."""
     if card not in {name for _, name in runtime.prices.tables}:
         return []
-    version = runtime.prices.current(now, card).version
-    groups: dict[str, list[tuple[str, str]]] = {}
+    table = runtime.prices.current(now, card)
+    groups: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
     for row in price_table(runtime, card):
-        if row.version == version and row.product:
+        if row.version == table.version and row.product:
+            steps = tuple(step.price.listed for step in table.steps.get(row.sku, ()))
             for product in row.product.split(", "):
-                groups.setdefault(product, []).append((row.sku, row.unit_price))
+                groups.setdefault(product, []).append((row.sku, row.unit_price, steps))
     included = frozenset(tier.products) if tier is not None else frozenset()
     found = [
         PriceGroup(title=product_title(runtime, name), included=name in included, prices=tuple(rows))
