@@ -116,7 +116,8 @@ class Machine(RuleBasedStateMachine):
         """Do one operation to both, after a while in which nothing looked at them; their answers must be equal."""
         if idle:
             self.wait(idle)
-        self.done.append((name, arguments))
+        if not name.startswith("claim"):  # what is due stands in an index that only a sweep is sure to make good
+            self.done.append((name, arguments))
         answer = self.runner.run(outcome(self.model, name, arguments))
         self.tally[describe(name, answer)] += 1
         # What is claimed or given up by a repeat is not answered again: such a reply is not lost here.
