@@ -267,7 +267,7 @@ async def test_a_reload_takes_up_the_config(tmp_path: Path, empty_redis: str) ->
         ("invalid", "limits.calls_max: must be at least 1"),
         ("unreadable", "gateway.yaml: the file cannot be read"),
         ("fixed", "only a restart changes workers, customers"),
-        ("failing", "File exists"),
+        ("failing", "Not a directory"),
     ],
 )
 async def test_a_reload_that_fails_changes_nothing(tmp_path: Path, empty_redis: str, name: str, reason: str) -> None:
@@ -352,7 +352,7 @@ async def test_a_place_that_cannot_be_filled_is_left_to_the_others(tmp_path: Pat
             while len(events(served, "worker_lost")) == lost:  # the pause before the fourth: new connections every time
                 assert await asyncio.wait_for(world.chat(served, key, http=http, **TOKENS), 2) == 200
         assert time.monotonic() - since > 0.5
-        assert "File exists" in events(served, "worker_lost")[-1]["reason"]
+        assert "Not a directory" in events(served, "worker_lost")[-1]["reason"]
         assert await counted(served, "gateway_workers", 1)
         spool.unlink()
         await counted(served, "gateway_workers", 2)
