@@ -20,7 +20,7 @@ check: $(DEV) ## style, types, layers, docs
 	$(BIN)/pytest -q tests/docs
 
 # Those of whole processes and sockets mostly wait: they run beside the others.
-BESIDE := tests/system tests/sockets tests/review
+BESIDE := tests/system tests/sockets tests/review tests/sim tests/pages
 
 test: $(DEV) ## every test, with real Redis servers that the tests start
 	@$(BIN)/pytest -q -m "not soak" -p no:cacheprovider $(BESIDE) > .beside.log 2>&1 & beside=$$!; \
