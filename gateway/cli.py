@@ -19,6 +19,7 @@ from gateway import __version__, demo
 from gateway.cli_accounts import accounts, keys
 from gateway.cli_admin_tokens import admin_tokens
 from gateway.cli_alerts import alerts
+from gateway.cli_autopay import autopay, payments
 from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
 from gateway.cli_outbox import outbox
@@ -50,6 +51,8 @@ main.add_command(ledger, "ledger")
 main.add_command(jobs, "jobs")
 main.add_command(outbox, "outbox")
 main.add_command(alerts, "alerts")
+main.add_command(autopay, "autopay")
+main.add_command(payments, "payments")
 main.add_command(usage, "usage")
 main.add_command(prices, "prices")
 main.add_command(audit, "audit")

@@ -82,7 +82,7 @@ def change_account(
     idempotency_key: str | None,
 ) -> None:
     """Change an account's tier or rate card, in force for its next call."""
-    changes = _changes(("--rate-card", "rate_card", rate_card), ("--tier-rate-card", "rate_card", tier_rate_card))
+    changes = changes_of(("--rate-card", "rate_card", rate_card), ("--tier-rate-card", "rate_card", tier_rate_card))
     if tier is not None:
         changes["tier"] = tier
     _change_account(invocation, account, changes, idempotency_key)
@@ -193,7 +193,7 @@ def change_key(
     idempotency_key: str | None,
 ) -> None:
     """Change what a key is called, may do, and until when."""
-    changes = _changes(
+    changes = changes_of(
         ("--expires", "expires_at", expires),
         ("--never-expires", "expires_at", never_expires),
         ("--product", "products", products or None),
@@ -271,7 +271,7 @@ def _change_key(
     invocation.show(on_ledger(invocation, work), lambda data: _key_table({"items": [data]}))
 
 
-def _changes(*options: tuple[str, str, Any]) -> dict[str, Any]:
+def changes_of(*options: tuple[str, str, Any]) -> dict[str, Any]:
     """The fields that options change: a value sets, a flag (True) takes away. Two of one field contradict."""
     changes: dict[str, Any] = {}
     said: dict[str, str] = {}

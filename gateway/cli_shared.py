@@ -21,18 +21,21 @@ from gateway.cli_output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
 from gateway.edge.alert_operations import AlertOperations, TooManyTests, UnknownAlert
-from gateway.edge.app import SystemClock, open_ledger
+from gateway.edge.app import Observers, SystemClock, open_ledger
 from gateway.edge.auditing import Auditor
+from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.edge.outbox_operations import OutboxOperations, UnknownDelivery
+from gateway.edge.paying import Paying, make_paying
 from gateway.edge.price_operations import PriceOperations
 from gateway.edge.usage_operations import UsageOperations
 from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis
 from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkError
 from gateway.ledger.redis import RedisLedger
+from gateway.ports import PaymentRefused, PaymentUnknown
 from gateway.settings.load import SettingsError, load
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import PooledUpstreamClient
@@ -114,7 +117,7 @@ def common(command: Command) -> Command:
 
 #: Commands that change nothing; every other one has its lines in the audit log, with what it is about.
 _READING: Final = frozenset({"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run"})
-_ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id")
+_ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment")
 
 idempotent = click.option(
     "--idempotency-key",
@@ -126,7 +129,9 @@ idempotent = click.option(
 class Desk:
     """The operations, with the ledger open, and the reading of what they take."""
 
-    def __init__(self, operations: Operations, jobs: JobOperations, ledger: RedisLedger, runtime: Runtime) -> None:
+    def __init__(
+        self, operations: Operations, jobs: JobOperations, paying: Paying, ledger: RedisLedger, runtime: Runtime
+    ) -> None:
         self.operations = operations
         self.jobs = jobs
         self.outbox = OutboxOperations(ledger)
@@ -134,6 +139,7 @@ class Desk:
         self.prices = PriceOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
         self.audit = Auditor(ledger)
         self.alerts = AlertOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
+        self.autopay = AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=SystemClock())
         self.ledger = ledger
         self.runtime = runtime
 
@@ -177,7 +183,9 @@ def on_ledger(invocation: Invocation, work: Callable[[Desk], Awaitable[Answer]])
             upstreams = PooledUpstreamClient()
             stack.push_async_callback(upstreams.close)
             jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=SystemClock())
-            desk = Desk(Operations(ledger=ledger, runtime=runtime), jobs, ledger, runtime)
+            paying = make_paying(runtime, ledger=ledger, observer=Observers(), clock=SystemClock())
+            stack.push_async_callback(paying.close)
+            desk = Desk(Operations(ledger=ledger, runtime=runtime), jobs, paying, ledger, runtime)
             return await _noted(desk, lambda: work(desk))
 
     try:
@@ -235,6 +243,8 @@ _TOLD: Final[tuple[tuple[type[GatewayError], str], ...]] = (
     (TooManyTests, "too_many_tests"),
     (UnknownDelivery, "unknown_delivery"),
     (LedgerRefused, "ledger_refused"),
+    (PaymentRefused, "payment_refused"),
+    (PaymentUnknown, "provider_unavailable"),
 )
 
 

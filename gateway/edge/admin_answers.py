@@ -167,6 +167,20 @@ _ITEMS: Final[dict[str, Data]] = {
         data=ANYTHING,
     ),
 }
+_USED: Final = shape(
+    day=DAY,
+    product=perhaps(TEXT),
+    key=TEXT,
+    project=perhaps(TEXT),
+    calls=COUNT,
+    charged=USD,
+    currency=CURRENCY,
+)
+_SUMS: Final = tuple(
+    shape(**{by: perhaps(TEXT)}, calls=COUNT, charged=USD, currency=CURRENCY)
+    for by in ("day", "product", "key", "project")
+)
+
 ANSWERS: Final[dict[str, Data]] = {
     **_ITEMS,
     **{f"{name}Page": page_of(name) for name in _ITEMS},
@@ -219,17 +233,7 @@ ANSWERS: Final[dict[str, Data]] = {
         account=TEXT,
         since=DAY,
         until=DAY,
-        items=many(
-            shape(
-                day=DAY,
-                product=perhaps(TEXT),
-                key=TEXT,
-                project=perhaps(TEXT),
-                calls=COUNT,
-                charged=USD,
-                currency=CURRENCY,
-            )
-        ),
+        items=many({"anyOf": [_USED, *_SUMS]}),
         total=shape(calls=COUNT, charged=USD),
         currency=CURRENCY,
     ),

@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any, Final
 
 from gateway.core.errors import UnknownAccount
-from gateway.edge.admin_answers import ANSWERS, DAY
+from gateway.edge.account_routes import PAYING, for_operators
+from gateway.edge.admin_answers import ANSWERS
 from gateway.edge.admin_bodies import (
     AddKey,
     ChangeAccount,
@@ -24,25 +25,21 @@ from gateway.edge.admin_bodies import (
     is_id,
 )
 from gateway.edge.admin_views import Data
-from gateway.edge.alert_bodies import PutAlert
-from gateway.edge.alert_operations import AlertOperations, UnknownAlert
+from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.auditing import Auditor
-from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.autopay_bodies import FailPayment, TellPayment
 from gateway.edge.autopay_operations import AutopayOperations
-from gateway.edge.endpoints import LIMIT, PAGE, Ask, Endpoint, Parameter, Text, choice
+from gateway.edge.endpoints import LIMIT, PAGE, Ask, Endpoint, Parameter, choice
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.openapi import document
 from gateway.edge.operations import Operations, UnknownKey
 from gateway.edge.outbox_operations import OutboxOperations
 from gateway.edge.price_operations import PriceOperations
-from gateway.edge.usage_operations import UsageOperations, usage_csv
+from gateway.edge.usage_operations import UsageOperations
 from gateway.ports import ResourceRef
 
 BASE: Final = "/admin/v1"
 _ORDER: Final = choice("order", "oldest", "newest", meaning="Which entry comes first")
-_FORMAT: Final = choice("format", "json", "csv", meaning="How it is answered")
-_SINCE: Final = Parameter("since", DAY, "The first day (UTC)")
-_UNTIL: Final = Parameter("until", DAY, "The day after the last (UTC)")
 _OF_ACCOUNT: Final = Parameter("account", {"type": "string", "maxLength": 200}, "Of this account alone")
 
 
@@ -75,11 +72,6 @@ async def _list_entries(desk: AdminDesk, ask: Ask) -> Data:
     return await desk.operations.list_entries(ask.account, after=after, limit=limit, newest_first=newest)
 
 
-async def _show_usage(desk: AdminDesk, ask: Ask) -> Data | Text:
-    shown = await desk.usage.show_usage(ask.account, since=ask.query.get("since", ""), until=ask.query.get("until", ""))
-    return Text(usage_csv(shown), "text/csv") if ask.choice(_FORMAT) == "csv" else shown
-
-
 async def _list_audit(desk: AdminDesk, ask: Ask) -> Data:
     after, limit = ask.page
     return await desk.audit.list_lines(account=ask.query.get("account", ""), after=after, limit=limit)
@@ -102,12 +94,6 @@ def _key(ask: Ask) -> str:
     if not is_id(ask.parts["key"]):
         raise UnknownKey("no key has an id of this form")
     return ask.parts["key"]
-
-
-def _alert(ask: Ask) -> str:
-    if not is_id(ask.parts["alert"]):
-        raise UnknownAlert("no alert has an id of this form")
-    return ask.parts["alert"]
 
 
 def _job(ask: Ask) -> ResourceRef:
@@ -265,24 +251,6 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         answer="Credits",
     ),
     Endpoint(
-        method="GET",
-        path="/accounts/{account}/autopay",
-        scope="read",
-        summary="The account's autopay",
-        deed=lambda desk, ask: desk.autopay.show_autopay(ask.account),
-        answer="Autopay",
-    ),
-    Endpoint(
-        method="PATCH",
-        path="/accounts/{account}/autopay",
-        scope="billing",
-        summary="Change the account's autopay",
-        deed=lambda desk, ask: desk.autopay.change_autopay(ask.account, ask.body(ChangeAutopay), ask.operation.id),
-        body=ChangeAutopay,
-        answer="Autopay",
-        problems=("payment_refused", "provider_unavailable"),
-    ),
-    Endpoint(
         method="POST",
         path="/accounts/{account}/autopay/fail",
         scope="billing",
@@ -290,18 +258,7 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         deed=lambda desk, ask: desk.autopay.fail_payment(ask.account, ask.body(FailPayment)),
         body=FailPayment,
         answer="Autopay",
-        problems=("payment_refused", "provider_unavailable"),
-    ),
-    Endpoint(
-        method="POST",
-        path="/accounts/{account}/funds",
-        scope="billing",
-        summary="Make a page of the provider's to pay at",
-        deed=lambda desk, ask: desk.autopay.add_funds(ask.account, ask.body(AddFunds), ask.operation.id),
-        body=AddFunds,
-        answer="Funds",
-        status=201,
-        problems=("payment_refused", "provider_unavailable"),
+        problems=PAYING,
     ),
     Endpoint(
         method="POST",
@@ -312,7 +269,7 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         body=TellPayment,
         answer="Grant",
         status=201,
-        problems=("payment_refused", "provider_unavailable"),
+        problems=PAYING,
     ),
     Endpoint(
         method="GET",
@@ -405,42 +362,6 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
     ),
     Endpoint(
         method="GET",
-        path="/accounts/{account}/alerts",
-        scope="read",
-        summary="The account's alerts",
-        deed=lambda desk, ask: desk.alerts.list_alerts(ask.account),
-        answer="AlertPage",
-    ),
-    Endpoint(
-        method="PUT",
-        path="/accounts/{account}/alerts/{alert}",
-        scope="billing",
-        summary="Set an alert",
-        deed=lambda desk, ask: desk.alerts.put_alert(ask.account, _alert(ask), ask.body(PutAlert)),
-        body=PutAlert,
-        answer="NewAlert",
-        problems=("unknown_alert",),
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/accounts/{account}/alerts/{alert}",
-        scope="billing",
-        summary="Take an alert away",
-        deed=lambda desk, ask: desk.alerts.drop_alert(ask.account, _alert(ask)),
-        answer="DroppedAlert",
-        problems=("unknown_alert",),
-    ),
-    Endpoint(
-        method="POST",
-        path="/accounts/{account}/alerts/{alert}/test",
-        scope="billing",
-        summary="Tell every target of an alert that this is a test",
-        deed=lambda desk, ask: desk.alerts.test_alert(ask.account, _alert(ask)),
-        answer="TestedAlert",
-        problems=("unknown_alert", "too_many_tests"),
-    ),
-    Endpoint(
-        method="GET",
         path="/accounts/{account}/entries",
         scope="read",
         summary="A page of entries, in the order they were made or the newest first",
@@ -448,15 +369,7 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         answer="EntryPage",
         query=(*PAGE, _ORDER),
     ),
-    Endpoint(
-        method="GET",
-        path="/accounts/{account}/usage",
-        scope="read",
-        summary="What was charged, by day, product, key and project",
-        deed=_show_usage,
-        answer="Usage",
-        query=(_SINCE, _UNTIL, _FORMAT),
-    ),
+    *for_operators("/accounts/{account}"),
     Endpoint(
         method="POST",
         path="/accounts/{account}/verify",

@@ -7,7 +7,6 @@ from typing import Final
 
 from gateway.edge.admin_answers import ANSWERS as OF_ADMINS
 from gateway.edge.admin_answers import (
-    COUNT,
     CURRENCY,
     FLAG,
     MOMENT,
@@ -38,16 +37,10 @@ _SHARED: Final = (
     "Document",
 )
 _CREDITS: Final[Data] = OF_ADMINS["Credits"]["properties"]
-_SUMS: Final = (
-    shape(**{by: perhaps(TEXT)}, calls=COUNT, charged=USD, currency=CURRENCY)
-    for by in ("day", "product", "key", "project")
-)
-_USAGE: Final[Data] = OF_ADMINS["Usage"]["properties"]
 
 ANSWERS: Final[dict[str, Data]] = {
     **{name: OF_ADMINS[name] for name in _SHARED},
     "Balance": shape(**_CREDITS, holds=many(named("Hold"))),
-    "Usage": shape(**{**_USAGE, "items": many({"anyOf": [_USAGE["items"]["items"], *_SUMS]})}),
     "Charge": shape(
         id=TEXT,
         kind=one_of("charge", "correction"),

@@ -20,7 +20,7 @@ from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import Attempts
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.billing_operations import BillingOperations
-from gateway.edge.billing_routes import BASE, ROUTES, BillingDesk, with_csv
+from gateway.edge.billing_routes import BASE, ROUTES, BillingDesk
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
 from gateway.edge.identify import Identifier
 from gateway.edge.pages.billing_view import key_state
@@ -110,7 +110,6 @@ def _handler(
         ask = await ask_of(
             request, endpoint, actor=who.key_id, account=who.account, setting=setting, namespace=_NAMESPACE
         )
-        ask = with_csv(ask, endpoint, request.headers.get("Accept", ""))
         return answer_of(await endpoint.deed(desk, ask), endpoint.status)
 
     return handle

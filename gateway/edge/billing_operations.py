@@ -4,12 +4,11 @@ Owns: what a balance, a charge, a price and summed-up usage say to the one who p
 Does not know: HTTP, whose key asks, how usage is read (usage_operations), what may be changed (autopay, alerts).
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.core.money import Nanos, format_usd, parse_usd
+from gateway.core.money import Nanos, format_usd
 from gateway.core.pricing import Step
 from gateway.core.steps import MILLIONTHS
 from gateway.edge.admin_views import CURRENCY, Data, view_hold, when
@@ -96,20 +95,6 @@ def view_charge(entry: Entry) -> Data:
         "reason": _text(data, "reason"),
         "items": [_view_item(item) for item in data.get("items", ())],
     }
-
-
-def summed(rows: Sequence[Data], by: str) -> list[Data]:
-    """Rows of usage, summed up by one of their columns, in its order."""
-    calls: dict[str, int] = defaultdict(int)
-    charged: dict[str, int] = defaultdict(int)
-    for row in rows:
-        of = row[by] or ""
-        calls[of] += row["calls"]
-        charged[of] += parse_usd(row["charged"])
-    return [
-        {by: of or None, "calls": calls[of], "charged": format_usd(Nanos(charged[of])), **CURRENCY}
-        for of in sorted(calls)
-    ]
 
 
 def _view_item(item: Mapping[str, Any]) -> Data:

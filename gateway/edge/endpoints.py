@@ -26,7 +26,7 @@ from gateway.edge.admin_views import Data
 from gateway.edge.operations import NAMESPACE, Operation, operation
 
 BODY_BYTES_MAX: Final = 65_536
-Desk = TypeVar("Desk")
+Desk_contra = TypeVar("Desk_contra", contravariant=True)
 Model = TypeVar("Model", bound=Body)
 
 
@@ -51,6 +51,7 @@ LIMIT: Final = Parameter(
     "At most so many items",
 )
 PAGE: Final = (AFTER, LIMIT)
+FORMAT: Final = choice("format", "json", "csv", meaning="How it is answered; `Accept: text/csv` asks for CSV too")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint(Generic[Desk]):
+class Endpoint(Generic[Desk_contra]):
     """One route. `answer` names the schema of what it answers; `scope` is what a caller must be allowed ("": nothing).
 
     `problems` are those that this route has beside what all have.
@@ -102,7 +103,7 @@ class Endpoint(Generic[Desk]):
     path: str  # below the API's own
     scope: str = ""
     summary: str
-    deed: Callable[[Desk, Ask], Awaitable[Data | Text]]
+    deed: Callable[[Desk_contra, Ask], Awaitable[Data | Text]]
     answer: str
     body: type[Body] | None = None
     status: int = 200
@@ -130,7 +131,7 @@ async def ask_of(
         actor=actor,
         account=account,
         parts=dict(request.match_info),
-        query=request.query,
+        query=_query(request, endpoint),
         operation=operation(None if named is None else read_idempotency_key(named), namespace),
         given=None if endpoint.body is None else read_body(endpoint.body, await _read(request), setting()),
     )
@@ -142,6 +143,14 @@ def answer_of(found: Data | Text, status: int = 200) -> web.Response:
     if isinstance(found, Text):
         content_type = found.content_type
     return web.Response(status=status, body=body, content_type=content_type, headers={"Cache-Control": "no-store"})
+
+
+def _query(request: web.Request, endpoint: Endpoint[Any]) -> Mapping[str, str]:
+    """The query; it asks for CSV where the client accepts that and did not say otherwise."""
+    accepts = request.headers.get("Accept", "")
+    if FORMAT not in endpoint.query or FORMAT.name in request.query or "text/csv" not in accepts:
+        return request.query
+    return {**request.query, FORMAT.name: "csv"}
 
 
 async def _read(request: web.Request) -> bytes:

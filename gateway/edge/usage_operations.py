@@ -1,16 +1,17 @@
-"""What was used, by day, product, key and project, once, for the admin API and for the command line.
+"""What was used, by day, product, key and project, once, for both APIs and for the command line.
 
-Owns: which days are told where none are named, the rows, their form as CSV.
+Owns: which days are told where none are named, the rows, how they are summed up, their form as CSV.
 Does not know: HTTP, the command line, how usage is counted (the ledger).
 """
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from gateway.core.money import format_usd
+from gateway.core.money import Nanos, format_usd, parse_usd
 from gateway.edge.admin_bodies import Invalid, Problem
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.ledger.rules import USAGE_DAYS
@@ -59,6 +60,20 @@ def days_of(since: str, until: str, now: float) -> tuple[str, str]:
     if not 0 <= (end - begin).days <= USAGE_DAYS:
         raise Invalid([Problem("until", f"it is after `since`, and by at most {USAGE_DAYS} days")])
     return begin.isoformat(), end.isoformat()
+
+
+def summed(rows: Sequence[Data], by: str) -> list[Data]:
+    """Rows of usage, summed up by one of their columns, in its order."""
+    calls: dict[str, int] = defaultdict(int)
+    charged: dict[str, int] = defaultdict(int)
+    for row in rows:
+        of = row[by] or ""
+        calls[of] += row["calls"]
+        charged[of] += parse_usd(row["charged"])
+    return [
+        {by: of or None, "calls": calls[of], "charged": format_usd(Nanos(charged[of])), **CURRENCY}
+        for of in sorted(calls)
+    ]
 
 
 def usage_csv(shown: Data, columns: Sequence[str] = COLUMNS) -> str:
