@@ -45,6 +45,10 @@ fuzz: $(DEV) ## every parser of ours with fresh hostile examples, for 10 minutes
 bench: $(DEV) ## the gateway beside a textbook aiohttp proxy, interleaved (needs wrk and nginx)
 	$(BIN)/python -m benchmarks.run
 
+bench-path: $(DEV) ## what each layer of the gateway costs a process, without sockets, and in bytecodes by function
+	$(BIN)/python -m benchmarks.path
+	$(BIN)/python -m benchmarks.bytecodes
+
 bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays, interleaved (nginx if there is one)
 	$(BIN)/python -m benchmarks.sockets
 
@@ -76,4 +80,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-path bench-ws soak-ws format lock clean

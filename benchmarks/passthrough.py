@@ -5,9 +5,11 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvloop
-from aiohttp import ClientSession, TCPConnector, web
+from aiohttp import ClientSession, TCPConnector, UnixConnector, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 HOP_BY_HOP = frozenset(
@@ -20,8 +22,11 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP)
 
 
-async def main(port: int, upstream: str) -> None:
-    session = ClientSession(connector=TCPConnector(limit=0))
+@asynccontextmanager
+async def proxy(upstream: str, *, unix: str = "") -> AsyncIterator[web.Application]:
+    """The application; `unix` is the path of the upstream's socket where it has one."""
+    connector = UnixConnector(unix, limit=0) if unix else TCPConnector(limit=0)
+    session = ClientSession(connector=connector)
 
     async def handler(request: web.Request) -> web.StreamResponse:
         headers = end_to_end(request.headers)
@@ -42,10 +47,16 @@ async def main(port: int, upstream: str) -> None:
 
     app = web.Application(client_max_size=2**26)
     app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
-    await asyncio.Event().wait()
+    async with session:
+        yield app
+
+
+async def main(port: int, upstream: str) -> None:
+    async with proxy(upstream) as app:
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

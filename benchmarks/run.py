@@ -77,14 +77,16 @@ def upstream_argv(directory: Path) -> list[str]:
     return ["nginx", "-p", str(directory), "-c", str(path)]
 
 
-def write_config(directory: Path, redis_url: str) -> Path:
+def write_config(
+    directory: Path, redis_url: str, *, upstream_port: int = UPSTREAM_PORT, customers_port: int = GATEWAY_PORT
+) -> Path:
     """The project's own config, with the addresses of the benchmark and without limits of rate."""
     data = yaml.safe_load((ROOT / "gateway.yaml").read_text())
-    data["customers"]["port"], data["ops"]["port"] = GATEWAY_PORT, OPS_PORT
+    data["customers"]["port"], data["ops"]["port"] = customers_port, OPS_PORT
     data["redis"] = {"url": redis_url}
     data["spool_directory"] = str(directory / "spool")
     for upstream in data["upstreams"].values():
-        upstream["base_url"] = f"http://127.0.0.1:{UPSTREAM_PORT}"
+        upstream["base_url"] = f"http://127.0.0.1:{upstream_port}"
     tiers = yaml.safe_load((ROOT / "config/tiers.yaml").read_text())
     for tier in tiers["tiers"].values():
         tier["requests"] = {"quota": 1_000_000_000, "window_seconds": 300}

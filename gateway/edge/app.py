@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from aiohttp import web
 
@@ -129,9 +129,9 @@ class Observers:
 class Observing:
     """Everybody who is told of things: metrics and logs, and the two as one."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, lines: BinaryIO | None = None) -> None:
         self.metrics = Metrics(version=__version__, config=runtime.digest)
-        self.logs = Logs(level=runtime.log_level)
+        self.logs = Logs(level=runtime.log_level, stream=lines)
         self.all = Observers(self.metrics, self.logs)
 
     def flush(self) -> None:

@@ -1,0 +1,90 @@
+"""What a call may cost: counted in bytecodes, timers and tasks, not in seconds, so that no load changes it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from benchmarks.bytecodes import of_layer
+from benchmarks.memory import Customers, MemoryLoop
+from benchmarks.path import LAYERS, Answering, Factory, Layer, gateway
+from gateway.edge.proxy import CustomerServer
+from gateway.pipeline.call import Answer, Client
+from gateway.pipeline.http import HttpPipeline
+from gateway.settings.runtime import Limits
+
+#: Bytecodes of one call (`python -m benchmarks.bytecodes LAYER` tells whose). What must cost more raises its bound,
+#: what costs less lowers it: an unnoticed twentieth is what these are against.
+BYTECODES_MAX = {"server": 1200, "server + upstream": 2600, "gateway": 8600}
+
+
+def bytecodes(layer: Layer) -> int:
+    with asyncio.Runner(loop_factory=MemoryLoop) as runner:
+        return runner.run(of_layer(layer)).total()
+
+
+@pytest.mark.parametrize("layer", BYTECODES_MAX)
+def test_a_call_costs_no_more_than_it_did(layer: str) -> None:
+    """A call of the benchmark's kind runs through a known number of bytecodes in each layer of the gateway."""
+    assert bytecodes(LAYERS[layer]) <= BYTECODES_MAX[layer]
+
+
+class Slower(Answering):
+    async def serve(self, client: Client) -> Answer:
+        for _ in range(40):
+            pass
+        return await super().serve(client)
+
+
+@asynccontextmanager
+async def slower(_loop: MemoryLoop) -> AsyncIterator[Factory]:
+    yield CustomerServer(cast("HttpPipeline", Slower()), Limits())
+
+
+def test_a_slower_path_is_noticed() -> None:
+    """A loop that goes round forty times, two microseconds, is more than the bound of the layer allows."""
+    assert bytecodes(slower) > BYTECODES_MAX["server"]
+
+
+class CountingLoop(MemoryLoop):
+    """Counts what costs most of what a loop offers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[str] = []
+
+    def call_at(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        self.made.append("timer")
+        return super().call_at(*args, **options)
+
+    def call_later(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        self.made.append("timer")
+        return super().call_later(*args, **options)
+
+    def create_task(self, *args: Any, **options: Any) -> Any:
+        self.made.append("task")
+        return super().create_task(*args, **options)
+
+
+def test_a_call_makes_no_task_and_no_timer() -> None:
+    """Of many calls, hardly any makes a timer, and none a task: deadlines are looked at together."""
+    calls = 200
+
+    async def main() -> list[str]:
+        loop = cast("CountingLoop", asyncio.get_running_loop())
+        async with gateway(loop) as factory:
+            customers = Customers(factory, 1)
+            await customers.call(5)
+            loop.made.clear()
+            await customers.call(calls)
+            made = list(loop.made)
+            customers.close()
+            await asyncio.sleep(0.01)
+            return made
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        made = runner.run(main())
+    assert made.count("task") <= calls / 50  # the gateway's own loops
+    assert made.count("timer") <= calls / 10
