@@ -276,13 +276,14 @@ def _quota(rate: Rate) -> str:
 
 
 def _charge(settlement: Settlement) -> list[Part]:
-    """The arguments of a charge: hold, digest, amount, explanation, usage for the job, and product."""
+    """The arguments of a charge: hold, digest, amount, explanation, usage for the job, product, calls it counts as."""
     charge = settlement.charge
     items, amount = orjson.dumps(item_data(charge)), str(charge.amount)
     data = charge_data(settlement, orjson.Fragment(items))
     usage = records.json(dict(settlement.resource_usage)) if settlement.resource is not None else b""
     digest = records.digest_of(amount.encode() + items)
-    return [settlement.hold_id, digest, amount, orjson.dumps(data), usage, settlement.product]
+    calls = _FLAG[settlement.begins_call]
+    return [settlement.hold_id, digest, amount, orjson.dumps(data), usage, settlement.product, calls]
 
 
 def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes) -> Receipt:

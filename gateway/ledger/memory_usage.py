@@ -10,7 +10,7 @@ from gateway.core.errors import OperationConflict
 from gateway.core.money import Nanos
 from gateway.ledger.memory_store import MemoryStore
 from gateway.ledger.rules import check_days, check_volumes, day_of, month_of
-from gateway.ports import UsageDay
+from gateway.ports import Entry, UsageDay
 
 
 class MemoryUsage(MemoryStore):
@@ -20,14 +20,20 @@ class MemoryUsage(MemoryStore):
         """See ports.Ledger."""
         check_days(since, until)
         books, _ = self._at(account)
-        charged: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        charged: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
         for entry in books.entries:
             if entry.kind == "charge" or (entry.kind == "correction" and entry.data["key_id"]):
                 product = entry.data["product"] if entry.kind == "charge" else ""
-                charged[day_of(entry.at_ms), product, entry.data["key_id"]].append(-entry.amount)
+                charged[day_of(entry.at_ms), product, entry.data["key_id"]].append(entry)
         return [
-            UsageDay(day=day, product=product, key_id=key_id, calls=len(amounts), charged=Nanos(sum(amounts)))
-            for (day, product, key_id), amounts in sorted(charged.items())
+            UsageDay(
+                day=day,
+                product=product,
+                key_id=key_id,
+                calls=sum(entry.kind == "charge" and entry.operation == entry.data["call_id"] for entry in entries),
+                charged=Nanos(-sum(entry.amount for entry in entries)),
+            )
+            for (day, product, key_id), entries in sorted(charged.items())
             if since <= day < until
         ]
 

@@ -198,6 +198,11 @@ class Settlement:
     resource: ResourceRef | None = None
     resource_usage: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def begins_call(self) -> bool:
+        """Whether it is its call's first charge: later slices of a session have holds of other names."""
+        return self.hold_id == self.call_id
+
 
 @record
 class Receipt:
@@ -297,9 +302,10 @@ class AuditLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageDay:
-    """What one key was charged for one product on one day (UTC, "2026-11-27"), and how many charges that were.
+    """What one key was charged for one product on one day (UTC, "2026-11-27"), and how many calls were first charged.
 
-    `product` is empty for corrections, whose `charged` is below zero where credit came back. One of no key is not here.
+    A session is one call, on the day of its first slice; corrections are none. `product` is empty for corrections,
+    whose `charged` is below zero where credit came back. One of no key is not here.
     """
 
     day: str

@@ -42,6 +42,23 @@ async def test_charges_are_counted_by_day_product_and_key(world: World) -> None:
     assert await ledger.verify("acme") == []
 
 
+async def test_a_session_is_one_call(world: World) -> None:
+    """Its slices add up, it counts once, on the day of its first slice; a repeat of a slice counts nothing."""
+    ledger = await opened(world)
+    await admitted(ledger, ask("s", estimate=usd(1)))
+    for number, (used, next_) in enumerate([("s", "s.1"), ("s.1", "s.2")]):
+        slice_ = bill(used, usd(1), call_id="s")
+        for _ in range(2):
+            await ledger.renew(Renewal(settlement=slice_, request=ask(next_, estimate=usd(1))))
+        await world.advance(number * DAY)
+    await ledger.settle(bill("s.2", usd(2), call_id="s"))
+    assert await told(ledger) == [
+        (FIRST, "speech-to-text", "acme-key", 1, usd(2)),
+        (NEXT, "speech-to-text", "acme-key", 0, usd(2)),
+    ]
+    assert await ledger.verify("acme") == []
+
+
 async def test_corrections_are_lines_of_their_own(world: World) -> None:
     """What comes back and what is charged more is told beside the charges, under no product; of no key it is not."""
     ledger = await opened(world)
@@ -49,7 +66,7 @@ async def test_corrections_are_lines_of_their_own(world: World) -> None:
     for operation, key_id, amount in [("1", "acme-key", usd(0.5)), ("2", "acme-key", -usd(0.25)), ("3", "", usd(1))]:
         await ledger.correct(operation=operation, account="acme", key_id=key_id, amount=amount, data={})  # type: ignore[arg-type]
     assert await told(ledger) == [
-        (FIRST, "", "acme-key", 2, -usd(0.25)),
+        (FIRST, "", "acme-key", 0, -usd(0.25)),
         (FIRST, "speech-to-text", "acme-key", 1, usd(2)),
     ]
     assert await ledger.verify("acme") == []

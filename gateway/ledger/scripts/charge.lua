@@ -71,21 +71,22 @@ local function count_back(key, given)
 end
 
 -- Count a charge (or, below zero, what came back) in the usage of today: by product and key, in the HASH of the month,
--- which lives for USAGE_DAYS of ledger/rules after its last new line.
+-- which lives for USAGE_DAYS of ledger/rules after its last new line. `calls` is '1' for what begins to charge a call,
+-- else '0': later slices of a session, corrections.
 local USAGE_SECONDS = 400 * 86400
-local function count_usage(product, key, charge)
+local function count_usage(product, key, charge, calls)
   local day = day_now()
   local usage = BASE .. 'usage:' .. string.sub(day, 1, 7)
   local line = string.sub(day, 9) .. SEP .. product .. SEP .. string.sub(key, #BASE + 5)
   call('HINCRBY', usage, line, charge)
-  if call('HINCRBY', usage, line .. SEP .. 'n', 1) == 1 then
+  if call('HINCRBY', usage, line .. SEP .. 'n', calls) == tonumber(calls) then
     call('EXPIRE', usage, USAGE_SECONDS)
   end
 end
 
 -- Charge a hold (`record` while it is open), and end a job with it. The script has read `watched`. The receipt, as in
 -- stands().
-local function settle(hold_id, record, ending, digest, key, product, charge, data, job, usage)
+local function settle(hold_id, record, ending, digest, key, product, charge, data, job, usage, calls)
   local late = record and '' or '1'
   if record then
     close(hold_id, record)
@@ -93,7 +94,7 @@ local function settle(hold_id, record, ending, digest, key, product, charge, dat
   local moved, owed = burn(charge)
   local balance = add(ACCOUNT, 'balance', minus(charge))
   count_spent(key, charge)
-  count_usage(product, key, charge)
+  count_usage(product, key, charge, calls)
   local entry = enter('charge', minus(charge), balance, hold_id, moved, owed, late, data)
   if watched then
     watch().charged(balance, charge, moved, key)

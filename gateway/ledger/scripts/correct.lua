@@ -21,7 +21,7 @@ end
 
 -- From here it must succeed: only writes.
 if KEYS[8] ~= BASE .. 'key:' then
-  count_usage('', KEYS[8], back and minus(ARGV[4]) or ARGV[4])
+  count_usage('', KEYS[8], back and minus(ARGV[4]) or ARGV[4], '0')
 end
 if back then
   count_back(KEYS[8], ARGV[4])

@@ -27,7 +27,7 @@ end
 
 -- From here it must succeed: only writes.
 call('HINCRBY', KEYS[9], ARGV[4], given)
-count_usage('', KEYS[8], minus(given))
+count_usage('', KEYS[8], minus(given), '0')
 count_back(KEYS[8], given)
 local _, entry, balance = give('correction', ARGV[3], 'correction', given, ARGV[7], '', ARGV[8])
 return done('refunded', {entry, balance, given})

@@ -3,7 +3,7 @@
 -- KEYS  1-6 as in lib, 7-8 as in guards (of the next hold; its key is also the one charged), 9 end:<used hold id>,
 --       10 res:<kind>:<id> of the session (if any)
 -- ARGV  2-17 as in guards (of the next hold), 18 used hold id, 19 digest of the charge, 20 amount,
---       21 what the entry explains (JSON), 22 usage for the session (JSON), 23 product
+--       21 what the entry explains (JSON), 22 usage for the session (JSON), 23 product, 24 calls that it counts as
 -- Answers  renewed, entry id, amount, balance, late, hold, balance, held, guard that refused the next hold or '-'
 --                                     of this call, or of the first renewal of this hold
 --          plan, tier, rate card      the account's plan is another one: nothing was written
@@ -36,7 +36,8 @@ end
 
 -- From here it must succeed: only writes.
 first = first
-  or settle(ARGV[18], record, KEYS[9], ARGV[19], KEYS[8], ARGV[23], ARGV[20], ARGV[21], KEYS[10], ARGV[22])
+  or settle(ARGV[18], record, KEYS[9], ARGV[19], KEYS[8], ARGV[23], ARGV[20], ARGV[21], KEYS[10], ARGV[22],
+    ARGV[24])
 local balance, held, open = unpack(call('HMGET', ACCOUNT, 'balance', 'held', 'open.' .. CLASS), 1, 3)
 local refusal, hold = judge(status, tier, rate_card, balance, held)
 -- The used hold's place passes on to the next one.
