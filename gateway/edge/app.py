@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any, BinaryIO, Final, Self
@@ -232,7 +232,7 @@ class Gateway:
         self.upstreams = PooledUpstreamClient()
         self.outward = Outward(allow=runtime.outward.allow, plain_http=runtime.outward.plain_http)
         self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
-        self.allowance = Allowance()
+        self.allowance = Allowance(lambda: self.spool.is_sound)
         self.books = Books(
             ledger=ledger,
             spool=self.spool,
@@ -330,7 +330,7 @@ class Gateway:
 
     async def __aexit__(self, *_error: object) -> None:
         """Stop accepting, finish calls, settle everything, then close."""
-        self.accepting = False
+        self.accepting, observer = False, self.observing.all
         self._server.close()
         await self._customers.shutdown(self.runtime.limits.shutdown_seconds_max)
         await self.conclusion.drain()
@@ -346,7 +346,8 @@ class Gateway:
         await self.upstreams.close()
         await self.outward.close()
         await self.dialer.close()
-        self.spool.close()
+        if lost := self.spool.close():
+            observer.event("spool_failed", value=lost, operation="any")
         self.observing.logs.info("stopped", pid=os.getpid(), spooled=len(self.spool))
         self.observing.flush()
 
@@ -369,12 +370,15 @@ class Gateway:
         metrics.gauges["gateway_deliveries_open"] = len(self.outbox)
         metrics.gauges["gateway_delivery_lag_seconds"] = self.outbox.lag_seconds
         metrics.gauges["gateway_spool_pending"] = len(self.spool)
-        metrics.gauges["gateway_local_allowance_nanos"] = self.allowance.exposure
+        metrics.gauges["gateway_spool_unwritten"] = self.spool.unwritten
+        metrics.by_product["gateway_exposure_nanos"] = dict(self.allowance.exposure)
         return metrics
 
     async def _replay(self) -> None:
         if len(self.spool):
             await self.books.replay()
+            with suppress(OSError):  # the disk is still full: told when the record came
+                self.spool.write()
         if not len(self.spool):
             self.allowance.reset()
 

@@ -1,6 +1,7 @@
 """The spool: ledger operations that could not be done, kept on local disk until they are.
 
-Owns: durable lines (synced before `append` returns), their order, their replay, the files of processes that are gone.
+Owns: durable lines with their checksums (synced before `append` returns), their order, their replay, the files of
+processes that are gone. What the disk does not take waits in memory until it does.
 Does not know: what an operation means. Replay is safe to repeat, because every operation carries an operation id.
 
 One file for each process, locked while it lives. A file without a lock belongs to nobody, and is adopted by one.
@@ -9,8 +10,10 @@ One file for each process, locked while it lives. A file without a lock belongs 
 import errno
 import fcntl
 import os
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +23,8 @@ from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable
 
 Record = dict[str, Any]
 _SUFFIX = ".spool"
+#: What must be left for records of calls that are to be begun: several hundred.
+_ROOM_BYTES = 256 * 1024
 
 
 class SpoolFull(GatewayError):
@@ -33,16 +38,27 @@ class Spool:
         self._directory = directory
         self._bytes_max = bytes_max
         self._pending: deque[Record] = deque()
+        self._unwritten: list[bytes] = []
         self._adopted: list[IO[bytes]] = []
         self._file: IO[bytes] | None = None
         self._path = Path()
         self._replaying = False
 
     def __repr__(self) -> str:
-        return f"<Spool pending={len(self._pending)} adopted={len(self._adopted)}>"
+        return f"<Spool pending={len(self._pending)} unwritten={self.unwritten} adopted={len(self._adopted)}>"
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    @property
+    def unwritten(self) -> int:
+        """Records that are in memory only, because the disk did not take them: they would die with the process."""
+        return len(self._unwritten)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the next records will be kept as promised, as far as one can know before."""
+        return self._file is not None and not self._unwritten and self._file.tell() + _ROOM_BYTES <= self._bytes_max
 
     def open(self, name: str) -> None:
         """Make this process's file, and take over the files of processes that are gone."""
@@ -53,6 +69,7 @@ class Spool:
         self._file = _locked(opening.open("ab", buffering=0))
         assert self._file is not None and not path.exists(), "two processes with one spool name"
         opening.rename(path)
+        _sync_directory(self._directory)  # else a crash of the machine may leave the records and not their file
         self._path = path
 
     def adopt(self) -> None:
@@ -75,32 +92,41 @@ class Spool:
         for line in handle:
             if not line.endswith(b"\n"):
                 break  # torn by a crash in the middle of a write: its operation was never promised to be kept
-            try:
-                record = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                record = None
-            if type(record) is dict:
+            record = _read(line)
+            if record is not None:
                 self._pending.append(record)
             else:  # what a crash made of it: for people to look at, and no reason not to start
                 self._reject({"line": line.decode(errors="replace")}, "cannot be read")
         self._adopted.append(handle)
 
     def append(self, record: Record) -> None:
-        """Keep a record; when this returns it survives a crash of the process and of the machine."""
+        """Keep a record; when this returns it survives a crash of the process and of the machine.
+
+        OSError: the disk does not take it. It waits in memory, and is written once the disk does.
+        """
         assert self._file is not None, "the spool is not open"
-        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-        end = self._file.tell()
-        if end + len(line) > self._bytes_max:
+        line = _line(record)
+        if self._file.tell() + sum(map(len, self._unwritten)) + len(line) > self._bytes_max:
             raise SpoolFull(f"the spool has reached {self._bytes_max} bytes")
+        self._pending.append(record)
+        self._unwritten.append(line)
+        self.write()
+
+    def write(self) -> None:
+        """Write what the disk did not take before. OSError if it does not take it now either."""
+        if not self._unwritten:
+            return
+        assert self._file is not None, "the spool is not open"
+        end, lines = self._file.tell(), b"".join(self._unwritten)
         try:
-            if self._file.write(line) != len(line):
+            if self._file.write(lines) != len(lines):
                 raise OSError(errno.ENOSPC, "no room for the whole record")
             os.fsync(self._file.fileno())
         except OSError:
             self._file.truncate(end)  # half a record would spoil the one after it
             self._file.seek(end)
             raise
-        self._pending.append(record)
+        self._unwritten.clear()
 
     async def replay(self, apply: Callable[[Record], Awaitable[None]]) -> tuple[int, int]:
         """Apply what waits, in order, until done or the ledger is away again: how many were applied and rejected.
@@ -135,6 +161,7 @@ class Spool:
 
     def _clear(self) -> None:
         """Everything was applied: nothing that the files say is outstanding."""
+        self._unwritten.clear()
         if self._file is not None:
             self._file.truncate(0)
             self._file.seek(0)
@@ -143,9 +170,11 @@ class Spool:
             handle.close()
         self._adopted.clear()
 
-    def close(self) -> None:
-        """Give the files up; what still waits is adopted by the next process."""
+    def close(self) -> int:
+        """Give the files up; what still waits is adopted by the next process. How many records the disk never took."""
         if self._file is not None:
+            with suppress(OSError):
+                self.write()
             if not self._pending:
                 self._path.unlink(missing_ok=True)
             self._file.close()
@@ -153,6 +182,34 @@ class Spool:
         for handle in self._adopted:
             handle.close()
         self._adopted.clear()
+        return self.unwritten
+
+
+def _line(record: Record) -> bytes:
+    """A record as it stands in a file: its checksum, and what it says."""
+    text = orjson.dumps(record)
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _read(line: bytes) -> Record | None:
+    """The record of a line; None if it is not what was written. One of an older version has no checksum."""
+    if not line.startswith(b"{"):
+        checksum, _, line = line.partition(b" ")
+        if checksum != b"%08x" % zlib.crc32(line.rstrip(b"\n")):
+            return None
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return record if type(record) is dict else None
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _locked(handle: IO[bytes]) -> IO[bytes] | None:

@@ -53,9 +53,12 @@ GAUGES: Final = {
     "gateway_deliveries_open": "Attempts at deliveries under way.",
     "gateway_delivery_lag_seconds": "How late the delivery was that had waited longest, in the worst worker.",
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
-    "gateway_local_allowance_nanos": "Nano-dollars admitted while the ledger is away.",
+    "gateway_spool_unwritten": "Of these, those that the disk has not taken: they are in memory only.",
     "gateway_ledger_up": "Whether the ledger answers.",
     "gateway_ledger_faults": "Faults of the ledger's servers that can lose money.",
+}
+GAUGES_BY_PRODUCT: Final = {
+    "gateway_exposure_nanos": "Nano-dollars admitted while the ledger is away, until they are charged.",
 }
 #: Gauges of which the largest of all processes is told; of the others, the sum.
 _WORST: Final = frozenset({"gateway_job_look_lag_seconds", "gateway_delivery_lag_seconds"})
@@ -97,6 +100,7 @@ class Metrics(Collector):
         self._upstream_seconds = self._times["gateway_upstream_seconds"]
         self._settle_seconds = self._times["gateway_settle_seconds"]
         self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
+        self.by_product: dict[str, dict[str, float]] = {name: {} for name in GAUGES_BY_PRODUCT}
         self.registry.register(self)
 
     def call_finished(self, record: CallFinished) -> None:
@@ -159,6 +163,7 @@ class Metrics(Collector):
                 for name, products in self._times.items()
             },
             "gauges": self.gauges,
+            "by_product": self.by_product,
         }
 
     def add(self, figures: Figures, *, living: bool) -> None:
@@ -172,6 +177,10 @@ class Metrics(Collector):
         if living:
             for name, value in figures["gauges"].items():
                 self.gauges[name] = max(self.gauges[name], value) if name in _WORST else self.gauges[name] + value
+            for name, products in figures["by_product"].items():
+                mine = self.by_product[name]
+                for product, value in products.items():
+                    mine[product] = mine.get(product, 0) + value
 
     def collect(self) -> Iterator[Metric]:
         """The library's families, as they stand."""
@@ -187,6 +196,11 @@ class Metrics(Collector):
             yield histogram
         for name, text in GAUGES.items():
             yield GaugeMetricFamily(name, text, value=self.gauges[name])
+        for name, text in GAUGES_BY_PRODUCT.items():
+            gauge = GaugeMetricFamily(name, text, labels=("product",))
+            for product, value in self.by_product[name].items():
+                gauge.add_metric((product,), value)
+            yield gauge
         info = GaugeMetricFamily("gateway_info", "Always 1.", labels=("version", "config"))
         info.add_metric(self._info, 1)
         yield info

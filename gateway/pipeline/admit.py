@@ -43,6 +43,13 @@ from gateway.settings.runtime import Requirement, Route, Runtime, Tier, TierProd
 #: How often a plan may change under one admission before we call it a fault.
 PLANS_MAX = 4
 _RESOURCE_ID_MAX = 512
+#: Whom the ledger refused for one of these is not served without it either.
+_NOT_ON_CREDIT: Final = frozenset(
+    {
+        Code.UNAUTHORIZED, Code.KEY_DISABLED, Code.ACCOUNT_SUSPENDED, Code.INSUFFICIENT_CREDIT,
+        Code.KEY_BUDGET_EXCEEDED,
+    }
+)  # fmt: skip
 
 
 #: A compressed request may inflate to so much in any case, else so many times.
@@ -182,7 +189,10 @@ class Admission:
                 plan = answer.plan
                 continue
             if isinstance(answer, Refused):
+                if answer.code in _NOT_ON_CREDIT:
+                    self.allowance.refused(request.account)
                 return self._explained(call, answer, models)
+            self.allowance.admitted(request.account)
             self._admitted(call, request, answer)
             return None
         raise LedgerUnavailable("the account's plan keeps changing")
@@ -335,9 +345,9 @@ class Admission:
 
     def _admit_locally(self, call: Call, request: AdmissionRequest) -> bool:
         """Serve a little without the ledger, where the product allows it: bounded in money, settled when it is back."""
-        bound = call.route.product.allow_up_to
+        bounds = call.route.product.without_ledger
         if (
-            bound is None
+            bounds is None
             or not request.metered
             or not request.entitled
             or request.resources
@@ -346,12 +356,11 @@ class Admission:
             or call.name  # without the ledger a repeat could not be told from it
         ):
             return False
-        held = self.allowance.take(request.account, request.estimate, bound)
-        if held is None:
+        if not self.allowance.take(request.account, request.product, request.estimate, bounds):
             return False
         call.move(Move.ADMIT)
         call.metered = True
-        call.admitted_hold = Nanos(held)
+        call.admitted_hold = request.estimate
         call.covered_locally = True
         self._observer.event("admitted_locally", product=request.product)
         return True

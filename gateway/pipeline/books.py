@@ -142,7 +142,9 @@ class Books:
         record = {"v": 1, "operation": operation, "at": int(self._clock.now()), "arguments": arguments}
         try:
             self._spool.append(record)
-        except (SpoolFull, OSError, TypeError):  # TypeError: a number that JSON has no place for
+        except OSError:  # the disk is full or gone: it waits in memory, and is written as soon as it can be
+            self._observer.event("spool_unwritten", operation=operation)
+        except (SpoolFull, TypeError):  # TypeError: a number that JSON has no place for
             self._observer.event("spool_failed", operation=operation)
         else:
             self._observer.event("spooled", operation=operation)

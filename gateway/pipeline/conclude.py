@@ -257,7 +257,7 @@ class Conclusion:
     def _end_allowance(self, call: Call, charged: Nanos) -> None:
         if call.covered_locally:
             call.covered_locally = False
-            self._allowance.end(call.account, call.admitted_hold, charged)
+            self._allowance.end(call.account, call.route.product.name, call.admitted_hold, charged)
 
     async def _finished(self, call: Call, operation: Callable[[], Awaitable[_T]]) -> _T:
         call.unfinished = operation

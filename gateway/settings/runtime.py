@@ -425,6 +425,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WithoutLedger:
+    """The most that one process serves of a product while the ledger is away: to one account, and in all."""
+
+    account: Nanos
+    in_all: Nanos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """A product: its upstream, dialect, models and limits. Bytes and seconds as named."""
 
@@ -438,8 +446,8 @@ class Product:
     whole_body_bytes_max: int = 256 * 1024
     drain_seconds_max: float = 60.0
     drain_bytes_max: int = 16 * 1024 * 1024
-    #: None: refuse. Else what one process may serve one account while the ledger is away.
-    allow_up_to: Nanos | None = None
+    #: None: refuse. Else what one process may serve while the ledger is away.
+    without_ledger: WithoutLedger | None = None
     queues: bool = False  # it has jobs that may wait for their place
 
 

@@ -1,7 +1,10 @@
 """The spool: what it keeps survives, in order, and is applied once it can be."""
 
 import asyncio
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -158,3 +161,68 @@ async def test_the_spool_is_bounded(tmp_path: Path) -> None:
         spool.append({"text": "x" * 20})
     assert len(spool) == 1
     spool.close()
+
+
+@contextmanager
+def full_disk(bytes_max: int) -> Iterator[None]:
+    """The system refuses to let any file of this process grow beyond so many bytes: in the middle of a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_what_a_full_disk_does_not_take_is_written_when_there_is_room(tmp_path: Path) -> None:
+    """It waits in memory, in its order, is told to be there only, and no half of it is on the disk."""
+    spool = opened(tmp_path, bytes_max=10**6)
+    spool.append({"n": 1})
+    assert spool.is_sound
+    with full_disk(30):
+        for number in (2, 3):
+            with pytest.raises(OSError, match="no room"):
+                spool.append({"n": number})
+        assert (len(spool), spool.unwritten, spool.is_sound) == (3, 2, False)
+        assert len((tmp_path / "a.spool").read_bytes().splitlines()) == 1
+    spool.write()
+    assert (len(spool), spool.unwritten, spool.is_sound) == (3, 0, True)
+    assert spool.close() == 0
+    assert await all_of(opened(tmp_path, "heir")) == [1, 2, 3]
+
+
+async def test_what_the_disk_never_took_is_counted_or_applied(tmp_path: Path) -> None:
+    """A ledger that is back first makes the disk's refusal harmless; a process that ends before says what is lost."""
+    for back in (True, False):
+        spool = opened(tmp_path)
+        with full_disk(3):
+            with pytest.raises(OSError, match="no room"):
+                spool.append({"n": 1})
+            if back:
+                assert await all_of(spool) == [1]
+            else:
+                assert spool.close() == 1
+
+
+async def test_a_line_that_the_disk_changed_is_not_taken_for_a_charge(tmp_path: Path) -> None:
+    """One digit of an amount is another: its checksum tells. Lines of an older version, without one, are read."""
+    dead = opened(tmp_path, "dead")
+    for number in (100, 200):
+        dead.append({"n": number})
+    dead.close()
+    file = tmp_path / "dead.spool"
+    file.write_bytes(file.read_bytes().replace(b"200", b"900") + b'{"n":300}\n')
+    assert await all_of(opened(tmp_path, "heir")) == [100, 300]
+    assert "900" in (tmp_path / "rejected.jsonl").read_text()
+
+
+async def all_of(spool: Spool) -> list[int]:
+    """What a spool applies."""
+    applied: list[int] = []
+
+    async def apply(record: Record) -> None:
+        applied.append(record["n"])
+
+    await spool.replay(apply)
+    spool.close()
+    return applied

@@ -40,11 +40,11 @@ def fixed_hold(usd: str) -> Change:
     return change
 
 
-def served_without_ledger(usd: str) -> Change:
+def served_without_ledger(usd: str, in_all: str | None = None) -> Change:
     """The LLM is served up to a bound while the ledger is away."""
 
     def change(data: dict[str, Any]) -> None:
-        data["on_ledger_unavailable"] = {"allow_up_to": usd}
+        data["on_ledger_unavailable"] = {"allow_up_to": usd, **({} if in_all is None else {"in_all": in_all})}
 
     return change
 

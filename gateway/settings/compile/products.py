@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.core.extract import Field
+from gateway.core.money import Nanos
 from gateway.settings.compile.asked import Asked
 from gateway.settings.compile.errors import compile_errors
 from gateway.settings.compile.metering import (
@@ -36,9 +37,18 @@ from gateway.settings.runtime import (
     Requirement,
     Route,
     Upstream,
+    WithoutLedger,
 )
-from gateway.settings.schema.product import JobSettings, ListingSettings, ProductSettings, RouteSettings
+from gateway.settings.schema.product import (
+    JobSettings,
+    LedgerAwaySettings,
+    ListingSettings,
+    ProductSettings,
+    RouteSettings,
+)
 
+#: So many accounts may reach their bound without the ledger, unless the config says how much that is in all.
+_ACCOUNTS_AT_ONCE: Final = 100
 _METER_KEYS: Final = ("usage", "charges", "hold", "sample", "free_fields")
 
 
@@ -70,13 +80,20 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
         whole_body_bytes_max=settings.whole_body_bytes_max,
         drain_seconds_max=settings.drain_seconds_max,
         drain_bytes_max=settings.drain_bytes_max,
-        allow_up_to=settings.on_ledger_unavailable.allow_up_to,
+        without_ledger=_without_ledger(settings.on_ledger_unavailable),
         queues=any(job.queue is not None for job in settings.jobs.values()),
     )
     made = Made(settings=settings, place=place, product=product)
     for kind, job in settings.jobs.items():
         made.jobs[kind] = _job(kind, job, made, scope)
     return made
+
+
+def _without_ledger(settings: LedgerAwaySettings) -> WithoutLedger | None:
+    account, in_all = settings.allow_up_to, settings.in_all
+    if not account:
+        return None
+    return WithoutLedger(account=account, in_all=Nanos(account * _ACCOUNTS_AT_ONCE) if in_all is None else in_all)
 
 
 def _models(settings: ProductSettings, place: Place, scope: Scope) -> Models | None:

@@ -359,6 +359,9 @@ class LedgerAwaySettings(Settings):
     """What is served while the ledger is away."""
 
     allow_up_to: Money | None = key("Per account and worker", default=None, unit="dollars", shown="nothing: `refuse`")
+    in_all: Money | None = key(
+        "Per worker, for all accounts together", default=None, unit="dollars", shown="100 times `allow_up_to`"
+    )
 
 
 class ProductSettings(Settings):
