@@ -77,7 +77,8 @@ class Running:
     def ops_url(self) -> str:
         """Where ops call."""
         assert self.operators is not None, "this gateway has no operators"
-        return f"http://127.0.0.1:{self.operators.port}"
+        scheme = "http" if self.runtime.ops_tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.operators.port}"
 
     async def open_account(
         self, account: str, *, tier: str = "payg", credit: str = "100", rate_card: str = "", **key: Any

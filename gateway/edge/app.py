@@ -22,7 +22,7 @@ from gateway.edge.billing_api import add_billing_api
 from gateway.edge.callbacks import add_callback_routes, write_callback_token
 from gateway.edge.delivering import make_outbox
 from gateway.edge.identify import Identifier
-from gateway.edge.listening import BACKLOG, listen
+from gateway.edge.listening import Opening, listen
 from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.billing import add_billing_pages
 from gateway.edge.paying import add_payment_routes, make_paying
@@ -52,7 +52,7 @@ from gateway.pipeline.session import Sessions
 from gateway.ports import CallFinished, DeliveryTried, JobLooked, Ledger, Observer, PaymentTold, SessionFinished
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
-from gateway.settings.tls import Tls, server_context
+from gateway.settings.tls import Tls
 from gateway.sockets.dial import SocketDialer
 from gateway.upstream.client import PooledUpstreamClient
 from gateway.upstream.outward import Outward
@@ -61,9 +61,6 @@ from gateway.workers.sweeper import Sweeper
 
 #: How often accounts with open sessions are looked at: what an administrator changes holds within a second.
 _ACCOUNTS_SECONDS: Final = 0.5
-#: For a client's part of the handshakes at the begin and the end of a connection over TLS.
-_HANDSHAKE_SECONDS_MAX: Final = 10.0
-_GOODBYE_SECONDS_MAX: Final = 5.0
 #: How often jobs are claimed whose look is due, and deliveries that are due.
 _JOBS_SECONDS: Final = 0.5
 #: How often jobs are claimed that wait for their place, and whose turn it is.
@@ -198,17 +195,6 @@ async def open_ledger(
         yield RedisLedger(link, settings.prefix, observer, operation_seconds=settings.operation_seconds)
 
 
-def _tls_options(tls: Tls | None) -> dict[str, Any]:
-    """How a server speaks TLS, with a limit on what a client may take its time for."""
-    if tls is None:
-        return {}
-    return {
-        "ssl": server_context(tls),
-        "ssl_handshake_timeout": _HANDSHAKE_SECONDS_MAX,
-        "ssl_shutdown_timeout": _GOODBYE_SECONDS_MAX,
-    }
-
-
 class Gateway:
     """A gateway made of its parts: `async with Gateway(runtime, ledger=...)` serves customers.
 
@@ -307,7 +293,9 @@ class Gateway:
         add_callback_routes(own, take=called_back.take, pepper=runtime.key_pepper, clock=clock, observer=observer)
         self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
         of_one = 0 if runtime.trust_forwarded_for else limits.connections_per_address_max
-        self._customers = CustomerServer(self.pipeline, limits, self._own, of_address_max=of_one)
+        self._customers = CustomerServer(
+            self.pipeline, limits, self._own, of_address_max=of_one, end_sessions=self.pipeline.sessions.end_all
+        )
         self.accepting = False
 
     async def __aenter__(self) -> Self:
@@ -316,13 +304,16 @@ class Gateway:
         self.spool.open(f"{os.getpid()}-{secrets.token_hex(4)}")
         self._tasks = [asyncio.create_task(loop) for loop in self._loops]
         await self._own.__aenter__()
-        self._listener = self._listener or listen(runtime.customers)
-        self._server = await asyncio.get_running_loop().create_server(
-            self._customers, sock=self._listener, backlog=BACKLOG, **_tls_options(runtime.customers_tls)
-        )
+        self._opening = Opening(self._listener or listen(runtime.customers), self._customers)
+        await self._opening.show(runtime.customers_tls)
         self.accepting = True
         self.observing.logs.info("started", pid=os.getpid(), version=__version__, config=runtime.digest)
         return self
+
+    async def show(self, tls: Tls | None) -> None:
+        """Show new connections this certificate from now on; see `Opening.show`."""
+        if self.accepting:
+            await self._opening.show(tls)
 
     def end_within(self, seconds: float, *, linger_seconds: float = 0.0) -> None:
         """How long calls under way may go on, from now, once the gateway stops; may be said again meanwhile."""
@@ -331,7 +322,7 @@ class Gateway:
     async def __aexit__(self, *_error: object) -> None:
         """Stop accepting, finish calls, settle everything, then close."""
         self.accepting, observer = False, self.observing.all
-        self._server.close()
+        self._opening.close()
         await self._customers.shutdown(self.runtime.limits.shutdown_seconds_max)
         await self.conclusion.drain()
         await self._own.__aexit__()
@@ -354,8 +345,7 @@ class Gateway:
     @property
     def customers_port(self) -> int:
         """The port that the customers' listener is bound to."""
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._opening.port
 
     def measured(self) -> Metrics:
         """The metrics, with what has gathered and with the gauges as they stand."""

@@ -1,18 +1,24 @@
 """Sockets that listen, bound before anything else runs, so that a worker that ends takes no connection with it.
 
-Owns: addresses, how workers share a port. Does not know: who accepts.
+Owns: addresses, how workers share a port, what a new connection is shown over TLS. Does not know: who accepts.
 """
 
+import asyncio
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from gateway.settings.runtime import Listener
+from gateway.settings.tls import Tls, server_context
 
 BACKLOG: Final = 4096
 #: Linux spreads the connections of a port evenly over the sockets bound to it; others do not.
 _SPREADS: Final = sys.platform == "linux"
+#: For a client's part of the handshakes at the begin and the end of a connection over TLS.
+_HANDSHAKE_SECONDS_MAX: Final = 10.0
+_GOODBYE_SECONDS_MAX: Final = 5.0
 
 
 def listen(place: Listener, *, shared: bool = False) -> socket.socket:
@@ -86,3 +92,49 @@ class SharedPort:
         for each in self._sockets.values():
             each.close()
         self._sockets.clear()
+
+
+class Opening:
+    """Who accepts from a listening socket: a server of asyncio's, over TLS or not.
+
+    What new connections are shown can change; those that are open go on as they began.
+    """
+
+    def __init__(self, listener: socket.socket, accept: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._listener = listener
+        self._accept = accept
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it is."""
+        return port_of(self._listener)
+
+    async def show(self, tls: Tls | None) -> None:
+        """Accept, and show this certificate from now on: by a server of its own, before the last one ends.
+
+        So nobody is refused meanwhile, and nothing of the last certificate, or of whom it let in, is left.
+        """
+        last = self._server
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accept, sock=self._listener.dup(), backlog=BACKLOG, **_tls_options(tls)
+        )
+        if last is not None:
+            last.close()
+
+    def close(self) -> None:
+        """Accept no more."""
+        if self._server is not None:
+            self._server.close()
+        self._listener.close()
+
+
+def _tls_options(tls: Tls | None) -> dict[str, Any]:
+    """How a server speaks TLS, with a limit on what a client may take its time for."""
+    if tls is None:
+        return {}
+    return {
+        "ssl": server_context(tls),
+        "ssl_handshake_timeout": _HANDSHAKE_SECONDS_MAX,
+        "ssl_shutdown_timeout": _GOODBYE_SECONDS_MAX,
+    }

@@ -1,6 +1,6 @@
 """The operators' listener: health, readiness, metrics, and the admin API.
 
-Owns: what "ready" means. Does not know: how the numbers come about.
+Owns: what "ready" means. Does not know: how the numbers come about, or how connections are guarded (proxy, door).
 """
 
 import socket
@@ -8,21 +8,49 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Self
 
 from aiohttp import web
+from multidict import CIMultiDict
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import __version__
 from gateway.core.errors import LedgerUnavailable
 from gateway.edge.admin import add_admin_routes
-from gateway.edge.listening import listen, port_of
+from gateway.edge.listening import Opening, listen
+from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.ops import add_ops_pages
 from gateway.edge.paying import make_paying
+from gateway.edge.proxy import CustomerServer
 from gateway.observe.metrics import Metrics
+from gateway.pipeline.call import Answer, Client
 from gateway.ports import Clock, Ledger, Observer
 from gateway.settings.runtime import Runtime
+from gateway.settings.tls import Tls
 from gateway.upstream.client import PooledUpstreamClient
 
 _PROMETHEUS: Final = {"Content-Type": CONTENT_TYPE_LATEST}
 _CLOSE_SECONDS: Final = 5.0
+#: A price dry run reads every entry of its period.
+_ANSWER_SECONDS_MAX: Final = 600.0
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+class _Elsewhere:
+    """What is asked of this listener and is none of its routes."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def unread(self, reason: str) -> Answer:
+        """See `proxy.Answering`."""
+        self._observer.event("malformed")
+        return _plain(400, reason)
+
+    async def serve(self, _client: Client) -> Answer:
+        """See `proxy.Answering`. A target that is no path."""
+        return _plain(404, "nothing is here")
+
+
+def _plain(status: int, text: str) -> Answer:
+    return Answer(status=status, reason="", headers=CIMultiDict({"Content-Type": _TEXT}), body=f"{text}\n".encode())
 
 
 class Operators:
@@ -57,26 +85,32 @@ class Operators:
         add_admin_routes(  # after the pages: what is not theirs below /admin is the API's
             app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, paying=self._paying, clock=clock
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
+        self._own = OwnRoutes(app, prefixes=("",), answer_seconds_max=_ANSWER_SECONDS_MAX)
+        self._server = CustomerServer(_Elsewhere(observer), runtime.limits, self._own)
 
     async def __aenter__(self) -> Self:
         """Listen: on `listener`, or where the config says."""
-        await self._runner.setup()
-        self._listener = self._listener or listen(self._runtime.ops)
-        await web.SockSite(self._runner, self._listener).start()
+        await self._own.__aenter__()
+        self._opening = Opening(self._listener or listen(self._runtime.ops), self._server)
+        await self.show(self._runtime.ops_tls)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         """Answer what was asked, then close."""
-        await self._runner.cleanup()
+        self._opening.close()
+        await self._server.shutdown(_CLOSE_SECONDS)
+        await self._own.__aexit__()
         await self._upstreams.close()
         await self._paying.close()
+
+    async def show(self, tls: Tls | None) -> None:
+        """Show new connections this certificate from now on; see `Opening.show`."""
+        await self._opening.show(tls)
 
     @property
     def port(self) -> int:
         """The port that the listener is bound to."""
-        assert self._listener is not None, "it has not listened yet"
-        return port_of(self._listener)
+        return self._opening.port
 
     async def _health(self, _request: web.Request) -> web.Response:
         """The process lives."""

@@ -1,11 +1,11 @@
-"""The gateway's own routes on the customers' listener: what is answered here and never forwarded.
+"""The gateway's own routes on a listener: what is answered here and never forwarded.
 
 Owns: which paths are ours, and how one of our aiohttp applications answers a request of the customers' server.
 Does not know: what the routes do, or anything of the path of a call.
 
-The customers' server is a low-level one; an ordinary `web.Application` (routes, middlewares, forms, cookies) answers
-what is ours, so that pages and APIs are written in one way on both listeners. Its answers are whole: no streams, files
-or sockets.
+The listeners' server is a low-level one; an ordinary `web.Application` (routes, middlewares, forms, cookies) answers
+what is ours, so that pages and APIs are written in one way on both listeners, whose connections are guarded in one way.
+Its answers are whole: no streams, files or sockets.
 """
 
 import asyncio
@@ -29,8 +29,11 @@ _ANSWER_SECONDS_MAX: Final = 30.0
 class OwnRoutes:
     """`async with OwnRoutes(app, prefixes)`: answers whatever is at one of the prefixes, or below it."""
 
-    def __init__(self, app: web.Application, prefixes: Sequence[str]) -> None:
+    def __init__(
+        self, app: web.Application, prefixes: Sequence[str], *, answer_seconds_max: float = _ANSWER_SECONDS_MAX
+    ) -> None:
         self._app = app
+        self._answer_seconds_max = answer_seconds_max
         self._exact = frozenset(prefixes)
         self._below = tuple(f"{prefix}/" for prefix in prefixes)
 
@@ -60,7 +63,7 @@ class OwnRoutes:
             request._task,
         )
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS_MAX):
+            async with asyncio.timeout(self._answer_seconds_max):
                 try:
                     return _whole(await self._app._handle(own))
                 except web.HTTPException as error:

@@ -1,4 +1,4 @@
-"""The customers' listener: aiohttp's low-level server on one side, the pipeline on the other.
+"""Our listeners: aiohttp's low-level server on one side, on the other the pipeline, or whatever else answers.
 
 Owns: connections, which request is served on one and which ends it, noticing that the customer left, how all end.
 Does not know: products, money, what a call does with its request (client).
@@ -6,8 +6,8 @@ Does not know: products, money, what a call does with its request (client).
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -21,8 +21,7 @@ from gateway.edge.heads import ambiguity, is_last
 from gateway.edge.own import OwnRoutes
 from gateway.edge.responses import WholeResponse
 from gateway.edge.websocket import TakenOver
-from gateway.pipeline.call import Answer
-from gateway.pipeline.http import HttpPipeline
+from gateway.pipeline.call import Answer, Client
 from gateway.settings.runtime import Limits
 
 _LOGGER: Final = logging.getLogger("gateway.customers")
@@ -171,14 +170,33 @@ class CustomerConnection(web.RequestHandler):
             call.lost()
 
 
+class Answering(Protocol):
+    """Who answers what is not at one of our own routes: the pipeline, where there is one."""
+
+    def unread(self, reason: str) -> Answer:
+        """The answer to what is no request, or could be read as two."""
+        ...
+
+    async def serve(self, client: Client) -> Answer | None:
+        """The answer to a call; None: it was written already, or nobody is left to have it."""
+        ...
+
+
 class CustomerServer(web.Server):
     """Makes `CustomerConnection`s; every option of aiohttp's server by name."""
 
     def __init__(
-        self, pipeline: HttpPipeline, limits: Limits, own: OwnRoutes | None = None, *, of_address_max: int = 0
+        self,
+        pipeline: Answering,
+        limits: Limits,
+        own: OwnRoutes | None = None,
+        *,
+        of_address_max: int = 0,
+        end_sessions: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(self._handle, handler_cancellation=False)
         self._pipeline = pipeline
+        self._end_sessions = end_sessions
         self._own = own
         self._limits = limits
         self._door = Door(limits, of_address_max=of_address_max)
@@ -227,7 +245,8 @@ class CustomerServer(web.Server):
         await self._poll(lambda: bool(self._connections) and self._now() < self._lingers_to)
         self.pre_shutdown()
         await self._calls_over()
-        await self._pipeline.sessions.end_all()
+        if self._end_sessions is not None:
+            await self._end_sessions()
         for client in self._calls:
             client.cut()
         self.end_within(timeout)

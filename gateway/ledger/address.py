@@ -29,13 +29,16 @@ class Address:
     username: str = ""
     password: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    certificate: tuple[str, str | None] | None = field(default=None, repr=False)
+    """The files with ours and its key, where the server asks for it."""
 
     @classmethod
     def parse(cls, url: str) -> Self:
         """Read `redis://[user:pass@]host[:port][/db]`, `rediss://...` or `unix:///path.sock`, each with `?db=0`.
 
-        `rediss` takes `?ssl_ca_certs=path` (PEM file) in place of the system's authorities.
-        Raises ValueError, never naming the password, when the URL cannot be read; OSError when the PEM cannot.
+        `rediss` takes `?ssl_ca_certs=path` (PEM file) in place of the system's authorities, and for a server that asks
+        its clients who they are `ssl_certfile=path` and `ssl_keyfile=path`, or one file with both.
+        Raises ValueError, never naming the password, when the URL cannot be read; OSError when a PEM cannot.
         """
         parts = urlsplit(url)
         if parts.scheme not in {"redis", "rediss", "unix"}:
@@ -48,7 +51,8 @@ class Address:
             db=_db(parts, options.get("db", "")),
             username=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
-            tls=ssl.create_default_context(cafile=options.get("ssl_ca_certs")) if parts.scheme == "rediss" else None,
+            tls=_tls(options) if parts.scheme == "rediss" else None,
+            certificate=_certificate(options),
         )
 
     @property
@@ -74,6 +78,8 @@ class Address:
     async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         """Open a transport and give it to `protocol`. Raises OSError; bounded by the caller's timeout."""
         loop = asyncio.get_running_loop()
+        if self.tls is not None and self.certificate is not None:
+            self.tls.load_cert_chain(*self.certificate)  # it may have been renewed since the last connection
         if self.path:
             await loop.create_unix_connection(protocol, self.path)
             return
@@ -87,11 +93,24 @@ class Address:
 
 def _options(parts: SplitResult) -> dict[str, str]:
     """The query, refusing what we would otherwise silently not do."""
-    known = {"db", "ssl_ca_certs"} if parts.scheme == "rediss" else {"db"}
+    known = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"} if parts.scheme == "rediss" else {"db"}
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := options.keys() - known:
         raise ValueError(f"redis url: {parts.scheme} does not take {', '.join(sorted(unknown))}")
     return options
+
+
+def _tls(options: dict[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+    if (certificate := _certificate(options)) is not None:
+        context.load_cert_chain(*certificate)  # a mistake is told at once, not with the first connection
+    return context
+
+
+def _certificate(options: dict[str, str]) -> tuple[str, str | None] | None:
+    if "ssl_certfile" not in options and "ssl_keyfile" in options:
+        raise ValueError("redis url: ssl_keyfile goes with ssl_certfile")
+    return (options["ssl_certfile"], options.get("ssl_keyfile")) if "ssl_certfile" in options else None
 
 
 def _port(parts: SplitResult) -> int:

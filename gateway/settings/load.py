@@ -43,7 +43,7 @@ from gateway.settings.runtime import (
 )
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.checked import checked
-from gateway.settings.schema.gateway import SECRETS, GatewaySettings
+from gateway.settings.schema.gateway import SECRETS, GatewaySettings, TlsSettings
 from gateway.settings.schema.plans import PricesSettings, TiersSettings
 from gateway.settings.schema.product import ProductSettings
 from gateway.settings.tls import Tls
@@ -208,9 +208,10 @@ class _Loading:
         remembered = min(settings.idempotency.seconds, redis.operation_seconds)  # its holds' ends are asked for
         return Runtime(
             customers=Listener(host=settings.customers.host, port=settings.customers.port),
-            customers_tls=_tls(settings),
+            customers_tls=_tls(settings.customers.tls),
             public_url=settings.customers.public_url,
             ops=Listener(host=settings.ops.host, port=settings.ops.port),
+            ops_tls=_tls(settings.ops.tls),
             workers=settings.workers,
             redis=RedisSettings(**{**dict(redis), "directory": Path(redis.directory)}),
             spool_directory=Path(settings.spool_directory),
@@ -268,6 +269,5 @@ def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
     return {name: Upstream(name=name, **dict(upstream)) for name, upstream in settings.upstreams.items()}
 
 
-def _tls(settings: GatewaySettings) -> Tls | None:
-    tls = settings.customers.tls
-    return None if tls is None else Tls(certificate=tls.certificate, private_key=tls.private_key)
+def _tls(settings: TlsSettings | None) -> Tls | None:
+    return None if settings is None else settings.compiled()

@@ -599,6 +599,7 @@ class Runtime:
     customers_tls: Tls | None = None
     public_url: str = ""  # where services reach the customers' listener; "": they do not, and there are no callbacks
     ops: Listener
+    ops_tls: Tls | None = None
     workers: int = 0  # 0: one for each core
     redis: RedisSettings
     spool_directory: Path

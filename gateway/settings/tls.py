@@ -1,4 +1,4 @@
-"""TLS of the customers' listener: a certificate and its key, from text to what a server is given.
+"""TLS of our listeners: a certificate and its key, and whose clients are let in, from text to what a server is given.
 
 Owns: versions and protocols that are offered, what is wrong with a pair. Does not know: files of the config, sockets.
 """
@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 class Tls:
     """A certificate with those that vouch for it, and its private key, both as PEM.
 
+    With `client_ca`, the certificates of authorities, only clients that one of them vouches for are let in.
+
     They are carried as text: a process that takes the place of another serves what that one served, whatever is done to
     the files meanwhile.
     """
 
     certificate: str = field(repr=False)
     private_key: str = field(repr=False)
+    client_ca: str = field(default="", repr=False)
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
@@ -35,7 +38,18 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     except ssl.SSLError as error:
         locked = "ENCRYPTED" in tls.private_key
         raise ValueError("the key has a password: decrypt it" if locked else _meaning(error)) from None
+    if tls.client_ca:
+        _ask_clients(context, tls.client_ca)
     return context
+
+
+def _ask_clients(context: ssl.SSLContext, authorities: str) -> None:
+    """Have every client show a certificate that one of these authorities, and nobody else, vouches for."""
+    try:
+        context.load_verify_locations(cadata=authorities)
+    except ssl.SSLError:
+        raise ValueError("client_ca must be the certificates of authorities, in PEM") from None
+    context.verify_mode = ssl.CERT_REQUIRED
 
 
 def _no_password() -> str:

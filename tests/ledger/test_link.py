@@ -16,6 +16,7 @@ from gateway.ledger.address import Address
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script, SingleLink
 from gateway.ledger.links import open_link
+from tests.certificates import Certificates
 from tests.fakes.link import CuttingRelay
 
 ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -345,6 +346,32 @@ async def test_tls_with_our_own_authority(redis_server: EmbeddedRedis, tmp_path:
         await stranger.close()
 
 
+async def test_a_server_that_asks_its_clients_who_they_are(
+    redis_server: EmbeddedRedis, certificates: Certificates, tmp_path: Path
+) -> None:
+    """Ours is shown, as the file has it when a connection is made; without one, or half of one, nothing is opened."""
+    certificates.known_client()  # makes the files
+    ours = tmp_path / "client.pem"
+    ours.write_text("".join((certificates.root.parent / f"client.{end}").read_text() for end in ("key", "pem")))
+    context = certificates.server
+    context.load_verify_locations(certificates.root)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with CuttingRelay(redis_server.url, tls=context) as relay:
+        url = f"{relay.url}?ssl_ca_certs={certificates.root}"
+        async with opened(f"{url}&ssl_certfile={ours}") as link:
+            assert await link.call("ECHO", "a") == b"a"
+        nobody = SingleLink(LinkSettings(url=url))
+        with pytest.raises(LinkDown):
+            await nobody.open()
+            await nobody.call("ECHO", "a")
+        await nobody.close()
+        gone = SingleLink(LinkSettings(url=f"{url}&ssl_certfile={ours}"))
+        ours.unlink()
+        with pytest.raises(LinkDown, match="No such file"):
+            await gone.open()
+        await gone.close()
+
+
 async def test_close_fails_what_waits_and_every_later_call(relay: CuttingRelay) -> None:
     """Nothing waits for a closed link, and it can be opened again."""
     link = SingleLink(LinkSettings(url=relay.url))
@@ -372,6 +399,7 @@ async def test_close_fails_what_waits_and_every_later_call(relay: CuttingRelay) 
         ("redis://host?timeout=3", "does not take timeout"),
         ("redis+cluster://:pa/ss@host", "port is not a number|database 0 only"),
         ("unix://", "needs the path"),
+        ("rediss://h?ssl_keyfile=k.pem", "ssl_keyfile goes with ssl_certfile"),
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused(url: str, why: str) -> None:

@@ -93,7 +93,8 @@ class OpsPages:
         # Visits end with this process, which remembers who signed out.
         visits = Visits(
             secret=runtime.key_pepper + secrets.token_hex(16), site="ops", path=PATH, clock=clock,
-            seconds=runtime.pages.visit_seconds, secure=runtime.pages.secure_cookies,
+            seconds=runtime.pages.visit_seconds,
+            secure=runtime.pages.secure_cookies or runtime.ops_tls is not None,
         )  # fmt: skip
         facts = {"brand": f"{runtime.pages.title} operations", "menu": MENU, "owner_is": "Signed in with"}
         self.site = Site(path=PATH, visits=visits, facts=facts)

@@ -76,11 +76,20 @@ class TlsSettings(Settings):
 
     certificate: Pem = key("File with the certificate, and then those that vouch for it, in PEM; relative to this file")
     private_key: Pem = key("File with its private key, in PEM, without a password; relative to this file", alias="key")
+    client_ca: Pem | None = key(
+        "File with the authorities of clients, in PEM; who has no certificate of one of them is not let in",
+        default=None,
+        shown="everybody is let in",
+    )
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        server_context(Tls(certificate=self.certificate, private_key=self.private_key))
+        server_context(self.compiled())
         return self
+
+    def compiled(self) -> Tls:
+        """As listeners take it."""
+        return Tls(certificate=self.certificate, private_key=self.private_key, client_ca=self.client_ca or "")
 
 
 class CustomersListenerSettings(ListenerSettings):
@@ -98,6 +107,7 @@ class OpsListenerSettings(ListenerSettings):
     """Where operators are listened to."""
 
     port: Whole = key("Port to listen on; 0 takes a free one", default=8081, ge=0, le=65535)
+    tls: TlsSettings | None = key("Speak TLS", default=None, shown="off")
 
 
 class RedisYaml(Settings):
@@ -269,7 +279,7 @@ class PagesSettings(Settings):
         "How long somebody who signed in stays so", default=28800, unit="seconds", ge=60, le=604800
     )
     secure_cookies: Flag = key(
-        "Cookies are sent over https only: where a balancer in front speaks TLS. Always so with `customers.tls`",
+        "Cookies are sent over https only: where a balancer in front speaks TLS. Always so on a listener with `tls`",
         default=False,
     )
 
