@@ -13,8 +13,10 @@ from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.alert_operations import AlertOperations, UnknownAlert
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay
 from gateway.edge.autopay_operations import AutopayOperations
-from gateway.edge.endpoints import FORMAT, Ask, Endpoint, Parameter, Text, choice
+from gateway.edge.endpoints import FORMAT, LIMIT, Ask, Endpoint, Parameter, Text, choice
+from gateway.edge.job_operations import JobReading
 from gateway.edge.usage_operations import COLUMNS, UsageOperations, summed, usage_csv
+from gateway.ports import ResourceRef
 
 _SINCE: Final = Parameter("since", DAY, "The first day (UTC)")
 _UNTIL: Final = Parameter("until", DAY, "The day after the last (UTC)")
@@ -35,6 +37,10 @@ class AccountDesk(Protocol):
         """Payments and autopay."""
 
     @property
+    def jobs(self) -> JobReading:
+        """Jobs."""
+
+    @property
     def alerts(self) -> AlertOperations:
         """Alerts."""
 
@@ -49,6 +55,11 @@ async def _show_usage(desk: AccountDesk, ask: Ask) -> Data | Text:
     return Text(usage_csv(shown, columns), "text/csv") if form == "csv" else shown
 
 
+def job_of(ask: Ask) -> ResourceRef:
+    """The job that a path names."""
+    return ResourceRef(kind=ask.parts["kind"], id=ask.parts["job"])
+
+
 def _alert(ask: Ask) -> str:
     if not is_id(ask.parts["alert"]):
         raise UnknownAlert("no alert has an id of this form")
@@ -56,6 +67,24 @@ def _alert(ask: Ask) -> str:
 
 
 _ROUTES: Final[tuple[Endpoint[AccountDesk], ...]] = (
+    Endpoint(
+        method="GET",
+        path="/jobs",
+        scope="read",
+        summary="Open jobs that are followed, the next one to be looked at first, then those that wait for their place",
+        deed=lambda desk, ask: desk.jobs.list_jobs(ask.account, limit=ask.page[1]),
+        answer="JobPage",
+        query=(LIMIT,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/jobs/{kind}/{job}",
+        scope="read",
+        summary="One job, over or not",
+        deed=lambda desk, ask: desk.jobs.show_job(ask.account, job_of(ask)),
+        answer="Job",
+        problems=("unknown_job",),
+    ),
     Endpoint(
         method="GET",
         path="/usage",

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Final
 
 from gateway.core.errors import UnknownAccount
-from gateway.edge.account_routes import PAYING, for_operators
+from gateway.edge.account_routes import PAYING, for_operators, job_of
 from gateway.edge.admin_answers import ANSWERS
 from gateway.edge.admin_bodies import (
     AddKey,
@@ -36,7 +36,6 @@ from gateway.edge.operations import Operations, UnknownKey
 from gateway.edge.outbox_operations import OutboxOperations
 from gateway.edge.price_operations import PriceOperations
 from gateway.edge.usage_operations import UsageOperations
-from gateway.ports import ResourceRef
 
 BASE: Final = "/admin/v1"
 _ORDER: Final = choice("order", "oldest", "newest", meaning="Which entry comes first")
@@ -79,7 +78,7 @@ async def _list_audit(desk: AdminDesk, ask: Ask) -> Data:
 
 async def _settle_job(desk: AdminDesk, ask: Ask) -> Data:
     charge_hold = ask.body(SettleJob).charge_hold
-    return await desk.jobs.settle_job(ask.account, _job(ask), charge_hold=charge_hold)
+    return await desk.jobs.settle_job(ask.account, job_of(ask), charge_hold=charge_hold)
 
 
 def account_of(parts: Any) -> str:
@@ -94,10 +93,6 @@ def _key(ask: Ask) -> str:
     if not is_id(ask.parts["key"]):
         raise UnknownKey("no key has an id of this form")
     return ask.parts["key"]
-
-
-def _job(ask: Ask) -> ResourceRef:
-    return ResourceRef(kind=ask.parts["kind"], id=ask.parts["job"])
 
 
 ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
@@ -288,24 +283,6 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         answer="ReleasedHold",
     ),
     Endpoint(
-        method="GET",
-        path="/accounts/{account}/jobs",
-        scope="read",
-        summary="Open jobs that are followed, the next one to be looked at first",
-        deed=lambda desk, ask: desk.jobs.list_jobs(ask.account, limit=ask.page[1]),
-        answer="JobPage",
-        query=(LIMIT,),
-    ),
-    Endpoint(
-        method="GET",
-        path="/accounts/{account}/jobs/{kind}/{job}",
-        scope="read",
-        summary="One job, over or not",
-        deed=lambda desk, ask: desk.jobs.show_job(ask.account, _job(ask)),
-        answer="Job",
-        problems=("unknown_job",),
-    ),
-    Endpoint(
         method="POST",
         path="/accounts/{account}/jobs/{kind}/{job}/settle",
         scope="billing",
@@ -320,7 +297,7 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         path="/accounts/{account}/jobs/{kind}/{job}/release",
         scope="billing",
         summary="Give the hold of an open job back for good",
-        deed=lambda desk, ask: desk.jobs.release_job(ask.account, _job(ask)),
+        deed=lambda desk, ask: desk.jobs.release_job(ask.account, job_of(ask)),
         answer="ReleasedJob",
         problems=("unknown_job",),
     ),

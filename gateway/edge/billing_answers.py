@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.edge.admin_answers import ANSWERS as OF_ADMINS
 from gateway.edge.admin_answers import (
+    COUNT,
     CURRENCY,
     FLAG,
     MOMENT,
@@ -27,6 +28,8 @@ _SHARED: Final = (
     "Key",
     "KeyPage",
     "Usage",
+    "Job",
+    "JobPage",
     "Autopay",
     "Funds",
     "Alert",
@@ -37,6 +40,26 @@ _SHARED: Final = (
     "Document",
 )
 _CREDITS: Final[Data] = OF_ADMINS["Credits"]["properties"]
+
+_RATES: Final = many(shape(quota=COUNT, window_seconds=COUNT, per_model=FLAG))
+_PLAN: Final = shape(
+    tier=TEXT,
+    title=TEXT,
+    rate_card=TEXT,
+    overdraft=USD,
+    currency=CURRENCY,
+    requests=_RATES,
+    products=many(
+        shape(
+            product=TEXT,
+            title=TEXT,
+            models=perhaps(many(TEXT)),
+            concurrency=perhaps(COUNT),
+            queued_max=perhaps(COUNT),
+            requests=_RATES,
+        )
+    ),
+)
 
 ANSWERS: Final[dict[str, Data]] = {
     **{name: OF_ADMINS[name] for name in _SHARED},
@@ -58,6 +81,9 @@ ANSWERS: Final[dict[str, Data]] = {
         late=FLAG,
         reason=perhaps(TEXT),
         items=many(shape(sku=TEXT, quantity=TEXT, unit=TEXT, unit_price=TEXT, amount=USD)),
+    ),
+    "AccountPlan": shape(
+        account=TEXT, plan=perhaps(_PLAN), upgrade=perhaps(shape(by=one_of("payment", "request"), plan=_PLAN))
     ),
     "ChargePage": page_of("Charge"),
     "RateCard": shape(

@@ -23,8 +23,10 @@ from gateway.edge.billing_operations import BillingOperations
 from gateway.edge.billing_routes import BASE, ROUTES, BillingDesk
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
 from gateway.edge.identify import Identifier
+from gateway.edge.job_operations import JobReading
 from gateway.edge.pages.billing_view import key_state
 from gateway.edge.paying import Paying
+from gateway.edge.plan_operations import PlanOperations
 from gateway.edge.usage_operations import UsageOperations
 from gateway.ports import Clock, Identity, Ledger
 from gateway.settings.runtime import Runtime
@@ -47,6 +49,8 @@ def add_billing_api(
     desk = BillingDesk(
         billing=BillingOperations(ledger=ledger, runtime=runtime, clock=clock),
         usage=UsageOperations(ledger=ledger, clock=clock),
+        plan=PlanOperations(ledger=ledger, runtime=runtime),
+        jobs=JobReading(ledger),
         autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),
         alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
     )

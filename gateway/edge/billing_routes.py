@@ -15,7 +15,9 @@ from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.billing_answers import ANSWERS
 from gateway.edge.billing_operations import BillingOperations
 from gateway.edge.endpoints import PAGE, Ask, Endpoint
+from gateway.edge.job_operations import JobReading
 from gateway.edge.openapi import document
+from gateway.edge.plan_operations import PlanOperations, Upgrade
 from gateway.edge.usage_operations import UsageOperations
 
 BASE: Final = "/billing/v1"
@@ -27,6 +29,8 @@ class BillingDesk:
 
     billing: BillingOperations
     usage: UsageOperations
+    plan: PlanOperations
+    jobs: JobReading
     autopay: AutopayOperations
     alerts: AlertOperations
 
@@ -70,6 +74,21 @@ ROUTES: Final[tuple[Endpoint[BillingDesk], ...]] = (
         summary="What everything costs you",
         deed=lambda desk, ask: desk.billing.show_rate_card(ask.account),
         answer="RateCard",
+    ),
+    Endpoint(
+        method="GET",
+        path="/plan",
+        summary="Your plan, and the one that it may become",
+        deed=lambda desk, ask: desk.plan.show_plan(ask.account),
+        answer="AccountPlan",
+    ),
+    Endpoint(
+        method="POST",
+        path="/upgrade",
+        summary="Change your plan to the one that it may become on request, at once",
+        deed=lambda desk, ask: desk.plan.upgrade(ask.account, ask.body(Upgrade), ask.operation.id, ask.actor),
+        body=Upgrade,
+        answer="AccountPlan",
     ),
     *for_owners(),
 )

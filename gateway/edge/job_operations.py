@@ -1,15 +1,18 @@
-"""What ops may do with jobs, once, for the admin API and for the command line.
+"""What ops may do with jobs, once, for the APIs, the pages and the command line.
 
 Owns: which jobs are shown, and what a job is ended by when a person says so: the same scripts as in traffic.
 Does not know: HTTP, the command line; how a job is asked for and priced (pipeline/jobs).
 """
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused, OperationConflict, UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import format_usd
+from gateway.core.record import record
 from gateway.edge.admin_views import CURRENCY, Data, view_job
 from gateway.pipeline.books import Settled
 from gateway.pipeline.jobs import Concluded, Jobs
@@ -20,6 +23,29 @@ from gateway.upstream.client import UpstreamClient
 
 class UnknownJob(LedgerRefused):
     """The account has no job of this kind and id."""
+
+
+@record
+class OpenJob:
+    """A job that is not over: when it is looked at next (0: never), its place in the queue of its kind (0: none)."""
+
+    record: Resource
+    look_ms: int = 0
+    place: int = 0
+
+
+async def open_jobs(ledger: Ledger, account: str, *, limit: int) -> list[OpenJob]:
+    """The account's jobs that are followed, the next one to be looked at first; then those that wait, in order."""
+    followed, refs = await asyncio.gather(ledger.jobs(account, limit=limit), ledger.queued(account, limit=limit))
+    found = [OpenJob(record=job.record, look_ms=job.look_ms) for job in followed]
+    refs = refs[: limit - len(found)]
+    records = await asyncio.gather(*(ledger.resource(account=account, ref=ref) for ref in refs))
+    places: dict[str, int] = defaultdict(int)
+    for ref, waiting in zip(refs, records, strict=True):
+        places[ref.kind] += 1
+        if waiting is not None:
+            found.append(OpenJob(record=waiting, place=places[ref.kind]))
+    return found
 
 
 class _Straight:
@@ -52,26 +78,35 @@ class _Straight:
 TAKEN_OUT: Final = "The job was taken out of the queue."
 
 
-class JobOperations:
-    """What ops may do with jobs. Every answer is plain data. Raises UnknownJob, and what the ledger raises."""
+class JobReading:
+    """What may be known of an account's jobs. Answers plain data; raises UnknownJob, and what the ledger raises."""
 
-    def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._jobs = Jobs(runtime=runtime, books=_Straight(ledger), upstreams=upstreams, clock=clock)
 
     async def list_jobs(self, account: str, *, limit: int) -> Data:
         """The account's jobs that are followed, the next one to be looked at first; then those that wait, in order."""
-        found = await self._ledger.jobs(account, limit=limit)
-        items = [view_job(job.record, job.look_ms) for job in found]
-        for place, ref in enumerate(await self._ledger.queued(account), 1):
-            record = await self._ledger.resource(account=account, ref=ref) if len(items) < limit else None
-            if record is not None:
-                items.append(view_job(record, place=place))
-        return {"items": items, "next": None}
+        found = await open_jobs(self._ledger, account, limit=limit)
+        return {"items": [view_job(job.record, job.look_ms, job.place) for job in found], "next": None}
 
     async def show_job(self, account: str, ref: ResourceRef) -> Data:
         """One job, over or not."""
         return view_job(await self._record(account, ref))
+
+    async def _record(self, account: str, ref: ResourceRef) -> Resource:
+        await self._ledger.account(account)  # raises where there is none
+        record = await self._ledger.resource(account=account, ref=ref)
+        if record is None or not record.hold:
+            raise UnknownJob(f"the account has no {ref.kind} {ref.id}")
+        return record
+
+
+class JobOperations(JobReading):
+    """What ops may do with jobs beside."""
+
+    def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
+        super().__init__(ledger)
+        self._jobs = Jobs(runtime=runtime, books=_Straight(ledger), upstreams=upstreams, clock=clock)
 
     async def settle_job(self, account: str, ref: ResourceRef, *, charge_hold: bool) -> Data:
         """Ask the service now, and end the job by what it says; `charge_hold`: one that is not over costs its hold."""
@@ -97,13 +132,6 @@ class JobOperations:
             await self._jobs.release(account, record)
         now = await self._record(account, ref)
         return {"account": account, "job": view_job(now), "released": was_open and now.state != record.state}
-
-    async def _record(self, account: str, ref: ResourceRef) -> Resource:
-        await self._ledger.account(account)  # raises where there is none
-        record = await self._ledger.resource(account=account, ref=ref)
-        if record is None or not record.hold:
-            raise UnknownJob(f"the account has no {ref.kind} {ref.id}")
-        return record
 
 
 def _settled(account: str, record: Resource, found: str, concluded: Concluded | None) -> Data:

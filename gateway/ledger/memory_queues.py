@@ -117,12 +117,12 @@ class MemoryQueues(MemoryStore):
         books.resources[ref] = (replace(record, state="released", usage={"error": reason}), until)
         books.submitting.pop(ref, None)
 
-    async def queued(self, account: str) -> Sequence[ResourceRef]:
+    async def queued(self, account: str, *, limit: int = rules.QUEUED_MAX) -> Sequence[ResourceRef]:
         """See ports.Ledger."""
         books, _ = self._at(account)
         submitting = [ref for ref, _ in sorted(books.submitting.items(), key=lambda each: (each[1], each[0].id))]
         waiting = sorted(books.waiting(), key=lambda hold: hold.concurrency_class)
-        return [*submitting, *(hold.resource for hold in waiting if hold.resource is not None)]
+        return [*submitting, *(hold.resource for hold in waiting if hold.resource is not None)][:limit]
 
     async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:
         """See ports.Ledger."""

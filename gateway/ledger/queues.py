@@ -76,9 +76,9 @@ class Queues(Store):
         args: list[Part] = [hold_id, records.member(ref), self._token(), records.json({"error": reason})]
         await self._run("reject", account, keys, args)
 
-    async def queued(self, account: str) -> Sequence[ResourceRef]:
+    async def queued(self, account: str, *, limit: int = rules.QUEUED_MAX) -> Sequence[ResourceRef]:
         """See ports.Ledger."""
-        _, (members,) = await self._run("queued", account, [], [])
+        _, (members,) = await self._run("queued", account, [], [str(limit)])
         return [records.ref(member) for member in members]
 
     async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:

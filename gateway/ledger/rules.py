@@ -38,6 +38,8 @@ WAITING_MAX: Final = 10_000
 DEAD_MAX: Final = 1000
 DEAD_SECONDS: Final = 30 * 86_400
 PAYLOAD_BYTES_MAX: Final = 65_536
+#: Jobs that one listing has at the most: more than plans let wait.
+QUEUED_MAX: Final = 1_000_000
 DELAY_SECONDS_MAX: Final = 366 * 86_400
 #: Watches of an account, and the bytes of each one's data.
 WATCHES_MAX: Final = 20

@@ -216,8 +216,8 @@ class Ledger(PaymentLedger, Protocol):
     async def reject(self, *, account: str, ref: ResourceRef, hold_id: str, reason: str) -> None:
         """A queued job will not run: its hold is given back, and its record says why (`usage["error"]`)."""
 
-    async def queued(self, account: str) -> Sequence[ResourceRef]:
-        """The account's jobs that wait for their place, the next one first."""
+    async def queued(self, account: str, *, limit: int = ...) -> Sequence[ResourceRef]:
+        """The account's jobs that wait for their place, so many at most, the next one of each product first."""
 
     async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:
         """What is kept of the request of each; None where nothing is (any more)."""

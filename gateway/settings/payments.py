@@ -37,7 +37,8 @@ class Payments:
     """How credit is bought. Amounts in nano-dollars and whole cents, seconds as named.
 
     `threshold`, `target` and `monthly_cap` are an autopay's that says nothing else. `upgrades`: the tier that a payment
-    changes, by the one that it changes to. `return_url`: where a provider's pages lead back to.
+    changes, and the one that it changes to; `upgrades_on_request`: the same for who asks. `return_url`: where a
+    provider's pages lead back to.
     """
 
     amount_min: Nanos = _AMOUNT_MIN
@@ -49,6 +50,7 @@ class Payments:
     retry_seconds: int = 3600
     pending_seconds: float = 60.0
     upgrades: Mapping[str, str] = field(default_factory=dict)
+    upgrades_on_request: Mapping[str, str] = field(default_factory=dict)
     return_url: str = ""
     stripe: StripeAccount | None = None
     webhook: BillingSystem | None = None

@@ -61,6 +61,7 @@ async def test_beyond_its_places_a_call_waits_and_holds_its_credit(world: World)
     assert (await ledger.account("acme")).held == usd(5)
     assert [hold.concurrency_class for hold in await ledger.holds("acme")].count("jobs.queued") == 3
     assert await waiting(ledger) == ["c", "d", "e"]
+    assert [ref.id for ref in await ledger.queued("acme", limit=2)] == ["ours-c", "ours-d"]
     assert await claim(world) == []
     assert await ledger.verify("acme") == []
 

@@ -15,6 +15,7 @@ from gateway.demo_month import Past
 from gateway.edge.pages.wording import usd, usd_exact
 from tests.fakes.stripe import FakeStripe
 from tests.harness import ADMIN_TOKEN, ROOT, Running, running
+from tests.pages.test_plan_pages import on_request
 from tests.payments.shop import payments
 from tests.pipeline.helpers import CHAT, CHAT_PATH, until
 from tests.system.processes import free_ports
@@ -239,6 +240,29 @@ async def test_the_pages_say_the_same_without_javascript(gw: Running, looking: L
         assert await page.get_by_role("table", name="Line items").first.is_visible()
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_label("API key").wait_for()
+
+
+async def test_a_plan_is_upgraded_without_javascript(tmp_path: Path, empty_redis: str, looking: Looking) -> None:
+    """What the next plan brings is read, on a phone in the dark too; the tick is asked for; the next call is served."""
+    async with running(tmp_path, empty_redis, changes={"gateway.yaml": on_request}) as gw:
+        key = await gw.open_account("acme", tier="free")
+        async with looking.page(PHONE, scheme="dark", javascript=False) as page:
+            await sign_in(page, gw, key)
+            await page.get_by_role("link", name="Upgrade", exact=True).click()
+            await page.get_by_role("row", name="LLM Gateway new").wait_for()
+            await photograph(page, "phone-dark-upgrade")
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert await page.evaluate(FAINT) == []
+        async with looking.page(javascript=False) as page:
+            await sign_in(page, gw, key)
+            await page.get_by_role("link", name="Upgrade", exact=True).click()
+            await photograph(page, "upgrade")
+            assert (await gw.call("POST", CHAT_PATH, key, json=CHAT)).code == "not_entitled"
+            await page.get_by_role("button", name="Upgrade").click()  # the browser asks for the tick first
+            await page.get_by_role("checkbox", name="Change the plan to Pay as you go now").check()
+            await page.get_by_role("button", name="Upgrade").click()
+            await page.get_by_text("Your plan has changed.").wait_for()
+            assert (await gw.call("POST", CHAT_PATH, key, json=CHAT)).status == 200
 
 
 async def test_a_key_that_is_disabled_while_one_looks(gw: Running, looking: Looking) -> None:

@@ -17,20 +17,24 @@ from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.job_operations import open_jobs
 from gateway.edge.keys import key_digest
 from gateway.edge.pages import billing_view as view
 from gateway.edge.pages.billing_funds import FundsPages
+from gateway.edge.pages.billing_plan import PlanPages
 from gateway.edge.pages.entrance import Entrance, Locked, Sign
 from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.spend import days_shown, spending
 from gateway.edge.pages.visits import Visit, Visits
 from gateway.edge.paying import Paying
+from gateway.edge.plan_operations import PlanOperations
 from gateway.ports import Account, Clock, Key, Ledger
 from gateway.settings.runtime import Runtime
 
 PATH: Final = "/billing"
 _PAGE_ENTRIES: Final = 25
 _HOLDS_SHOWN: Final = 20
+_JOBS_SHOWN: Final = 20
 #: The pages in the order of their links: path, title.
 MENU: Final = (
     ("", "Overview"),
@@ -89,7 +93,7 @@ class BillingPages:
         self.see("/lately", self._lately)
         self.see("/charges", self._charges)
         self.see("/keys", self._keys)
-        self.see("/prices", self._prices)
+        PlanPages(self, plans=PlanOperations(ledger=ledger, runtime=runtime), runtime=runtime, clock=clock)
         FundsPages(
             self, runtime=runtime, clock=clock, alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
             autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),
@@ -172,15 +176,20 @@ class BillingPages:
     async def _spent_and_held(self, shown: Shown) -> dict[str, Any]:
         now, account = self._clock.now(), shown.account.id
         since, until = days_shown(now)
-        spent, holds = await asyncio.gather(
-            self._ledger.usage(account, since=since, until=until), self._ledger.holds(account)
+        spent, holds, jobs = await asyncio.gather(
+            self._ledger.usage(account, since=since, until=until),
+            self._ledger.holds(account),
+            open_jobs(self._ledger, account, limit=_JOBS_SHOWN + 1),
         )
-        lines = view.hold_lines(self._runtime, holds, view.key_names(shown.keys))
+        names = view.key_names(shown.keys)
+        lines = view.hold_lines(self._runtime, holds, names)
         titles = {name: product.title for name, product in self._runtime.products.items()}
         return {
             "spend": spending(spent, titles, now),
             "holds": lines[:_HOLDS_SHOWN],
             "holds_more": max(0, len(lines) - _HOLDS_SHOWN),
+            "jobs": view.job_lines(self._runtime, jobs[:_JOBS_SHOWN], names),
+            "jobs_more": len(jobs) > _JOBS_SHOWN,
             "now_ms": int(now * 1000),
         }
 
@@ -200,12 +209,6 @@ class BillingPages:
     async def _keys(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         lines = view.key_lines(self._runtime, shown.keys, int(self._clock.now() * 1000))
         return self.page("keys.html", visit, shown, "/keys", lines=lines)
-
-    async def _prices(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
-        tier = self._runtime.tiers.get(shown.account.plan.tier)
-        card = shown.account.plan.rate_card or (tier.rate_card if tier is not None else "")
-        groups = view.rate_card(self._runtime, card, tier, self._clock.now())
-        return self.page("prices.html", visit, shown, "/prices", card=card, groups=groups)
 
 
 def _over(visit: Visit) -> str:

@@ -104,9 +104,9 @@ class FundsPages:
         fields = {"amount": form.get("amount", "").strip()} if form.get("what") != "card" else {}
         try:
             body = self._body(AddFunds, fields)
-            page = await self._autopay.add_funds(shown.account.id, body, _named(form))
+            page = await self._autopay.add_funds(shown.account.id, body, named_of(form))
         except GatewayError as error:
-            return await self._funds(visit, shown, problem=_problem(error), status=422)
+            return await self._funds(visit, shown, problem=problem_of(error), status=422)
         return self._room.page("leave.html", visit, shown, "/funds", url=page["url"], amount=body.amount)
 
     async def _set_autopay(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
@@ -118,9 +118,9 @@ class FundsPages:
             "monthly_cap": cap or None,
         }
         try:
-            await self._autopay.change_autopay(shown.account.id, self._body(ChangeAutopay, fields), _named(form))
+            await self._autopay.change_autopay(shown.account.id, self._body(ChangeAutopay, fields), named_of(form))
         except GatewayError as error:
-            return await self._funds(visit, shown, problem=_problem(error), status=422)
+            return await self._funds(visit, shown, problem=problem_of(error), status=422)
         return self._room.go("/funds?did=autopay", visit)
 
     # ---- alerts
@@ -152,21 +152,21 @@ class FundsPages:
             name = form.get("once", "")[:24].lower() or secrets.token_hex(12)
             made = await self._alerts.put_alert(shown.account.id, f"page-{name}", body)
         except GatewayError as error:
-            return await self._alerts_shown(visit, shown, problem=_problem(error), status=422)
+            return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
         return await self._alerts_shown(visit, shown, made=made)
 
     async def _drop_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
         try:
             await self._alerts.drop_alert(shown.account.id, form.get("alert", ""))
         except LedgerRefused as error:
-            return await self._alerts_shown(visit, shown, problem=_problem(error), status=422)
+            return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
         return self._room.go("/alerts?did=dropped", visit)
 
     async def _test_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
         try:
             await self._alerts.test_alert(shown.account.id, form.get("alert", ""))
         except LedgerRefused as error:
-            return await self._alerts_shown(visit, shown, problem=_problem(error), status=422)
+            return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
         return self._room.go("/alerts?did=tested", visit)
 
     def _body(self, model: type[Model], fields: Mapping[str, Any]) -> Model:
@@ -178,12 +178,12 @@ def read_form(model: type[Model], fields: Mapping[str, Any], runtime: Runtime, c
     return read_body(model, orjson.dumps(dict(fields)), Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
 
 
-def _named(form: Mapping[str, str]) -> str:
+def named_of(form: Mapping[str, str]) -> str:
     """The operation of a form."""
     return f"page-{form.get('once', '')[:64] or secrets.token_hex(12)}"
 
 
-def _problem(error: GatewayError) -> str:
+def problem_of(error: GatewayError) -> str:
     """What is wrong, for people."""
     match error:
         case LedgerUnavailable():

@@ -10,8 +10,9 @@ from typing import Any, Final
 from gateway.core.errors import Code, Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.core.record import record
+from gateway.edge.job_operations import OpenJob
 from gateway.pipeline.refusals import worded
-from gateway.ports import Account, Entry, Hold, Key
+from gateway.ports import Account, Entry, Hold, Key, Resource
 from gateway.settings.overview import price_table
 from gateway.settings.runtime import Runtime, Tier
 
@@ -36,6 +37,7 @@ class Standing:
     available: Nanos
     refusing: Refusing | None
     all_in_use: bool
+    may_upgrade: bool
 
 
 def standing(runtime: Runtime, account: Account) -> Standing:
@@ -55,6 +57,7 @@ def standing(runtime: Runtime, account: Account) -> Standing:
         available=available,
         refusing=None if code is None else _refusing(runtime, code),
         all_in_use=available <= 0 < account.balance + overdraft,
+        may_upgrade=account.plan.tier in {*runtime.payments.upgrades, *runtime.payments.upgrades_on_request},
     )
 
 
@@ -176,6 +179,31 @@ def hold_lines(runtime: Runtime, holds: Iterable[Hold], key_names: Mapping[str, 
     return [
         HoldLine(hold=hold, product=product_title(runtime, hold.product), key=key_names.get(hold.key_id, hold.key_id))
         for hold in found
+    ]
+
+
+@record
+class JobLine:
+    """A job that is under way, or waits at a `place` of the queue (0: it does not wait)."""
+
+    record: Resource
+    product: str
+    key: str
+    place: int
+    look_ms: int
+
+
+def job_lines(runtime: Runtime, jobs: Iterable[OpenJob], key_names: Mapping[str, str]) -> list[JobLine]:
+    """Jobs under way, then those that wait in their order."""
+    return [
+        JobLine(
+            record=job.record,
+            product=product_title(runtime, job.record.product),
+            key=key_names.get(job.record.key_id, job.record.key_id),
+            place=job.place,
+            look_ms=job.look_ms,
+        )
+        for job in jobs
     ]
 
 

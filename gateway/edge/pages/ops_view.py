@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.core.record import record
+from gateway.edge.job_operations import open_jobs
 from gateway.edge.pages import billing_view as view
 from gateway.ports import Ledger
 from gateway.settings.runtime import Runtime
@@ -42,9 +43,10 @@ async def picture(
     deliveries: int,
 ) -> dict[str, Any]:
     """All that is known of an account, so many of each at most. The reads leave in one write."""
-    (account, keys, holds, followed), (lines, waiting, dead) = await asyncio.gather(
-        asyncio.gather(ledger.account(name), ledger.keys(name), ledger.holds(name), ledger.jobs(name, limit=jobs)),
+    (account, keys, holds), (followed, lines, waiting, dead) = await asyncio.gather(
+        asyncio.gather(ledger.account(name), ledger.keys(name), ledger.holds(name)),
         asyncio.gather(
+            open_jobs(ledger, name, limit=jobs),
             ledger.entries(name, before=before, limit=entries + 1, newest_first=True),
             ledger.deliveries(name, limit=deliveries),
             ledger.deliveries(name, dead=True, limit=deliveries),
@@ -56,7 +58,7 @@ async def picture(
         "standing": view.standing(runtime, account),
         "keys": view.key_lines(runtime, keys, now_ms),
         "holds": view.hold_lines(runtime, holds, names),
-        "jobs": followed,
+        "jobs": view.job_lines(runtime, followed, names),
         "lines": view.entry_lines(runtime, page, names),
         "older": page[-1].id if len(lines) > entries else "",
         "first": not before,

@@ -1,6 +1,6 @@
 """Payments: how credit is bought.
 
-Owns: which tiers a payment may change. Does not know: providers.
+Owns: which tiers a payment, or who asks, may change. Does not know: providers.
 """
 
 from collections.abc import Collection
@@ -14,10 +14,11 @@ from gateway.settings.schema.payments import PaymentsSettings
 
 def check_upgrades(settings: PaymentsSettings, place: Place, tiers: Collection[str], scope: Scope) -> None:
     """Both sides of an upgrade are tiers."""
-    for tier, other in settings.upgrade_on_purchase.items():
-        where = place.at("upgrade_on_purchase", tier)
-        scope.known(where, tier, tiers, "tier", at_key=True)
-        scope.known(where, other, tiers, "tier")
+    for name in ("upgrade_on_purchase", "upgrade_on_request"):
+        for tier, other in getattr(settings, name).items():
+            where = place.at(name, tier)
+            scope.known(where, tier, tiers, "tier", at_key=True)
+            scope.known(where, other, tiers, "tier")
 
 
 def compile_payments(settings: PaymentsSettings) -> Payments:
@@ -28,6 +29,7 @@ def compile_payments(settings: PaymentsSettings) -> Payments:
         amount_max=settings.amount_max,
         **dict(settings.autopay),
         upgrades=settings.upgrade_on_purchase,
+        upgrades_on_request=settings.upgrade_on_request,
         return_url=settings.return_url or "",
         stripe=None if stripe is None else StripeAccount(**dict(stripe)),
         webhook=None if webhook is None else BillingSystem(url=webhook.url, key=read_secret(webhook.secret)),

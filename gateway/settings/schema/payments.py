@@ -91,6 +91,10 @@ class PaymentsSettings(Settings):
     upgrade_on_purchase: dict[Name, Name] = key(
         "Tiers that a payment changes, each with the tier that it changes to", default=dict, shown="none"
     )
+    upgrade_on_request: dict[Name, Name] = key(
+        "Tiers that customers may change by themselves, at once, each with the tier that it changes to", default=dict,
+        shown="none",
+    )  # fmt: skip
     return_url: BaseUrl | None = key(
         "Where a provider's pages lead back to: the public address of `/billing`", default=None, shown="none"
     )

@@ -1,0 +1,56 @@
+"""The billing page of the plan: what it costs, what the next one brings, and the way there.
+
+Owns: the page and its form. Does not know: which upgrade is open (plan_operations), who may be here (billing).
+"""
+
+import secrets
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from gateway.core.errors import GatewayError
+from gateway.edge.pages import billing_view, plan_view
+from gateway.edge.pages.billing_funds import Room, Shown, named_of, problem_of, read_form
+from gateway.edge.pages.visits import Visit
+from gateway.edge.plan_operations import PlanOperations, Upgrade
+from gateway.ports import Clock
+from gateway.settings.runtime import Runtime
+
+
+class PlanPages:
+    """`/prices`, and what is sent there."""
+
+    def __init__(self, room: Room, *, plans: PlanOperations, runtime: Runtime, clock: Clock) -> None:
+        self._room = room
+        self._plans = plans
+        self._runtime = runtime
+        self._clock = clock
+        room.see("/prices", self._prices_page)
+        room.act("/prices/upgrade", self._upgrade)
+
+    async def _prices_page(self, request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+        done = request.query.get("did", "") == "upgraded"
+        return self._prices(visit, shown, did="Your plan has changed. It is in force now." if done else "")
+
+    def _prices(
+        self, visit: Visit, shown: Shown, *, did: str = "", problem: str = "", status: int = 200
+    ) -> web.Response:
+        plan = shown.account.plan
+        tier = self._runtime.tiers.get(plan.tier)
+        card = plan.rate_card or (tier.rate_card if tier is not None else "")
+        groups = billing_view.rate_card(self._runtime, card, tier, self._clock.now())
+        upgrade = plan_view.upgrade(self._plans.view(shown.account))
+        return self._room.page(
+            "prices.html", visit, shown, "/prices", status=status, card=card, groups=groups, upgrade=upgrade, did=did,
+            problem=problem, once=secrets.token_hex(12),
+        )  # fmt: skip
+
+    async def _upgrade(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
+        if form.get("sure") != "yes":
+            return self._prices(visit, shown, problem="Tick the box that says you mean it.", status=422)
+        try:
+            body = read_form(Upgrade, {"to": form.get("to", "")}, self._runtime, self._clock)
+            await self._plans.upgrade(shown.account.id, body, named_of(form), visit.by)
+        except GatewayError as error:
+            return self._prices(visit, shown, problem=problem_of(error), status=422)
+        return self._room.go("/prices?did=upgraded", visit)

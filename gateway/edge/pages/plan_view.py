@@ -1,0 +1,91 @@
+"""What the pages show of plans, made of what plan_operations answers.
+
+Owns: how two plans are set beside each other, in words. Pure. Does not know: the operations, how it is laid out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.core.money import parse_usd
+from gateway.core.record import record
+from gateway.edge.pages.wording import span, spoken, usd_short
+
+_NOT: Final = "not included"
+_INCLUDED: Final = "included"
+_EVERY: Final = {1: "a second", 60: "a minute", 3_600: "an hour", 86_400: "a day"}
+Terms = Mapping[str, Any]
+
+
+@record
+class Difference:
+    """What one plan gives and the other does not, or not as much of. `new`: a product that was not there."""
+
+    what: str
+    now: str
+    then: str
+    new: bool
+
+
+@record
+class UpgradeLine:
+    """The plan that an account may become: by `payment` or `request`, and what is different there."""
+
+    tier: str
+    title: str
+    by: str
+    differences: tuple[Difference, ...]
+
+
+def upgrade(shown: Terms) -> UpgradeLine | None:
+    """From what plan_operations answers."""
+    found, plan = shown["upgrade"], shown["plan"]
+    if found is None or plan is None:
+        return None
+    following = found["plan"]
+    return UpgradeLine(
+        tier=following["tier"], title=following["title"], by=found["by"], differences=differences(plan, following)
+    )
+
+
+def differences(plan: Terms, following: Terms) -> tuple[Difference, ...]:
+    """What the one plan has otherwise than the other: products that are new first."""
+    now, then = ({each["product"]: each for each in terms["products"]} for terms in (plan, following))
+    titles = {name: each["title"] for name, each in (now | then).items()}
+    rows = [(title, _product(now.get(name)), _product(then.get(name))) for name, title in titles.items()]
+    rows += [
+        ("All requests together", _rates(plan["requests"]) or "no limit", _rates(following["requests"]) or "no limit"),
+        ("May go below zero", _below_zero(plan), _below_zero(following)),
+        ("Prices", spoken(plan["rate_card"]), spoken(following["rate_card"])),
+    ]
+    found = [Difference(what=what, now=old, then=new, new=old == _NOT) for what, old, new in rows if old != new]
+    return tuple(sorted(found, key=lambda each: not each.new))
+
+
+def _product(share: Terms | None) -> str:
+    """What a plan gives of a product: "200 at once, 10,000 waiting"."""
+    if share is None:
+        return _NOT
+    parts = []
+    if share["concurrency"] is not None:
+        waiting = f", {share['queued_max']:,} waiting" if share["queued_max"] else ""
+        parts.append(f"{share['concurrency']:,} at once{waiting}")
+    if share["requests"]:
+        parts.append(_rates(share["requests"]))
+    if share["models"] is not None:
+        parts.append(f"{len(share['models'])} models")
+    return "; ".join(parts) or _INCLUDED
+
+
+def _rates(rates: Sequence[Terms]) -> str:
+    """Limits of requests: "30 requests a minute for each model"."""
+    words = []
+    for rate in rates:
+        window = rate["window_seconds"]
+        every = _EVERY.get(window) or f"in {span(window)}"
+        words.append(f"{rate['quota']:,} requests {every}{' for each model' if rate['per_model'] else ''}")
+    return "; ".join(words)
+
+
+def _below_zero(plan: Terms) -> str:
+    overdraft = parse_usd(plan["overdraft"])
+    return usd_short(overdraft) if overdraft else "no"
