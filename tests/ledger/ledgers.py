@@ -82,10 +82,14 @@ class ClockedLink:
         last_args: Packed = NOTHING,
     ) -> Awaitable[Reply]:
         self.commands += 1
+        args = [f"{int(args[0])}@{self.clock()}", *args[1:]]
+        return self.link.run(self.clocked(script), keys, args, first_keys=first_keys, last_args=last_args)
+
+    def clocked(self, script: Script) -> Script:
+        """The script that runs in its place."""
         if script.name not in self._scripts:
             self._scripts[script.name] = Script(script.name, self.source(_with_clock(script)))
-        args = [f"{int(args[0])}@{self.clock()}", *args[1:]]
-        return self.link.run(self._scripts[script.name], keys, args, first_keys=first_keys, last_args=last_args)
+        return self._scripts[script.name]
 
 
 def _with_clock(script: Script) -> str:

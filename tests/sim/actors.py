@@ -202,7 +202,7 @@ class Process:
             self.leases.discard(name)
             if renewed is None or renewed.refused is not None:
                 break
-            slices.append(Promise(account, renewed.hold, "free"))
+            slices.append(Promise(account, renewed.hold, fate="free"))
             self.auditor.promises[following] = cast("Promise", slices[-1])
             self.leases.add(following, account)
         else:
@@ -269,7 +269,7 @@ class Process:
                 expires = self.world.now_ms + dice.choice((40, 400)) * 1000 if dice.random() < 0.3 else None
                 grant = partial(ledger.grant, kind="purchase", priority=dice.choice((10, 50)), expires_ms=expires)
                 if await self._changed(grant, operation, account=account, amount=amount):
-                    self.auditor.granted[operation] = account
+                    self.auditor.acknowledged[operation] = account
             case "plan":
                 await self._changed(ledger.change_account, operation, account=account, plan=dice.choice(PLANS))
             case "status":
@@ -289,7 +289,7 @@ class Process:
                 moved = Nanos(amount // 10 if dice.random() < 0.5 else -(amount // 100) - 1)
                 correct = partial(ledger.correct, key_id=key, amount=moved, data={"reason": "simulated"})
                 if await self._changed(correct, operation, account=account):
-                    self.auditor.granted[operation] = account
+                    self.auditor.acknowledged[operation] = account
 
     async def _changed(self, change: Callable[..., Awaitable[object]], operation: str, **facts: object) -> bool:
         """Whether the change was made: tried until that is known."""

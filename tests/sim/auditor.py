@@ -1,137 +1,176 @@
 """The auditor: reads what the server stores, by itself, and says what must be true of it.
 
-Owns: the invariants of the credit semantics, checked after every reply of a mutation on the account that it was about,
-and the reckoning at the end: what was delivered is charged once, and nothing else is.
-Does not know: the scripts, or the ledger's own `verify`.
+Owns: the reading, the laws' order, the reckoning at the end: what was delivered is charged once, and nothing else is;
+what a server may lose that comes back without its last writes.
+Does not know: the scripts, or the ledger's own `verify`. What must be true is in the laws.
 """
 
-from collections import Counter
+import copy
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from gateway.ledger.link import RedisLink
+from gateway.ledger.link import RedisLink, Reply, Script
+from tests.sim import deeds
+from tests.sim.deeds import Broken, Deed, Law, Seen, Violation, pairs
+from tests.sim.laws import laws_of_an_account
 
-SEP = "\x1f"
-
-
-class Violation(AssertionError):
-    """Something that must always hold does not."""
+#: What is read of an account after each deed, and how; {month} and {last} are put in.
+_READ = (
+    ("account", "hash"), ("holds", "hash"), ("grants", "hash"), ("key:{account}-key", "hash"),
+    ("usage:{month}", "hash"), ("volume:{month}", "hash"), ("autopay", "hash"), ("posts", "names"),
+    ("outbox", "times"), ("dead", "times"), ("queue:jobs", "times"), ("submitting", "times"), ("ledger", "{last}"),
+)  # fmt: skip
+_LOOK = Script(
+    "look",
+    """local found = {}
+for i, key in ipairs(KEYS) do
+  if ARGV[i] == 'hash' then
+    found[i] = redis.call('HGETALL', key)
+  elseif ARGV[i] == 'names' then
+    found[i] = redis.call('HKEYS', key)
+  elseif ARGV[i] == 'times' then
+    found[i] = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  else
+    found[i] = redis.call('XRANGE', key, '(' .. ARGV[i], '+')
+  end
+end
+return found""",
+)
 
 
 @dataclass
 class Promise:
-    """What is known of one hold: the amount, and whether its usage is owed, was given back, or nobody can say."""
+    """What is known of one hold: the amount, and whether its usage is owed, was given back, or nobody can say.
+
+    `priced`: the amount is that of its charge. Else its cost depends on others (volume steps, a law of their own).
+    """
 
     account: str
     amount: int = 0
+    priced: bool = True
     #: open, owed (must be charged), free (must not be), maybe (its process died in the middle)
     fate: str = "open"
 
 
 @dataclass
 class Books:
-    """What the auditor has read of an account so far."""
+    """What the auditor knows of one account."""
 
     last: str = "0"
-    total: int = 0
-    allowed: int = 0
-    holds: dict[str, int] = field(default_factory=dict)
-    charged: Counter[str] = field(default_factory=Counter)
-    amounts: dict[str, int] = field(default_factory=dict)
+    charged: dict[str, int] = field(default_factory=dict)  # operation -> amount
+    entered: set[str] = field(default_factory=set)  # the other operations
+    laws: list[Law] = field(default_factory=laws_of_an_account)
 
 
 class Auditor:
-    """Checks accounts. `link` is its own line, on which nothing is lost."""
+    """Watches what is done, by a line of its own on which nothing is lost."""
 
-    def __init__(self, link: RedisLink, accounts: list[str], prefix: str = "gw") -> None:
+    def __init__(self, link: RedisLink, accounts: Iterable[str], prefix: str = "gw") -> None:
         self._link = link
         self._prefix = prefix
-        self.accounts = accounts
+        self.accounts = list(accounts)
         self.promises: dict[str, Promise] = {}
-        self.granted: dict[str, str] = {}  # acknowledged operations of administrators, and their accounts
-        self._books: dict[str, Books] = {account: Books() for account in accounts}
+        self.acknowledged: dict[str, str] = {}  # operations that must have an entry, and their accounts
+        self.lost: set[str] = set()  # words of what was done and may be lost
+        self._books = {account: Books() for account in self.accounts}
+        self._marked: dict[str, Books] = {}
         self.checks = 0
 
-    async def check(self, account: str) -> None:
-        """Everything that must be true of an account at any moment."""
-        self.checks += 1
-        books = self._books[account]
-        facts, holds, grants = await self._read(account)
-        if not facts:
-            return
-        open_now = {name: record.split(SEP) for name, record in holds.items()}
-        for name, record in open_now.items():
-            books.holds[name] = int(record[1])
-        await self._follow(account, books)
-        balance, held, debt = (int(facts[name]) for name in ("balance", "held", "debt"))
-        left = sum(int(value) for name, value in grants.items() if name.endswith(".left"))
-        self._must(balance == books.total, account, f"balance {balance} is not the sum of the entries {books.total}")
-        self._must(balance == left - debt, account, f"balance {balance} is not grants {left} less debt {debt}")
-        in_use = sum(int(record[1]) for record in open_now.values())
-        self._must(held == in_use, account, f"held {held} is not the sum of the open holds {in_use}")
-        classes = Counter(record[3] for record in open_now.values() if record[3])
-        stored = {name[5:]: int(value) for name, value in facts.items() if name.startswith("open.") and value != "0"}
-        self._must(stored == dict(classes), account, f"counted {stored}, open {dict(classes)}")
-        self._must(
-            balance - held >= -books.allowed, account,
-            f"overspent: balance {balance} less held {held} is below {-books.allowed}, which single calls explain",
-        )  # fmt: skip
-        twice = [name for name, count in books.charged.items() if count > 1]
-        self._must(not twice, account, f"charged twice: {twice}")
+    def look(self, account: str, now_ms: int) -> Awaitable[Reply]:
+        """Ask for everything that is stored of an account. The question leaves at once."""
+        month = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
+        names = [f"{self._prefix}:{{{account}}}:{name.format(month=month, account=account)}" for name, _ in _READ]
+        return self._link.run(_LOOK, names, [how.format(last=self._books[account].last) for _, how in _READ])
 
-    async def reckon(self) -> None:
+    def saw(self, deed: Deed, reply: Any, found: Any) -> None:
+        """A deed was done and answered so, and this is what is stored then. Raises Violation."""
+        account = deed.command.account
+        if isinstance(reply, Exception):
+            raise Violation(account, "a script failed", f"{deed.command}: {reply}")
+        seen = _seen(deed.at_ms, found, self._books[account].last)
+        self._judge(account, seen, deed, reply[0].decode(), reply[2:])  # between them: how many holds have ended
+
+    async def check(self, account: str, now_ms: int) -> Seen:
+        """Nothing was done, and everything must be true."""
+        seen = _seen(now_ms, await self.look(account, now_ms), self._books[account].last)
+        self._judge(account, seen)
+        return seen
+
+    def _judge(
+        self, account: str, seen: Seen, deed: Deed | None = None, tag: str = "", reply: Sequence[Any] = ()
+    ) -> None:
+        self.checks += 1
+        if not seen.facts:
+            return
+        books = self._books[account]
+        try:
+            for law in books.laws:
+                if deed is not None:
+                    law.saw(deed, tag, reply, seen)
+                for entry in seen.entries:
+                    law.entered(entry)
+                law.stands(seen)
+        except Broken as broken:
+            raise Violation(account, *broken.args) from None
+        for entry in seen.entries:
+            books.last = entry.id
+            if entry.kind == "charge":
+                books.charged[entry.operation] = -entry.amount
+            else:
+                books.entered.add(entry.operation)
+
+    def mark(self) -> None:
+        """From here on what is done may be lost."""
+        self._marked = copy.deepcopy(self._books)
+
+    def lose(self, after: Iterable[Deed]) -> None:
+        """The server came back as it was at the mark: `after` is lost, and nothing is owed for it."""
+        self._books = self._marked
+        for deed in after:
+            if deed.command.verb != "extend":  # what it names was done before
+                self.lost.update(deed.command.args)
+
+    async def reckon(self, now_ms: int) -> None:
         """At the end, with nothing under way: no hold is left, and every promise was kept."""
         for account in self.accounts:
-            await self.check(account)
-            facts, holds, _ = await self._read(account)
-            self._must(not holds and facts["held"] == "0", account, f"holds are left: {sorted(holds)}")
+            seen = await self.check(account, now_ms)
+            if seen.holds or seen.facts["held"] != "0":
+                raise Violation(account, "holds are left", sorted(seen.holds))
         for name, promise in self.promises.items():
-            books = self._books[promise.account]
-            count = books.charged[name]
-            if promise.fate == "owed":
-                self._must(count == 1, promise.account, f"{name} was delivered and charged {count} times")
-                charged = books.amounts[name]
-                self._must(charged == promise.amount, promise.account, f"{name} cost {promise.amount}, took {charged}")
-            elif promise.fate == "free":
-                self._must(count == 0, promise.account, f"{name} was not delivered, and charged")
-        unknown = {name for books in self._books.values() for name in books.charged} - self.promises.keys()
-        self._must(not unknown, "", f"charges that nobody made: {sorted(unknown)}")
-        for operation, account in self.granted.items():
-            entered = operation in self._books[account].amounts
-            self._must(entered, account, f"{operation} was acknowledged and is not in the ledger")
-
-    async def _follow(self, account: str, books: Books) -> None:
-        """Read the entries that are new."""
-        entries: Any = await self._link.call("XRANGE", self._key(account, "ledger"), f"({books.last}", "+")
-        for entry_id, flat in entries:
-            fields = _pairs(flat)
-            books.last = entry_id.decode()
-            amount, operation = int(fields["amount"]), fields["operation"]
-            books.total += amount
-            self._must(int(fields["balance"]) == books.total, account, f"entry {books.last} tells another balance")
-            if fields["kind"] == "charge":
-                books.charged[operation] += 1
-                held = 0 if fields["late"] else books.holds.get(operation, 0)
-                books.allowed += max(0, -amount - held)
-            elif amount < 0:
-                books.allowed -= amount
-            self._must(fields["kind"] == "charge" or operation not in books.amounts, account, f"{operation} twice")
-            books.amounts[operation] = abs(amount)
-
-    async def _read(self, account: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-        found: list[dict[str, str]] = []
-        for name in ("account", "holds", "grants"):
-            flat: Any = await self._link.call("HGETALL", self._key(account, name))
-            found.append(_pairs(flat))
-        return found[0], found[1], found[2]
-
-    def _key(self, account: str, name: str) -> str:
-        return f"{self._prefix}:{{{account}}}:{name}"
-
-    def _must(self, holds: bool, account: str, what: str) -> None:
-        if not holds:
-            raise Violation(f"{account}: {what}")
+            charged = self._books[promise.account].charged.get(name)
+            if promise.fate == "owed" and name not in self.lost:
+                if charged is None:
+                    raise Violation(promise.account, "delivered and not charged", name, about=name)
+                if promise.priced and promise.amount != charged:
+                    raise Violation(
+                        promise.account, "charged otherwise", f"{name}: {charged}, not {promise.amount}", about=name
+                    )
+            elif promise.fate == "free" and charged is not None:
+                raise Violation(promise.account, "not delivered and charged", name, about=name)
+        for account, books in self._books.items():
+            if unknown := books.charged.keys() - self.promises.keys():
+                raise Violation(account, "charges that nobody made", sorted(unknown))
+        for operation, account in self.acknowledged.items():
+            if operation not in self._books[account].entered and operation not in self.lost:
+                raise Violation(account, "acknowledged and not in the ledger", operation, about=operation)
 
 
-def _pairs(flat: list[bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+def _seen(now_ms: int, found: Any, last: str) -> Seen:
+    facts, holds, grants, key, usage, volume, autopay, posts, outbox, dead, queue, submitting, lines = found
+    return Seen(
+        now_ms=now_ms, facts=pairs(facts), holds={name: deeds.hold(record) for name, record in pairs(holds).items()},
+        grants=pairs(grants), key=pairs(key), usage=pairs(usage), volume=pairs(volume), autopay=pairs(autopay),
+        posts={name.decode() for name in posts}, outbox=_times(outbox), dead=_times(dead), queue=_times(queue),
+        submitting=_times(submitting),
+        entries=[deeds.entry(line) for line in lines if _order(line[0].decode()) > _order(last)],
+    )  # fmt: skip
+
+
+def _order(entry_id: str) -> list[int]:
+    return [int(part) for part in entry_id.split("-")]
+
+
+def _times(flat: Sequence[bytes]) -> dict[str, int]:
+    return {name: int(score) for name, score in pairs(flat).items()}

@@ -1,15 +1,17 @@
 """One history: the cast, the traffic, the deaths, and the end of it.
 
-Owns: how many of what there are, when a process dies or the server is restarted, the search for the shortest failure.
-Does not know: what is right (auditor).
+Owns: how many of what there are, when a process dies, is configured anew, or the server is restarted; what is said of
+a history that fails.
+Does not know: what is right (auditor, laws).
 """
 
 import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -21,42 +23,71 @@ from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ports import Key
 from tests.sim.actors import PLANS, Disk, Process, Upstream
 from tests.sim.auditor import Auditor
-from tests.sim.world import Request, Weather, World
+from tests.sim.deeds import Deed, Violation
+from tests.sim.shrink import Stage, shrink, told
+from tests.sim.world import FAIR, Weather, World
 
 ACCOUNTS: Final = 6
 PROCESSES: Final = 3
-#: Steps between two arrivals, two deaths of a process, two of the server.
-ARRIVAL_STEPS, DEATH_STEPS, RESTART_STEPS = 4, 250, 5000
+#: Steps between two arrivals, two deaths of a process, two of the server, and two that it comes back from without its
+#: last writes.
+ARRIVAL_STEPS, DEATH_STEPS, RESTART_STEPS, LOSS_STEPS = 4, 250, 5000, 3500
+#: So many steps may be lost then.
+LOST_STEPS_MAX: Final = 60
 #: After the traffic: longer than any lease, job, deadline and back-off.
 QUIET_SECONDS: Final = 900.0
+#: A process that dies leaves what it wrote to the page cache, which the server's own death does not touch: nothing is
+#: fsynced, and what is lost is lost by us, to the byte.
+_NO_FSYNC: Final = ("--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
 
 
 class Failed(Exception):
-    """A history in which something did not hold: its seed, and what happened last."""
+    """A history in which something did not hold: how it is seen again, and the shortest one that shows it, if any."""
+
+    def __init__(self, text: str, shortest: Sequence[Deed]) -> None:
+        super().__init__(text)
+        self.shortest = shortest
 
 
-async def simulate(seed: int, operations: int, *, source: Callable[[str], str] = str) -> str:
-    """Run a history of so many operations; what happened in it, in a few words. Failed, if something does not hold.
+async def simulate(seed: int, operations: int, *, source: Callable[[str], str] = str) -> Counter[str]:
+    """Run a history of so many operations; what happened in it. Failed, if something does not hold.
 
     `source` may change the scripts, to see that a mistake in them is found.
     """
+    async with a_server() as (server, link):
+        history = History(seed, link, server, source)
+        try:
+            await history.run(operations)
+        except (Exception, asyncio.CancelledError) as error:
+            again = f"python -m tests.sim --seed {seed} --operations {operations}"
+            what = f"{type(error).__name__}: {error}\nstep {history.world.steps}; {again}"
+            history.stop()
+            shortest, its = await _shortest(history.world.done, Stage(link, source), error)
+            raise Failed(f"{what}\n{its}", shortest) from error
+        return history.told()
+
+
+@asynccontextmanager
+async def a_server() -> AsyncIterator[tuple[EmbeddedRedis, SingleLink]]:
+    """A server of its own, and a line to it."""
     with tempfile.TemporaryDirectory() as directory:
-        async with AsyncExitStack() as stack:
-            server = EmbeddedRedis(Path(directory) / "redis", fsync="always")
-            await stack.enter_async_context(server)
-            link = SingleLink(LinkSettings(url=server.url, command_seconds_max=10.0))
+        async with EmbeddedRedis(Path(directory) / "redis", extra_args=_NO_FSYNC) as server:
+            link = SingleLink(LinkSettings(url=server.url, command_seconds_max=30.0))
             await link.open()
-            stack.push_async_callback(link.close)
-            history = History(seed, link, server, source)
             try:
-                await history.run(operations)
-            except BaseException as error:
-                last = "\n".join(history.world.history[-60:])
-                again = f"python -m tests.sim --seed {seed} --operations {operations}"
-                raise Failed(
-                    f"{last}\n\n{type(error).__name__}: {error}\nstep {history.world.steps}; {again}"
-                ) from error
-            return history.told()
+                yield server, link
+            finally:
+                await link.close()
+
+
+async def _shortest(done: Sequence[Deed], stage: Stage, error: BaseException) -> tuple[Sequence[Deed], str]:
+    """The shortest history that shows a violation; or the last commands, if it takes more than commands to show it."""
+    if not isinstance(error, Violation):
+        return (), f"the last commands:\n{told(done[-60:])}"
+    if shortest := await shrink(stage, done, error):
+        return shortest, f"the shortest history that shows it, found by {stage.plays} plays:\n{told(shortest)}"
+    about = [deed for deed in done if deed.command.account == error.account and deed.command.names(error.about)]
+    return (), f"the last commands about {error.about or error.account}:\n{told(about[-60:])}"
 
 
 class History:
@@ -65,42 +96,47 @@ class History:
     def __init__(self, seed: int, link: SingleLink, server: EmbeddedRedis, source: Callable[[str], str]) -> None:
         self.server = server
         self.link = link
-        self.world = World(seed, link, Weather(), source)
         self.auditor = Auditor(link, [f"account-{number}" for number in range(ACCOUNTS)])
+        self.world = World(seed, link, self.auditor, source)
         self.upstream = Upstream()
-        self.operations = 0
         self._names = count(1)
-        self.world.on_reply = self._replied
         self.processes: list[Process] = []
 
-    def told(self) -> str:
+    def told(self) -> Counter[str]:
         """What happened."""
-        counts = ", ".join(f"{name} {count}" for name, count in sorted(self.world.counts.items()))
-        fates: dict[str, int] = {}
-        for promise in self.auditor.promises.values():
-            fates[promise.fate] = fates.get(promise.fate, 0) + 1
-        promises = ", ".join(f"{name} {count}" for name, count in sorted(fates.items()))
-        return f"{self.operations} operations, {self.auditor.checks} checks; {counts}; holds: {promises}"
+        counts = Counter(self.world.counts)
+        counts["operations"], counts["checks"] = self.world.operations, self.auditor.checks
+        counts.update(promise.fate for promise in self.auditor.promises.values())
+        return counts
 
     async def run(self, operations: int) -> None:
         """Traffic and deaths, then quiet, then the reckoning."""
+        world = self.world
+        await world.load()
         await self._open()
         self.processes = [self._process(number, Disk()) for number in range(PROCESSES)]
-        while self.operations < operations:
-            await self.world.step()
-            if self.world.steps % ARRIVAL_STEPS == 0:
+        world.weather = Weather()
+        lose_at = 0
+        while world.operations < operations:
+            await world.step()
+            if world.steps % ARRIVAL_STEPS == 0:
                 self._arrive()
-            if self.world.steps % DEATH_STEPS == 0:
+            if world.steps % DEATH_STEPS == 0:
                 self._die()
-            if self.world.steps % RESTART_STEPS == 0:
+            if world.steps % RESTART_STEPS == 0 and not lose_at:
                 await self._restart()
+            if world.steps % LOSS_STEPS == 0:
+                self._mark()
+                lose_at = world.steps + world.dice.randint(1, LOST_STEPS_MAX)
+            if world.steps == lose_at:
+                await self._lose()
+                lose_at = 0
         await self._fall_quiet()
-        await self.auditor.reckon()
+        await self.auditor.reckon(world.now_ms)
 
     async def _open(self) -> None:
         """The accounts, on a line that loses nothing."""
-        fair = World(0, self.link, Weather(0, 0, 0))
-        process = Process("opening", fair, self.auditor, self.upstream, Disk(), loops=False)
+        process = Process("opening", self.world, self.auditor, self.upstream, Disk(), loops=False)
 
         async def life() -> None:
             for account in self.auditor.accounts:
@@ -110,8 +146,8 @@ class History:
                 key = Key(id=f"{account}-key", account=account)
                 await process.ledger.put_key(operation=f"key-{account}", key=key, digest=f"{account}-digest")
 
-        fair.start(process.gateway, life())
-        while await fair.step():
+        self.world.start(process.gateway, life())
+        while await self.world.step():
             pass
 
     def _process(self, number: int, disk: Disk) -> Process:
@@ -143,28 +179,53 @@ class History:
         self.world.kill(old.gateway)
         self.processes[number] = self._process(number, old.disk)
 
-    async def _restart(self) -> None:
-        """The server is killed with what it had not written, which is nothing, and started again."""
+    def _mark(self) -> None:
+        """What a replica has got, or a disk: all that is done from here on is lost."""
+        self._kept_bytes, self._kept_deeds = self._log().stat().st_size, len(self.world.done)
+        self.auditor.mark()
+
+    async def _lose(self) -> None:
+        """The server comes back without what was done since the mark: as a replica that was promoted, or after a crash
+        of its machine.
+        """
+        self.world.note("writes-lost")
+
+        def cut() -> None:
+            os.truncate(self._log(), self._kept_bytes)
+
+        self.auditor.lose(self.world.done[self._kept_deeds :])
+        del self.world.done[self._kept_deeds :]
+        await self._restart(cut)
+
+    def _log(self) -> Path:
+        """The server's append-only file, as it grows."""
+        (path,) = (self.server.directory / "appendonlydir").glob("*.incr.aof")
+        return path
+
+    async def _restart(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """The server is killed, and started again."""
         self.world.note("server-killed")
         assert self.server.pid is not None
         os.kill(self.server.pid, signal.SIGKILL)
         await self.server.stop()
+        meanwhile()
         await self.server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.link.state != "up":  # noqa: ASYNC110 - nothing there announces itself
                 await asyncio.sleep(0.01)
+        await self.world.load()
         for account in self.auditor.accounts:
-            await self.auditor.check(account)
+            await self.auditor.check(account, self.world.now_ms)
 
     async def _fall_quiet(self) -> None:
         """No more traffic: everything that runs ends, everything that waits is done, every time is over."""
-        self.world.weather = Weather(0, 0, 0)
+        self.world.weather = FAIR
         ends_ms = self.world.now_ms + QUIET_SECONDS * 1000
         while self.world.now_ms < ends_ms:
             await self.world.step()
         for process in self.processes:
             assert not process.disk.records, f"the spool of {process.gateway.name} is not empty"
-            self.world.kill(process.gateway)
+        self.stop()
         last = self._process(99, Disk())
         self.processes = [last]
 
@@ -178,11 +239,10 @@ class History:
         self.world.start(last.gateway, sweep())
         for _ in range(200):
             await self.world.step()
-        self.world.kill(last.gateway)
+        self.stop()
         await asyncio.sleep(0)
 
-    async def _replied(self, request: Request, _reply: object) -> None:
-        self.operations += 1
-        account = request.what.split(" ")[1] if request.what.count(" ") >= 1 else ""
-        if account in self.auditor.accounts:
-            await self.auditor.check(account)
+    def stop(self) -> None:
+        """Nobody goes on."""
+        for process in self.processes:
+            self.world.kill(process.gateway)

@@ -14,13 +14,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.ledger.connection import NOTHING, Packed, Part
-from gateway.ledger.link import LinkDown, RedisLink, Reply, Script, State
+from gateway.ledger.link import LinkDown, LinkError, RedisLink, Reply, Script, State
+from gateway.ledger.lua import PRELUDES, script
 from tests.ledger.ledgers import START_MS, ClockedLink
+from tests.sim.auditor import Auditor
+from tests.sim.deeds import Command, Deed, words
 
-#: In so many turns of the loop every actor that can go on does.
-_TURNS = 12
+#: The server does at most so many requests before anybody learns of one.
+_TOGETHER_MAX = 8
 #: A second copy of a request comes as late as this, in simulated seconds.
 _ECHO_SECONDS_MAX = 20.0
+
+
+#: A month ends about here: some histories begin before it.
+BEFORE_MONTH_ENDS_MS = START_MS + (7 * 24 + 11) * 3_600_000 + 50 * 60_000
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,15 @@ class Weather:
     doubled: float = 0.02
 
 
+FAIR = Weather(0, 0, 0)
+
+
 @dataclass(eq=False)
 class Request:
-    """A command on its way. `send` does it on the real server."""
+    """A command on its way."""
 
-    what: str
+    command: Command
     gateway: "Gateway"
-    send: Callable[[], Awaitable[Reply]]
     future: asyncio.Future[Reply]
 
 
@@ -52,17 +61,19 @@ class Gateway:
 
 
 class World:
-    """Time, dice, and everything that waits."""
+    """Time, dice, and everything that waits. `done` is every command of an account, as the server did it."""
 
-    def __init__(self, seed: int, real: RedisLink, weather: Weather, source: Callable[[str], str] = str) -> None:
+    def __init__(self, seed: int, real: RedisLink, auditor: Auditor, source: Callable[[str], str] = str) -> None:
         self.dice = random.Random(seed)
-        self.now_ms = START_MS
-        self.weather = weather
+        self.now_ms = self.began_ms = self.dice.choice((START_MS, BEFORE_MONTH_ENDS_MS))
+        self.weather = FAIR
         self.steps = 0
         self.counts: dict[str, int] = {}
-        self.history: list[str] = []
         self.faults: list[BaseException] = []
-        self.on_reply: Callable[[Request, Reply], Awaitable[None]] | None = None
+        self.done: list[Deed] = []
+        self.operations = 0
+        self._auditor = auditor
+        self._loop = asyncio.get_running_loop()
         self._real = ClockedLink(real, lambda: self.now_ms, source)
         self._requests: list[Request] = []
         self._echoes: list[tuple[int, Request]] = []
@@ -79,7 +90,7 @@ class World:
 
     async def sleep(self, seconds: float) -> None:
         """Let simulated time pass."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._loop.create_future()
         self._sleeps += 1
         self._sleepers.append((self.now_ms + max(1, round(seconds * 1000)), self._sleeps, future))
         await future
@@ -104,7 +115,7 @@ class World:
 
     def link(self, gateway: Gateway) -> RedisLink:
         """A process's line to the server."""
-        return SimulatedLink(self, self._real, gateway)
+        return SimulatedLink(self, gateway)
 
     def submit(self, request: Request) -> None:
         """A request has left."""
@@ -114,15 +125,12 @@ class World:
         """Something happened."""
         word = what.split(" ", maxsplit=1)[0]
         self.counts[word] = self.counts.get(word, 0) + 1
-        self.history.append(f"{self.steps:>7} {(self.now_ms - START_MS) / 1000:>9.3f}s {what}")
-        if len(self.history) > 4000:
-            del self.history[:2000]
 
     # ---- one step
 
     async def step(self) -> bool:
         """Let one thing happen: a request, a late copy of one, or time. False: nothing waits."""
-        for _ in range(_TURNS):
+        while self._loop._ready:  # type: ignore[attr-defined] # noqa: ASYNC110 - who can go on, does
             await asyncio.sleep(0)
         if self.faults:
             raise self.faults[0]
@@ -130,9 +138,10 @@ class World:
         due = [echo for echo in self._echoes if echo[0] <= self.now_ms]
         if due and self.dice.random() < 0.5:
             self._echoes.remove(due[0])
-            await self._echo(due[0][1])
-        elif self._requests and (not self._sleepers or self.dice.random() < 0.9):
-            await self._serve(self._requests.pop(self.dice.randrange(len(self._requests))))
+            self.note("doubled")
+            await self._do([due[0][1].command])
+        elif self._requests and (not self._sleepers or self.dice.random() < 0.7):
+            await self._serve()
         elif self._sleepers:
             self._wake()
         elif self._echoes:
@@ -141,39 +150,58 @@ class World:
             return False
         return True
 
-    async def _serve(self, request: Request) -> None:
-        roll, weather = self.dice.random(), self.weather
-        if roll < weather.request_lost:
-            self.note(f"request-lost {request.gateway.name} {request.what}")
-            _fail(request)
-            return
-        answer = await self._do(request)
-        roll -= weather.request_lost
-        if roll < weather.reply_lost:
-            self.note(f"reply-lost {request.gateway.name} {request.what}")
-            _fail(request)
-            return
-        if roll < weather.reply_lost + weather.doubled:
-            at = self.now_ms + round(self.dice.uniform(0, _ECHO_SECONDS_MAX) * 1000)
-            self._echoes.append((at, request))
-        if not request.future.done():
+    async def load(self) -> None:
+        """Have the server know every script: an answer is then to what stands when it was asked."""
+        for verb in PRELUDES:
+            await self._real.link.call("SCRIPT", "LOAD", self._real.clocked(script(verb)).source)
+
+    async def _serve(self) -> None:
+        """Some of the requests arrive, in any order: the server does them before anybody learns of one."""
+        arrived: list[tuple[Request, float]] = []
+        for _ in range(min(len(self._requests), self.dice.randint(1, _TOGETHER_MAX))):
+            request = self._requests.pop(self.dice.randrange(len(self._requests)))
+            roll = self.dice.random()
+            if roll < self.weather.request_lost:
+                self.note("request-lost")
+                _fail(request)
+            else:
+                arrived.append((request, roll - self.weather.request_lost))
+        answers = await self._do([request.command for request, _ in arrived])
+        for (request, roll), answer in zip(arrived, answers, strict=True):
+            if roll < self.weather.reply_lost:
+                self.note("reply-lost")
+                _fail(request)
+                continue
+            if roll < self.weather.reply_lost + self.weather.doubled:
+                at = self.now_ms + round(self.dice.uniform(0, _ECHO_SECONDS_MAX) * 1000)
+                self._echoes.append((at, request))
+            if request.future.done():
+                continue
             if isinstance(answer, Exception):
                 request.future.set_exception(answer)
             else:
                 request.future.set_result(answer)
 
-    async def _echo(self, request: Request) -> None:
-        self.note(f"doubled {request.gateway.name} {request.what}")
-        await self._do(request)
-
-    async def _do(self, request: Request) -> Any:
-        try:
-            answer: Any = await request.send()
-        except Exception as error:  # noqa: BLE001 - it is the actor's to judge
-            return error
-        if self.on_reply is not None:
-            await self.on_reply(request, answer)
-        return answer
+    async def _do(self, commands: Sequence[Command]) -> list[Any]:
+        """The server's answers. The auditor sees what each script did, in the same journey."""
+        self.operations += len(commands)
+        under_way: list[tuple[Deed, Awaitable[Reply], Awaitable[Reply] | None]] = []
+        for command in commands:
+            deed = Deed(self.now_ms, command)
+            if not command.account:
+                under_way.append((deed, command.send(self._real), None))
+                continue
+            self.done.append(deed)
+            under_way.append((deed, command.send(self._real), self._auditor.look(command.account, deed.at_ms)))
+        answers: list[Any] = []
+        for deed, doing, looking in under_way:
+            try:
+                answers.append(await doing)
+            except LinkError as error:  # it is the actor's to judge
+                answers.append(error)
+            if looking is not None:
+                self._auditor.saw(deed, answers[-1], await looking)
+        return answers
 
     def _wake(self) -> None:
         """The next one who waits for time goes on; now and then another first, as clocks of machines differ."""
@@ -192,9 +220,8 @@ def _fail(request: Request) -> None:
 class SimulatedLink:
     """A `RedisLink` whose every command waits for the dice."""
 
-    def __init__(self, world: World, real: ClockedLink, gateway: Gateway) -> None:
+    def __init__(self, world: World, gateway: Gateway) -> None:
         self._world = world
-        self._real = real
         self._gateway = gateway
 
     @property
@@ -212,7 +239,7 @@ class SimulatedLink:
         """Nothing to do."""
 
     def call(self, *parts: Part) -> Awaitable[Reply]:
-        return self._submit(str(parts[0]), lambda: self._real.call(*parts))
+        return self._submit(Command(str(parts[0]), "", (), words(parts[1:]), lambda link: link.call(*parts)))
 
     def run(
         self,
@@ -223,13 +250,13 @@ class SimulatedLink:
         first_keys: Packed = NOTHING,
         last_args: Packed = NOTHING,
     ) -> Awaitable[Reply]:
-        def send() -> Awaitable[Reply]:
-            return self._real.run(script, keys, args, first_keys=first_keys, last_args=last_args)
+        def send(link: RedisLink) -> Awaitable[Reply]:
+            return link.run(script, keys, args, first_keys=first_keys, last_args=last_args)
 
         account = str(first_keys.first).partition("{")[2].partition("}")[0]
-        return self._submit(f"{script.name} {account} {args[1] if len(args) > 1 else ''!s:.40}", send)
+        return self._submit(Command(script.name, account, tuple(keys), words(args[1:]), send))
 
-    def _submit(self, what: str, send: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
+    def _submit(self, command: Command) -> Awaitable[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._world.submit(Request(what, self._gateway, send, future))
+        self._world.submit(Request(command, self._gateway, future))
         return future
