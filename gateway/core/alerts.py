@@ -24,13 +24,24 @@ UNITS: Final[Mapping[str, str]] = {
     "spent_month": "usd",
     "key_budget": "percent",
     "job_anomaly": "",
+    "session_anomaly": "",
     "autopay_failed": "",
     "autopay_disabled": "",
 }
-_JOBS: Final[Mapping[str, str]] = {
-    "gone": "The service does not know a job any more",
-    "expired": "A job was not over in time",
-    "usage_unknown": "A job ended without a report of its usage, and was charged by an estimate",
+#: What can be strange about a job or a session, by kind and word.
+_ANOMALIES: Final[Mapping[str, Mapping[str, str]]] = {
+    "job_anomaly": {
+        "gone": "The service does not know a job any more",
+        "expired": "A job was not over in time",
+        "usage_unknown": "A job ended without a report of its usage, and was charged by an estimate",
+    },
+    "session_anomaly": {
+        "lost": "The service was lost in the middle of a session",
+        "unreported": "The service ended a session without a report of its usage, and it was charged by the clock",
+        "usage_unknown": "A session ended without a report of its usage, and was charged by an estimate",
+        "whole_length": "A session ran as long as any may, and was ended",
+        "silent": "A session was paid for, and hardly anything was sent in it",
+    },
 }
 #: ASCII, and nothing that could end a header.
 _MAIL_ADDRESS: Final = re.compile(
@@ -58,12 +69,12 @@ class Notice:
     data: Mapping[str, Any]
 
 
-def job_anomaly(what: str, *, product: str, call_id: str, at_ms: int) -> tuple[str, Mapping[str, Any]]:
-    """The delivery that tells of a job that went wrong, id and payload: the first of its kind in an hour, so that a
-    thousand that fail alike are one alert.
+def anomaly(kind: str, what: str, *, product: str, call_id: str, at_ms: int) -> tuple[str, Mapping[str, Any]]:
+    """The delivery that tells of a job or session that went wrong, id and payload: the first of its sort in an hour, so
+    that a thousand that fail alike are one alert.
     """
-    payload = {"kind": "job_anomaly", "what": what, "product": product, "call_id": call_id, "at": at_ms}
-    return f"alert:job_anomaly:{what}:{at_ms // _HOUR_MS}", payload
+    payload = {"kind": kind, "what": what, "product": product, "call_id": call_id, "at": at_ms}
+    return f"alert:{kind}:{what}:{at_ms // _HOUR_MS}", payload
 
 
 def notice_of(account: str, alert: str, payload: Mapping[str, Any]) -> Notice:
@@ -106,9 +117,10 @@ def _words(account: str, kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
         case "key_budget":
             said = f"a key has spent {share} % of its monthly budget"
             balance = f"Key {subject} has spent {short['value']} this month. {balance}"
-        case "job_anomaly":
-            said = "a job went wrong"
-            what = _JOBS.get(str(data.get("what")), "Something was wrong with a job")
+        case "job_anomaly" | "session_anomaly":
+            thing = kind.partition("_")[0]
+            said = f"a {thing} went wrong"
+            what = _ANOMALIES[kind].get(str(data.get("what")), f"Something was wrong with a {thing}")
             call = f"call {data.get('call_id')} of {data.get('product')}"
             balance = f"{what}: {call}. More of the same within the hour are not told."
         case "autopay_failed" | "autopay_disabled":

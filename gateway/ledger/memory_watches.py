@@ -96,7 +96,7 @@ class Watches:
                 if key.spent < rules.percent_of(key.monthly_budget, watch.amount) or token in watch.told:
                     return watch.told, []
                 return (*(past for past in watch.told if past.endswith(f":{month}")), token), [(key.id, key.spent)]
-            case "job_anomaly" | "autopay_failed" | "autopay_disabled":
+            case "job_anomaly" | "session_anomaly" | "autopay_failed" | "autopay_disabled":
                 return (), []  # events: whoever learns of them posts them
             case _:
                 news = [(name, left) for name, left in self._grants(watch, scene) if name not in watch.told]

@@ -68,6 +68,7 @@ _WATCHED: Final = {
     "spent_month": (1, BALANCE_MAX),
     "key_budget": (1, 100),
     "job_anomaly": (0, 0),
+    "session_anomaly": (0, 0),
     "autopay_failed": (0, 0),
     "autopay_disabled": (0, 0),
 }

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from multidict import CIMultiDict
 
 from gateway.core import record as records
-from gateway.core.alerts import ALERT, job_anomaly
+from gateway.core.alerts import ALERT, anomaly
 from gateway.core.extract import Sources
 from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge, PriceTable
@@ -162,7 +162,7 @@ class Jobs:
     async def warn(self, account: str, record: Resource, what: str) -> None:
         """Tell whoever watches over the account's jobs what went wrong with one, before it is ended."""
         at_ms = int(self._clock.now() * 1000)
-        delivery_id, payload = job_anomaly(what, product=record.product, call_id=record.hold, at_ms=at_ms)
+        delivery_id, payload = anomaly("job_anomaly", what, product=record.product, call_id=record.hold, at_ms=at_ms)
         await self._books.post(account, delivery_id, ALERT, payload, 0.0)
 
     async def charge_hold(self, account: str, record: Resource, why: str) -> Concluded:

@@ -13,6 +13,7 @@ from typing import Final
 
 from multidict import CIMultiDict
 
+from gateway.core.alerts import ALERT, anomaly
 from gateway.core.errors import Code, LedgerRefused, LedgerUnavailable, Refused
 from gateway.core.exchange import Move
 from gateway.pipeline.admit import Admission
@@ -20,6 +21,7 @@ from gateway.pipeline.books import Books
 from gateway.pipeline.call import Call
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.refusals import SERVER, policies, remaining
+from gateway.pipeline.session_anomalies import anomaly_of, broken_off
 from gateway.pipeline.session_frames import judged_frame, refusal_frame, warning_frame
 from gateway.pipeline.session_meter import SessionMeter, TooManyChanges
 from gateway.pipeline.session_slices import NEVER, Closed, Outlook, Slices
@@ -69,6 +71,7 @@ class OpenSession:
         self._opened_at = NEVER
         self._outlook = Outlook()
         self._warned = False
+        self._broken = ""
         self._prices_change_at = NEVER
         self._away_since: float | None = None
         self._ask_again_at = NEVER
@@ -157,12 +160,14 @@ class OpenSession:
             while not self._told.over:
                 await self._wait(self._next_at())
                 await self._step(self._now())
+            self._broken = broken_off(self._told, self._spec)
             await self._wind_down()
             await self._own()
             call.unfinished = operation = self._slices.closing(self._now())
             self._closed(await operation())
             call.unfinished = None
             self._close()
+            await self._tell_if_strange()
             await self.relay.over()
         finally:
             if not self.ended.is_set():  # cut down: what is owed is settled by the call's unfinished operation
@@ -336,6 +341,21 @@ class OpenSession:
         call.late = call.late or closed.late
         self.ended.set()
 
+    async def _tell_if_strange(self) -> None:
+        """Tell whoever watches over the account's sessions; after the books are closed and both sides were told."""
+        call, now = self._call, self._now()
+        if not self._meter.begun:
+            return
+        what = anomaly_of(
+            self._told, broken=self._broken, estimated=call.estimated, slices=self._slices.count,
+            whole_length=now >= self._opened_at + self._spec.seconds_max, client_bytes=self.relay.traffic.client_bytes,
+        )  # fmt: skip
+        if what:
+            at_ms = int(self._parts.clock.now() * 1000)
+            product = call.route.product.name
+            delivery_id, payload = anomaly("session_anomaly", what, product=product, call_id=call.id, at_ms=at_ms)
+            await self._parts.books.post(call.account, delivery_id, ALERT, payload, 0.0)
+
     def _close(self) -> None:
         """The last words to both sides."""
         upstream, client, relay = self._told.upstream, self._told.client, self.relay
@@ -395,6 +415,6 @@ class OpenSession:
         if self._told.refused is not None:
             return str(self._told.refused.code)
         client, upstream = self._told.client, self._told.upstream
-        if client is not None:
+        if client is not None and not self._broken:  # it has only answered
             return "client" if client.code is not None else "client_lost"
         return "upstream" if upstream is not None and upstream.code is not None else "upstream_lost"

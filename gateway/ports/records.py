@@ -23,6 +23,7 @@ WatchKind = Literal[
     "spent_month",
     "key_budget",
     "job_anomaly",
+    "session_anomaly",
     "autopay_failed",
     "autopay_disabled",
 ]

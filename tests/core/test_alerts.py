@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.alerts import UNITS, is_mail_address, job_anomaly, notice_of
+from gateway.core.alerts import UNITS, anomaly, is_mail_address, notice_of
 
 CROSSING = {
     "watch": "low", "amount": "25000000000", "subject": "", "value": "24990000000", "balance": "-1234000000000",
@@ -47,7 +47,7 @@ def test_every_kind_has_words(kind: str) -> None:
 def test_jobs_that_fail_alike_are_one_alert_in_an_hour() -> None:
     """A thousand jobs that a wrong credential made unknown do not flood; another kind, or hour, is told."""
     ids = {
-        job_anomaly(what, product="p", call_id=f"c{at}", at_ms=at)[0]
+        anomaly("job_anomaly", what, product="p", call_id=f"c{at}", at_ms=at)[0]
         for what, at in (("gone", 7_200_000), ("gone", 10_799_999), ("gone", 10_800_000), ("expired", 7_200_000))
     }
     assert ids == {"alert:job_anomaly:gone:2", "alert:job_anomaly:gone:3", "alert:job_anomaly:expired:2"}

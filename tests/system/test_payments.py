@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.core.autopay import AutopayState
@@ -18,6 +19,7 @@ from tests.harness import ADMIN_TOKEN, ROOT
 from tests.ledger.ledgers import bill
 from tests.payments.shop import payments, usd
 from tests.payments.shop import until as until_within
+from tests.pipeline.hooks import Hooks
 from tests.system.processes import Served, World
 
 DEBITS = 10_000
@@ -81,10 +83,15 @@ class Till:
 async def test_money_is_there_at_once_and_ten_thousand_debits_are_one_payment(tmp_path: Path, empty_redis: str) -> None:
     """By the admin API, the command line, the company's billing, Stripe's page and autopay: the next call of every
     gateway is served, and debt was paid first. Then ten thousand debits at once cross autopay's threshold: the card is
-    charged once.
+    charged once, and an alert is told once.
     """
-    async with FakeStripe() as stripe:
-        world = World(tmp_path, empty_redis, {"gateway.yaml": payments(stripe)})
+    async with FakeStripe() as stripe, Hooks() as hooks:
+
+        def sold(data: dict[str, Any]) -> None:
+            payments(stripe)(data)
+            data["outward"] = {"allow": ["127.0.0.1"]}
+
+        world = World(tmp_path, empty_redis, {"gateway.yaml": sold})
         async with world.opened():
             gateways = [await world.serve("one"), await world.serve("two", workers=2)]
             stripe.webhook_url = f"{gateways[0].url}/billing/webhooks/stripe"
@@ -107,7 +114,9 @@ async def test_money_is_there_at_once_and_ten_thousand_debits_are_one_payment(tm
             await stripe.told()
             await till.spend(30.0)
             await till.admin("PATCH", "autopay", {"enabled": True})
-            await ten_thousand_debits(till)
+            to = [{"type": "slack", "url": hooks.url("/low")}]
+            await till.admin("PUT", "alerts/low", {"kind": "balance_below", "amount": "28", "to": to})
+            await ten_thousand_debits(till, hooks)
             await till.is_let_in_by(lambda: asyncio.sleep(0), "50")
             assert stripe.paid == [4100, stripe.paid[1], 5100]
             assert await world.ledger.verify("acme") == []
@@ -115,8 +124,10 @@ async def test_money_is_there_at_once_and_ten_thousand_debits_are_one_payment(tm
             assert "".join(served.errors for served in gateways) == ""
 
 
-async def ten_thousand_debits(till: Till) -> None:
-    """A tenth of a cent each, from thirty dollars down to twenty: one payment, of what was missing at its moment."""
+async def ten_thousand_debits(till: Till, hooks: Hooks) -> None:
+    """A tenth of a cent each, ten dollars from thirty on: one payment, of what was missing at its moment, and one alert
+    of the threshold above autopay's, told by whichever worker has it.
+    """
     assert (await till.ledger.autopay("acme")).state is AutopayState.IDLE
     debits = [bill(f"debit-{number}", parse_usd("0.001"), account="acme") for number in range(DEBITS)]
     await asyncio.gather(*(till.ledger.settle(debit) for debit in debits))
@@ -127,6 +138,8 @@ async def ten_thousand_debits(till: Till) -> None:
     await until_within(paid)
     await till.stripe.told()
     await asyncio.sleep(1.0)
+    (told,) = await hooks.hears("/low")
+    assert "below $28.00" in orjson.loads(told.body)["text"]
     (_, cents) = till.stripe.paid
     assert 2500 <= cents <= 3000
     assert len(till.stripe.intents) == 2

@@ -59,6 +59,7 @@ ALERT_KINDS: Final = (
     ("autopay_failed", "autopay could not charge", ""),
     ("autopay_disabled", "autopay gave up", ""),
     ("job_anomaly", "a job went astray", ""),
+    ("session_anomaly", "a session went astray", ""),
 )
 
 
