@@ -70,6 +70,10 @@ def open_account(
 @click.option("--tier", metavar="TIER", help="Its new tier. Credit and holds stay as they are.")
 @click.option("--rate-card", metavar="CARD", help="A rate card of its own.")
 @click.option("--tier-rate-card", is_flag=True, help="No rate card of its own: its tier's.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Put this in place of its tier's (repeatable)."
+)
+@click.option("--unset", multiple=True, metavar="NAME", help="Have it as its tier has it again (repeatable).")
 @idempotent
 @common
 def change_account(
@@ -79,12 +83,16 @@ def change_account(
     tier: str | None,
     rate_card: str | None,
     tier_rate_card: bool,
+    overrides: tuple[str, ...],
+    unset: tuple[str, ...],
     idempotency_key: str | None,
 ) -> None:
-    """Change an account's tier or rate card, in force for its next call."""
+    """Change an account's tier, rate card or overrides, in force for its next call."""
     changes = changes_of(("--rate-card", "rate_card", rate_card), ("--tier-rate-card", "rate_card", tier_rate_card))
     if tier is not None:
         changes["tier"] = tier
+    if overrides or unset:
+        changes["overrides"] = {**dict(map(_override, overrides)), **dict.fromkeys(unset)}
     _change_account(invocation, account, changes, idempotency_key)
 
 
@@ -283,6 +291,13 @@ def changes_of(*options: tuple[str, str, Any]) -> dict[str, Any]:
         said[field] = option
         changes[field] = None if value is True else value
     return changes
+
+
+def _override(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+    return name, value
 
 
 def _show_account(invocation: Invocation, account: Data) -> None:

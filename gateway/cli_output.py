@@ -83,5 +83,7 @@ def _cell(value: Any) -> str:
             return "yes" if value else "no"
         case list() | tuple():
             return ", ".join(map(str, value))
+        case dict():
+            return ", ".join(f"{name}={_cell(each)}" for name, each in value.items()) or "-"
     # What others wrote (names, notes) must not move the cursor of who reads it.
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))

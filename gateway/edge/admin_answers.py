@@ -16,6 +16,15 @@ MOMENT: Final[Data] = {"type": "string", "format": "date-time"}
 DAY: Final[Data] = {"type": "string", "format": "date"}
 CURRENCY: Final[Data] = {"const": "USD"}
 ANYTHING: Final[Data] = {"type": "object"}
+OVERRIDES: Final[Data] = {
+    "type": "object",
+    "additionalProperties": {
+        "anyOf": [
+            *({"type": kind} for kind in ("string", "integer", "boolean")),
+            {"type": "array", "items": {"type": "string"}},
+        ]
+    },
+}
 
 
 def shape(**fields: Data) -> Data:
@@ -52,6 +61,7 @@ _ACCOUNT: Final[dict[str, Data]] = {
     "id": TEXT,
     "tier": TEXT,
     "rate_card": perhaps(TEXT),
+    "overrides": OVERRIDES,
     "status": one_of("active", "suspended"),
     "balance": USD,
     "held": USD,

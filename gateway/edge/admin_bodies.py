@@ -5,7 +5,7 @@ Does not know: HTTP, the command line (both read their input here), the ledger.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -22,11 +22,12 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.core import overrides
 from gateway.core.errors import Code, GatewayError
 from gateway.core.money import BALANCE_MAX, Nanos, format_usd, parse_usd
 from gateway.edge.keys import may_be_secret
 from gateway.ports import AccountStatus
-from gateway.settings.runtime import Runtime
+from gateway.settings.runtime import Product, Runtime
 
 ID_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
 PAGE_ITEMS_MAX: Final = 1000
@@ -34,6 +35,7 @@ PAGE_ITEMS_DEFAULT: Final = 100
 _ID: Final = re.compile(ID_PATTERN)
 _SECRET: Final = re.compile(r"[\x21-\x7e]{16,200}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9_.:~+/=-]{1,128}")
+_OVERRIDES_MAX: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -138,6 +140,46 @@ def _time_ms(value: Any, info: ValidationInfo) -> int:
     return moment
 
 
+def _overrides(value: Any, info: ValidationInfo) -> dict[str, str | None]:
+    """By name, as they are kept; None takes one away."""
+    if not isinstance(value, dict) or len(value) > _OVERRIDES_MAX:
+        raise ValueError(f"overrides are an object of at most {_OVERRIDES_MAX} names")
+    products = _setting(info).runtime.products
+    wrong: list[str] = []
+    found: dict[str, str | None] = {}
+    for name, given in value.items():
+        try:
+            found[name] = _override(name, given, products)
+        except ValueError as error:
+            wrong.append(f"{name[:100]}: {error}")
+    if wrong:
+        raise ValueError("; ".join(wrong[:10]))
+    return found
+
+
+def _override(name: str, given: Any, products: Mapping[str, Product]) -> str | None:
+    product, dot, limit = name.rpartition(".")
+    if product not in products if dot else limit not in overrides.OF_ACCOUNT:
+        raise ValueError(
+            f"there is no such override; there are: {', '.join(overrides.OF_ACCOUNT)}, and of each product "
+            f"(like {min(products, default='product')}.concurrency): {', '.join(overrides.OF_PRODUCT)}"
+        )
+    if dot and limit not in overrides.OF_PRODUCT:
+        raise ValueError(f"of a product there are: {', '.join(overrides.OF_PRODUCT)}")
+    if given is None:
+        return None
+    text = overrides.written(name, given)
+    if dot and limit in ("queued_max", "when_negative") and not products[product].queues:
+        raise ValueError(f"{product} has no jobs with a queue")
+    if dot and limit == "models" and text != "all":
+        models = products[product].models
+        if models is None:
+            raise ValueError(f"{product} has no models")
+        for model in text.split(","):
+            _named(model, "model", models.known)
+    return text
+
+
 def _id(value: str) -> str:
     if not is_id(value):
         raise ValueError("an id has 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or a digit")
@@ -166,6 +208,19 @@ def is_id(text: str) -> bool:
 _DOLLARS: Final = WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,7}(\.[0-9]{1,9})?$", "examples": ["12.50"]})
 _SIGNED: Final = WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]{1,7}(\.[0-9]{1,9})?$", "examples": ["-0.25"]})
 _MOMENT: Final = WithJsonSchema({"type": "string", "format": "date-time"})
+_OVERRIDES: Final = WithJsonSchema(
+    {
+        "type": "object",
+        "maxProperties": _OVERRIDES_MAX,
+        "additionalProperties": {
+            "anyOf": [
+                *({"type": kind} for kind in ("string", "integer", "boolean", "null")),
+                {"type": "array", "items": {"type": "string"}},
+            ]
+        },
+        "examples": [{"overdraft": "500", "speech-to-text.concurrency": 400}],
+    }
+)
 _AN_ID: Final = WithJsonSchema({"type": "string", "pattern": f"^{ID_PATTERN}$"})
 
 Word = Annotated[str, Field(max_length=100)]
@@ -176,6 +231,7 @@ Products = Annotated[list[Annotated[Word, AfterValidator(_product)]], Field(min_
 Usd = Annotated[Nanos, BeforeValidator(_usd), _DOLLARS]
 UsdAboveZero = Annotated[Usd, AfterValidator(_above_zero)]
 UsdNotZero = Annotated[Nanos, BeforeValidator(_signed_usd), AfterValidator(_not_zero), _SIGNED]
+Overrides = Annotated[dict[str, str | None], BeforeValidator(_overrides), _OVERRIDES]
 FutureMs = Annotated[int, BeforeValidator(_time_ms), _MOMENT]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Day = Annotated[str, Field(max_length=10)]
@@ -209,11 +265,12 @@ class OpenAccount(Body):
 
 
 class ChangeAccount(Change):
-    """Another tier, rate card (null: the tier's) or status."""
+    """Another tier, rate card (null: the tier's) or status; overrides of its tier (null: as the tier has it)."""
 
     tier: TierName = ""
     rate_card: RateCardName | None = None
     status: AccountStatus = "active"
+    overrides: Overrides = Field(default_factory=dict)
 
 
 class AddKey(Body):

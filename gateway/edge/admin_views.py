@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from gateway.core import overrides
 from gateway.core.money import Nanos, format_usd
 from gateway.ports import Account, Drift, Entry, Grant, Hold, Key, Receipt, Resource
 
@@ -26,11 +27,12 @@ def _perhaps(ms: int | None) -> str | None:
 
 
 def view_account(account: Account, overdraft: Nanos) -> Data:
-    """An account and its credit, without its grants. `overdraft` is its tier's."""
+    """An account and its credit, without its grants. `overdraft` is its tier's, or its own."""
     return {
         "id": account.id,
         "tier": account.plan.tier,
         "rate_card": account.plan.rate_card or None,
+        "overrides": overrides.shown(account.plan.overrides),
         "status": account.status,
         "balance": format_usd(account.balance),
         "held": format_usd(account.held),

@@ -14,6 +14,7 @@ from gateway.core.steps import MILLIONTHS
 from gateway.edge.admin_views import CURRENCY, Data, view_hold, when
 from gateway.edge.operations import Operations
 from gateway.ports import Clock, Entry, Ledger
+from gateway.settings.overriding import tier_of
 from gateway.settings.overview import PriceRow, price_table
 from gateway.settings.runtime import Runtime
 
@@ -50,7 +51,7 @@ class BillingOperations:
     async def show_rate_card(self, account: str) -> Data:
         """What everything costs this account now, by SKU."""
         plan = (await self._ledger.account(account)).plan
-        tier = self._runtime.tiers.get(plan.tier)
+        tier = tier_of(self._runtime.tiers, plan)
         card = plan.rate_card or (tier.rate_card if tier is not None else "")
         rows: list[PriceRow] = []
         steps: Mapping[str, tuple[Step, ...]] = {}

@@ -37,6 +37,7 @@ from gateway.edge.admin_views import (
 )
 from gateway.edge.keys import key_digest, new_secret, repeatable_secret
 from gateway.ports import Account, Key, Ledger, Plan
+from gateway.settings.overriding import tier_of
 from gateway.settings.runtime import Runtime
 
 NAMESPACE = "admin:"
@@ -104,6 +105,7 @@ class Operations:
                 tier=body.tier if "tier" in named else None,
                 rate_card=(body.rate_card or "") if "rate_card" in named else None,
                 status=body.status if "status" in named else None,
+                overrides=body.overrides,
             )
         )
 
@@ -252,7 +254,7 @@ class Operations:
             yield account
 
     def _account(self, account: Account) -> Data:
-        tier = self._runtime.tiers.get(account.plan.tier)
+        tier = tier_of(self._runtime.tiers, account.plan)
         return view_account(account, tier.overdraft if tier is not None else ZERO)
 
 

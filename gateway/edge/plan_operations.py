@@ -5,6 +5,7 @@ Does not know: HTTP, pages, what a payment changes (the ledger, in the step that
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from gateway.core.admission import Rate
@@ -14,6 +15,7 @@ from gateway.edge.admin_bodies import Body, Invalid, Problem, Word
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.auditing import Auditor
 from gateway.ports import Account, Ledger
+from gateway.settings.overriding import tier_of
 from gateway.settings.runtime import Runtime, Tier
 
 #: What an upgrade comes by.
@@ -62,7 +64,7 @@ class PlanOperations:
 
     def view(self, account: Account) -> Data:
         """A plan that the config has lost is null."""
-        plan, (by, following) = self._tiers.get(account.plan.tier), self._following(account)
+        plan, (by, following) = tier_of(self._tiers, account.plan), self._following(account)
         return {
             "account": account.id,
             "plan": None if plan is None else self._terms(plan),
@@ -73,7 +75,7 @@ class PlanOperations:
         """The plan that it may become, and by what: by asking, where that is enough."""
         for by, upgrades in ((REQUEST, self._payments.upgrades_on_request), (PAYMENT, self._payments.upgrades)):
             if (name := upgrades.get(account.plan.tier)) is not None:
-                return by, self._tiers[name]
+                return by, tier_of(self._tiers, replace(account.plan, tier=name))
         return "", None
 
     def _objection(self, account: Account, to: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.core.errors import LedgerRefused, UnknownAccount
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.core.overrides import TEXT_BYTES_MAX
 from gateway.ledger import records, rules
 from gateway.ledger.connection import Part
 from gateway.ledger.store import Store
@@ -85,12 +86,16 @@ class Administration(Store):
         tier: str | None = None,
         rate_card: str | None = None,
         status: AccountStatus | None = None,
+        overrides: Mapping[str, str | None] | None = None,
     ) -> Account:
         """See ports.Ledger."""
-        args: list[Part] = []
-        for name, value in rules.account_changes(plan, tier, rate_card, status).items():
-            args += [name, value]
-        _, answer = await self._operate("change_account", operation, account, args, [], args)
+        fields = [word for pair in rules.account_changes(plan, tier, rate_card, status).items() for word in pair]
+        laid_over = [word for name, value in sorted((overrides or {}).items()) for word in (name, value or "")]
+        content = [fields, laid_over] if laid_over else fields
+        args: list[Part] = [str(TEXT_BYTES_MAX), str(len(fields)), *fields, *laid_over]
+        tag, answer = await self._operate("change_account", operation, account, content, [], args)
+        if tag == b"too_long":
+            raise LedgerRefused(rules.TOO_MANY_OVERRIDES)
         return records.account(account, answer)
 
     async def grant(

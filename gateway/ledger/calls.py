@@ -36,7 +36,7 @@ from gateway.ports import (
 )
 
 _FLAG: Final = ("0", "1")
-#: Plans x products x routes' limits: a bound that no config in good faith reaches.
+#: Plans x products x routes' limits, and what accounts have in place of plans.
 _TERMS_MAX: Final = 10_000
 
 
@@ -61,14 +61,14 @@ class Calls(Store):
         """See ports.Ledger. What is not known is not remembered."""
         if (known := self.known(digest)) is not None:
             return known
-        found: bytes | None = await self._call("GET", self._names.digest(digest))
-        if found is None:
+        ids: bytes | None = await self._call("GET", self._names.digest(digest))
+        if ids is None:
             return None
-        account, _, key_id = found.decode().partition("|")
-        tier, rate_card = await self._call("HMGET", self._names.account(account), "tier", "rate_card")
-        if tier is None:
+        account, _, key_id = ids.decode().partition("|")
+        found = await self._call("HMGET", self._names.account(account), "tier", "rate_card", "overrides")
+        if found[0] is None:
             return None
-        plan = Plan(tier=tier.decode(), rate_card=rate_card.decode())
+        plan = _plan(*found)
         self._ids.put(digest, (account, key_id))
         self._plans.put(account, plan)
         return Identity(account=account, key_id=key_id, plan=plan)
@@ -100,8 +100,8 @@ class Calls(Store):
         """The terms of a request, written once. Rates are told by their identity: to compare them costs too much."""
         limit = request.concurrency
         name = (
-            request.plan.tier, request.plan.rate_card, request.product, request.entitled, request.metered,
-            request.overdraft, request.covers_estimate, request.lease_seconds, request.price_version,
+            request.plan.tier, request.plan.rate_card, request.plan.overrides, request.product, request.entitled,
+            request.metered, request.overdraft, request.covers_estimate, request.lease_seconds, request.price_version,
             limit, request.add_ons, id(request.rates),
         )  # fmt: skip
         terms = self._terms.get(name)
@@ -111,8 +111,8 @@ class Calls(Store):
             terms = self._terms[name] = _Terms(request)
         return terms
 
-    def _plan_changed(self, account: str, tier: bytes, rate_card: bytes) -> PlanChanged:
-        plan = Plan(tier=tier.decode(), rate_card=rate_card.decode())
+    def _plan_changed(self, account: str, tier: bytes, rate_card: bytes, overrides: bytes) -> PlanChanged:
+        plan = _plan(tier, rate_card, overrides)
         self._plans.put(account, plan)
         return PlanChanged(plan=plan)
 
@@ -253,6 +253,7 @@ class _Terms:
             limit.name if limit else "",
             f"{limit.limit}:{limit.queued_max}:{limit.when_negative}" if limit else "0:0:0",
             SEPARATOR.join(request.add_ons),
+            request.plan.overrides,
         )
         rates = [word for rate in self.rates for word in (rate.name, _quota(rate), str(rate.window_seconds * 1000))]
         self.digest = records.digest(*self.args, *rates)
@@ -284,6 +285,10 @@ def _charge(settlement: Settlement) -> list[Part]:
     digest = records.digest_of(amount.encode() + items)
     calls = _FLAG[settlement.begins_call]
     return [settlement.hold_id, digest, amount, orjson.dumps(data), usage, settlement.product, calls]
+
+
+def _plan(tier: bytes, rate_card: bytes, overrides: bytes | None) -> Plan:
+    return Plan(tier=tier.decode(), rate_card=rate_card.decode(), overrides=(overrides or b"").decode())
 
 
 def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes) -> Receipt:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.core.overrides import TEXT_BYTES_MAX, merged
 from gateway.ledger import rules
 from gateway.ledger.memory_books import Books
 from gateway.ledger.memory_store import MemoryStore
@@ -66,16 +67,22 @@ class MemoryAdministration(MemoryStore):
         tier: str | None = None,
         rate_card: str | None = None,
         status: AccountStatus | None = None,
+        overrides: Mapping[str, str | None] | None = None,
     ) -> Account:
         """See ports.Ledger."""
         books, _ = self._at(account)
         changes = rules.account_changes(plan, tier, rate_card, status)
-        content = ("change_account", changes)
+        content = ("change_account", changes, {**(overrides or {})})
         first: Account | None = books.seen(operation, content)
         if first is not None:
             return first
+        text = merged(books.plan.overrides, overrides or {})
+        if len(text.encode()) > TEXT_BYTES_MAX:
+            raise LedgerRefused(rules.TOO_MANY_OVERRIDES)
         books.plan = Plan(
-            tier=changes.get("tier", books.plan.tier), rate_card=changes.get("rate_card", books.plan.rate_card)
+            tier=changes.get("tier", books.plan.tier),
+            rate_card=changes.get("rate_card", books.plan.rate_card),
+            overrides=text,
         )
         books.status = status or books.status
         return books.done(operation, content, books.account())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gateway.core.errors import OperationConflict
+from gateway.core.overrides import NONE, read
 from gateway.ledger import rules
 from gateway.ledger.memory_books import Books, End
 from gateway.ledger.memory_store import MemoryStore
@@ -73,10 +74,13 @@ class MemoryQueues(MemoryStore):
         """The jobs whose turn it is, in order, as many as there are places for."""
         turns: list[ResourceRef] = []
         without_credit = books.balance - books.held <= 0
+        own = read(books.plan.overrides)
         for name in sorted({hold.concurrency_class.removesuffix(QUEUED) for hold in books.waiting()}):
             named = (name, books.plan.tier)
-            most = limits.get(named, len(books.holds))
-            least = min(most, when_negative.get(named, rules.WITHOUT_CREDIT))
+            places = own.get(f"{name}.concurrency", limits.get(named, NONE))
+            most = len(books.holds) if places == NONE else int(places)
+            tolerated = own.get(f"{name}.when_negative", when_negative.get(named, rules.WITHOUT_CREDIT))
+            least = min(most, int(tolerated))
             taken = sum(open_.hold.concurrency_class == name for open_ in books.holds.values())
             for hold in books.waiting():
                 if hold.concurrency_class != name + QUEUED or hold.resource is None:

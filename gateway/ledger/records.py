@@ -105,10 +105,12 @@ def grant(grant_id: bytes, record: bytes, left: bytes) -> Grant:
 def account(account_id: str, facts: Sequence[bytes]) -> Account:
     """The answer of the scripts' standing()."""
     tier, rate_card, status, balance, held, debt, created, open_holds, *grants = facts
+    # Answers that were kept before accounts had overrides have none.
+    overrides = grants.pop(0).decode() if len(grants) % 3 else ""
     triples = zip(grants[::3], grants[1::3], grants[2::3], strict=True)
     return Account(
         id=account_id,
-        plan=Plan(tier=tier.decode(), rate_card=rate_card.decode()),
+        plan=Plan(tier=tier.decode(), rate_card=rate_card.decode(), overrides=overrides),
         status=cast("AccountStatus", status.decode()),
         balance=Nanos(int(balance)),
         held=Nanos(int(held)),

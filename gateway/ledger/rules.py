@@ -30,6 +30,7 @@ CHANGEABLE: Final = ("name", "project", "disabled", "expires_ms", "products", "m
 #: Places of jobs for which nothing is held, while their account has no credit and nobody says how many.
 WITHOUT_CREDIT: Final = 1
 TOO_MANY_WATCHES: Final = "the account has as many watches as it may"
+TOO_MANY_OVERRIDES: Final = "the account would have more overrides than it may"
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
 DIGEST_TAKEN: Final = "another key has this digest"
 ALREADY_EXPIRED: Final = "the grant would have expired already"

@@ -38,6 +38,7 @@ from gateway.ports import (
     PlanChanged,
     ResourceRef,
 )
+from gateway.settings.overriding import tier_of
 from gateway.settings.runtime import Requirement, Route, Runtime, Tier, TierProduct
 
 #: How often a plan may change under one admission before we call it a fault.
@@ -55,7 +56,7 @@ _NOT_ON_CREDIT: Final = frozenset(
 #: A compressed request may inflate to so much in any case, else so many times.
 _INFLATED_BYTES: Final = 1024 * 1024
 _INFLATION_MAX: Final = 100
-#: Routes x plans x sets of models: a bound that no config in good faith reaches.
+#: Routes x plans x sets of models, and what accounts have in place of plans: those of all others are found anew.
 _TERMS_MAX = 10_000
 
 
@@ -101,7 +102,7 @@ class Admission:
         self.allowance = allowance
         self.callbacks = callbacks
         self.places = Places(runtime.limits.calls_per_account_max)
-        self._known_terms: dict[tuple[str, str, str, tuple[str, ...]], Terms] = {}
+        self._known_terms: dict[tuple[str, str, str, str, tuple[str, ...]], Terms] = {}
 
     async def admit(self, call: Call) -> Refused | None:
         """None: the call may be forwarded. Raises LedgerUnavailable and BodyRefused."""
@@ -226,18 +227,20 @@ class Admission:
         return made
 
     def _terms(self, route: Route, plan: Plan, models: tuple[str, ...]) -> Terms:
-        """What the settings say of a plan's call to a route for these models; as many as the settings have."""
-        key = (route.name, plan.tier, plan.rate_card, models)
+        """What the settings say of a plan's call to a route for these models."""
+        key = (route.name, plan.tier, plan.rate_card, plan.overrides, models)
         terms = self._known_terms.get(key)
         if terms is None:
             terms = self._make_terms(route, plan, models)
             known = route.product.models is None or all(model in route.product.models.known for model in models)
-            if known and len(self._known_terms) < _TERMS_MAX:
+            if known:
+                if len(self._known_terms) >= _TERMS_MAX:
+                    self._known_terms.clear()
                 self._known_terms[key] = terms
         return terms
 
     def _make_terms(self, route: Route, plan: Plan, models: tuple[str, ...]) -> Terms:
-        tier = self._runtime.tiers.get(plan.tier)
+        tier = tier_of(self._runtime.tiers, plan)
         share = tier.products.get(route.product.name) if tier is not None else None
         known = route.product.models.known if route.product.models is not None else {}
         return Terms(

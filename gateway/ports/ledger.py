@@ -198,7 +198,8 @@ class Ledger(PaymentLedger, Protocol):
         """Jobs of any account whose turn it is, at most `limit`, first in, first out: each takes a place of its class,
         and nobody else gets it within the lease. One whose claimer was lost is claimed again after the lease.
 
-        `limits`: the places by class and tier; a pair that is not there has no limit. While an account has no credit, a
+        `limits`: the places by class and tier; a pair that is not there has no limit, and an account's overrides stand
+        in place of both. While an account has no credit, a
         job for which nothing is held has only the places of `when_negative`, or one. The queue of a suspended account
         waits.
         """
@@ -351,10 +352,13 @@ class Ledger(PaymentLedger, Protocol):
         tier: str | None = None,
         rate_card: str | None = None,
         status: AccountStatus | None = None,
+        overrides: Mapping[str, str | None] | None = None,
     ) -> Account:
         """Change what is given of tier, rate card ("": the tier's) and status; `plan` is the first two together.
 
-        What is not given stays, whoever changes it meanwhile. In force for the next admission of every process.
+        Of `overrides`, each that is named is put in place of what was there, or taken away (None). What is not given
+        stays, whoever changes it meanwhile. In force for the next admission of every process. LedgerRefused if the
+        overrides are more than an account may have.
         """
 
     async def grant(

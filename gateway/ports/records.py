@@ -33,10 +33,13 @@ ResourceState = Literal["queued", "open", "settled", "released", "kept"]
 
 @record
 class Plan:
-    """What decides an account's entitlements, limits and prices: its tier and its rate card ("" = the tier's)."""
+    """What decides an account's entitlements, limits and prices: its tier, its rate card ("" = the tier's), and what
+    it has in place of the tier's (`core.overrides`; "": nothing).
+    """
 
     tier: str
     rate_card: str = ""
+    overrides: str = ""
 
 
 @record

@@ -19,6 +19,17 @@ def test_an_account_from_opening_to_suspension(shell: Shell) -> None:
     assert "50.000000000" in shell.ok("accounts", "show", "acme")
 
 
+def test_what_an_account_has_in_place_of_its_tiers(shell: Shell) -> None:
+    """Overrides are set and taken away by name; what is no override is told with what is."""
+    shell.ok("accounts", "open", "acme")
+    changed = shell.json("accounts", "change", "acme", "--set", "overdraft=5", "--set", "speech-to-text.concurrency=9")
+    assert changed["overrides"] == {"overdraft": "5.000000000", "speech-to-text.concurrency": 9}
+    assert "overdraft=5.000000000, speech-to-text.concurrency=9" in shell.ok("accounts", "show", "acme")
+    changed = shell.json("accounts", "change", "acme", "--unset", "overdraft", "--set", "requests=none")
+    assert changed["overrides"] == {"requests": "none", "speech-to-text.concurrency": 9}
+    assert "overrides: overdaft: there is no such" in shell.refused("accounts", "change", "acme", "--set", "overdaft=1")
+
+
 def test_commands_start_a_server_where_none_runs(offline: Shell) -> None:
     """Without a gateway each command runs its own server, and what one wrote the next one reads."""
     offline.ok("accounts", "open", "acme")

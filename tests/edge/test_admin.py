@@ -180,6 +180,7 @@ async def test_opening_an_account_gives_the_signup_grant_of_its_tier(api: Api) -
         "id": "acme",
         "tier": "free",
         "rate_card": None,
+        "overrides": {},
         "status": "active",
         "balance": "50.000000000",
         "held": "0.000000000",
@@ -231,6 +232,37 @@ async def test_a_change_touches_only_what_it_names(api: Api) -> None:
     assert (changed["tier"], changed["rate_card"], changed["status"]) == ("payg", "charity", "suspended")
     changed = await api.ok("PATCH", "/accounts/acme", {"rate_card": None, "status": "active"})
     assert (changed["tier"], changed["rate_card"], changed["status"]) == ("payg", None, "active")
+
+
+async def test_what_an_account_has_in_place_of_its_tiers(api: Api) -> None:
+    """Overrides are set by name, shown, and taken away by null; what is available counts its own overdraft."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    body = {"overrides": {"overdraft": "12.5", "speech.concurrency": 400, "speech.included": True}}
+    changed = await api.ok("PATCH", "/accounts/acme", body)
+    assert changed["overrides"] == body["overrides"] | {"overdraft": "12.500000000"}
+    assert (changed["overdraft"], changed["available"]) == ("12.500000000", "62.500000000")
+    await api.ok("PATCH", "/accounts/acme", {"overrides": {"overdraft": None}})
+    shown = await api.ok("GET", "/accounts/acme")
+    assert (shown["overdraft"], len(shown["overrides"])) == ("0.000000000", 2)
+
+
+async def test_an_override_that_cannot_be_is_told_with_those_that_can(api: Api) -> None:
+    """Unknown names, unknown products, negatives and what a product does not have: each with what there is."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    for name, value, told in [
+        ("overdrafts", "1", "overdraft, requests, and of each product"),
+        ("voice.concurrency", 1, "there is no such override"),
+        ("speech.places", 1, "included, models, concurrency, queued_max, when_negative, requests"),
+        ("speech.concurrency", -1, "a whole number from 1"),
+        ("overdraft", "-1", "between 0 and"),
+        ("speech.queued_max", 5, "has no jobs with a queue"),
+        ("speech.models", ["x"], "has no models"),
+    ]:
+        status, found = await api("PATCH", "/accounts/acme", {"overrides": {name: value}})
+        (error,) = found["errors"]
+        assert (status, error["pointer"]) == (422, "/overrides")
+        assert f"{name}: " in error["detail"] and told in error["detail"]
+    assert (await api.ok("GET", "/accounts/acme"))["overrides"] == {}
 
 
 async def test_accounts_are_listed_page_by_page(api: Api) -> None:

@@ -71,6 +71,7 @@ HAPPENED = (
 
 PAID = Plan(tier="payg", rate_card="startup")
 ACCOUNTS = ("acme", "rival")
+CLEARED = {"overdraft": None, "x.requests": None}
 REFS = tuple(ResourceRef(kind="transcript", id=f"t{n}") for n in range(4))
 RATES = (
     Rate(name="minute", quota=6, window_seconds=60),
@@ -443,11 +444,15 @@ class Machine(RuleBasedStateMachine):
         operation=operations,
         plan=st.sampled_from([None, FREE, FREE, FREE, PAID]),
         status=st.sampled_from([None, *["active"] * 6, "suspended"]),
+        overrides=st.sampled_from([*[CLEARED] * 6, {"overdraft": "1"}, {"x.requests": "1/2", "overdraft": None}]),
         lose=lost,
     )
-    def change_account(self, account: str, operation: str, plan: Plan | None, status: Any, lose: int) -> None:
-        """Change tier or status."""
-        self.do("change_account", lose, operation=operation, account=account, plan=plan, status=status)
+    def change_account(
+        self, account: str, operation: str, plan: Plan | None, status: Any, overrides: Any, lose: int
+    ) -> None:
+        """Change tier, status or overrides."""
+        its = {"account": account, "plan": plan, "status": status, "overrides": overrides}
+        self.do("change_account", lose, operation=operation, **its)
 
     @rule(
         account=accounts,

@@ -82,6 +82,38 @@ async def test_a_downgrade_is_in_force_at_once_on_every_gateway(pair: tuple[Runn
     await in_order(one, "a", balance=parse_usd("9.99685"))
 
 
+async def test_what_an_account_has_in_place_of_its_plans_is_in_force_at_once(pair: tuple[Running, Running]) -> None:
+    """A product that its plan lacks, an overdraft, places and requests of its own: the next call of either gateway."""
+    one, two = pair
+    key = await one.open_account("a", tier="free", credit="0")
+    numbers = iter(range(100))
+
+    async def override(**overrides: str | None) -> None:
+        named = {name.replace("__", ".").replace("_1", "-"): value for name, value in overrides.items()}
+        await one.ledger.change_account(operation=f"o{next(numbers)}", account="a", overrides=named)
+
+    for gw in pair:
+        assert (await chat(gw, key)).code == "not_entitled"
+    await override(llm_1gateway__included="yes")
+    for gw in pair:
+        assert (await chat(gw, key)).code == "insufficient_credit"
+    await override(overdraft=str(parse_usd("1")))
+    for gw in pair:
+        assert (await chat(gw, key, input_tokens=1000, output_tokens=100)).charge == parse_usd("0.00315")
+    await override(llm_1gateway__concurrency="1")
+    call = asyncio.create_task(chat(two, key, usage="zero", latency_seconds=0.3))
+    await asyncio.sleep(0.1)
+    assert (await chat(one, key)).code == "too_many_concurrent"
+    assert (await call).status == 200
+    await override(llm_1gateway__requests="1/60", llm_1gateway__concurrency=None)
+    assert [(await chat(gw, key, usage="zero")).code for gw in (two, one)] == ["", "rate_limited"]
+    await override(llm_1gateway__included="no")
+    for gw in pair:
+        assert (await chat(gw, key)).code == "not_entitled"
+    await override(llm_1gateway__included=None, llm_1gateway__requests=None, overdraft=None)
+    assert (await submit(two, key)).code == "insufficient_credit"
+
+
 async def test_a_suspended_account_is_refused_everywhere_until_it_is_active(pair: tuple[Running, Running]) -> None:
     """403 for paid and for free routes, before credit is looked at."""
     one, two = pair

@@ -14,6 +14,7 @@ from gateway.edge.pages.billing_funds import Room, Shown, named_of, problem_of, 
 from gateway.edge.pages.visits import Visit
 from gateway.edge.plan_operations import PlanOperations, Upgrade
 from gateway.ports import Clock
+from gateway.settings.overriding import tier_of
 from gateway.settings.runtime import Runtime
 
 
@@ -36,7 +37,7 @@ class PlanPages:
         self, visit: Visit, shown: Shown, *, did: str = "", problem: str = "", status: int = 200
     ) -> web.Response:
         plan = shown.account.plan
-        tier = self._runtime.tiers.get(plan.tier)
+        tier = tier_of(self._runtime.tiers, plan)
         card = plan.rate_card or (tier.rate_card if tier is not None else "")
         groups = billing_view.rate_card(self._runtime, card, tier, self._clock.now())
         upgrade = plan_view.upgrade(self._plans.view(shown.account))

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 from gateway.core.errors import Code, Refused
 from gateway.core.money import ZERO, Nanos
+from gateway.core.overrides import Value, shown
 from gateway.core.record import record
 from gateway.edge.job_operations import OpenJob
 from gateway.pipeline.refusals import worded
 from gateway.ports import Account, Entry, Hold, Key, Resource
+from gateway.settings.overriding import tier_of
 from gateway.settings.overview import price_table
 from gateway.settings.runtime import Runtime, Tier
 
@@ -38,11 +40,12 @@ class Standing:
     refusing: Refusing | None
     all_in_use: bool
     may_upgrade: bool
+    overrides: tuple[tuple[str, str], ...] = ()
 
 
 def standing(runtime: Runtime, account: Account) -> Standing:
     """How the account stands: the same guards, in the same order, as for a call."""
-    tier = runtime.tiers.get(account.plan.tier)
+    tier = tier_of(runtime.tiers, account.plan)
     overdraft = tier.overdraft if tier is not None else ZERO
     available = Nanos(account.balance - account.held + overdraft)
     code = None
@@ -58,7 +61,12 @@ def standing(runtime: Runtime, account: Account) -> Standing:
         refusing=None if code is None else _refusing(runtime, code),
         all_in_use=available <= 0 < account.balance + overdraft,
         may_upgrade=account.plan.tier in {*runtime.payments.upgrades, *runtime.payments.upgrades_on_request},
+        overrides=tuple((name, _plainly(value)) for name, value in shown(account.plan.overrides).items()),
     )
+
+
+def _plainly(value: Value) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value).lower()
 
 
 def _refusing(runtime: Runtime, code: Code) -> Refusing:

@@ -57,6 +57,7 @@ end
 local function standing()
   local facts = call('HMGET', ACCOUNT, 'tier', 'rate_card', 'status', 'balance', 'held', 'debt', 'created')
   facts[8] = amount(call('HLEN', HOLDS))
+  facts[9] = call('HGET', ACCOUNT, 'overrides') or ''
   for _, member in ipairs(call('ZRANGE', BURN, 0, -1)) do
     local id = string.sub(member, 15)
     facts[#facts + 1] = id

@@ -1,25 +1,25 @@
 -- admit: judge the guards in their order and take the hold, in one step. A refusal writes nothing.
 --
 -- KEYS  1-6 as in lib, 7-8 as in guards, 9.. res:<kind>:<id> that must be the account's
--- ARGV  2-17 as in guards, 18 ms for which a free call is remembered, 19.. three for each rate: name, quota, window (ms);
+-- ARGV  2-18 as in guards, 19 ms for which a free call is remembered, 20.. three for each rate: name, quota, window (ms);
 --       a quota that follows its use is "least:grow at:grow:shrink below:most", percent as in core.admission.Scaling
 -- Answers  admitted or queued, hold, balance, held, rates ("remaining:reset seconds[:quota in force],..."), one resource hash each
 --          refused, code[, seconds to retry after, name of the rate, its quota]
---          plan, tier, rate card      the account's plan is another one
+--          plan, tier, rate card, overrides    the account's plan is another one
 --          conflict                   the hold has ended, or was taken for another request
 -- Callers  RedisLedger.admit
 local IDLE_WINDOWS_MAX = 100 -- as in core.admission
 
 local rates = {}
-for i = 19, #ARGV, 3 do
+for i = 20, #ARGV, 3 do
   rates[#rates + 1] = {name = ARGV[i], field = 'rate.' .. ARGV[i], quota = ARGV[i + 1], window = tonumber(ARGV[i + 2])}
 end
-local fields = {'status', 'tier', 'rate_card', 'balance', 'held', 'open.' .. CLASS, 'open.' .. CLASS .. '.queued'}
+local fields = {'status', 'tier', 'rate_card', 'overrides', 'balance', 'held', 'open.' .. CLASS, 'open.' .. CLASS .. '.queued'}
 for i, rate in ipairs(rates) do
-  fields[7 + i] = rate.field
+  fields[8 + i] = rate.field
 end
 local account = call('HMGET', ACCOUNT, unpack(fields))
-local status, tier, rate_card, balance, held, open, waiting = unpack(account, 1, 7)
+local status, tier, rate_card, overrides, balance, held, open, waiting = unpack(account, 1, 8)
 
 -- The quota after a window in which `used` of it were counted.
 local function followed(rate, quota, used)
@@ -101,16 +101,16 @@ if past then
 end
 
 -- Guards 1 to 5
-local refusal, hold = judge(status, tier, rate_card, balance, held)
+local refusal, hold = judge(status, tier, rate_card, overrides, balance, held)
 if refusal == 'plan' then
-  return answer('plan', tier, rate_card)
+  return answer('plan', tier, rate_card, overrides or '')
 end
 if refusal then
   return answer('refused', refusal)
 end
 -- 6 rates: all are checked before any is counted
 for i, rate in ipairs(rates) do
-  look(rate, account[7 + i])
+  look(rate, account[8 + i])
   rate.reset = math.ceil((rate.start + rate.window - NOW) / 1000)
   if rate.count >= rate.quota then
     return answer('refused', 'rate_limited', amount(math.max(1, rate.reset)), rate.name, amount(rate.quota))
@@ -138,6 +138,6 @@ states = table.concat(states, ',')
 if METERED then
   held = take(hold, balance, held, states, waits and CLASS .. '.queued' or CLASS)
 elseif #rates > 0 then
-  call('SET', KEYS[7], '1 passed ' .. ARGV[3] .. ' ' .. balance .. ' ' .. held .. ' ' .. states, 'PX', ARGV[18])
+  call('SET', KEYS[7], '1 passed ' .. ARGV[3] .. ' ' .. balance .. ' ' .. held .. ' ' .. states, 'PX', ARGV[19])
 end
 return admitted(hold, balance, held, states, waits and 'queued' or nil)

@@ -6,7 +6,8 @@
 -- Answers  claimed, when to look again (ms) or '', {kind:id, hash, body, '1' if its key is in use} of each
 --          unknown                    no such account
 -- Callers  RedisLedger.claim_queued
-local status, tier, balance, held = unpack(call('HMGET', ACCOUNT, 'status', 'tier', 'balance', 'held'), 1, 4)
+local status, tier, overrides, balance, held = unpack(
+  call('HMGET', ACCOUNT, 'status', 'tier', 'overrides', 'balance', 'held'), 1, 5)
 if not status then
   return answer('unknown')
 end
@@ -14,6 +15,14 @@ local limits, when_negative = {}, {}
 for i = 4, #ARGV, 4 do
   if ARGV[i + 1] == tier then
     limits[ARGV[i]], when_negative[ARGV[i]] = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  end
+end
+-- What the account has in place of its tier's, as core.overrides writes it: a number, or 'none'.
+for class, limit, value in string.gmatch(overrides or '', '([^=\31]+)%.([%l_]+)=([^\31]*)') do
+  if limit == 'concurrency' then
+    limits[class] = tonumber(value)
+  elseif limit == 'when_negative' then
+    when_negative[class] = tonumber(value)
   end
 end
 local without_credit = tonumber(balance) - tonumber(held) <= 0

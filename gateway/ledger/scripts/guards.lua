@@ -4,20 +4,20 @@
 -- ARGV of those verbs: ARGV 2 hold id, 3 digest of the request, 4 estimate, 5 key id, 6 tier, 7 rate card, 8 product,
 --   9 entitled, 10 metered, 11 overdraft, 12 covers estimate, 13 lease (ms), 14 price version, 15 concurrency class
 --   or '', 16 its limit, how many may wait, the limit of an account without credit (0: refused) with ':' between them,
---   17 other products that the key must have too, with SEP between them. Flags are '1' or '0'.
+--   17 other products that the key must have too, with SEP between them, 18 overrides. Flags are '1' or '0'.
 --   From the tier on they are the same for all calls of a plan to a route.
 local METERED, CLASS = ARGV[10] == '1', ARGV[15]
 local PLACES, QUEUED_MAX, WHEN_NEGATIVE = string.match(ARGV[16], '^(%d+):(%d+):(%d+)$')
 
 -- Guards 1 to 5: why the call is refused ('plan': the account's plan is another one); else nil and how much to hold.
-local function judge(status, tier, rate_card, balance, held)
+local function judge(status, tier, rate_card, overrides, balance, held)
   -- 1 the key is known
   local disabled, expires, products, budget, month, spent, key_held = unpack(
     call('HMGET', KEYS[8], 'disabled', 'expires', 'products', 'budget', 'month', 'spent', 'held'), 1, 7)
   if not status or not disabled then
     return 'unauthorized'
   end
-  if tier ~= ARGV[6] or rate_card ~= ARGV[7] then
+  if tier ~= ARGV[6] or rate_card ~= ARGV[7] or (overrides or '') ~= ARGV[18] then
     return 'plan'
   end
   -- 2 the key and the account are in use

@@ -1,7 +1,7 @@
 -- lib: the first prelude of every script: time, amounts, entries, the ends of holds and grants.
 --
 -- KEYS of every script, all in the slot of {account}:
---   1 account  HASH    status tier rate_card balance held debt created grants_made changes,
+--   1 account  HASH    status tier rate_card overrides balance held debt created grants_made changes,
 --                      open.<class>, rate.<name>
 --   2 holds    HASH    hold id -> record (below)
 --   3 due      ZSET    what ends when (ms): h:<hold id>, g:<grant id>

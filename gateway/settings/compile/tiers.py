@@ -4,17 +4,14 @@ Owns: the names of rates and of concurrency classes. Does not know: accounts.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Final
 
 from gateway.core.admission import Concurrency, Rate, Scaling
 from gateway.settings.compile.samples import unknown_models
 from gateway.settings.compile.scope import Scope
+from gateway.settings.overriding import ACCOUNT_RATE
 from gateway.settings.problems import Place
 from gateway.settings.runtime import Product, Tier, TierProduct
 from gateway.settings.schema.plans import ProductRequestsSettings, TierProductSettings, TierSettings, TiersSettings
-
-#: The rate of all requests of an account; those of products are named after them.
-_ACCOUNT_RATE: Final = "account"
 
 
 def compile_tiers(
@@ -42,7 +39,7 @@ def _tier(name: str, settings: TierSettings, place: Place, products: Mapping[str
         overdraft=settings.overdraft,
         rates=()
         if requests is None
-        else (Rate(name=_ACCOUNT_RATE, quota=requests.quota, window_seconds=requests.window_seconds),),
+        else (Rate(name=ACCOUNT_RATE, quota=requests.quota, window_seconds=requests.window_seconds),),
         products=shares,
     )
 
