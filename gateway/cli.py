@@ -1,8 +1,8 @@
 """The command line: `gateway serve`, `demo`, `sandbox`, `check`, and the administration of accounts.
 
 Owns: the commands that run or check something.
-Does not know: accounts (cli_accounts), credit (cli_ledger), jobs (cli_jobs), alerts (cli_alerts), deliveries
-(cli_outbox).
+Does not know: accounts (cli_accounts), credit (cli_ledger), exports (cli_export), jobs (cli_jobs), alerts
+(cli_alerts), deliveries (cli_outbox).
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from gateway.cli_accounts import accounts, keys
 from gateway.cli_admin_tokens import admin_tokens
 from gateway.cli_alerts import alerts
 from gateway.cli_autopay import autopay, payments
+from gateway.cli_export import export
 from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
 from gateway.cli_outbox import outbox
@@ -48,6 +49,7 @@ main.add_command(accounts, "accounts")
 main.add_command(keys, "keys")
 main.add_command(credits_, "credits")
 main.add_command(ledger, "ledger")
+main.add_command(export, "export")
 main.add_command(jobs, "jobs")
 main.add_command(outbox, "outbox")
 main.add_command(alerts, "alerts")

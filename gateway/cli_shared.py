@@ -116,7 +116,7 @@ def common(command: Command) -> Command:
 
 
 #: Commands that change nothing; every other one has its lines in the audit log, with what it is about.
-_READING: Final = frozenset({"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run"})
+_READING: Final = frozenset({"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run", "status"})
 _ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment")
 
 idempotent = click.option(

@@ -18,9 +18,11 @@ from typing import Any, BinaryIO, Final, Self
 from aiohttp import web
 
 from gateway import __version__
+from gateway.core.errors import LedgerUnavailable
 from gateway.edge.billing_api import add_billing_api
 from gateway.edge.callbacks import add_callback_routes, write_callback_token
 from gateway.edge.delivering import make_outbox
+from gateway.edge.exporting import NOTE_SECONDS
 from gateway.edge.identify import Identifier
 from gateway.edge.listening import Opening, listen
 from gateway.edge.own import OwnRoutes
@@ -49,7 +51,16 @@ from gateway.pipeline.leases import Leases
 from gateway.pipeline.open_session import Parts
 from gateway.pipeline.queueing import Queueing
 from gateway.pipeline.session import Sessions
-from gateway.ports import CallFinished, DeliveryTried, JobLooked, Ledger, Observer, PaymentTold, SessionFinished
+from gateway.ports import (
+    CallFinished,
+    DeliveryTried,
+    ExportTried,
+    JobLooked,
+    Ledger,
+    Observer,
+    PaymentTold,
+    SessionFinished,
+)
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls
@@ -116,6 +127,11 @@ class Observers:
         """See `Observer`."""
         for observer in self._observers:
             observer.payment_told(record)
+
+    def export_tried(self, record: ExportTried) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.export_tried(record)
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""
@@ -192,7 +208,11 @@ async def open_ledger(
         except LinkDown:
             if not keep:
                 raise  # a gateway starts all the same, refuses politely, and is ready when the link is
-        yield RedisLedger(link, settings.prefix, observer, operation_seconds=settings.operation_seconds)
+        ledger = RedisLedger(link, settings.prefix, observer, operation_seconds=settings.operation_seconds)
+        ledger.export_to(runtime.exports.sinks)
+        yield ledger
+        with suppress(LedgerUnavailable):
+            await ledger.note_exports()
 
 
 class Gateway:
@@ -283,6 +303,8 @@ class Gateway:
             forever("adopt", 5.0, self._adopt, observer),
             forever("logs", 0.2, self.observing.keep_flushing, observer),
         )
+        if runtime.exports.sinks:
+            self._loops += (forever("exports", NOTE_SECONDS, ledger.note_exports, observer),)
         self._tasks: list[asyncio.Task[None]] = []
         self._listener = listener
         own = web.Application()

@@ -18,6 +18,7 @@ from typing import Final
 from gateway import __version__
 from gateway.edge.app import Observing, SystemClock, open_ledger, open_redis
 from gateway.edge.child import Child, WorkerFailed
+from gateway.edge.exporting import Exporting
 from gateway.edge.fitness import LOOK_SECONDS, Fitness
 from gateway.edge.listening import SharedPort, listen
 from gateway.edge.ops import Operators
@@ -80,6 +81,8 @@ class Supervisor:
         self._customers = SharedPort(runtime.customers)
         self._ops = listen(runtime.ops)
         self._operators = AsyncExitStack()
+        self._exports = AsyncExitStack()
+        self._exporting: Exporting | None = None
         #: The worker in each place, and all that live: those that end, too.
         self._placed: dict[int, Child] = {}
         self._living: set[Child] = set()
@@ -96,6 +99,7 @@ class Supervisor:
         self._redis_url = redis_url
         self._place(await self._generation(self._runtime))
         await self._serve_operators()
+        await self._export()
 
     async def reload(self, reread: Callable[[], Runtime]) -> None:
         """Take up the config as it is now, or stay as we are and tell why."""
@@ -116,6 +120,7 @@ class Supervisor:
         for child in ending[: -_ENDING_GENERATIONS_MAX * self._workers]:
             child.end_within(runtime.limits.shutdown_seconds_max)
         await self._serve_operators()
+        await self._export()
         self._observing.logs.info("reloaded", config=runtime.digest)
 
     async def stop(self) -> None:
@@ -129,6 +134,7 @@ class Supervisor:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self._operators.aclose()
+        await self._exports.aclose()
 
     def close(self) -> None:
         """Listen no more."""
@@ -219,6 +225,18 @@ class Supervisor:
             last, self._operators = self._operators, stack.pop_all()
         await last.aclose()
 
+    # ---- the export
+
+    async def _export(self) -> None:
+        """Export by the config as it is now, after the exporters of the last one have let go of their sinks."""
+        await self._exports.aclose()
+        settings = self._runtime.exports
+        observer = self._observing.all
+        self._exporting = Exporting(
+            settings, ledger=self._ledger, observer=observer, clock=SystemClock(), on=settings.serve
+        )
+        await self._exports.enter_async_context(self._exporting)
+
     def _accepting(self) -> int:
         return sum(child.accepting for child in self._living)
 
@@ -226,6 +244,8 @@ class Supervisor:
         """Everybody's metrics as one. No counter goes down: those of a worker that is over were added to ours."""
         await asyncio.gather(*(child.report() for child in self._living))
         self._observing.all.flush()
+        if self._exporting is not None:
+            self._observing.metrics.gauges.update(self._exporting.gauges())
         everybody = Metrics(version=__version__, config=self._runtime.digest)
         everybody.add(self._observing.metrics.figures(), living=True)
         for child in self._living:

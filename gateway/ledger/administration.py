@@ -205,7 +205,8 @@ class Administration(Store):
         """See ports.Ledger. Exact under traffic: the state and the last entry's id are read in one script, and entries
         before that one never change."""
         _, answer = await self._run("state", account, [self._names.keys(account)], await self._months())
-        state, entered, start = State.read(answer), Entered(), "-"
+        state, start = State.read(answer), "-"
+        entered = Entered.after(state.account.get("trimmed", ""))
         while page := await self._page(account, start, state.last_entry):
             for line in page:
                 entered.add(records.entry(*line))

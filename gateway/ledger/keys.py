@@ -2,7 +2,7 @@
 
 Owns: every key name. All keys of an account are in the hash slot of `{account}`; these kinds of keys are in none:
 the index of key digests, the set of accounts, which accounts have jobs to look at, which have deliveries that
-wait, the audit log.
+wait, those that wait for a sink of the export and who exports to it, the audit log.
 Does not know: what is in them (records, scripts).
 """
 
@@ -48,6 +48,18 @@ class Keys:
     def audit(self) -> str:
         """STREAM of what administrators did."""
         return f"{self.prefix}:audit"
+
+    def exporting(self, sink: str) -> str:
+        """ZSET: account id -> since when it waits for the sink (ms). A helper like `followed`."""
+        return f"{self.prefix}:export:{sink}"
+
+    def exporter(self, sink: str) -> str:
+        """STRING with TTL: the process that exports to the sink."""
+        return f"{self.prefix}:exporter:{sink}"
+
+    def exported(self, account: str) -> str:
+        """HASH: sink -> id of the last entry that it has had, <sink>.changes -> the account's changes then."""
+        return f"{self.prefix}:{{{account}}}:exported"
 
     def digest(self, digest: str) -> str:
         """STRING "account|key id", for ever."""

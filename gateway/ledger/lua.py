@@ -69,6 +69,7 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "drop_watch": (),
     "watches": (),
     "sweep": ("queues",),
+    "trim": (),
     "open_account": ("admin",),
     "change_account": ("admin",),
     "grant": ("admin",),
@@ -80,7 +81,12 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "keys": ("admin",),
     "holds": ("admin",),
 }
-ALONE: Final = ("state",)
+ALONE: Final = ("state", "exportable")
+#: What makes entries, or changes what else is exported of an account.
+ENTERING: Final = frozenset(
+    {"settle", "renew", "correct", "refund", "grant", "open_account", "change_account", "put_key", "change_key"}
+    | {"credit_payment", "reverse_payment", "set_autopay", "fail_payment", "put_watch", "drop_watch"}
+)
 
 
 def read(name: str) -> str:

@@ -8,6 +8,7 @@ Does not know: Redis, money beyond one process. Records of ended holds and opera
 from gateway.ledger.memory_administration import MemoryAdministration
 from gateway.ledger.memory_audit import MemoryAudit
 from gateway.ledger.memory_calls import MemoryCalls
+from gateway.ledger.memory_exports import MemoryExports
 from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
 from gateway.ledger.memory_outbox import MemoryDeliveries
@@ -29,6 +30,7 @@ class MemoryLedger(
     MemoryUsage,
     MemoryAudit,
     MemoryRefunds,
+    MemoryExports,
     MemoryAdministration,
 ):
     """`ports.Ledger` in the memory of one process. `clock` is the store's, in milliseconds."""

@@ -190,7 +190,7 @@ class MemoryAdministration(MemoryStore):
         rules.check_entry_id(before)
         entries = self._of(account).entries
         first, last = (int(each.partition("-")[0]) if each else None for each in (after, before))
-        found = entries[first or 0 : len(entries) if last is None else max(0, last - 1)]
+        found = entries[max(first or 0, self._of(account).trimmed) : len(entries) if last is None else max(0, last - 1)]
         return (found[::-1] if newest_first else found)[: max(limit, 0)]
 
     async def verify(self, account: str) -> Sequence[Drift]:

@@ -112,6 +112,8 @@ class Books:
     payments: dict[tuple[str, str], Paid] = field(default_factory=dict)  # by provider and its id
     operations: dict[str, tuple[object, object]] = field(default_factory=dict)  # content, first answer
     entries: list[Entry] = field(default_factory=list)
+    trimmed: int = 0  # so many entries, the oldest, are not told any more
+    exported: dict[str, tuple[int, int]] = field(default_factory=dict)  # by sink: entries and changes that it has had
 
     @property
     def balance(self) -> int:

@@ -6,6 +6,7 @@ Does not know: HTTP, products, prices. Each verb is one Lua script of the same n
 
 from gateway.ledger.audit import Audit
 from gateway.ledger.calls import Calls
+from gateway.ledger.exports import Exports
 from gateway.ledger.following import Following
 from gateway.ledger.named_calls import NamedCalls
 from gateway.ledger.outbox import Deliveries
@@ -16,7 +17,7 @@ from gateway.ledger.usage import Usage
 from gateway.ledger.watching import Watching
 
 
-class RedisLedger(Calls, NamedCalls, Queues, Following, Deliveries, Watching, Payments, Usage, Audit, Refunds):
+class RedisLedger(Calls, NamedCalls, Queues, Following, Deliveries, Watching, Payments, Usage, Audit, Refunds, Exports):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 
     def __repr__(self) -> str:

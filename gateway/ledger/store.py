@@ -7,7 +7,7 @@ Does not know: what any script means.
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence, Set
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
@@ -22,6 +22,8 @@ from gateway.ports import Observer
 
 Value = TypeVar("Value")
 WEEK_SECONDS: Final = 7 * 86_400
+#: Accounts with something new for the export; of more at once, those are found by the walk over all accounts.
+_CHANGED_MAX: Final = 100_000
 
 
 class Lru(Generic[Value]):
@@ -71,6 +73,9 @@ class Store:
         self._operation_seconds = operation_seconds
         self._process = secrets.token_hex(8)
         self._calls = 0
+        self._sinks: tuple[str, ...] = ()  # of the export
+        self._entering: Set[str] = frozenset()  # the verbs after which an account has something new for them
+        self._changed: set[str] = set()  # accounts that have, and for which that is not noted yet
 
     async def condition(self, memory: Memory) -> Condition:
         """Whether the servers are fit to hold money. `memory` is this machine's of which they were."""
@@ -100,6 +105,9 @@ class Store:
             reply = await self._link.run(script(verb), keys, values, first_keys=names, last_args=last_args)
         except LinkError as error:
             raise self._unavailable(error, verb) from error
+        finally:
+            if verb in self._entering and len(self._changed) < _CHANGED_MAX:
+                self._changed.add(account)
         answer: Any = reply  # every script's is a list that begins with these two
         tag, told, *rest = answer
         ended, waits = told if isinstance(told, list) else (told, b"")
@@ -129,8 +137,7 @@ class Store:
         adds something meanwhile puts it there as well, and the earlier time stays. One that a killed visitor had taken
         out comes back with its next sweep.
         """
-        seconds, micros = await self._call("TIME")
-        now = int(seconds) * 1000 + int(micros) // 1000
+        now = await self._now_ms()
         claimed: list[Value] = []
         due = await self._call("ZRANGE", index, "-inf", now, "BYSCORE", "LIMIT", 0, limit + len(busy))
         for account in (name.decode() for name in due):
@@ -140,6 +147,11 @@ class Store:
                 with suppress(UnknownAccount):
                     claimed += await claim(account, limit - len(claimed))
         return claimed
+
+    async def _now_ms(self) -> int:
+        """The server's clock."""
+        seconds, micros = await self._call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _noted(self, index: str, account: str, due_ms: bytes) -> None:
         """The account has something due then (nothing: none): in an index of accounts, which keeps the earlier time."""

@@ -55,12 +55,24 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 @dataclass(slots=True)
 class Entered:
-    """What entries say, one after the other: their sum, each key's corrected charges by month, the first wrong one."""
+    """What entries say, one after the other: their sum, each key's corrected charges by month, the first wrong one.
+
+    Where entries were forgotten (`trimmed`), it begins with what they added up to, and knows nothing of their days.
+    """
 
     total: int = 0
+    forgotten_ms: int = 0
     spent: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     wrong: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def after(cls, trimmed: str) -> Self:
+        """Of what follows those that were forgotten, as the account says it: the last one's id, the balance then."""
+        if not trimmed:
+            return cls()
+        entry_id, balance = trimmed.split(" ")
+        return cls(total=int(balance), forgotten_ms=int(entry_id.partition("-")[0]))
 
     def add(self, entry: Entry) -> None:
         """The next entry."""
@@ -118,13 +130,14 @@ def _keys(state: State, holds: Sequence[Hold], entered: Entered) -> dict[str, tu
     pairs: dict[str, tuple[int, int]] = {}
     for key_id, key in sorted(state.keys.items()):
         pairs[f"key.{key_id}.held"] = (int(key["held"]), held[key_id])
-        pairs[f"key.{key_id}.spent"] = (int(key["spent"]), entered.spent[key_id, key["month"]])
+        if key["month"] > month_of(entered.forgotten_ms):
+            pairs[f"key.{key_id}.spent"] = (int(key["spent"]), entered.spent[key_id, key["month"]])
     return pairs
 
 
 def _usage(state: State, entered: Entered) -> dict[str, tuple[int, int]]:
     """What was charged on each day that is counted, but for the first, in which counting may have begun."""
-    first = min((day for day, _, _ in state.usage), default="9999")
+    first = max(min((day for day, _, _ in state.usage), default="9999"), day_of(entered.forgotten_ms))
     lines = {line for line in state.usage.keys() | entered.usage.keys() if line[0] > first}
     return {f"usage.{'/'.join(line)}": (state.usage.get(line, 0), entered.usage[line]) for line in sorted(lines)}
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 import orjson
 import structlog
 
-from gateway.ports import CallFinished, DeliveryTried, JobLooked, PaymentTold, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, PaymentTold, SessionFinished
 
 _BATCH_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
@@ -63,6 +63,11 @@ class Logs:
     def payment_told(self, record: PaymentTold) -> None:
         """One line for each telling."""
         self._append(b'{"event":"payment",%b' % orjson.dumps(record, option=_LINE)[1:])
+
+    def export_tried(self, record: ExportTried) -> None:
+        """One line for each batch that failed."""
+        if record.outcome != "kept":
+            self._append(b'{"event":"export",%b' % orjson.dumps(record, option=_LINE)[1:])
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line."""

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.ports import CallFinished, DeliveryTried, JobLooked, PaymentTold, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, PaymentTold, SessionFinished
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BUCKETS: Final = (*map(str, _SECONDS), "+Inf")
@@ -36,6 +36,8 @@ COUNTERS: Final = {
     "gateway_job_looks": ("Looks of the gateway itself at open jobs, by what they found.", ("product", "outcome")),
     "gateway_deliveries": ("Attempts at deliveries of the outbox, by outcome.", ("channel", "outcome")),
     "gateway_payments": ("What was told of payments, by what it was.", ("provider", "outcome")),
+    "gateway_exported_entries": ("Entries that a sink of the export has kept.", ("sink",)),
+    "gateway_export_batches": ("Batches that were put to a sink of the export, by outcome.", ("sink", "outcome")),
     "gateway_events": ("What ops should know of, by name.", ("event", "product")),
 }
 HISTOGRAMS: Final = {
@@ -52,6 +54,8 @@ GAUGES: Final = {
     "gateway_job_look_lag_seconds": "How late the job was that had waited longest for its look, in the worst worker.",
     "gateway_deliveries_open": "Attempts at deliveries under way.",
     "gateway_delivery_lag_seconds": "How late the delivery was that had waited longest, in the worst worker.",
+    "gateway_export_lag_accounts": "Accounts with something that a sink of the export has not had.",
+    "gateway_export_lag_seconds": "For how long the account has waited for the export that waits longest.",
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
     "gateway_spool_unwritten": "Of these, those that the disk has not taken: they are in memory only.",
     "gateway_ledger_up": "Whether the ledger answers.",
@@ -61,7 +65,9 @@ GAUGES_BY_PRODUCT: Final = {
     "gateway_exposure_nanos": "Nano-dollars admitted while the ledger is away, until they are charged.",
 }
 #: Gauges of which the largest of all processes is told; of the others, the sum.
-_WORST: Final = frozenset({"gateway_job_look_lag_seconds", "gateway_delivery_lag_seconds"})
+_WORST: Final = frozenset(
+    {"gateway_job_look_lag_seconds", "gateway_delivery_lag_seconds", "gateway_export_lag_seconds"}
+)
 
 
 #: All figures of one process, as JSON: counters and histograms by labels, gauges.
@@ -149,6 +155,12 @@ class Metrics(Collector):
     def payment_told(self, record: PaymentTold) -> None:
         """See `Observer`."""
         self._counts["gateway_payments"][record.provider, record.outcome] += 1
+
+    def export_tried(self, record: ExportTried) -> None:
+        """See `Observer`."""
+        self._counts["gateway_export_batches"][record.sink, record.outcome] += 1
+        if record.outcome == "kept":
+            self._counts["gateway_exported_entries"][record.sink,] += record.entries
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """See `Observer`."""

@@ -1,8 +1,18 @@
 """The ports: what the path of a call needs of the world outside, as promises, and the records that cross them."""
 
 from gateway.ports.courier import PAUSES_SECONDS, Courier, Dead, Delivered, Retry
+from gateway.ports.exports import ExportFailed, ExportLag, ExportPage, Sink
 from gateway.ports.ledger import Ledger
-from gateway.ports.observer import CallFinished, Clock, DeliveryTried, JobLooked, Observer, PaymentTold, SessionFinished
+from gateway.ports.observer import (
+    CallFinished,
+    Clock,
+    DeliveryTried,
+    ExportTried,
+    JobLooked,
+    Observer,
+    PaymentTold,
+    SessionFinished,
+)
 from gateway.ports.payments import (
     Checkout,
     CheckoutPage,
@@ -71,6 +81,10 @@ __all__ = [
     "DeliveryTried",
     "Drift",
     "Entry",
+    "ExportFailed",
+    "ExportLag",
+    "ExportPage",
+    "ExportTried",
     "FollowedJob",
     "Grant",
     "GrantKind",
@@ -106,6 +120,7 @@ __all__ = [
     "Retry",
     "SessionFinished",
     "Settlement",
+    "Sink",
     "Swept",
     "TemporaryToken",
     "UsageDay",

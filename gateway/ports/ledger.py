@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from gateway.core.errors import Refused
 from gateway.core.money import ZERO, Nanos
+from gateway.ports.exports import ExportLedger
 from gateway.ports.payments import PaymentLedger
 from gateway.ports.records import (
     Account,
@@ -42,7 +43,7 @@ from gateway.ports.records import (
 )
 
 
-class Ledger(PaymentLedger, Protocol):
+class Ledger(PaymentLedger, ExportLedger, Protocol):
     """Balances, holds, entries, keys and ownership. Every mutation has an operation id.
 
     A replay of an operation gets the first answer and changes nothing; the same id with other content raises

@@ -120,6 +120,22 @@ class PaymentTold:
     why: str
 
 
+@record
+class ExportTried:
+    """A batch that was put to a sink of the export, told to observers.
+
+    `outcome`: kept, failed (it is put again). `lag_seconds`: for how long the account had waited that waited longest.
+    """
+
+    sink: str
+    outcome: str
+    accounts: int
+    entries: int
+    why: str
+    seconds: float
+    lag_seconds: float
+
+
 class Observer(Protocol):
     """Told of what happened, after the fact. Must not raise and must not block."""
 
@@ -137,6 +153,9 @@ class Observer(Protocol):
 
     def payment_told(self, record: PaymentTold) -> None:
         """Something was told of a payment."""
+
+    def export_tried(self, record: ExportTried) -> None:
+        """A batch was put to a sink."""
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Something that ops count: `hold_expired`, `spool_replayed`, `ledger_error`, ... Facts are bounded words."""

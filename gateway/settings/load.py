@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from gateway.settings.compile.errors import compile_errors
+from gateway.settings.compile.exports import compile_exports
 from gateway.settings.compile.payments import check_upgrades, compile_payments
 from gateway.settings.compile.prices import check_priced, compile_prices, owners_of
 from gateway.settings.compile.products import Made, compile_product, compile_routes
@@ -226,6 +227,7 @@ class _Loading:
             smtp=None if settings.alerts.smtp is None else Smtp(**dict(settings.alerts.smtp)),
             pages=Pages(**dict(settings.pages)),
             payments=compile_payments(settings.payments),
+            exports=compile_exports(settings.export),
             products={product.product.name: product.product for product in made},
             routes=tuple(route for product in made for route, _ in product.routes),
             tiers=plans,

@@ -17,6 +17,7 @@ from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, Condition, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
+from gateway.settings.exports import Exports
 from gateway.settings.payments import Payments
 from gateway.settings.tls import Tls
 
@@ -612,6 +613,7 @@ class Runtime:
     idempotency: Idempotency = field(default_factory=Idempotency)
     payments: Payments = field(default_factory=Payments)
     outward: Outward = field(default_factory=Outward)
+    exports: Exports = field(default_factory=Exports)
     smtp: Smtp | None = None  # None: no mails are sent
     pages: Pages = field(default_factory=Pages)
     products: Mapping[str, Product]

@@ -20,6 +20,7 @@ from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, RedisLink, Reply, Script, SingleLink, State
 from gateway.ledger.links import open_link
+from gateway.ledger.lua import ALONE
 from gateway.ledger.memory import MemoryLedger
 from gateway.ledger.redis import RedisLedger
 from gateway.ports import AdmissionRequest, Admitted, Key, Ledger, Plan, PlanChanged, Settlement
@@ -93,7 +94,7 @@ class ClockedLink:
 
 
 def _with_clock(script: Script) -> str:
-    if script.name == "state":
+    if script.name in ALONE:
         return script.source  # it has no use for the time
     source = script.source.replace(
         "local REMEMBER = ARGV[1]", "local REMEMBER, test_ms = string.match(ARGV[1], '^(%d+)@(%d+)$')"

@@ -16,6 +16,7 @@ from gateway.ports import (
     CallFinished,
     DeliveryTried,
     Drift,
+    ExportTried,
     JobLooked,
     Key,
     PaymentTold,
@@ -50,6 +51,9 @@ class Events:
 
     def payment_told(self, record: PaymentTold) -> None:
         raise AssertionError("nor tells of payments")
+
+    def export_tried(self, record: ExportTried) -> None:
+        raise AssertionError("nor exports")
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         self.seen.append((name, value, facts))

@@ -43,6 +43,9 @@ class Told:
     def payment_told(self, record: Any) -> None:
         """Nor paid."""
 
+    def export_tried(self, record: Any) -> None:
+        """Nor exported."""
+
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """Remember it."""
         self.events.append(name)

@@ -11,6 +11,7 @@ from gateway.settings.schema.alerts import AlertsSettings, SmtpSettings
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.checked import models_in
+from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, JsonlSettings
 from gateway.settings.schema.gateway import (
     AdminTokenSettings,
     CustomersListenerSettings,
@@ -94,6 +95,9 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("alerts", AlertsSettings),
         ("alerts.smtp", SmtpSettings),
         ("pages", PagesSettings),
+        ("export", ExportSettings),
+        ("export.jsonl", JsonlSettings),
+        ("export.cloudevents", CloudEventsSettings),
         ("payments", PaymentsSettings),
         ("payments.autopay", AutopaySettings),
         ("payments.stripe", StripeSettings),

@@ -24,6 +24,7 @@ from gateway.settings.schema.base import (
     key,
     plain_text,
 )
+from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings
 from gateway.settings.schema.payments import BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.product import ErrorsSettings
 from gateway.settings.tls import Tls, server_context
@@ -356,6 +357,7 @@ class GatewaySettings(Settings):
     outward: OutwardSettings = key("Requests to addresses that customers name", default=OutwardSettings)
     alerts: AlertsSettings = key("How alerts are sent", default=AlertsSettings)
     pages: PagesSettings = key("The pages for people", default=PagesSettings)
+    export: ExportSettings = key("Where the ledger is kept beside Redis", default=ExportSettings)
     payments: PaymentsSettings = key("How credit is bought", default=PaymentsSettings)
     errors: ErrorsSettings = key(
         "The dialect of refusals that no product words: unknown paths",
@@ -384,5 +386,6 @@ def _marks_secret(mark: Any) -> bool:
 #: Keys whose lines are never shown, and where they are.
 _WITH_SECRETS: tuple[type[Settings], ...] = (
     GatewaySettings, UpstreamSettings, RedisYaml, StripeSettings, BillingSystemSettings,
+    CloudEventsSettings,
 )  # fmt: skip
 SECRETS = frozenset[str]().union(*map(secret_keys, _WITH_SECRETS))

@@ -1,0 +1,102 @@
+"""The commands on the export: running it elsewhere than beside the gateway, how far it is, having things again.
+
+Owns: their options and tables. Does not know: how things are exported (edge/exporting, workers/export).
+"""
+
+import asyncio
+import signal
+
+import click
+
+from gateway.cli_output import Failure, table
+from gateway.cli_shared import UNREACHABLE, Desk, Invocation, common, on_ledger, unreachable
+from gateway.edge.admin_views import Data
+from gateway.edge.app import Observing, SystemClock, open_ledger
+from gateway.edge.exporting import Exporting
+from gateway.edge.loop import run
+from gateway.settings.runtime import Runtime
+
+
+@click.group()
+def export() -> None:
+    """The ledger, kept elsewhere too: files, services, databases."""
+
+
+@export.command("run")
+@click.option("--until-done", is_flag=True, help="End when every sink has everything.")
+@common
+def run_export(invocation: Invocation, *, until_done: bool) -> None:
+    """Export until SIGTERM or SIGINT: for a config in which `gateway serve` does not (`export.serve: false`)."""
+    runtime = invocation.runtime()
+    _check_sinks(runtime)
+    try:
+        run(_export(runtime, until_done=until_done))
+    except UNREACHABLE as error:
+        raise unreachable(runtime, error) from None
+
+
+@export.command("status")
+@common
+def export_status(invocation: Invocation) -> None:
+    """Say for each sink how many accounts wait, and for how long."""
+
+    async def work(desk: Desk) -> Data:
+        lags = {sink: await desk.ledger.export_lag(sink=sink) for sink in desk.runtime.exports.sinks}
+        return {
+            "sinks": [
+                {"sink": s, "accounts": lag.accounts, "seconds": round(lag.seconds, 3)} for s, lag in lags.items()
+            ]
+        }
+
+    invocation.show(on_ledger(invocation, work), _status)
+
+
+@export.command("rewind")
+@click.argument("sink")
+@click.argument("accounts", nargs=-1, metavar="[ACCOUNT]...")
+@common
+def rewind_export(invocation: Invocation, *, sink: str, accounts: tuple[str, ...]) -> None:
+    """Let a sink have everything again that is still in Redis, of some accounts (default: of all).
+
+    For a sink that has lost what it had kept.
+    """
+    if sink not in invocation.runtime().exports.sinks:
+        raise Failure(f"The config has no export to {sink!r}", code="unknown_sink")
+
+    async def work(desk: Desk) -> Data:
+        names = accounts or [account async for account in desk.ledger.accounts()]
+        for account in names:
+            await desk.ledger.rewind_export(sink=sink, account=account)
+        return {"sink": sink, "accounts": len(names)}
+
+    invocation.show(on_ledger(invocation, work), lambda done: f"{done['accounts']} accounts wait for {done['sink']}")
+
+
+def _check_sinks(runtime: Runtime) -> None:
+    if not runtime.exports.sinks:
+        raise Failure("The config has no sink below `export`", code="no_sinks")
+
+
+async def _export(runtime: Runtime, *, until_done: bool) -> None:
+    """Until SIGTERM or SIGINT, or until nothing waits."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    observing = Observing(runtime)
+    async with open_ledger(runtime, keep=True, observer=observing.all) as ledger:
+        exporting = Exporting(runtime.exports, ledger=ledger, observer=observing.all, clock=SystemClock(), on=True)
+        async with exporting:
+            while not stop.is_set() and not (until_done and all(one.caught_up for one in exporting.exporters)):
+                observing.flush()
+                try:
+                    await asyncio.wait_for(stop.wait(), 0.2)
+                except TimeoutError:
+                    continue
+    observing.flush()
+
+
+def _status(found: Data) -> str:
+    headers = ("sink", "accounts that wait", "for seconds")
+    rows = [(each["sink"], each["accounts"], each["seconds"]) for each in found["sinks"]]
+    return table(headers, rows, empty="nothing is exported")

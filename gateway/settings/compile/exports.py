@@ -1,0 +1,21 @@
+"""Exports: where the ledger is kept beside Redis.
+
+Owns: nothing but the way from keys to the runtime. Does not know: sinks.
+"""
+
+from pathlib import Path
+
+from gateway.settings.exports import CloudEventsExport, Exports, JsonlExport
+from gateway.settings.schema.exports import ExportSettings
+
+
+def compile_exports(settings: ExportSettings) -> Exports:
+    """The exports, compiled."""
+    jsonl, events = settings.jsonl, settings.cloudevents
+    return Exports(
+        serve=settings.serve,
+        keep_days=settings.keep_days,
+        walk_accounts=settings.walk_accounts,
+        jsonl=None if jsonl is None else JsonlExport(**{**dict(jsonl), "directory": Path(jsonl.directory)}),
+        cloudevents=None if events is None else CloudEventsExport(**{**dict(events), "events": tuple(events.events)}),
+    )

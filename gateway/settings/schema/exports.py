@@ -1,0 +1,74 @@
+"""`export` in `gateway.yaml`: where the ledger is kept beside Redis.
+
+Owns: the keys of each sink. Does not know: how they are reached.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, model_validator
+
+from gateway.settings.exports import EventKind
+from gateway.settings.schema.base import BaseUrl, Filled, Flag, Seconds, Secret, Settings, Whole, key, plain_text
+
+_MEBIBYTE = 1024 * 1024
+
+
+class JsonlSettings(Settings):
+    """Files of JSON lines: one for each entry."""
+
+    directory: Filled = key("Where they are, relative to the working directory; on each machine that may export")
+    file_bytes_max: Whole = key(
+        "A file that would grow beyond this is left as it is, and the next one begun", default=64 * _MEBIBYTE,
+        unit="bytes", ge=65_536, le=64 * 1024 * _MEBIBYTE,
+    )  # fmt: skip
+    directory_bytes_max: Whole = key(
+        "All files together; then the export waits until some are taken out", default=16 * 1024 * _MEBIBYTE,
+        unit="bytes", ge=_MEBIBYTE, le=1024 * 1024 * 1024 * _MEBIBYTE,
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.directory_bytes_max < self.file_bytes_max:
+            raise ValueError("directory_bytes_max must be at least file_bytes_max")
+        return self
+
+
+class CloudEventsSettings(Settings):
+    """A service that takes CloudEvents 1.0 over HTTP, in JSON."""
+
+    url: BaseUrl = key("Where events are posted")
+    bearer_token: Secret = key("Bearer token that is sent along. May be `file:/path`", default="", shown="none")
+    source: Filled = key("`source` of every event", default="credit-gateway")
+    mode: Annotated[Literal["batched", "structured"], BeforeValidator(plain_text)] = key(
+        "`batched`: many events in a request; `structured`: one", default="batched"
+    )
+    events: Annotated[list[EventKind], AfterValidator(lambda given: list(dict.fromkeys(given)))] = key(
+        "What there are events of: `entries` of the ledger, and `usage`, each item of a charge",
+        default=lambda: ["entries", "usage"],
+        shown="[entries, usage]",
+        min_length=1,
+    )
+    events_max: Whole = key("Events in one request", default=100, unit="events", ge=1, le=1000)
+    seconds_max: Seconds = key("Longest wait for an answer", default=30.0, unit="seconds", gt=0, le=300)
+
+
+class ExportSettings(Settings):
+    """Where entries of the ledger are kept beside Redis. Without a sink nothing is exported."""
+
+    serve: Flag = key("`gateway serve` exports; false: only `gateway export run` does", default=True)
+    keep_days: Whole | None = key(
+        "Entries older than this are forgotten in Redis, once every sink has them", default=None, unit="days",
+        shown="never", ge=62, le=3660,
+    )  # fmt: skip
+    walk_accounts: Whole = key(
+        "Accounts looked at each second for what a killed process did not tell, and for what may be forgotten",
+        default=200, unit="accounts", ge=1, le=100_000,
+    )  # fmt: skip
+    jsonl: JsonlSettings | None = key("Files of JSON lines", default=None, shown="off")
+    cloudevents: CloudEventsSettings | None = key("A service that takes CloudEvents", default=None, shown="off")
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.keep_days is not None and self.jsonl is None and self.cloudevents is None:
+            raise ValueError("keep_days needs a sink that keeps what is forgotten here")
+        return self
