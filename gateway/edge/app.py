@@ -148,13 +148,16 @@ class Observing:
         self.all = Observers(self.metrics, self.logs)
 
     def flush(self) -> None:
-        """Tell and write what has gathered."""
+        """Tell and write what has gathered, to the last line."""
         self.all.flush()
+        self.logs.tell_repeats(ending=True)
         self.logs.flush()
 
     async def keep_flushing(self) -> None:
-        """`flush`, as the work of a loop."""
-        self.flush()
+        """The same now and then, as the work of a loop; lines that repeat others wait for longer."""
+        self.all.flush()
+        self.logs.tell_repeats()
+        self.logs.flush()
 
 
 def call_id_maker() -> Callable[[], str]:

@@ -13,6 +13,7 @@ from gateway.ledger.link import LinkError, RedisLink
 
 #: Redis's own number, which Valkey tells as well: scripts with flags, SET with NX and GET.
 VERSION_MIN: Final = (7, 0)
+_NEARLY_FULL: Final = 0.9
 
 
 @record
@@ -83,6 +84,11 @@ def judge(facts: Mapping[str, str]) -> list[Finding]:
         fault(f"maxmemory-policy is {policy}: balances are thrown away when memory is full; set it to noeviction")
     elif policy != "noeviction":
         warning(f"maxmemory-policy is {policy}: with a maxmemory it would throw balances away; set it to noeviction")
+    used, most = int(facts.get("used_memory", "0")), int(facts.get("maxmemory", "0"))
+    if most and used >= most:
+        fault(f"its memory is full ({most} bytes): it takes no charges, which wait in the spool; raise maxmemory")
+    elif most and used >= most * _NEARLY_FULL:
+        warning(f"its memory ({most} bytes) is nearly full; raise maxmemory")
     if facts.get("role", "master") != "master":
         fault("it is a replica, which takes no writes: name the primary")
     if facts.get("aof_enabled", "0") != "1":

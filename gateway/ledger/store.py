@@ -168,6 +168,6 @@ class Store:
     def _unavailable(self, error: LinkError, what: str) -> LedgerUnavailable:
         """An error that the server answered is no less unavailable: the operation is kept and tried again."""
         if self._observer is not None:
-            reason = "link_down" if isinstance(error, LinkDown) else "command_error"
+            reason = (error.code.lower() or "link_down") if isinstance(error, LinkDown) else "command_error"
             self._observer.event("ledger_error", reason=reason, operation=what)
         return LedgerUnavailable(f"{what}: {error}")

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
 from typing import BinaryIO, Final
 
 import orjson
 import structlog
 
+from gateway.observe.repeats import Repeats
 from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, PaymentTold, SessionFinished
 
 _BATCH_BYTES: Final = 64 * 1024
@@ -30,6 +32,7 @@ class Logs:
         self._stream = stream if stream is not None else sys.stdout.buffer
         self._lines: list[bytes] = []
         self._size = 0
+        self._repeats = Repeats()
         self._log = structlog.wrap_logger(
             None,
             processors=[structlog.processors.add_log_level, self._render],
@@ -70,8 +73,9 @@ class Logs:
             self._append(b'{"event":"export",%b' % orjson.dumps(record, option=_LINE)[1:])
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
-        """One warning line."""
-        self._log.warning(name, value=value, **facts)
+        """One warning line. Of the same one again and again, one line every while, with how many `times`."""
+        if self._repeats.is_new(name, tuple(facts.items()), value, time.monotonic()):
+            self._log.warning(name, value=value, **facts)
 
     def info(self, name: str, **facts: object) -> None:
         """One line about the process itself."""
@@ -93,6 +97,11 @@ class Logs:
         self._size += len(text)
         if self._size > _BATCH_BYTES:
             self.flush()
+
+    def tell_repeats(self, *, ending: bool = False) -> None:
+        """Write what was held back for long enough; all of it at the end."""
+        for name, facts, value, times in self._repeats.due(inf if ending else time.monotonic()):
+            self._log.warning(name, value=value, times=times, **dict(facts))
 
     def flush(self) -> None:
         """Write what has gathered. What cannot be written is dropped: nobody's call fails because of a log."""

@@ -15,6 +15,8 @@ from gateway.ledger.address import Address
 
 _GREETINGS = frozenset({b"AUTH", b"CLIENT", b"HELLO", b"SELECT"})
 _CHUNK_BYTES = 1 << 20
+#: Between two chunks that are passed on later.
+_ORDER_SECONDS = 0.00001
 
 
 class _Line:
@@ -25,6 +27,7 @@ class _Line:
         self.client = (reader, writer)
         self.server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.unanswered: deque[bytes] = deque()
+        self.answered_at = 0.0
 
     async def carry(self) -> None:
         """Until either side ends, or a knob cuts the line."""
@@ -69,7 +72,18 @@ class _Line:
             if self.relay.replies_to_drop and any(word not in _GREETINGS for word in answered):
                 self.relay.replies_to_drop -= 1
                 return
-            self.client[1].write(data)
+            said, told = self.relay.disguise
+            self._answer(data.replace(said, told) if said else data)
+
+    def _answer(self, data: bytes) -> None:
+        """Pass a chunk on, now or later, and never before one that came earlier."""
+        loop, (_, writer) = asyncio.get_running_loop(), self.client
+        at = max(loop.time() + self.relay.reply_delay_seconds, self.answered_at + _ORDER_SECONDS)
+        if at <= loop.time() + _ORDER_SECONDS:
+            writer.write(data)
+            return
+        self.answered_at = at
+        loop.call_at(at, writer.write, data)
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
         try:
@@ -84,6 +98,7 @@ class CuttingRelay:
     """Listens on a free TCP port of 127.0.0.1 and relays to `upstream_url` (`redis://` or `unix://`).
     With `tls` its own clients speak TLS to it, as "localhost".
 
+    A `disguise` is what the server says, and what its clients are told instead, of the same length.
     `writes` holds how many commands each chunk received from a client carried; `connections` counts clients so far.
     """
 
@@ -97,6 +112,8 @@ class CuttingRelay:
         self.running.set()
         self.replies_to_drop = 0
         self.requests_to_drop = 0
+        self.reply_delay_seconds = 0.0
+        self.disguise = (b"", b"")
         self.writes: list[int] = []
         self.connections = 0
 

@@ -24,6 +24,8 @@ FIT = {
         ({"redis_version": "odd"}, "fault", "too old"),
         ({"maxmemory_policy": "allkeys-lru", "maxmemory": "1000"}, "fault", "balances are thrown away"),
         ({"maxmemory_policy": "volatile-ttl"}, "warning", "would throw balances away"),
+        ({"used_memory": "1001", "maxmemory": "1000"}, "fault", "its memory is full"),
+        ({"used_memory": "950", "maxmemory": "1000"}, "warning", "nearly full"),
         ({"role": "slave"}, "fault", "replica"),
         ({"aof_enabled": "0"}, "warning", "appendonly is off"),
         ({"aof_last_write_status": "err"}, "fault", "disk is full"),

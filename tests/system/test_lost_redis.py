@@ -11,6 +11,7 @@ import pytest
 
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
+from tests.fakes.link import CuttingRelay
 from tests.harness import ROOT
 from tests.pipeline.helpers import until
 from tests.system.processes import Served, World
@@ -82,7 +83,7 @@ async def test_a_redis_that_lost_its_data_is_refused_until_ops_accept_it(tmp_pat
 
 
 async def test_a_gateway_does_not_start_on_a_redis_that_throws_balances_away(tmp_path: Path, redis: SingleLink) -> None:
-    """The exit code is 1, and the message names the setting and what to set it to."""
+    """The exit code is 1, and the message names the setting and what to set it to. Nor on one that is too old."""
     url = f"unix://{tmp_path / 'redis' / 'redis.sock'}"
     async with World(tmp_path, url, {}).opened() as world:
         served = await world.serve("one")
@@ -93,3 +94,10 @@ async def test_a_gateway_does_not_start_on_a_redis_that_throws_balances_away(tmp
         assert code == 1
         assert "maxmemory-policy is allkeys-lru" in told
         assert "noeviction" in told
+        await redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        async with CuttingRelay(url) as relay:
+            relay.disguise = (b"redis_version:7.", b"redis_version:6.")
+            world.change(served, lambda data: data["redis"].update(url=relay.url))
+            code, told = await command(served, "serve")
+            assert code == 1
+            assert "too old: Redis 7.0 or Valkey is needed" in told
