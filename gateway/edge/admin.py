@@ -52,7 +52,8 @@ def add_admin_routes(
     admin = web.Application(middlewares=[telling_problems(_note), _admitting(AdminTokens(runtime))])
     for endpoint in ROUTES:
         for base in ("/v1", ""):  # the paths without a version are older
-            admin.router.add_route(endpoint.method, base + endpoint.path, api.handler(endpoint))
+            for method in endpoint.methods:
+                admin.router.add_route(method, base + endpoint.path, api.handler(endpoint))
     app.add_subapp("/admin/", admin)
 
 

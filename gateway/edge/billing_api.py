@@ -60,7 +60,8 @@ def add_billing_api(
     api = web.Application(middlewares=[telling_problems(_note), guard.middleware])
     for endpoint in ROUTES:
         handler = _handler(desk, endpoint, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
-        api.router.add_route(endpoint.method, endpoint.path, handler)
+        for method in endpoint.methods:
+            api.router.add_route(method, endpoint.path, handler)
     app.add_subapp(BASE, api)
 
 

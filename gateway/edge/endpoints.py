@@ -111,6 +111,11 @@ class Endpoint(Generic[Desk_contra]):
     problems: tuple[str, ...] = ()
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that it is asked by: whoever may read it may ask for its head."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
+    @property
     def changes(self) -> bool:
         """Whether it may change something: then it takes an Idempotency-Key."""
         return self.method != "GET"

@@ -56,6 +56,8 @@ _LISTED_MAX: Final = 100
 _NOT_BEGUN: Final = "requires_confirmation"
 #: A refund that did not reach the payer: the money is back.
 _UNDONE: Final = frozenset({"failed", "canceled"})
+#: Of all that is told of a dispute the status counts: one that was an inquiry may become one that takes.
+_DISPUTE: Final = "charge.dispute."
 _DECIDED: Final = frozenset({"won", "lost"})
 #: A dispute with one of these is only asked about: nothing was taken.
 _INQUIRY: Final = "warning_"
@@ -206,7 +208,7 @@ class StripeProvider:
                 return paid_by_session(thing)
             case "charge.refunded" | "charge.refund.updated" | "refund.updated" | "refund.failed":
                 return await self._refunded(thing.get("payment_intent"))
-            case "charge.dispute.created" | "charge.dispute.closed" if not thing["status"].startswith(_INQUIRY):
+            case str() if kind.startswith(_DISPUTE) and not thing["status"].startswith(_INQUIRY):
                 return await self._disputed(thing)
         return []
 

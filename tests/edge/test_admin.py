@@ -157,7 +157,7 @@ async def test_routes_are_hidden_from_who_has_no_token(api: Api) -> None:
     assert await api.problem("GET", "/nothing", Authorization="Bearer no") == (401, "unauthorized")
     assert await api.problem("GET", "/nothing") == (404, "unknown_route")
     assert await api.problem("DELETE", "/accounts") == (405, "method_not_allowed")
-    assert api.headers["Allow"] == "GET, POST"
+    assert api.headers["Allow"] == "GET, HEAD, POST"
 
 
 async def test_no_configured_token_turns_the_api_off() -> None:

@@ -138,6 +138,11 @@ class FakeStripe:
         await self._tell("charge.dispute.created", dispute)
         return str(dispute["id"])
 
+    async def escalate_dispute(self, dispute_id: str) -> None:
+        """What was an inquiry takes its amount from now on."""
+        self.disputes[dispute_id]["status"] = "needs_response"
+        await self._tell("charge.dispute.updated", self.disputes[dispute_id])
+
     async def close_dispute(self, dispute_id: str, status: str) -> None:
         """The bank decides: `won` or `lost`."""
         self.disputes[dispute_id]["status"] = status

@@ -12,7 +12,7 @@ from gateway.edge.attempts import OF_ADDRESS_MAX
 from gateway.edge.keys import key_digest
 from gateway.edge.pages.wording import usd_signed
 from gateway.ports import Key
-from tests.harness import Running, running
+from tests.harness import ADMIN_TOKEN, Running, running
 from tests.pages.visitor import Visitor
 from tests.pipeline.helpers import CHAT, CHAT_PATH
 
@@ -136,6 +136,39 @@ async def test_what_is_no_form_is_refused(gw: Running) -> None:
         for method, path, status in (("PUT", "/sign-in", 405), ("GET", "/nothing", 404), ("GET", "/assets/x.css", 404)):
             async with gw.http.request(method, gw.url + "/billing" + path) as reply:
                 assert (reply.status, reply.content_type) == (status, "text/html")
+
+
+async def test_addresses_and_methods_are_taken_as_people_send_them(gw: Running) -> None:
+    """A slash too many leads to the page, also at the operators'; other methods are told which ones there are; whoever
+    may read the API may ask for its head."""
+    key = await gw.open_account("acme")
+
+    async def ask(method: str, url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        async with gw.http.request(method, url, headers=headers, allow_redirects=False) as reply:
+            return reply.status, dict(reply.headers), await reply.read()
+
+    for url, there in (
+        (f"{gw.url}/billing/", "/billing"),
+        (f"{gw.url}/billing/charges/", "/billing/charges"),
+        (f"{gw.url}/billing//evil.example//", "/billing//evil.example"),
+        (f"{gw.ops_url}/admin/", "/admin/ui"),
+        (f"{gw.ops_url}/admin/ui/", "/admin/ui"),
+    ):
+        status, headers, _ = await ask("GET", url)
+        assert (status, headers["Location"]) == (303, there)
+    status, headers, _ = await ask("POST", f"{gw.url}/billing/charges")
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+    status, headers, _ = await ask("GET", f"{gw.url}/billing/sign-out")
+    assert (status, headers["Allow"]) == (405, "POST")
+    token = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    for url, sent in (
+        (f"{gw.url}/billing/v1/balance", {"Authorization": key}),
+        (f"{gw.ops_url}/admin/v1/accounts", token),
+        (f"{gw.ops_url}/admin/accounts/acme", token),
+    ):
+        whole, head = await ask("GET", url, **sent), await ask("HEAD", url, **sent)
+        assert (head[0], head[2]) == (200, b"")
+        assert head[1]["Content-Length"] == whole[1]["Content-Length"] == str(len(whole[2]))
 
 
 async def test_guesses_are_slowed_down(gw: Running) -> None:

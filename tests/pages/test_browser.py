@@ -1,92 +1,29 @@
 """The pages in a real headless Chromium: what a customer does, seen and photographed (`build/pages`)."""
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Page
 
 from gateway.core.errors import NO_CREDIT
+from gateway.core.money import Nanos
 from gateway.demo import PAID, seed
 from gateway.demo_month import Past
 from gateway.edge.pages.wording import usd, usd_exact
 from tests.fakes.stripe import FakeStripe
-from tests.harness import ADMIN_TOKEN, ROOT, Running, running
+from tests.harness import ADMIN_TOKEN, Running, running
+from tests.pages.looking import CHROMIUM, DESKTOP, PHONE, Looking, faults, photograph, sign_in
 from tests.pages.test_plan_pages import on_request
 from tests.payments.shop import payments
 from tests.pipeline.helpers import CHAT, CHAT_PATH, until
 from tests.system.processes import free_ports
 
-CHROMIUM = Path("/usr/bin/chromium")
-PICTURES = ROOT / "build" / "pages"
-DESKTOP, PHONE = (1280, 800), (390, 844)
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(not CHROMIUM.exists() and "CI" not in os.environ, reason="there is no Chromium here"),
 ]
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-class Looking:
-    """A browser at work. Whatever it complains of is kept: errors, and what the content security policy refused."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.browser = browser
-        self.complaints: list[str] = []
-        self.elsewhere = ""  # a site that is not ours, and may be complained of
-
-    @asynccontextmanager
-    async def page(
-        self, size: tuple[int, int] = DESKTOP, *, scheme: str = "light", javascript: bool = True
-    ) -> AsyncIterator[Page]:
-        """A page of a browser that has never been here."""
-        width, height = size
-        context = await self.browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if scheme == "dark" else "light",
-            java_script_enabled=javascript,
-        )
-        page = await context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", self._said)
-        yield page
-        await context.close()
-
-    def _said(self, said: ConsoleMessage) -> None:
-        if said.type in ("error", "warning") and not (self.elsewhere and self.elsewhere in said.location["url"]):
-            self.complaints.append(said.text)
-
-
-@pytest.fixture
-async def looking() -> AsyncIterator[Looking]:
-    """One browser for a test; at its end it must not have complained."""
-    async with AsyncExitStack() as stack:
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        stack.push_async_callback(browser.close)
-        looking = Looking(browser)
-        yield looking
-        assert looking.complaints == []
-
-
-async def photograph(page: Page, name: str) -> None:
-    """Keep what is seen."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    await page.screenshot(path=PICTURES / f"{name}.png")
-
-
-async def sign_in(page: Page, gw: Running, key: str) -> None:
-    await page.goto(f"{gw.url}/billing")
-    await page.get_by_label("API key").fill(key)
-    await page.get_by_role("button", name="Sign in").click()
-    await page.get_by_role("heading", name="Available credit").wait_for()
 
 
 async def test_a_customer_runs_out_of_credit_and_comes_back(tmp_path: Path, empty_redis: str, looking: Looking) -> None:
@@ -164,32 +101,7 @@ async def test_every_page_fits_and_reads_in_both_schemes(gw: Running, looking: L
                 await page.get_by_role("link", name=name, exact=True).click()
                 await page.locator(f'a[aria-current="page"]:text-is("{name}")').wait_for()
                 await photograph(page, f"{of_what}-{scheme}-{name.lower()}")
-                assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, of_what)
-                assert await page.evaluate(FAINT) == [], (name, scheme)
-
-
-#: Every piece of text whose contrast with what is behind it is below 4.5 (large text: 3).
-FAINT = """() => {
-  const part = (value) => { const c = value / 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
-  const read = (text) => (text.match(/[0-9.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
-  const faint = [];
-  for (const element of document.body.querySelectorAll("*")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!own || !element.checkVisibility() || element.closest(".unseen, .skip")) continue;
-    const style = getComputedStyle(element);
-    let behind = element, ground = [0, 0, 0, 0];
-    while (behind && !(ground.length === 3 || ground[3] === 1)) {
-      ground = read(getComputedStyle(behind).backgroundColor);
-      behind = behind.parentElement;
-    }
-    const ink = read(element instanceof SVGElement ? style.fill : style.color);
-    const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);
-    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.6 && style.fontWeight >= 700);
-    if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) faint.push(element.outerHTML.slice(0, 120));
-  }
-  return faint;
-}"""
+                assert await faults(page) == [], (name, of_what, scheme)
 
 
 async def test_the_pages_are_used_with_the_keyboard_alone(gw: Running, looking: Looking) -> None:
@@ -251,8 +163,7 @@ async def test_a_plan_is_upgraded_without_javascript(tmp_path: Path, empty_redis
             await page.get_by_role("link", name="Upgrade", exact=True).click()
             await page.get_by_role("row", name="LLM Gateway new").wait_for()
             await photograph(page, "phone-dark-upgrade")
-            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            assert await page.evaluate(FAINT) == []
+            assert await faults(page) == []
         async with looking.page(javascript=False) as page:
             await sign_in(page, gw, key)
             await page.get_by_role("link", name="Upgrade", exact=True).click()
@@ -263,6 +174,33 @@ async def test_a_plan_is_upgraded_without_javascript(tmp_path: Path, empty_redis
             await page.get_by_role("button", name="Upgrade").click()
             await page.get_by_text("Your plan has changed.").wait_for()
             assert (await gw.call("POST", CHAT_PATH, key, json=CHAT)).status == 200
+
+
+async def test_names_that_would_break_a_page_are_text(gw: Running, looking: Looking) -> None:
+    """Markup and names without end, on the narrowest screen, everything opened: shown, run by nobody, and whole."""
+    account, markup = "e" * 63, '<script>alert(1)</script><img src=x onerror=alert(1)> "&'
+    key = await gw.open_account(account, credit="3", name=markup + "x" * 140, project=markup[:30] + "y" * 70)
+    await gw.call("POST", CHAT_PATH, key, json=CHAT)
+    await gw.knobs(job_seconds=60)
+    await gw.call("POST", "/v2/transcript", key, json={"audio_url": "https://example.com/a.wav"})
+    data = {"call_id": "c", "reason": markup + "n" * 300, "actor": "a"}
+    await gw.ledger.correct(operation="c", account=account, key_id=key, amount=Nanos(1), data=data)
+    async with looking.page((320, 640)) as page:
+
+        async def is_whole(address: str) -> None:
+            await page.goto(address)
+            await page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+            assert await faults(page) == [], address
+
+        await sign_in(page, gw, key)
+        for path in ("", "/charges", "/keys", "/prices", "/funds", "/alerts"):
+            await is_whole(f"{gw.url}/billing{path}")
+        await page.goto(f"{gw.ops_url}/admin/")
+        await page.get_by_label("Admin token").fill(ADMIN_TOKEN)
+        await page.keyboard.press("Enter")
+        await page.get_by_role("searchbox").wait_for()
+        for path in ("", f"/accounts/{account}", "/audit", "/config/"):
+            await is_whole(f"{gw.ops_url}/admin/ui{path}")
 
 
 async def test_a_key_that_is_disabled_while_one_looks(gw: Running, looking: Looking) -> None:
@@ -315,5 +253,4 @@ async def test_an_operator_finds_an_account_and_gives_a_hold_back(gw: Running, l
             await page.get_by_role("link", name=name, exact=True).click()
             await page.locator(f'a[aria-current="page"]:text-is("{name}")').wait_for()
             await photograph(page, f"ops-phone-dark-{name.lower()}")
-            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-            assert await page.evaluate(FAINT) == [], name
+            assert await faults(page) == [], name

@@ -153,13 +153,15 @@ async def test_refunds_are_told_as_they_stand(stripe: FakeStripe, provider: Stri
 
 
 async def test_disputes_are_told(stripe: FakeStripe, provider: StripeProvider) -> None:
-    """An open one and a lost one take the payment, a won one does not; an inquiry is none."""
+    """An open one and a lost one take the payment, a won one does not; an inquiry is none, until it is more."""
     payment = (await provider.create_payment(request_for(stripe))).id
     won, lost = await stripe.dispute(payment), await stripe.dispute(payment)
     await stripe.close_dispute(won, "won")
     await stripe.close_dispute(lost, "lost")
     asked_about = await stripe.dispute(payment, "warning_needs_response")
     await stripe.close_dispute(asked_about, "warning_closed")
+    grown = await stripe.dispute(payment, "warning_under_review")
+    await stripe.escalate_dispute(grown)
     told = [found for event in stripe.events[1:] for found in await heard(provider, event)]
     dispute: dict[str, Any] = {"account": "acme", "payment": payment, "why": "dispute"}
     assert told == [
@@ -167,6 +169,7 @@ async def test_disputes_are_told(stripe: FakeStripe, provider: StripeProvider) -
         PaymentReversed(**dispute, source=lost, amount=usd(29), final=False),
         PaymentReversed(**dispute, source=won, amount=usd(0), final=True),
         PaymentReversed(**dispute, source=lost, amount=usd(29), final=True),
+        PaymentReversed(**dispute, source=grown, amount=usd(29), final=False),
     ]
 
 

@@ -62,7 +62,8 @@ def add_ops_pages(
 ) -> None:
     """Put the operators' pages at `/admin/ui`, and the way there at `/admin`."""
     pages = OpsPages(ledger=ledger, runtime=runtime, clock=clock, upstreams=upstreams, measured=measured)
-    app.router.add_get("/admin", pages.way)
+    for path in ("/admin", "/admin/"):
+        app.router.add_get(path, pages.way)
     app.add_subapp(PATH, pages.site.app)
 
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -52,12 +53,14 @@ Act = Callable[[web.Request, Visit, Mapping[str, str]], Awaitable[web.Response]]
 class Told(Exception):
     """A request is not served: the page that says so has this status, title and text."""
 
-    def __init__(self, status: int, title: str, text: str, *, retry_after_seconds: int = 0) -> None:
+    def __init__(
+        self, status: int, title: str, text: str, *, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.title = title
         self.text = text
-        self.retry_after_seconds = retry_after_seconds
+        self.headers = headers
 
 
 class Site:
@@ -99,10 +102,14 @@ class Site:
 
     def go(self, path: str, visit: Visit | None = None) -> web.Response:
         """On to another page of the site, after a form or where this one is not for the visitor."""
-        response = web.Response(status=303, headers={**_HEADERS, "Location": self.path + path})
+        response = self._gone(self.path + path)
         if visit is not None:
             self.visits.keep(visit, response)
         return response
+
+    @staticmethod
+    def _gone(path: str) -> web.Response:
+        return web.Response(status=303, headers={**_HEADERS, "Location": path})
 
     def _written(self, template: str, visit: Visit, facts: Mapping[str, Any]) -> str:
         own = {
@@ -127,22 +134,26 @@ class Site:
         except Told as error:
             told = error
         except web.HTTPNotFound:
+            if request.method in ("GET", "HEAD") and request.path.endswith("/"):
+                return self._gone(request.rel_url.raw_path.rstrip("/"))
             told = Told(404, "There is no such page", "The address may be wrong, or what it names is no longer there.")
-        except web.HTTPMethodNotAllowed:
-            told = Told(405, "Not in this way", "This address does not take what was sent to it.")
+        except web.HTTPMethodNotAllowed as error:
+            told = Told(
+                405, "Not in this way", "This address does not take what was sent to it.",
+                headers={"Allow": ", ".join(sorted(error.allowed_methods))},
+            )  # fmt: skip
         except web.HTTPRequestEntityTooLarge:
             told = Told(413, "This is too much", f"A form has at most {FORM_BYTES_MAX} bytes.")
         except LedgerUnavailable:
             told = Told(
                 503, "The books cannot be read right now", "Your credit is safe. Reload in a moment.",
-                retry_after_seconds=2,
+                headers={"Retry-After": "2"},
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a page told is better than a cut connection
             _log.error("%s", place_of(error))
             told = Told(500, "Something went wrong here", "It was not your fault. Reload, or try again later.")
         response = self.show("told.html", self.visits.of(request), status=told.status, title=told.title, text=told.text)
-        if told.retry_after_seconds:
-            response.headers["Retry-After"] = str(told.retry_after_seconds)
+        response.headers.update(told.headers)
         return response
 
 
