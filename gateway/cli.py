@@ -1,14 +1,13 @@
-"""The command line: `gateway serve`, `demo`, `sandbox`, `check`, and the administration of accounts.
+"""The command line: `gateway serve`, `demo`, `sandbox`, and the administration of accounts.
 
-Owns: the commands that run or check something.
-Does not know: accounts (cli_accounts), credit (cli_ledger), exports (cli_export), jobs (cli_jobs), alerts
-(cli_alerts), deliveries (cli_outbox).
+Owns: the commands that run something.
+Does not know: the config's own commands (cli_config), accounts (cli_accounts), credit (cli_ledger), exports
+(cli_export), jobs (cli_jobs), alerts (cli_alerts), deliveries (cli_outbox).
 """
 
 import asyncio
 import errno
 import signal
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -20,14 +19,14 @@ from gateway.cli_accounts import accounts, keys
 from gateway.cli_admin_tokens import admin_tokens
 from gateway.cli_alerts import alerts
 from gateway.cli_autopay import autopay, payments
+from gateway.cli_config import check_command, reload_command
 from gateway.cli_export import export
 from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
 from gateway.cli_outbox import outbox
 from gateway.cli_output import Failure, json_line, json_text, table
 from gateway.cli_reports import audit, prices, usage
-from gateway.cli_shared import UNREACHABLE, Invocation, common, default_config, unreachable
-from gateway.edge.admin_bodies import rate_cards
+from gateway.cli_shared import UNREACHABLE, Invocation, common, unreachable
 from gateway.edge.child import WorkerFailed
 from gateway.edge.fitness import UnfitLedger
 from gateway.edge.loop import run
@@ -35,7 +34,6 @@ from gateway.edge.supervisor import supervise
 from gateway.sandbox import Knobs, SandboxSettings
 from gateway.sandbox import start as start_sandbox
 from gateway.sandbox.knobs import KnobError, describe, merged
-from gateway.settings.overview import price_table
 from gateway.settings.runtime import Runtime
 
 
@@ -45,6 +43,8 @@ def main() -> None:
     """A reverse proxy that enforces prepaid credit exactly, in the path of every call."""
 
 
+main.add_command(check_command, "check")
+main.add_command(reload_command, "reload")
 main.add_command(accounts, "accounts")
 main.add_command(keys, "keys")
 main.add_command(credits_, "credits")
@@ -153,59 +153,6 @@ def sandbox_command(
         run(_serve_sandbox(settings, host, port, as_json=as_json))
     except OSError as error:
         raise Failure(f"{host}:{port} cannot be listened on: {error.strerror or error}", code="not_started") from None
-
-
-@main.command("check")
-@click.option("--rate-card", metavar="CARD", help="Print the prices of this rate card. Default: the default tier's.")
-@common
-def check_command(invocation: Invocation, *, rate_card: str | None) -> None:
-    """Read the config and print all of its errors, or what it makes: products, tiers and prices."""
-    runtime = invocation.runtime()
-    cards = rate_cards(runtime)
-    if rate_card is not None and rate_card not in cards:
-        names = ", ".join(sorted(cards))
-        raise Failure(f"There is no rate card {rate_card!r}; there are: {names}", code="unknown_rate_card")
-    card = rate_card or runtime.tiers[runtime.default_tier].rate_card
-    invocation.show(
-        {
-            "ok": True,
-            "config": str(invocation.config or default_config()),
-            "digest": runtime.digest,
-            "routes": {name: sum(route.product.name == name for route in runtime.routes) for name in runtime.products},
-            "tiers": {name: sorted(tier.products) for name, tier in runtime.tiers.items()},
-            "callbacks": {
-                "public_url": runtime.public_url or None,
-                "jobs": [job.kind for route in runtime.routes if (job := route.job) is not None and job.callback],
-            },
-            "rate_cards": sorted(cards),
-            "price_version": runtime.prices.current(time.time(), card).version,
-            "prices": [asdict(row) for row in price_table(runtime, card)],
-        },
-        _checked,
-    )
-
-
-def _checked(found: dict[str, Any]) -> str:
-    """For people: no prices of price lists that are over."""
-    products = table(("product", "routes"), list(found["routes"].items()))
-    tiers = table(("tier", "products"), list(found["tiers"].items()))
-    told = [f"{found['config']} is in order", products, tiers, *_callbacks(**found["callbacks"])]
-    since = next(row["effective_from"] for row in found["prices"] if row["version"] == found["price_version"])
-    for version in dict.fromkeys(row["version"] for row in found["prices"] if row["effective_from"] >= since):
-        rows = [row for row in found["prices"] if row["version"] == version]
-        told.append(f"Prices {version}, from {rows[0]['effective_from']}, rate card {rows[0]['rate_card']}")
-        cells = [(row["sku"], row["unit_price"], row["product"]) for row in rows]
-        told.append(table(("sku", "price", "product"), cells))
-    return "\n\n".join(told)
-
-
-def _callbacks(public_url: str | None, jobs: list[str]) -> list[str]:
-    """Whether services call the gateway back, where the products have jobs that they could call back for."""
-    if not jobs:
-        return []
-    if public_url is None:
-        return ["Services call clients back themselves: without customers.public_url they do not reach the gateway"]
-    return [f"Services call back at {public_url} for: {', '.join(jobs)}"]
 
 
 def not_started(runtime: Runtime, error: BaseException) -> Failure:

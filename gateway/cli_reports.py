@@ -59,7 +59,7 @@ def dry_run(
         body = desk.read(PriceDryRun, account=account, prices=text, since=since, until=until, rate_card=rate_card)
         return await desk.prices.dry_run(body)
 
-    invocation.show(on_ledger(invocation, work), _repriced)
+    invocation.show(on_ledger(invocation, work), repriced)
 
 
 @click.group()
@@ -89,7 +89,8 @@ def _usage(found: Data) -> str:
     return f"{table(headers, rows, empty='nothing')}\n{total['calls']} calls, {total['charged']} {found['currency']}"
 
 
-def _repriced(found: Data) -> str:
+def repriced(found: Data) -> str:
+    """For people: what charges cost, and would have cost."""
     headers = ("sku", "lines", "unpriced", "charged", "repriced", "difference")
     rows = [[row[name] for name in headers] for row in found["items"]]
     told = [

@@ -36,7 +36,7 @@ from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkError
 from gateway.ledger.redis import RedisLedger
 from gateway.ports import PaymentRefused, PaymentUnknown
-from gateway.settings.load import SettingsError, load
+from gateway.settings.load import SettingsError, load, spool_directory_of
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import PooledUpstreamClient
 
@@ -69,6 +69,13 @@ class Invocation:
         """The config as it is now, compiled. Raises SettingsError."""
         runtime = load(self.config or default_config(), os.environ)
         return runtime if self.data is None else in_directory(runtime, self.data)
+
+    @property
+    def spool_directory(self) -> Path:
+        """Where the spool is, whatever else is wrong with the config."""
+        if self.data is not None:
+            return self.data / "spool"
+        return spool_directory_of(self.config or default_config(), os.environ)
 
     def show(self, data: Any, human: Callable[[Any], str]) -> None:
         """Print an answer."""
@@ -116,7 +123,9 @@ def common(command: Command) -> Command:
 
 
 #: Commands that change nothing; every other one has its lines in the audit log, with what it is about.
-_READING: Final = frozenset({"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run", "status"})
+_READING: Final = frozenset(
+    {"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run", "status", "check"}
+)
 _ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment")
 
 idempotent = click.option(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.settings.tls import Tls, server_context
+from gateway.settings.tls import PemFile, Tls, server_context
 
 _KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -x509"
 _AUTHORITY = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
@@ -24,7 +24,7 @@ class Certificates:
 
     def config(self, data: dict[str, Any]) -> None:
         """A gateway's config with them: a change of `gateway.yaml`."""
-        data["customers"]["tls"] = {"certificate": str(self.chain), "key": str(self.key)}
+        data["customers"]["tls"] = data["ops"]["tls"] = {"certificate": str(self.chain), "key": str(self.key)}
 
     def mutual(self, data: dict[str, Any]) -> None:
         """The same on both listeners, for clients of the root only."""
@@ -34,7 +34,12 @@ class Certificates:
     @property
     def server(self) -> ssl.SSLContext:
         """What a server of ours is given."""
-        return server_context(Tls(certificate=self.chain.read_text(), private_key=self.key.read_text()))
+        return server_context(self.tls)
+
+    @property
+    def tls(self) -> Tls:
+        """The same, as a config has it."""
+        return Tls(certificate=PemFile.read(self.chain), private_key=PemFile.read(self.key))
 
     @property
     def client(self) -> ssl.SSLContext:

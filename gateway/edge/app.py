@@ -310,6 +310,7 @@ class Gateway:
             self._loops += (forever("exports", NOTE_SECONDS, ledger.note_exports, observer),)
         self._tasks: list[asyncio.Task[None]] = []
         self._listener = listener
+        self._tls = runtime.customers_tls
         own = web.Application()
         add_payment_routes(own, self.paying)
         add_billing_api(own, identifier=identifier, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
@@ -330,13 +331,14 @@ class Gateway:
         self._tasks = [asyncio.create_task(loop) for loop in self._loops]
         await self._own.__aenter__()
         self._opening = Opening(self._listener or listen(runtime.customers), self._customers)
-        await self._opening.show(runtime.customers_tls)
+        await self._opening.show(self._tls)
         self.accepting = True
         self.observing.logs.info("started", pid=os.getpid(), version=__version__, config=runtime.digest)
         return self
 
     async def show(self, tls: Tls | None) -> None:
         """Show new connections this certificate from now on; see `Opening.show`."""
+        self._tls = tls
         if self.accepting:
             await self._opening.show(tls)
 

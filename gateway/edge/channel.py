@@ -21,9 +21,11 @@ class Says(StrEnum):
     # by the worker
     READY = "ready"  # it takes calls
     FIGURES = "figures"  # all of its metrics
+    SHOWN = "shown"  # new connections are shown the certificate
     FAILED = "failed"  # why it ends before it was ready
     # by the supervisor
     REPORT = "report"  # say your figures now
+    SHOW = "show"  # show new connections this certificate and its key (or none)
     END_WITHIN = "end_within"  # take no more calls, end; seconds for those under way, seconds for idle connections
 
 

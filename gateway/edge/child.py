@@ -18,11 +18,12 @@ import gateway
 from gateway.edge.channel import Channel, Says
 from gateway.observe.metrics import Figures
 from gateway.settings.runtime import Runtime
+from gateway.settings.tls import Tls
 
 _START_SECONDS_MAX: Final = 60.0
 #: It reports every second; one that says nothing for so long serves nobody either.
 _SILENT_SECONDS_MAX: Final = 30.0
-_REPORT_SECONDS_MAX: Final = 1.0
+_DONE_SECONDS_MAX: Final = 1.0
 #: From its last word to its end.
 _EXIT_SECONDS_MAX: Final = 10.0
 #: Beyond what calls may take: settling those that were cut, closing.
@@ -49,6 +50,7 @@ class Child:
         self._silent_seconds_max = silent_seconds_max
         self._ready = asyncio.Event()
         self._reported = asyncio.Event()
+        self._shown = asyncio.Event()
         self._end: asyncio.TimerHandle | None = None
         self._life = asyncio.create_task(self._live())
 
@@ -99,13 +101,21 @@ class Child:
 
     async def report(self) -> None:
         """Have it report its figures now. One that is busy or gone has reported lately, one that starts has none."""
-        if not self._ready.is_set():
-            return
-        self._reported.clear()
-        self._channel.say(Says.REPORT)
+        if self._ready.is_set():
+            await self._have(Says.REPORT, None, self._reported)
+
+    async def show(self, tls: Tls | None) -> None:
+        """Have it show new connections this certificate. One that starts, or is busy, will, before it takes them."""
+        files = None if tls is None else [(str(file.path), file.text) for file in tls.files]
+        await self._have(Says.SHOW, files, self._shown)
+
+    async def _have(self, what: Says, fact: object, done: asyncio.Event) -> None:
+        """Say something, and wait a moment until it is done."""
+        done.clear()
+        self._channel.say(what, fact)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_REPORT_SECONDS_MAX):
-                await self._reported.wait()
+            async with asyncio.timeout(_DONE_SECONDS_MAX):
+                await done.wait()
 
     def end_within(self, seconds: float, *, linger_seconds: float = 0.0) -> None:
         """Have it take no more connections and end; see `Gateway.end_within`. May be said again, with less."""
@@ -132,6 +142,8 @@ class Child:
                     case Says.FIGURES, figures:
                         self.figures = figures
                         self._reported.set()
+                    case Says.SHOWN, _:
+                        self._shown.set()
                     case Says.FAILED, why:
                         self.failure = why
         except TimeoutError:
@@ -145,7 +157,7 @@ class Child:
             status = await self._process.wait()
         if self._end is not None:
             self._end.cancel()
-        for event in (self._ready, self._reported):  # whoever waits for either waits in vain
+        for event in (self._ready, self._reported, self._shown):  # whoever waits for one waits in vain
             event.set()
         return status
 

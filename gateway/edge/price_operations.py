@@ -4,7 +4,7 @@ Owns: which charges are looked at, how many at most, by which table each is pric
 Does not know: HTTP, the command line, how a line is priced (core/repricing). Nothing is changed.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from gateway.core.money import format_usd
@@ -12,7 +12,7 @@ from gateway.core.repricing import Line, Repricing
 from gateway.edge.admin_bodies import Invalid, PriceDryRun, Problem
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.usage_operations import days_of
-from gateway.ports import Clock, Ledger
+from gateway.ports import Clock, Entry, Ledger
 from gateway.settings.problems import SettingsError
 from gateway.settings.proposal import proposed_prices
 from gateway.settings.runtime import PriceBook, Runtime
@@ -37,39 +37,30 @@ class PriceOperations:
         version = book.versions[-1]
         if body.rate_card and (version, body.rate_card) not in book.tables:
             raise Invalid([Problem("/rate_card", f"the price file has no rate card {body.rate_card!r}")])
-        found = Repricing()
-        complete = await self._read(body, book, found, (_ms(since), _ms(until)))
-        return {
-            "account": body.account,
-            "since": since,
-            "until": until,
-            "price_version": version,
-            "rate_card": body.rate_card or None,
-            "complete": complete,
-            "charges": found.charges,
-            "charged": format_usd(found.charged),
-            "repriced": format_usd(found.repriced),
-            "difference": format_usd(found.repriced - found.charged),
-            **CURRENCY,
-            "items": [_line(sku, line) for sku, line in sorted(found.skus.items())],
-        }
+        reading = _Reading(book, (_ms(since), _ms(until)), body.rate_card)
+        await self._read(body.account, reading)
+        return {"account": body.account, "since": since, "until": until, **reading.told()}
 
-    async def _read(self, body: PriceDryRun, book: PriceBook, found: Repricing, period: tuple[int, int]) -> bool:
-        """Count the charges of the period, the newest first; whether all of them were read."""
-        before, left = "", ENTRIES_MAX
-        while left:
-            page = await self._ledger.entries(body.account, before=before, limit=min(_PAGE, left), newest_first=True)
-            for entry in page:
-                if entry.at_ms < period[0]:
-                    return True
-                if entry.kind == "charge" and entry.at_ms < period[1]:
-                    card = body.rate_card or entry.data["rate_card"]
-                    found.add(entry.data["items"], book.tables.get((book.versions[-1], card)))
-            if len(page) < min(_PAGE, left):
-                return True
-            left -= len(page)
+    async def dry_run_of_all(self) -> Data:
+        """Price yesterday's charges of all accounts again, by the newest list of the config."""
+        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
+        since, until = (today - timedelta(days=1)).isoformat(), today.isoformat()
+        reading = _Reading(self._runtime.prices, (_ms(since), _ms(until)))
+        async for account in self._ledger.accounts():
+            await self._read(account, reading)
+            if not reading.left:
+                break
+        return {"since": since, "until": until, **reading.told()}
+
+    async def _read(self, account: str, reading: "_Reading") -> None:
+        """Count the charges of an account, the newest first."""
+        before = ""
+        while reading.left:
+            asked = min(_PAGE, reading.left)
+            page = await self._ledger.entries(account, before=before, limit=asked, newest_first=True)
+            if not all(map(reading.add, page)) or len(page) < asked:
+                return
             before = page[-1].id
-        return False
 
     def _book(self, text: str) -> PriceBook:
         try:
@@ -77,6 +68,41 @@ class PriceOperations:
         except SettingsError as error:
             told = [f"{problem.line}:{problem.column}: {problem.path}: {problem.message}" for problem in error.problems]
             raise Invalid([Problem("/prices", line) for line in told]) from None
+
+
+class _Reading:
+    """The charges of a period as they are read: `left` more entries may be."""
+
+    def __init__(self, book: PriceBook, period: tuple[int, int], rate_card: str | None = None) -> None:
+        self.left = ENTRIES_MAX
+        self._book = book
+        self._period = period
+        self._rate_card = rate_card or None
+        self._found = Repricing()
+
+    def add(self, entry: Entry) -> bool:
+        """Count an entry; False: it is older than the period, and so are those before it."""
+        since, until = self._period
+        self.left -= 1
+        if since <= entry.at_ms < until and entry.kind == "charge":
+            card = self._rate_card or entry.data["rate_card"]
+            self._found.add(entry.data["items"], self._book.tables.get((self._book.versions[-1], card)))
+        return entry.at_ms >= since
+
+    def told(self) -> Data:
+        """What came of it."""
+        found = self._found
+        return {
+            "price_version": self._book.versions[-1],
+            "rate_card": self._rate_card,
+            "complete": self.left > 0,
+            "charges": found.charges,
+            "charged": format_usd(found.charged),
+            "repriced": format_usd(found.repriced),
+            "difference": format_usd(found.repriced - found.charged),
+            **CURRENCY,
+            "items": [_line(sku, line) for sku, line in sorted(found.skus.items())],
+        }
 
 
 def _ms(day: str) -> int:

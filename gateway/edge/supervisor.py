@@ -17,15 +17,17 @@ from typing import Final
 
 from gateway import __version__
 from gateway.edge.app import Observing, SystemClock, open_ledger, open_redis
-from gateway.edge.child import Child, WorkerFailed
+from gateway.edge.child import Child
+from gateway.edge.control import Control
 from gateway.edge.exporting import Exporting
 from gateway.edge.fitness import LOOK_SECONDS, Fitness
 from gateway.edge.listening import SharedPort, listen
 from gateway.edge.ops import Operators
+from gateway.edge.reloading import LOOK_SECONDS as RELOAD_LOOK_SECONDS
+from gateway.edge.reloading import CannotReload, Reloading
 from gateway.ledger.epoch import Memory
 from gateway.observe.metrics import Metrics
 from gateway.ports import Ledger
-from gateway.settings.problems import SettingsError
 from gateway.settings.runtime import Runtime
 from gateway.workers.loops import forever
 
@@ -41,10 +43,6 @@ _LINGER_SECONDS: Final = 10.0
 _ENDING_GENERATIONS_MAX: Final = 4
 #: What a running gateway cannot change: it has bound its listeners, and opened its ledger and spool.
 _FIXED: Final = ("workers", "customers", "ops", "redis", "spool_directory")
-
-
-class CannotReload(Exception):
-    """A config is in order, and only a restart can take it up. The message says why."""
 
 
 def cores() -> int:
@@ -73,14 +71,14 @@ class Supervisor:
     """The workers and the operators' listener. Both listeners are bound at once, and stay bound to the end."""
 
     def __init__(self, runtime: Runtime, *, workers: int, observing: Observing) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self._workers = workers
         self._observing = observing
         self._ledger: Ledger
         self._redis_url = ""
         self._customers = SharedPort(runtime.customers)
         self._ops = listen(runtime.ops)
-        self._operators = AsyncExitStack()
+        self._operators: Operators | None = None
         self._exports = AsyncExitStack()
         self._exporting: Exporting | None = None
         #: The worker in each place, and all that live: those that end, too.
@@ -97,21 +95,19 @@ class Supervisor:
         """Serve. WorkerFailed, and nothing is left running, if not all workers come up."""
         self._ledger = ledger
         self._redis_url = redis_url
-        self._place(await self._generation(self._runtime))
+        self._place(await self._generation(self.runtime))
         await self._serve_operators()
         await self._export()
 
-    async def reload(self, reread: Callable[[], Runtime]) -> None:
-        """Take up the config as it is now, or stay as we are and tell why."""
-        try:
-            runtime = reread()
-            check_reloadable(self._runtime, runtime)
-            generation = await self._generation(runtime)
-        except (SettingsError, CannotReload, WorkerFailed, OSError) as error:
-            reason = error.render() if isinstance(error, SettingsError) else str(error)
-            self._observing.all.event("reload_failed", reason=reason)
-            return
-        self._runtime = runtime
+    def check(self, runtime: Runtime) -> None:
+        """See `reloading.Serving`."""
+        check_reloadable(self.runtime, runtime)
+
+    async def take_up(self, runtime: Runtime) -> None:
+        """See `reloading.Serving`."""
+        self.check(runtime)
+        generation = await self._generation(runtime)
+        self.runtime = runtime
         last = tuple(self._placed.values())
         self._place(generation)
         for child in last:
@@ -121,19 +117,26 @@ class Supervisor:
             child.end_within(runtime.limits.shutdown_seconds_max)
         await self._serve_operators()
         await self._export()
-        self._observing.logs.info("reloaded", config=runtime.digest)
+
+    async def show(self, runtime: Runtime) -> None:
+        """See `reloading.Serving`. Workers that end show nothing to anybody new."""
+        self.runtime = runtime
+        await asyncio.gather(*(child.show(runtime.customers_tls) for child in self._placed.values()))
+        assert self._operators is not None, "operators are served from the start"
+        await self._operators.show(runtime.ops_tls)
 
     async def stop(self) -> None:
         """End all workers, then the operators' listener."""
         self._stopping = True
         self._customers.close()
         for child in self._living:
-            child.end_within(self._runtime.limits.shutdown_seconds_max)
+            child.end_within(self.runtime.limits.shutdown_seconds_max)
         await asyncio.gather(*(child.over() for child in self._living))
         for watch in self._watches:  # some may wait to replace a worker
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        await self._operators.aclose()
+        if self._operators is not None:
+            await self._operators.__aexit__()
         await self._exports.aclose()
 
     def close(self) -> None:
@@ -199,7 +202,7 @@ class Supervisor:
             if self._placed[number] is not lost or self._stopping:
                 return  # a new generation has taken the place
             try:
-                self._place([await self._start(number, self._runtime)])
+                self._place([await self._start(number, self.runtime)])
             except OSError as error:
                 self._observing.all.event("worker_lost", worker=str(number), reason=str(error))
                 self._failures[number] += 1
@@ -210,27 +213,25 @@ class Supervisor:
 
     async def _serve_operators(self) -> None:
         """Serve them by the config as it is now: on the same socket, before the listener of the last config ends."""
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(
-                Operators(
-                    self._runtime,
-                    ledger=self._ledger,
-                    observer=self._observing.all,
-                    clock=SystemClock(),
-                    accepting=self._accepting,
-                    measured=self._measured,
-                    listener=self._ops.dup(),
-                )
-            )
-            last, self._operators = self._operators, stack.pop_all()
-        await last.aclose()
+        operators = Operators(
+            self.runtime,
+            ledger=self._ledger,
+            observer=self._observing.all,
+            clock=SystemClock(),
+            accepting=self._accepting,
+            measured=self._measured,
+            listener=self._ops.dup(),
+        )
+        last, self._operators = self._operators, await operators.__aenter__()
+        if last is not None:
+            await last.__aexit__()
 
     # ---- the export
 
     async def _export(self) -> None:
         """Export by the config as it is now, after the exporters of the last one have let go of their sinks."""
         await self._exports.aclose()
-        settings = self._runtime.exports
+        settings = self.runtime.exports
         observer = self._observing.all
         self._exporting = Exporting(
             settings, ledger=self._ledger, observer=observer, clock=SystemClock(), on=settings.serve
@@ -246,7 +247,7 @@ class Supervisor:
         self._observing.all.flush()
         if self._exporting is not None:
             self._observing.metrics.gauges.update(self._exporting.gauges())
-        everybody = Metrics(version=__version__, config=self._runtime.digest)
+        everybody = Metrics(version=__version__, config=self.runtime.digest)
         everybody.add(self._observing.metrics.figures(), living=True)
         for child in self._living:
             if child.figures is not None:
@@ -287,7 +288,11 @@ async def supervise(
             await supervisor.start(ledger, url)
             if ready is not None:
                 ready()
-            loops.append(asyncio.create_task(_reloads(hangup, lambda: supervisor.reload(reread))))
+            reloading = Reloading(supervisor, reread, observing)
+            answers = {"reload": reloading.reload, "preview": reloading.preview}
+            await stack.enter_async_context(Control(runtime.spool_directory, answers, observing))
+            loops.append(asyncio.create_task(_reloads(hangup, reloading.reload)))
+            loops.append(asyncio.create_task(forever("files", RELOAD_LOOK_SECONDS, reloading.look, observing.all)))
             await stop.wait()
         finally:
             for each in loops:
@@ -296,7 +301,7 @@ async def supervise(
             await supervisor.stop()
 
 
-async def _reloads(hangup: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> None:
+async def _reloads(hangup: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> None:
     while True:
         await hangup.wait()
         hangup.clear()

@@ -11,12 +11,14 @@ import pickle
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Final
 
 from gateway.edge.app import Gateway, Observing, open_ledger
 from gateway.edge.channel import Channel, Says
 from gateway.edge.loop import run
 from gateway.settings.runtime import Runtime
+from gateway.settings.tls import PemFile, Tls
 
 REPORT_SECONDS: Final = 1.0
 
@@ -60,10 +62,18 @@ async def _obey(channel: Channel, gateway: Gateway, ending: asyncio.Event) -> No
         match heard:
             case Says.REPORT, _:
                 channel.say(Says.FIGURES, gateway.measured().figures())
+            case Says.SHOW, files:
+                await gateway.show(None if files is None else _tls(files))
+                channel.say(Says.SHOWN)
             case Says.END_WITHIN, (seconds, linger_seconds):
                 gateway.end_within(seconds, linger_seconds=linger_seconds)
                 ending.set()
     ending.set()
+
+
+def _tls(files: list[tuple[str, str]]) -> Tls:
+    certificate, private_key, *client_ca = (PemFile(Path(path), text) for path, text in files)
+    return Tls(certificate=certificate, private_key=private_key, client_ca=client_ca[0] if client_ca else None)
 
 
 async def _main(control: int, listener: int) -> int:

@@ -59,6 +59,8 @@ GAUGES: Final = {
     "gateway_spool_pending": "Ledger operations that wait in the spool.",
     "gateway_spool_unwritten": "Of these, those that the disk has not taken: they are in memory only.",
     "gateway_ledger_up": "Whether the ledger answers.",
+    "gateway_config_last_reload_successful": "Whether the last change of the config, or of certificates, was taken up.",
+    "gateway_config_last_reload_success_timestamp_seconds": "When one was last taken up.",
     "gateway_ledger_faults": "Faults of the ledger's servers that can lose money.",
 }
 GAUGES_BY_PRODUCT: Final = {

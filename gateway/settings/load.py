@@ -26,6 +26,7 @@ from gateway.settings.compile.scope import (
 )
 from gateway.settings.compile.tiers import compile_tiers, products_given
 from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
+from gateway.settings.origins import Pattern, Reading
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
 from gateway.settings.routing import Router
 from gateway.settings.runtime import (
@@ -64,6 +65,17 @@ def load(path: Path, environ: Mapping[str, str]) -> Runtime:
     return _Loading(path, environ).runtime()
 
 
+def spool_directory_of(path: Path, environ: Mapping[str, str]) -> Path:
+    """Where a gateway with this config has its spool, as far as that can be told of a config with mistakes."""
+    try:
+        document, _ = read_yaml(str(path), path.read_bytes()[: DOCUMENT_BYTES_MAX + 1], environ, SECRETS)
+    except OSError:
+        document = None
+    said = document.data.get("spool_directory") if document is not None and isinstance(document.data, dict) else None
+    default = GatewaySettings.model_fields["spool_directory"].default
+    return Path(said if isinstance(said, str) and said else default)
+
+
 class _Loading:
     """One reading of the config."""
 
@@ -72,6 +84,7 @@ class _Loading:
         self._environ = environ
         self._report = Report()
         self._digest = hashlib.sha256()
+        self._reading = Reading()
         self._files: dict[Kind, list[Document]] = {"product": [], "tiers": [], "prices": []}
         self._unreadable = False  # some file could not be read at all, so names may be missing
 
@@ -80,7 +93,7 @@ class _Loading:
         main = self._read(self._path, str(self._path))
         if main is None:
             raise SettingsError(self._report.problems)
-        settings = checked(GatewaySettings, main, self._report, self._path.parent)
+        settings = checked(GatewaySettings, main, self._report, self._path.parent, self._reading)
         self._include(main, settings)
         runtime = self._compile(main, settings)
         if runtime is None or self._report.problems:
@@ -90,6 +103,7 @@ class _Loading:
     # ---- files
 
     def _read(self, path: Path, shown: str) -> Document | None:
+        self._reading.opens(path)
         try:
             with path.open("rb") as file:
                 content = file.read(DOCUMENT_BYTES_MAX + 1)
@@ -100,6 +114,8 @@ class _Loading:
         document, problems = read_yaml(shown, content, self._environ, SECRETS)
         for problem in problems:
             self._note(problem)
+        if document is not None:
+            self._reading.says(document)
         return document
 
     def _note(self, problem: Problem) -> None:
@@ -114,7 +130,7 @@ class _Loading:
             if not isinstance(pattern, str) or not pattern:
                 continue
             place = Place(main, ("include", index))
-            found = sorted(self._matching(pattern))
+            found = self._reading.matches(self._pattern(pattern))
             if not found:
                 self._unreadable = True
                 self._report.add(place, f'no file matches "{pattern}" in {self._path.parent}')
@@ -127,14 +143,11 @@ class _Loading:
                 seen.add(path.resolve())
                 self._sort(self._read(path, str(path)))
 
-    def _matching(self, pattern: str) -> Iterable[Path]:
-        absolute = Path(pattern)
-        root = Path(absolute.anchor) if absolute.is_absolute() else self._path.parent
-        relative = str(absolute.relative_to(absolute.anchor)) if absolute.is_absolute() else pattern
-        try:
-            return [path for path in root.glob(relative) if path.is_file()]
-        except (ValueError, OSError):
-            return []
+    def _pattern(self, text: str) -> Pattern:
+        absolute = Path(text)
+        if not absolute.is_absolute():
+            return Pattern(self._path.parent, text)
+        return Pattern(Path(absolute.anchor), str(absolute.relative_to(absolute.anchor)))
 
     def _sort(self, document: Document | None) -> None:
         if document is None:
@@ -235,10 +248,12 @@ class _Loading:
             prices=book,
             default_errors=errors,
             digest=self._digest.hexdigest()[:16],
+            reload_on_change=settings.reload_on_change,
+            origins=self._reading.origins(),
         )
 
     def _checked(self, model: type[_Model], document: Document) -> _Model | None:
-        return checked(model, document, self._report, self._path.parent)
+        return checked(model, document, self._report, self._path.parent, self._reading)
 
     def _products(self, scope: Scope) -> list[Made]:
         read = [(document, self._checked(ProductSettings, document)) for document in self._files["product"]]

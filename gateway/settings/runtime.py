@@ -18,6 +18,7 @@ from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, Condition, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
 from gateway.settings.exports import Exports
+from gateway.settings.origins import Origins
 from gateway.settings.payments import Payments
 from gateway.settings.tls import Tls
 
@@ -581,6 +582,8 @@ class Pages:
 
 
 AdminScope = Literal["read", "billing", "admin"]
+#: Which files are taken up when they change, without being asked.
+ReloadOnChange = Literal["certificates", "everything", "nothing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -623,3 +626,5 @@ class Runtime:
     prices: PriceBook
     default_errors: ErrorStyle
     digest: str  # of the files read, for /readyz and metrics
+    reload_on_change: ReloadOnChange = "certificates"
+    origins: Origins = field(default_factory=Origins, repr=False, compare=False)

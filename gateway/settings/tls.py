@@ -1,6 +1,7 @@
 """TLS of our listeners: a certificate and its key, and whose clients are let in, from text to what a server is given.
 
-Owns: versions and protocols that are offered, what is wrong with a pair. Does not know: files of the config, sockets.
+Owns: versions and protocols that are offered, what is wrong with a pair, the reading of a renewed one.
+Does not know: the config, sockets.
 """
 
 import os
@@ -9,6 +10,27 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from gateway.settings.origins import read_text
+
+
+@dataclass(frozen=True, slots=True)
+class PemFile:
+    """A file in PEM and what it held. ValueError for one that is not PEM."""
+
+    path: Path
+    text: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if "-----BEGIN " not in self.text:
+            raise ValueError("the file is not PEM: it has no line with BEGIN")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The file as it is now. ValueError says what is wrong with it."""
+        return cls(path, read_text(path, "the file"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +43,24 @@ class Tls:
     the files meanwhile.
     """
 
-    certificate: str = field(repr=False)
-    private_key: str = field(repr=False)
-    client_ca: str = field(default="", repr=False)
+    certificate: PemFile
+    private_key: PemFile
+    client_ca: PemFile | None = None
+
+    @property
+    def files(self) -> tuple[PemFile, ...]:
+        """All of them."""
+        return (self.certificate, self.private_key, *([self.client_ca] if self.client_ca is not None else []))
+
+    def reread(self) -> Self:
+        """The same as its files are now. ValueError says in words what is wrong with them."""
+        found = type(self)(
+            certificate=PemFile.read(self.certificate.path),
+            private_key=PemFile.read(self.private_key.path),
+            client_ca=None if self.client_ca is None else PemFile.read(self.client_ca.path),
+        )
+        server_context(found)
+        return found
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
@@ -33,13 +70,13 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have us do the costly half again and again
     context.set_alpn_protocols(["http/1.1"])
     try:
-        with _as_file(f"{tls.certificate}\n{tls.private_key}\n") as path:
+        with _as_file(f"{tls.certificate.text}\n{tls.private_key.text}\n") as path:
             context.load_cert_chain(path, password=_no_password)
     except ssl.SSLError as error:
-        locked = "ENCRYPTED" in tls.private_key
+        locked = "ENCRYPTED" in tls.private_key.text
         raise ValueError("the key has a password: decrypt it" if locked else _meaning(error)) from None
-    if tls.client_ca:
-        _ask_clients(context, tls.client_ca)
+    if tls.client_ca is not None:
+        _ask_clients(context, tls.client_ca.text)
     return context
 
 

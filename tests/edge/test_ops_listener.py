@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.settings.tls import Tls
 from tests.certificates import Certificates, made_in
 from tests.fakes.upstream import RawClient, message
 from tests.harness import ADMIN_TOKEN, Running, running
@@ -117,14 +116,13 @@ async def test_what_is_shown_changes_under_open_connections(
 ) -> None:
     """New connections, of both listeners, get the new certificate at once; those that are open are served on."""
     second = made_in(tmp_path / "second")
-    tls = Tls(certificate=second.chain.read_text(), private_key=second.key.read_text())
     async with running(tmp_path / "gw", empty_redis, changes={"gateway.yaml": certificates.mutual}) as gw:
         assert gw.operators is not None
         places = {"gw": gw.gateway.customers_port, "ops": gw.operators.port}
         context = certificates.known_client()
         kept = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for port in places.values()]
-        await gw.gateway.show(tls)
-        await gw.operators.show(tls)
+        await gw.gateway.show(second.tls)
+        await gw.operators.show(second.tls)
         for port in places.values():
             with pytest.raises(ssl.SSLCertVerificationError):
                 await asyncio.open_connection("127.0.0.1", port, ssl=certificates.client)

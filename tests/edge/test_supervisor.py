@@ -8,7 +8,8 @@ import pytest
 
 from gateway.edge.channel import Channel, Says
 from gateway.edge.listening import SharedPort, listen, port_of
-from gateway.edge.supervisor import CannotReload, check_reloadable, pause_seconds
+from gateway.edge.reloading import CannotReload
+from gateway.edge.supervisor import check_reloadable, pause_seconds
 from gateway.observe.metrics import Figures, Metrics
 from gateway.settings.runtime import Limits, Listener
 from tests.cli.runtimes import make_runtime

@@ -21,7 +21,7 @@ def test_a_pair_is_carried(project: Project) -> None:
     with_tls(project, "tls/chain.pem", "tls/localhost.key")
     runtime = project.load()
     assert runtime.customers_tls is not None
-    assert runtime.customers_tls.private_key == (project.directory / "tls/localhost.key").read_text().strip()
+    assert runtime.customers_tls.private_key.text == (project.directory / "tls/localhost.key").read_text().strip()
     assert "PRIVATE" not in repr(runtime) and "BEGIN" not in repr(runtime)
 
 

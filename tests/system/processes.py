@@ -44,6 +44,7 @@ class Served:
     customers_port: int
     ops_port: int
     process: asyncio.subprocess.Process
+    ops_scheme: str = "http"
 
     @property
     def url(self) -> str:
@@ -53,7 +54,7 @@ class Served:
     @property
     def ops_url(self) -> str:
         """Where ops call."""
-        return f"http://127.0.0.1:{self.ops_port}"
+        return f"{self.ops_scheme}://127.0.0.1:{self.ops_port}"
 
     @property
     def errors(self) -> str:
@@ -110,7 +111,7 @@ class World:
             stack.push_async_callback(self.sandbox.stop)
             self.runtime = load(self._config("books", self.redis_url, {}), {})
             self.ledger = await stack.enter_async_context(open_ledger(_patient(self.runtime)))
-            connector = aiohttp.TCPConnector(limit=0)
+            connector = aiohttp.TCPConnector(limit=0, ssl=False)  # whoever is shown what is for other tests
             self.http = await stack.enter_async_context(
                 aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
             )
@@ -138,7 +139,8 @@ class World:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
         with (path.parent / "stdout").open("ab") as stdout, (path.parent / "stderr").open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=stdout, stderr=stderr)
-        served = Served(path.parent, customers, ops, process)
+        scheme = "https" if yaml.safe_load(path.read_text())["ops"].get("tls") else "http"
+        served = Served(path.parent, customers, ops, process, scheme)
         self._served.append(served)
 
         async def up() -> bool:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -16,6 +16,7 @@ import yaml
 
 from gateway.core.money import parse_usd
 from gateway.edge.child import Child
+from gateway.edge.control import ask
 from gateway.edge.listening import listen
 from gateway.settings.runtime import Listener
 from tests.harness import ROOT
@@ -121,27 +122,46 @@ async def test_a_killed_worker_is_replaced_and_what_it_counted_stays(tmp_path: P
         assert not await world.ledger.verify("a")
 
 
-@pytest.mark.parametrize("kept", [False, True], ids=["a connection for each call", "kept connections"])
-async def test_a_reload_refuses_and_cuts_nothing(tmp_path: Path, empty_redis: str, kept: bool) -> None:
-    """Short calls all the time, SIGHUP again and again: each call is answered, each is charged once, in one process."""
-    async with World(tmp_path, empty_redis, CHANGES).opened() as world:
+#: What a call of this model costs by each of two price lists.
+MODEL: Final = "gpt-5.1"
+REVISIONS: Final = {"2026-10-07": parse_usd("0.00225"), "2026-10-07-b": parse_usd("0.00325")}
+
+
+def revise(served: Served, version: str) -> None:
+    """Rewrite the price list as this revision has it."""
+    path = served.directory / "config/prices.yaml"
+    data = yaml.safe_load(path.read_text())
+    data["price_lists"][-1]["version"] = version
+    output = {"2026-10-07": "10", "2026-10-07-b": "20"}[version]
+    data["price_lists"][-1].setdefault("prices", {})[f"llm.{MODEL}.output"] = {"per_1m_tokens": output}
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+
+
+async def reloads_under_load(directory: Path, redis_url: str, *, reloads: int) -> None:
+    """Short calls all the time, on kept connections and on new ones, and another price list again and again."""
+    async with World(directory, redis_url, CHANGES).opened() as world:
         served = await world.serve("one", workers=2)
-        key = await world.open_account("a", credit="100")
+        key = await world.open_account("a", credit="1000")
         over = asyncio.Event()
 
-        async def customer() -> list[int]:
+        async def customer(*, kept: bool) -> list[int]:
             connector = aiohttp.TCPConnector(limit=0, force_close=not kept)
             async with aiohttp.ClientSession(connector=connector) as http:
                 found = []
                 while not over.is_set():
-                    found.append(await world.chat(served, key, http=http, **TOKENS))
+                    found.append(await world.chat(served, key, {"model": MODEL}, http=http, **TOKENS))
                     await asyncio.sleep(0.01)
                 return found
 
-        customers = [asyncio.create_task(customer()) for _ in range(10)]
-        for count in range(1, 4):
+        customers = [asyncio.create_task(customer(kept=bool(number % 2))) for number in range(10)]
+        for count in range(1, reloads + 1):
             before = set(served.workers)
-            served.process.send_signal(signal.SIGHUP)
+            revise(served, list(REVISIONS)[count % 2])
+            if count % 2:
+                served.process.send_signal(signal.SIGHUP)
+            else:
+                (done,) = await asyncio.to_thread(ask, served.directory / "spool", "reload")
+                assert done["ok"] and len(done["changes"]) > 1
             await until_told(served, "reloaded", count)
             assert not before.intersection(served.workers[-2:])
             await asyncio.sleep(0.5)
@@ -149,12 +169,39 @@ async def test_a_reload_refuses_and_cuts_nothing(tmp_path: Path, empty_redis: st
         statuses = [status for each in await asyncio.gather(*customers) for status in each]
         assert set(statuses) == {200}
         await counted(served, SETTLED, len(statuses))
-        assert (await served.metrics())[CHARGED] == len(statuses) * CHARGE
+        charged = await explained(world, "a")
+        assert charged.total() == len(statuses) and set(charged) == set(REVISIONS)
+        spent = sum(REVISIONS[version] * count for version, count in charged.items())
+        assert (await served.metrics())[CHARGED] == spent
         assert await served.end() == 0
         assert served.errors == ""
         account = await world.ledger.account("a")
-        assert (account.balance, account.held) == (parse_usd("100") - len(statuses) * CHARGE, 0)
+        assert (account.balance, account.held) == (parse_usd("1000") - spent, 0)
         assert not await world.ledger.verify("a")
+
+
+async def explained(world: World, account: str) -> Counter[str]:
+    """The account's charges by the price list that each says it was priced by, which explains it to the nano-dollar."""
+    found: Counter[str] = Counter()
+    after = ""
+    while page := await world.ledger.entries(account, after=after, limit=1000):
+        for entry in page:
+            if entry.kind == "charge":
+                assert -entry.amount == REVISIONS[entry.data["price_version"]]
+                found[entry.data["price_version"]] += 1
+        after = page[-1].id
+    return found
+
+
+async def test_a_reload_refuses_and_cuts_nothing(tmp_path: Path, empty_redis: str) -> None:
+    """Calls under three reloads with a price change each: all are answered, and charged once, by one of the lists."""
+    await reloads_under_load(tmp_path, empty_redis, reloads=3)
+
+
+@pytest.mark.soak
+async def test_twenty_reloads_refuse_and_cut_nothing(tmp_path: Path, empty_redis: str) -> None:
+    """The same, for longer."""
+    await reloads_under_load(tmp_path, empty_redis, reloads=20)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gateway.core import extract
 from gateway.core.money import BALANCE_MAX, Nanos, decimal_ratio, format_usd, parse_usd
+from gateway.settings.origins import Reading, read_text
+from gateway.settings.tls import PemFile
 from gateway.settings.yaml import FromEnvironment, parse_scalar
 
-FILE_BYTES_MAX: Final = 64 * 1024
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SKU: Final = re.compile(r"[a-z0-9{][A-Za-z0-9._{}-]{0,127}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -101,45 +102,38 @@ def _secret(value: Any, info: ValidationInfo) -> Any:
     """`file:/path` is the content of that file, without white space around it."""
     value = text_of(value, "must be text: put it in quotes")
     if value.startswith("file:"):
-        value = _content(value.removeprefix("file:"), info, "the secret's file")
+        value = _content(_path(value.removeprefix("file:"), info), info, "the secret's file")
     if not value.isprintable():
         raise ValueError("a secret is one line of printable text")
     return value
 
 
-def _content(name: str, info: ValidationInfo, what: str) -> str:
-    """What is in a file, without white space around it. Names are relative to the file of the config."""
+def _path(name: str, info: ValidationInfo) -> Path:
+    """Names are relative to the file of the config."""
     directory: Path = (info.context or {}).get("directory", Path())
-    path = directory / name
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise ValueError(f"{what} {path} cannot be read: {error.strerror or error}") from None
-    if len(content) > FILE_BYTES_MAX:
-        raise ValueError(f"{what} {path} is too large: at most {FILE_BYTES_MAX} bytes")
-    try:
-        text = content.decode().strip()
-    except UnicodeDecodeError:
-        raise ValueError(f"{what} {path} is not UTF-8 text") from None
-    if not text:
-        raise ValueError(f"{what} {path} is empty")
+    return directory / name
+
+
+def _content(path: Path, info: ValidationInfo, what: str, *, certificate: bool = False) -> str:
+    """What is in a file, without white space around it."""
+    context: dict[str, Any] = info.context or {}
+    reading: Reading = context.get("reading") or Reading()
+    reading.opens(path)
+    text = read_text(path, what)
+    reading.held(path, text, certificate=certificate)
     return text
 
 
-def _pem(value: Any, info: ValidationInfo) -> str:
-    """The content of a file in PEM."""
+def _pem(value: Any, info: ValidationInfo) -> PemFile:
     name = text_of(value, "must be the path of a file")
-    text = _content(name.removeprefix("file:"), info, "the file")
-    if "-----BEGIN " not in text:
-        raise ValueError("the file is not PEM: it has no line with BEGIN")
-    return text
+    path = _path(name.removeprefix("file:"), info)
+    return PemFile(path, _content(path, info, "the file", certificate=True))
 
 
 #: Text that is never shown; may be `file:/path`.
 Secret = Annotated[str, BeforeValidator(_secret)]
 #: The path of a file in PEM; its content, once it is read.
-Pem = Annotated[str, BeforeValidator(_pem)]
+Pem = Annotated[PemFile, PlainValidator(_pem)]
 
 
 # ---- numbers

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.settings.origins import Reading
 from gateway.settings.problems import Document, Place, Report, Step, nearest
 from gateway.settings.schema.base import Settings
 
@@ -37,13 +38,15 @@ _SENTENCES: Final = {
 }
 
 
-def checked(model: type[_Model], document: Document, report: Report, directory: Path) -> _Model | None:
-    """The document as a model; None where it has problems, which are all noted."""
+def checked(
+    model: type[_Model], document: Document, report: Report, directory: Path, reading: Reading | None = None
+) -> _Model | None:
+    """The document as a model; None where it has problems, which are all noted. `reading` is told of other files."""
     if not isinstance(document.data, dict):
         report.add(Place(document), f"the file {_MAPPING}")
         return None
     try:
-        return model.model_validate(document.data, context={"directory": directory})
+        return model.model_validate(document.data, context={"directory": directory, "reading": reading})
     except ValidationError as error:
         for found in error.errors(include_url=False):
             _note(model, Place(document), found, report)

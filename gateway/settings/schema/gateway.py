@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.core.addresses import Allowed
-from gateway.settings.runtime import AdminScope
+from gateway.settings.runtime import AdminScope, ReloadOnChange
 from gateway.settings.schema.alerts import AlertsSettings
 from gateway.settings.schema.base import (
     BaseUrl,
@@ -90,7 +90,7 @@ class TlsSettings(Settings):
 
     def compiled(self) -> Tls:
         """As listeners take it."""
-        return Tls(certificate=self.certificate, private_key=self.private_key, client_ca=self.client_ca or "")
+        return Tls(certificate=self.certificate, private_key=self.private_key, client_ca=self.client_ca)
 
 
 class CustomersListenerSettings(ListenerSettings):
@@ -348,6 +348,10 @@ class GatewaySettings(Settings):
     )
     trust_forwarded_for: Flag = key(
         "Take the client's address from X-Forwarded-For (behind a balancer of ours)", default=False
+    )
+    reload_on_change: Annotated[ReloadOnChange, BeforeValidator(plain_text)] = key(
+        "What a change of files takes up by itself, as SIGHUP does: `certificates`, `everything` or `nothing`",
+        default="certificates",
     )
     log: LogSettings = key("What is logged", default=LogSettings)
     limits: LimitsSettings = key("Limits of one worker", default=LimitsSettings)
