@@ -8,12 +8,14 @@ import signal
 
 import click
 
-from gateway.cli_output import Failure, table
+from gateway.cli_archive import postgres_of
+from gateway.cli_output import Failure, Unreachable, table
 from gateway.cli_shared import UNREACHABLE, Desk, Invocation, common, on_ledger, unreachable
 from gateway.edge.admin_views import Data
 from gateway.edge.app import Observing, SystemClock, open_ledger
 from gateway.edge.exporting import Exporting
 from gateway.edge.loop import run
+from gateway.exports.database import FAULTS, connect, failed, hang_up, migrate
 from gateway.settings.runtime import Runtime
 
 
@@ -33,6 +35,27 @@ def run_export(invocation: Invocation, *, until_done: bool) -> None:
         run(_export(runtime, until_done=until_done))
     except UNREACHABLE as error:
         raise unreachable(runtime, error) from None
+
+
+@export.command("migrate")
+@common
+def migrate_export(invocation: Invocation) -> None:
+    """Make the tables in PostgreSQL, or bring them up to this version."""
+    settings = postgres_of(invocation.runtime())
+
+    async def work() -> Data:
+        connection = await connect(settings)
+        try:
+            new = await migrate(connection, settings)
+        finally:
+            await hang_up(connection)
+        return {"schema": settings.schema, "applied": [f"{one.number:04d}_{one.name}" for one in new]}
+
+    try:
+        done = run(work())
+    except FAULTS as error:
+        raise Unreachable(str(failed(error)), code="archive_unavailable") from None
+    invocation.show(done, lambda data: "\n".join(data["applied"]) or "nothing to do")
 
 
 @export.command("status")

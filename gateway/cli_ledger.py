@@ -6,6 +6,7 @@ Owns: their options and tables. Does not know: what the operations do (edge/oper
 import click
 
 from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
+from gateway.cli_archive import verify_against
 from gateway.cli_output import EXIT_REFUSED, facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.admin_bodies import Correct, GiveGrant, Refund, read_page
@@ -148,13 +149,21 @@ def refund(
 
 @ledger.command("verify")
 @click.argument("accounts", nargs=-1, metavar="[ACCOUNT]...")
+@click.option(
+    "--against",
+    type=click.Choice(["postgres"]),
+    help="Prove balances by what was exported, and not by the entries in Redis.",
+)
 @common
-def verify(invocation: Invocation, *, accounts: tuple[str, ...]) -> None:
+def verify(invocation: Invocation, *, accounts: tuple[str, ...], against: str | None) -> None:
     """Recompute accounts from their entries (default: all). Exit code 1 if a number differs."""
 
     async def work(desk: Desk) -> Data:
-        names = accounts or [account async for account in desk.operations.account_ids()]
-        found = [await desk.operations.verify(account) for account in names]
+        if against is not None:
+            found = await verify_against(desk, accounts)
+        else:
+            names = accounts or [account async for account in desk.operations.account_ids()]
+            found = [await desk.operations.verify(account) for account in names]
         return {"ok": all(each["ok"] for each in found), "verified": len(found), "accounts": found}
 
     result = on_ledger(invocation, work)

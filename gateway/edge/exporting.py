@@ -10,6 +10,7 @@ from typing import Final, Self
 from gateway.core.errors import LedgerUnavailable
 from gateway.exports.cloudevents import CloudEventsSink
 from gateway.exports.jsonl import JsonlSink
+from gateway.exports.postgres import PostgresSink
 from gateway.ports import Clock, Ledger, Observer, Sink
 from gateway.settings.exports import Exports
 from gateway.workers.export import Exporter
@@ -25,6 +26,8 @@ _DAY_SECONDS: Final = 86_400
 def make_sinks(settings: Exports) -> list[Sink]:
     """The sinks that the config has."""
     sinks: list[Sink] = []
+    if settings.postgres is not None:
+        sinks.append(PostgresSink(settings.postgres))
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl))
     if settings.cloudevents is not None:

@@ -147,7 +147,9 @@ class Administration(Store):
         fields = records.key_fields({name: getattr(key, name) for name in rules.CHANGEABLE})
         keys = [self._names.key(key.account, key.id), self._names.keys(key.account)]
         content = [key.id, digest, *fields]
-        tag, answer = await self._operate("put_key", operation, key.account, content, keys, [key.id, *fields])
+        tag, answer = await self._operate(
+            "put_key", operation, key.account, content, keys, [key.id, *fields, "digest", digest]
+        )
         if tag == b"exists":
             raise LedgerRefused(f"key {key.id!r} exists")
         if await self._call("SET", index, ids, "NX", "GET") not in (None, ids):

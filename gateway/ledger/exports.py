@@ -71,7 +71,8 @@ class Exports(Store):
     async def exportable(self, *, sink: str, account: str, limit: int, standing: bool = False) -> ExportPage:
         """See ports.Ledger. One script."""
         names = [self._names.exported(account), self._names.keys(account)]
-        months = _volume_months(await self._now_ms()) if standing else []
+        read_ms = await self._now_ms() if standing else 0
+        months = _volume_months(read_ms) if standing else []
         args: list[Part] = [sink, str(limit), str(int(standing)), *months]
         _, (entries, changes, last, *hashes) = await self._run("exportable", account, names, args)
         return ExportPage(
@@ -79,6 +80,7 @@ class Exports(Store):
             entries=tuple(records.entry(*line) for line in entries),
             more=bool(entries) and entries[-1][0] != last,
             changes=int(changes),
+            read_ms=read_ms,
             standing=_standing(*hashes) if standing else None,
         )
 

@@ -59,13 +59,13 @@ class MemoryExports(MemoryStore):
         entries = tuple(books.entries[had : had + limit])
         told: dict[str, Any] | None = None
         if standing:
-            plan = {"tier": books.plan.tier, "rate_card": books.plan.rate_card, "status": books.status}
-            told = {"account": plan, "keys": {key_id: {} for key_id in books.keys}}
+            told = {"account": {"tier": books.plan.tier, "balance": str(books.balance)}, "keys": list(books.keys)}
         return ExportPage(
             account=account,
             entries=entries,
             more=had + len(entries) < len(books.entries),
             changes=len(books.operations),
+            read_ms=self._clock() if standing else 0,
             standing=told,
         )
 

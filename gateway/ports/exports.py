@@ -15,7 +15,8 @@ from gateway.ports.records import Entry
 class ExportPage:
     """What a sink has not had of an account: its next entries, the oldest first. `more` follow after them.
 
-    `changes` is what `Ledger.changes` says of the account. `standing`, where it was asked for: what else is stored of
+    `changes` is what `Ledger.changes` says of the account, `read_ms` a time of the store just before the reading
+    (0 without a standing). `standing`, where it was asked for: what else is stored of
     the account, as JSON data of the store's own layout, at the moment at which the entries were read. It may hold
     secrets.
     """
@@ -24,6 +25,7 @@ class ExportPage:
     entries: tuple[Entry, ...]
     more: bool
     changes: int
+    read_ms: int = 0
     standing: Mapping[str, Any] | None = None
 
 

@@ -11,6 +11,16 @@ EventKind = Literal["entries", "usage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresExport:
+    """A PostgreSQL database. `seconds_max` for a batch; `migrate`: its tables are made as they should be."""
+
+    url: str = field(repr=False)
+    schema: str = "gateway"
+    seconds_max: float = 30.0
+    migrate: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JsonlExport:
     """Files of JSON lines. Bytes as named."""
 
@@ -39,10 +49,11 @@ class Exports:
     serve: bool = True
     keep_days: int | None = None
     walk_accounts: int = 200
+    postgres: PostgresExport | None = None
     jsonl: JsonlExport | None = None
     cloudevents: CloudEventsExport | None = None
 
     @property
     def sinks(self) -> tuple[str, ...]:
         """The names of those that there are."""
-        return tuple(name for name in ("jsonl", "cloudevents") if getattr(self, name) is not None)
+        return tuple(name for name in ("postgres", "jsonl", "cloudevents") if getattr(self, name) is not None)

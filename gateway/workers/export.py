@@ -17,7 +17,7 @@ from gateway.ports import Clock, ExportFailed, ExportPage, ExportTried, Ledger, 
 ACCOUNTS_TOGETHER_MAX: Final = 50
 #: Entries of one account in a batch.
 ENTRIES_MAX: Final = 200
-LEASE_SECONDS: Final = 15.0
+LEASE_SECONDS: Final = 5.0
 #: Batches of one round.
 _CLAIMS_MAX: Final = 100
 _PAUSE_SECONDS: Final = 0.5

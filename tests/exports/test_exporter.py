@@ -15,9 +15,6 @@ from gateway.settings.exports import CloudEventsExport, JsonlExport
 from gateway.workers.export import Exporter, pause_seconds
 from tests.exports.stage import Stage, firsts
 from tests.fakes.events import EventService
-from tests.ledger.conftest import link
-
-__all__ = ["link"]  # a fixture
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from gateway.settings.schema.alerts import AlertsSettings, SmtpSettings
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.checked import models_in
-from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, JsonlSettings
+from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, JsonlSettings, PostgresSettings
 from gateway.settings.schema.gateway import (
     AdminTokenSettings,
     CustomersListenerSettings,
@@ -96,6 +96,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("alerts.smtp", SmtpSettings),
         ("pages", PagesSettings),
         ("export", ExportSettings),
+        ("export.postgres", PostgresSettings),
         ("export.jsonl", JsonlSettings),
         ("export.cloudevents", CloudEventsSettings),
         ("payments", PaymentsSettings),

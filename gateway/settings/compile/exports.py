@@ -5,17 +5,25 @@ Owns: nothing but the way from keys to the runtime. Does not know: sinks.
 
 from pathlib import Path
 
-from gateway.settings.exports import CloudEventsExport, Exports, JsonlExport
-from gateway.settings.schema.exports import ExportSettings
+from gateway.settings.exports import CloudEventsExport, Exports, JsonlExport, PostgresExport
+from gateway.settings.schema.exports import ExportSettings, PostgresSettings
+
+
+def _postgres(settings: PostgresSettings) -> PostgresExport:
+    return PostgresExport(
+        url=settings.url, schema=settings.db_schema, seconds_max=settings.seconds_max, migrate=settings.migrate
+    )
 
 
 def compile_exports(settings: ExportSettings) -> Exports:
     """The exports, compiled."""
+    postgres = settings.postgres
     jsonl, events = settings.jsonl, settings.cloudevents
     return Exports(
         serve=settings.serve,
         keep_days=settings.keep_days,
         walk_accounts=settings.walk_accounts,
+        postgres=None if postgres is None else _postgres(postgres),
         jsonl=None if jsonl is None else JsonlExport(**{**dict(jsonl), "directory": Path(jsonl.directory)}),
         cloudevents=None if events is None else CloudEventsExport(**{**dict(events), "events": tuple(events.events)}),
     )

@@ -3,7 +3,9 @@
 Owns: the keys of each sink. Does not know: how they are reached.
 """
 
+import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
@@ -11,6 +13,29 @@ from gateway.settings.exports import EventKind
 from gateway.settings.schema.base import BaseUrl, Filled, Flag, Seconds, Secret, Settings, Whole, key, plain_text
 
 _MEBIBYTE = 1024 * 1024
+
+
+def _postgres_url(text: str) -> str:
+    if urlsplit(text).scheme not in ("postgresql", "postgres"):
+        raise ValueError("must be the URL of a database, like postgresql://user:password@127.0.0.1:5432/ledger")
+    return text
+
+
+def _schema(text: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,47}", text):
+        raise ValueError("the name of a schema is lower-case letters, digits and underscores")
+    return text
+
+
+class PostgresSettings(Settings):
+    """A PostgreSQL database, 14 or later."""
+
+    url: Annotated[Secret, AfterValidator(_postgres_url)] = key("Where it is. May be `file:/path`")
+    db_schema: Annotated[Filled, AfterValidator(_schema)] = key(
+        "Schema that the tables are in", default="gateway", alias="schema"
+    )
+    seconds_max: Seconds = key("Longest time for a batch", default=30.0, unit="seconds", gt=0, le=300)
+    migrate: Flag = key("Make and change tables by itself; false: only `gateway export migrate` does", default=True)
 
 
 class JsonlSettings(Settings):
@@ -64,11 +89,12 @@ class ExportSettings(Settings):
         "Accounts looked at each second for what a killed process did not tell, and for what may be forgotten",
         default=200, unit="accounts", ge=1, le=100_000,
     )  # fmt: skip
+    postgres: PostgresSettings | None = key("A PostgreSQL database", default=None, shown="off")
     jsonl: JsonlSettings | None = key("Files of JSON lines", default=None, shown="off")
     cloudevents: CloudEventsSettings | None = key("A service that takes CloudEvents", default=None, shown="off")
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        if self.keep_days is not None and self.jsonl is None and self.cloudevents is None:
+        if self.keep_days is not None and not (self.postgres or self.jsonl or self.cloudevents):
             raise ValueError("keep_days needs a sink that keeps what is forgotten here")
         return self

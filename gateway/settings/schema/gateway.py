@@ -24,7 +24,7 @@ from gateway.settings.schema.base import (
     key,
     plain_text,
 )
-from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings
+from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, PostgresSettings
 from gateway.settings.schema.payments import BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.product import ErrorsSettings
 from gateway.settings.tls import Tls, server_context
@@ -390,6 +390,6 @@ def _marks_secret(mark: Any) -> bool:
 #: Keys whose lines are never shown, and where they are.
 _WITH_SECRETS: tuple[type[Settings], ...] = (
     GatewaySettings, UpstreamSettings, RedisYaml, StripeSettings, BillingSystemSettings,
-    CloudEventsSettings,
+    CloudEventsSettings, PostgresSettings,
 )  # fmt: skip
 SECRETS = frozenset[str]().union(*map(secret_keys, _WITH_SECRETS))
