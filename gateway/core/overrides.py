@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from gateway.core import monthly
 from gateway.core.money import BALANCE_MAX, Nanos, format_usd, parse_usd
+from gateway.core.monthly import MonthlyGrant
 
 _SEPARATOR: Final = "\x1f"  # as in ledger/rules
 #: A limit that there is not, where the plan may have one.
@@ -72,6 +74,22 @@ def _models(value: Value) -> str:
     return ",".join(names)
 
 
+def _grant(value: Value) -> str:
+    if value == NONE:
+        return NONE
+    amount, slash, lasting = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if not slash or _money(amount) == "0":
+        raise ValueError('it is "DOLLARS/month" or "DOLLARS/DAYS", like "50/month", or "none"')
+    return monthly.written(MonthlyGrant(amount=Nanos(int(_money(amount))), days=monthly.days_of(lasting)))
+
+
+def _grant_shown(text: str) -> Value:
+    if text == NONE:
+        return text
+    grant = monthly.read(text)
+    return f"{format_usd(grant.amount)}/{grant.days or monthly.MONTH}"
+
+
 def _number_or_word(text: str) -> Value:
     return int(text) if text.isdigit() else text
 
@@ -85,6 +103,7 @@ _Showing = Callable[[str], Value]
 #: Of the account as a whole, and of each product: how it is read, and how it is shown.
 OF_ACCOUNT: Final[Mapping[str, tuple[_Reading, _Showing]]] = {
     "overdraft": (_money, lambda text: format_usd(Nanos(int(text)))),
+    "monthly_grant": (_grant, _grant_shown),
     "requests": (_requests, _as_it_is),
 }
 OF_PRODUCT: Final[Mapping[str, tuple[_Reading, _Showing]]] = {

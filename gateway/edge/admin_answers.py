@@ -114,7 +114,7 @@ _ITEMS: Final[dict[str, Data]] = {
     "Key": shape(**_KEY),
     "Grant": shape(
         id=TEXT,
-        kind=one_of("signup", "purchase", "promotion", "goodwill", "correction"),
+        kind=one_of("signup", "monthly", "purchase", "promotion", "goodwill", "correction"),
         amount=USD,
         remaining=USD,
         currency=CURRENCY,

@@ -48,6 +48,7 @@ from gateway.pipeline.http import HttpPipeline
 from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
+from gateway.pipeline.monthly import MonthlyGrants
 from gateway.pipeline.open_session import Parts
 from gateway.pipeline.queueing import Queueing
 from gateway.pipeline.session import Sessions
@@ -263,9 +264,10 @@ class Gateway:
             public_url=runtime.public_url, objection=self.outward.objection,
             write_token=partial(write_callback_token, runtime.key_pepper), clock=clock,
         )  # fmt: skip
+        grants = MonthlyGrants(tiers=runtime.tiers, ledger=ledger, observer=observer, clock=clock)
         admission = Admission(
             runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance, named=named,
-            callbacks=callbacks, identify=identifier, observer=observer, clock=clock,
+            callbacks=callbacks, identify=identifier, grants=grants, observer=observer, clock=clock,
         )  # fmt: skip
         self.conclusion = Conclusion(
             books=self.books, jobs=jobs, allowance=self.allowance, named=named, observer=observer, clock=clock
@@ -294,7 +296,7 @@ class Gateway:
         self.outbox = make_outbox(
             runtime, ledger=ledger, outward=self.outward, autopay=self.paying.courier, observer=observer, clock=clock
         )
-        sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts)
+        sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts, visit=grants.visit)
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),

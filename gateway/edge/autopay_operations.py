@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.money import BALANCE_MAX, format_usd
+from gateway.core.months import month_of
 from gateway.edge.admin_bodies import Invalid, Problem
 from gateway.edge.admin_views import CURRENCY, Data, view_grant, when
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
 from gateway.edge.paying import Paying
-from gateway.ledger.rules import month_of
 from gateway.payments.billing_system import NAME as BILLING_SYSTEM
 from gateway.payments.cashier import AUTOPAY_CHANNEL
 from gateway.ports import Checkout, Clock, Ledger, PaymentPaid, PaymentRefused, Watch

@@ -31,11 +31,17 @@ class Administration(Store):
         """See ports.Ledger. A hundred in each script. The account's place among those with jobs is made good."""
         total = Swept()
         while True:
-            _, (*words, job_ms, queue_ms) = await self._run("sweep", account, [], [self._token()])
-            holds, held, grants = map(int, words)
+            _, answer = await self._run("sweep", account, [], [self._token()])
+            holds, held, grants = map(int, answer[:3])
+            job_ms, queue_ms, *facts = answer[3:]
             await self._noted(self._names.followed, account, job_ms)
             await self._noted(self._names.queues, account, queue_ms)
-            total = Swept(holds=total.holds + holds, held=Nanos(total.held + held), grants=total.grants + grants)
+            total = Swept(
+                holds=total.holds + holds,
+                held=Nanos(total.held + held),
+                grants=total.grants + grants,
+                monthly=records.monthly(*facts),
+            )
             if holds + grants < _ENDED_MAX:
                 return total
 

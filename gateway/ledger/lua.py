@@ -73,6 +73,7 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "open_account": ("admin",),
     "change_account": ("admin",),
     "grant": ("admin",),
+    "grant_monthly": ("admin",),
     "correct": ("admin", "charge"),
     "refund": ("admin", "charge"),
     "put_key": ("admin",),

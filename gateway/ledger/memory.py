@@ -13,6 +13,7 @@ from gateway.ledger.memory_following import MemoryFollowing
 from gateway.ledger.memory_named_calls import MemoryNamedCalls
 from gateway.ledger.memory_outbox import MemoryDeliveries
 from gateway.ledger.memory_payments import MemoryPayments
+from gateway.ledger.memory_programmes import MemoryProgrammes
 from gateway.ledger.memory_queues import MemoryQueues
 from gateway.ledger.memory_refunds import MemoryRefunds
 from gateway.ledger.memory_usage import MemoryUsage
@@ -27,6 +28,7 @@ class MemoryLedger(
     MemoryDeliveries,
     MemoryWatching,
     MemoryPayments,
+    MemoryProgrammes,
     MemoryUsage,
     MemoryAudit,
     MemoryRefunds,

@@ -10,11 +10,11 @@ from typing import Any
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.core.months import month_of
 from gateway.core.overrides import TEXT_BYTES_MAX, merged
 from gateway.ledger import rules
 from gateway.ledger.memory_books import Books
 from gateway.ledger.memory_store import MemoryStore
-from gateway.ledger.rules import month_of
 from gateway.ports import Account, AccountStatus, Drift, Entry, Grant, GrantKind, Hold, Key, Plan, Receipt, Swept
 
 

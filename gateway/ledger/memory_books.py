@@ -14,9 +14,10 @@ from gateway.core.admission import Demand, RateState, Standing, Window
 from gateway.core.autopay import Autopay
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
+from gateway.core.months import month_of
 from gateway.ledger.memory_posts import Posts
 from gateway.ledger.memory_watches import Scene, Watches
-from gateway.ledger.rules import charge_data, grant_id, month_of
+from gateway.ledger.rules import charge_data, grant_id
 from gateway.ports import (
     Account,
     AccountStatus,
@@ -26,6 +27,7 @@ from gateway.ports import (
     Grant,
     Hold,
     Key,
+    Monthly,
     Plan,
     Receipt,
     Renewal,
@@ -90,6 +92,7 @@ class Books:
     debt: int = 0
     grants: list[Grant] = field(default_factory=list)  # in burn order, none spent
     grants_made: int = 0
+    granted: str = ""  # the last month that had a monthly grant
     holds: dict[str, Open] = field(default_factory=dict)
     ends: dict[str, End] = field(default_factory=dict)
     passed: dict[str, tuple[int, AdmissionRequest, Admitted]] = field(default_factory=dict)
@@ -268,7 +271,9 @@ class Books:
             self.write(now, "grant_expiry", -grant.remaining, f"expiry:{grant.id}", moved)
         if expired:
             self.look(now)
-        return Swept(holds=len(over), held=Nanos(sum(hold.amount for hold in over)), grants=len(expired))
+        monthly = Monthly(plan=self.plan, now=month_of(now), granted=self.granted)
+        held = Nanos(sum(hold.amount for hold in over))
+        return Swept(holds=len(over), held=held, grants=len(expired), monthly=monthly)
 
     def burn(self, amount: int) -> dict[str, Any]:
         """Take an amount from the grants in burn order; the rest becomes debt. What was moved."""

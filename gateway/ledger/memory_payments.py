@@ -12,6 +12,7 @@ from gateway.core import autopay as states
 from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, Nanos
+from gateway.core.months import month_of
 from gateway.ledger import payment_rules, rules
 from gateway.ledger.memory_books import Books, Paid
 from gateway.ledger.memory_store import MemoryStore
@@ -49,7 +50,7 @@ class MemoryPayments(MemoryStore):
             active=books.status == "active",
             balance=books.balance,
             now_ms=now,
-            month=rules.month_of(now),
+            month=month_of(now),
             amount_min=amount_min,
             amount_max=amount_max,
         )
@@ -94,7 +95,7 @@ class MemoryPayments(MemoryStore):
         paid.amount = amount
         _balance(books, now, paid, operation)
         if attempt:
-            books.autopay = states.credited(books.autopay, attempt, amount, rules.month_of(now))
+            books.autopay = states.credited(books.autopay, attempt, amount, month_of(now))
         if books.plan.tier in upgrades:
             books.plan = replace(books.plan, tier=upgrades[books.plan.tier])
         return books.done(operation, amount, made)

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from gateway.core.errors import OperationConflict
 from gateway.core.money import Nanos
+from gateway.core.months import month_of
 from gateway.ledger.memory_store import MemoryStore
-from gateway.ledger.rules import check_days, check_volumes, day_of, month_of
+from gateway.ledger.rules import check_days, check_volumes, day_of
 from gateway.ports import Entry, UsageDay
 
 

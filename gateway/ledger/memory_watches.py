@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.core.money import ZERO
+from gateway.core.months import month_of
 from gateway.core.record import record
 from gateway.ledger import rules
 from gateway.ledger.memory_posts import Posts
@@ -55,13 +56,13 @@ class Watches:
         ]
         self.spent = {
             "day": (rules.day_of(now), sum(today)),
-            "month": (rules.month_of(now), sum(key.spent for key in keys)),
+            "month": (month_of(now), sum(key.spent for key in keys)),
         }
 
     def count(self, now: int, charge: int) -> None:
         """Count what was charged, where it is watched."""
         if self.spending:
-            for period, current in (("day", rules.day_of(now)), ("month", rules.month_of(now))):
+            for period, current in (("day", rules.day_of(now)), ("month", month_of(now))):
                 counted, spent = self.spent[period]
                 self.spent[period] = (current, (spent if counted == current else 0) + charge)
 
@@ -82,7 +83,7 @@ class Watches:
                 return self._level(watch, scene)
             case "spent_day" | "spent_month":
                 day = watch.kind == "spent_day"
-                current = rules.day_of(scene.now) if day else rules.month_of(scene.now)
+                current = rules.day_of(scene.now) if day else month_of(scene.now)
                 counted, spent = self.spent["day" if day else "month"]
                 if counted == current and spent >= watch.amount and watch.told != (current,):
                     return (current,), [(current, spent)]
@@ -91,7 +92,7 @@ class Watches:
                 key = scene.key
                 if key is None or key.monthly_budget is None:
                     return watch.told, []
-                month = rules.month_of(scene.now)
+                month = month_of(scene.now)
                 token = f"{key.id}:{month}"
                 if key.spent < rules.percent_of(key.monthly_budget, watch.amount) or token in watch.told:
                     return watch.told, []

@@ -25,6 +25,7 @@ from gateway.ports import (
     GrantKind,
     Hold,
     Key,
+    Monthly,
     Plan,
     QueuedJob,
     Resource,
@@ -119,6 +120,12 @@ def account(account_id: str, facts: Sequence[bytes]) -> Account:
         created_ms=int(created),
         grants=tuple(grant(*triple) for triple in triples),
     )
+
+
+def monthly(now: bytes, tier: bytes, rate_card: bytes, overrides: bytes, granted: bytes) -> Monthly:
+    """How an account stands in its month, of the answer of sweep."""
+    plan = Plan(tier=tier.decode(), rate_card=rate_card.decode(), overrides=overrides.decode())
+    return Monthly(plan=plan, now=now.decode(), granted=granted.decode())
 
 
 def key(account_id: str, facts: Sequence[bytes]) -> Key:

@@ -11,13 +11,16 @@ from gateway.ledger.following import Following
 from gateway.ledger.named_calls import NamedCalls
 from gateway.ledger.outbox import Deliveries
 from gateway.ledger.payments import Payments
+from gateway.ledger.programmes import Programmes
 from gateway.ledger.queues import Queues
 from gateway.ledger.refunds import Refunds
 from gateway.ledger.usage import Usage
 from gateway.ledger.watching import Watching
 
 
-class RedisLedger(Calls, NamedCalls, Queues, Following, Deliveries, Watching, Payments, Usage, Audit, Refunds, Exports):
+class RedisLedger(
+    Calls, NamedCalls, Queues, Following, Deliveries, Watching, Payments, Programmes, Usage, Audit, Refunds, Exports
+):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
+from gateway.core import monthly
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, format_usd
 from gateway.core.pricing import Charge
@@ -93,11 +94,6 @@ def grant_id(number: int) -> str:
     return f"g{number:08d}"
 
 
-def month_of(at_ms: int) -> str:
-    """The calendar month (UTC) of a time: "2026-11"."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m")
-
-
 def day_of(at_ms: int) -> str:
     """The day (UTC) of a time: "2026-11-27"."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
@@ -136,6 +132,11 @@ def charge_data(settlement: Settlement, items: Any = None) -> dict[str, Any]:
         "route": settlement.route,
         "upstream_id": settlement.upstream_id,
     }
+
+
+def monthly_data(month: str, expires_ms: int) -> dict[str, Any]:
+    """What the entry of a monthly grant says for itself."""
+    return {**grant_data("monthly", monthly.PRIORITY, expires_ms, ""), "month": month}
 
 
 def grant_data(kind: str, priority: int, expires_ms: int | None, note: str) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from gateway.core.months import month_of
 from gateway.ledger import records
-from gateway.ledger.rules import NEVER_MS, day_of, month_of
+from gateway.ledger.rules import NEVER_MS, day_of
 from gateway.ledger.usage import days_of
 from gateway.ports import Drift, Entry, Grant, Hold
 

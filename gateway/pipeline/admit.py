@@ -26,6 +26,7 @@ from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.meter import decoded, parsed, too_many_items
+from gateway.pipeline.monthly import MonthlyGrants
 from gateway.pipeline.places import Places
 from gateway.ports import (
     AdmissionRequest,
@@ -88,6 +89,7 @@ class Admission:
         named: NamedCalls,
         callbacks: Callbacks,
         identify: Callable[[Client, Route], Awaitable[Identity | Refused]],
+        grants: MonthlyGrants,
         observer: Observer,
         clock: Clock,
     ) -> None:
@@ -97,6 +99,7 @@ class Admission:
         self._leases = leases
         self._named = named
         self._identify = identify
+        self._grants = grants
         self._observer = observer
         self._clock = clock
         self.allowance = allowance
@@ -190,6 +193,8 @@ class Admission:
                 plan = answer.plan
                 continue
             if isinstance(answer, Refused):
+                if answer.code is Code.INSUFFICIENT_CREDIT and await self._grants.give(request.account, plan):
+                    continue  # its month had begun, and nobody had come by
                 if answer.code in _NOT_ON_CREDIT:
                     self.allowance.refused(request.account)
                 return self._explained(call, answer, models)

@@ -11,6 +11,7 @@ from gateway.core.errors import Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.ports.exports import ExportLedger
 from gateway.ports.payments import PaymentLedger
+from gateway.ports.programmes import ProgrammeLedger
 from gateway.ports.records import (
     Account,
     AccountStatus,
@@ -43,7 +44,7 @@ from gateway.ports.records import (
 )
 
 
-class Ledger(PaymentLedger, ExportLedger, Protocol):
+class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
     """Balances, holds, entries, keys and ownership. Every mutation has an operation id.
 
     A replay of an operation gets the first answer and changes nothing; the same id with other content raises
@@ -331,7 +332,10 @@ class Ledger(PaymentLedger, ExportLedger, Protocol):
     # ---- the store's own work
 
     async def sweep(self, account: str) -> Swept:
-        """End what is over by the store's clock: holds and grants past their expiry. Old dead letters go too."""
+        """End what is over by the store's clock: holds and grants past their expiry. Old dead letters go too.
+
+        The answer says how the account stands in its month.
+        """
 
     def accounts(self) -> AsyncIterator[str]:
         """Every account's id, in no order, each at least once."""

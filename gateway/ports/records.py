@@ -13,7 +13,7 @@ from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge
 from gateway.core.record import record
 
-GrantKind = Literal["signup", "purchase", "promotion", "goodwill", "correction"]
+GrantKind = Literal["signup", "monthly", "purchase", "promotion", "goodwill", "correction"]
 WatchKind = Literal[
     "balance_below",
     "balance_below_percent",
@@ -351,13 +351,27 @@ class Account:
     grants: tuple[Grant, ...] = ()
 
 
+@record
+class Monthly:
+    """How an account stands in its month: which it is by the store's clock, and the last that had its plan's grant
+    ("": none).
+    """
+
+    plan: Plan
+    now: str
+    granted: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a sweep of one account ended: holds expired (and their nano-dollars), grants expired."""
+    """What a sweep of one account ended: holds expired (and their nano-dollars), grants expired. And how the account
+    stands in its month.
+    """
 
     holds: int = 0
     held: Nanos = ZERO
     grants: int = 0
+    monthly: Monthly | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

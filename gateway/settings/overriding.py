@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from gateway.core import monthly
 from gateway.core.admission import Concurrency, Rate, Scaling
 from gateway.core.money import Nanos
+from gateway.core.monthly import MonthlyGrant
 from gateway.core.overrides import NONE, YES, read
 from gateway.ports import Plan
 from gateway.settings.runtime import Tier, TierProduct
@@ -41,9 +43,14 @@ def overridden(tier: Tier, overrides: str) -> Tier:
     return replace(
         tier,
         overdraft=Nanos(int(of_account["overdraft"])) if "overdraft" in of_account else tier.overdraft,
+        monthly_grant=_given(of_account["monthly_grant"]) if "monthly_grant" in of_account else tier.monthly_grant,
         rates=tier.rates if requests is None else _rates(ACCOUNT_RATE, requests),
         products=products,
     )
+
+
+def _given(grant: str) -> MonthlyGrant | None:
+    return None if grant == NONE else monthly.read(grant)
 
 
 def _share(product: str, share: TierProduct, its: Mapping[str, str]) -> TierProduct:

@@ -15,6 +15,7 @@ from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code
 from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
+from gateway.core.monthly import MonthlyGrant
 from gateway.core.pricing import ChargeRule, Condition, PriceTable, expected_rules
 from gateway.core.usage import Measure, never_expected
 from gateway.settings.exports import Exports
@@ -477,6 +478,7 @@ class Tier:
     overdraft: Nanos
     rates: tuple[Rate, ...]
     products: Mapping[str, TierProduct]
+    monthly_grant: MonthlyGrant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,18 +5,22 @@ Does not know: what expiry means; the ledger does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-from gateway.ports import Ledger, Observer
+from gateway.ports import Ledger, Monthly, Observer
+
+#: What is done of an account by calendar month, once it is swept.
+Visit = Callable[[str, Monthly], Awaitable[None]]
 
 
 class Sweeper:
-    """Sweeps `accounts_max` accounts a round, going round and round."""
+    """Sweeps `accounts_max` accounts a round, going round and round, and has each of them visited."""
 
-    def __init__(self, *, ledger: Ledger, observer: Observer, accounts_max: int) -> None:
+    def __init__(self, *, ledger: Ledger, observer: Observer, accounts_max: int, visit: Visit | None = None) -> None:
         self._ledger = ledger
         self._observer = observer
         self._accounts_max = accounts_max
+        self._visit = visit
         self._walk: AsyncIterator[str] | None = None
 
     async def round(self) -> None:
@@ -33,6 +37,9 @@ class Sweeper:
         except Exception:
             self._walk = None  # an iterator that raised is over: the next round starts a new walk
             raise
-        for swept in await asyncio.gather(*(self._ledger.sweep(account) for account in batch)):
+        every = await asyncio.gather(*(self._ledger.sweep(account) for account in batch))
+        for account, swept in zip(batch, every, strict=True):
             if swept.grants:  # the ledger itself tells of the holds that it ends, here and elsewhere
                 self._observer.event("grant_expired", value=swept.grants)
+            if self._visit is not None and swept.monthly is not None:
+                await self._visit(account, swept.monthly)

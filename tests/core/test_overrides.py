@@ -13,6 +13,9 @@ GIVEN: list[tuple[str, Any, str, Any]] = [
     ("overdraft", "0", "0", "0.000000000"),
     ("requests", "20000/300", "20000/300", "20000/300"),
     ("requests", "none", "none", "none"),
+    ("monthly_grant", "50/month", "50000000000/month", "50.000000000/month"),
+    ("monthly_grant", "0.5/30", "500000000/30", "0.500000000/30"),
+    ("monthly_grant", "none", "none", "none"),
     ("speech.included", True, "yes", True),
     ("speech.included", "no", "no", False),
     ("speech.models", ["a", "b-1.5"], "a,b-1.5", ["a", "b-1.5"]),
@@ -27,6 +30,7 @@ GIVEN: list[tuple[str, Any, str, Any]] = [
 WRONG: dict[str, list[Any]] = {
     "overdraft": ["-1", "a lot", "1e3", "9000001", 5, True, [], ""],
     "requests": ["0/60", "5", "5/0", "-5/60", "5/86401", "5/60 ", 5, True, "\u0665/60"],
+    "monthly_grant": ["50", "0/month", "-1/month", "5/0", "5/years", 5, "/month", ""],
     "speech.included": ["perhaps", 1, 0, [], ""],
     "speech.models": [[], "", ["a b"], ["a,b"], ["a\x1f"], 7, True],
     "speech.concurrency": [0, -1, "-1", 1.5, True, "many", 10**10, "", [1]],
@@ -48,7 +52,7 @@ def test_what_is_given_is_kept_and_shown(name: str, value: Any, kept: str, told:
 def test_what_cannot_be_is_told(name: str) -> None:
     """Negatives, other types and other words are refused with what it may be."""
     for value in WRONG[name]:
-        with pytest.raises(ValueError, match=r"it is|written|not an amount"):
+        with pytest.raises(ValueError, match=r"it is|it lasts|written|not an amount"):
             written(name, value)
 
 

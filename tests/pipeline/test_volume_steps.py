@@ -9,10 +9,10 @@ import pytest
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.core.money import Nanos, parse_usd
+from gateway.core.months import month_of
 from gateway.core.pricing import Charge, LineItem, PriceTable, make_price
 from gateway.core.steps import MILLIONTHS, make_step
 from gateway.ledger.memory import MemoryLedger
-from gateway.ledger.rules import month_of
 from gateway.ledger.spool import Spool
 from gateway.pipeline.books import Books
 from gateway.ports import Receipt, Settlement

@@ -33,6 +33,7 @@ from gateway.settings.schema.payments import (
     StripeSettings,
 )
 from gateway.settings.schema.plans import (
+    MonthlyGrantSettings,
     PriceListSettings,
     PriceSettings,
     PricesSettings,
@@ -140,6 +141,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
     "config/tiers.yaml": [
         ("", TiersSettings),
         ("tiers.NAME", TierSettings),
+        ("tiers.NAME.monthly_grant", MonthlyGrantSettings),
         ("tiers.NAME.requests", RequestsSettings),
         ("tiers.NAME.products.PRODUCT", TierProductSettings),
         ("tiers.NAME.products.PRODUCT.when_negative", WhenNegativeSettings),

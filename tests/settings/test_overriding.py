@@ -1,10 +1,13 @@
 """What an override does to a plan."""
 
+from dataclasses import replace
+
 from gateway.core.admission import Concurrency, Rate, Scaling
 from gateway.core.money import Nanos
+from gateway.core.monthly import MonthlyGrant
 from gateway.core.overrides import merged
 from gateway.ports import Plan
-from gateway.settings.overriding import tier_of
+from gateway.settings.overriding import overridden, tier_of
 from gateway.settings.runtime import Tier, TierProduct
 
 SCALING = Scaling(quota_max=50)
@@ -46,6 +49,12 @@ def test_what_is_named_stands_in_place_and_the_rest_stays() -> None:
     assert own(speech__queued_max="0", speech__when_negative="0").products["speech"].concurrency == Concurrency(
         name="speech", limit=5
     )
+
+
+def test_a_monthly_grant_of_its_own() -> None:
+    """One that the plan does not have, or none where the plan has one."""
+    assert own(monthly_grant="5/30").monthly_grant == MonthlyGrant(amount=Nanos(5), days=30)
+    assert overridden(replace(TIER, monthly_grant=MonthlyGrant(amount=Nanos(9))), "monthly_grant=none") == TIER
 
 
 def test_a_limit_may_be_taken_away_or_made() -> None:

@@ -3,7 +3,8 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 token of this call, so that its repeat over a broken connection answers the same
 -- Answers  swept, holds, nano-dollars they held, grants, when a job of the account is to be looked at next (ms) or '',
---                                     when its queues are (ms) or ''
+--                                     when its queues are (ms) or '', the month, tier, rate card, overrides, the last
+--                                     month that had a grant or ''
 --          unknown                    no such account
 -- Callers  RedisLedger.sweep
 if call('EXISTS', ACCOUNT) == 0 then
@@ -11,9 +12,17 @@ if call('EXISTS', ACCOUNT) == 0 then
 end
 waits = call('ZRANGE', BASE .. 'outbox', 0, 0, 'WITHSCORES')[2]
 local look_at_job = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
-local token, holds, held, grants = string.match(call('HGET', ACCOUNT, 'swept') or '', '^(%S+) (%d+) (%d+) (%d+)$')
+local swept, tier, rate_card, overrides, granted = unpack(
+  call('HMGET', ACCOUNT, 'swept', 'tier', 'rate_card', 'overrides', 'granted'), 1, 5)
+local token, holds, held, grants = string.match(swept or '', '^(%S+) (%d+) (%d+) (%d+)$')
+
+local function told()
+  return answer('swept', holds, held, grants, look_at_job, next_look(), month_now(), tier, rate_card, overrides or '',
+    granted or '')
+end
+
 if token == ARGV[2] then
-  return answer('swept', holds, held, grants, look_at_job, next_look())
+  return told()
 end
 
 -- From here it must succeed: only writes.
@@ -27,4 +36,4 @@ holds, held, grants = amount(ended), amount(ended_held), amount(ended_grants)
 if ended + ended_grants > 0 then
   call('HSET', ACCOUNT, 'swept', table.concat({ARGV[2], holds, held, grants}, ' '))
 end
-return answer('swept', holds, held, grants, look_at_job, next_look())
+return told()

@@ -6,6 +6,7 @@ Owns: the names of rates and of concurrency classes. Does not know: accounts.
 from collections.abc import Collection, Mapping
 
 from gateway.core.admission import Concurrency, Rate, Scaling
+from gateway.core.monthly import MonthlyGrant, days_of
 from gateway.settings.compile.samples import unknown_models
 from gateway.settings.compile.scope import Scope
 from gateway.settings.overriding import ACCOUNT_RATE
@@ -30,11 +31,12 @@ def _tier(name: str, settings: TierSettings, place: Place, products: Mapping[str
         where = place.at("products", product)
         if scope.known(where, product, scope.products, "product", at_key=True) and product in products:
             shares[product] = _share(product, share, where, products[product], scope)
-    requests = settings.requests
+    requests, given = settings.requests, settings.monthly_grant
     return Tier(
         name=name,
         title=settings.title,
         signup_grant=settings.signup_grant,
+        monthly_grant=None if given is None else MonthlyGrant(amount=given.amount, days=days_of(given.expires_after)),
         rate_card=settings.rate_card,
         overdraft=settings.overdraft,
         rates=()

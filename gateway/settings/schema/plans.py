@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.core.money import ZERO
+from gateway.core.monthly import MONTH, days_of
 from gateway.settings.schema.base import Filled, Flag, Money, Name, Percent, Price, Settings, Sku, Whole, key, text_of
 
 #: How a volume is written -> (the unit of what is counted, how many of them).
@@ -79,11 +80,32 @@ class TierProductSettings(Settings):
     requests: ProductRequestsSettings | None = key("Limit of metered requests", default=None, shown="no limit")
 
 
+def _lasting(text: str) -> str:
+    days_of(text)
+    return text
+
+
+class MonthlyGrantSettings(Settings):
+    """What a plan gives each calendar month (UTC): once a month, and what is left of it does not roll over."""
+
+    amount: Money = key("So much", unit="dollars")
+    expires_after: Annotated[Filled, AfterValidator(_lasting)] = key(
+        "How long it lasts: until the end of the `month`, or so many days, like `30 days`", default=MONTH
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> "MonthlyGrantSettings":
+        if self.amount == 0:
+            raise ValueError("a grant of nothing is none: leave monthly_grant out")
+        return self
+
+
 class TierSettings(Settings):
     """A plan."""
 
     title: Filled = key("Name for people")
     signup_grant: Money = key("Credit that an account opens with", default=ZERO, unit="dollars", shown='"0"')
+    monthly_grant: MonthlyGrantSettings | None = key("Credit of each calendar month", default=None, shown="none")
     rate_card: Name = key("Rate card of accounts without one of their own")
     overdraft: Money = key("How far below zero an account may go", default=ZERO, unit="dollars", shown='"0"')
     requests: RequestsSettings | None = key("Limit of all requests of an account", default=None, shown="no limit")
