@@ -18,7 +18,7 @@ from gateway.core.money import Nanos
 from gateway.ledger import records
 from gateway.ledger.connection import Packed, Part
 from gateway.ledger.link import RedisLink
-from gateway.ledger.rules import FREE_CALL_MS, SEPARATOR, charge_data, check_renewal, check_settlement, item_data
+from gateway.ledger.rules import SEPARATOR, charge_data, check_renewal, check_settlement, item_data
 from gateway.ledger.store import WEEK_SECONDS, Lru, Store
 from gateway.ports import (
     AdmissionRequest,
@@ -83,18 +83,13 @@ class Calls(Store):
         """See ports.Ledger. One script, one round trip."""
         assert request.estimate >= 0 and request.overdraft >= 0, "amounts of an admission are not negative"
         account, terms = request.account, self._terms_of(request)
-        keys = self._taking(request)
-        keys += [self._names.resource(account, ref) for ref in request.resources]
-        tag, answer = await self._run("admit", account, keys, _asking(request, terms, keys[2:]), terms.packed)
+        keys = [self._names.resource(account, ref) for ref in request.resources]
+        tag, answer = await self._run("admit", account, keys, _asking(request, terms, keys), terms.packed)
         if tag == b"plan":
             return self._plan_changed(account, *answer)
         if tag == b"refused":
             return self._refused(request, *answer)
         return _admitted(request, tag, *answer)
-
-    def _taking(self, request: AdmissionRequest) -> list[str]:
-        """The names of guards.lua."""
-        return [self._names.end(request.account, request.hold_id), self._names.key(request.account, request.key_id)]
 
     def _terms_of(self, request: AdmissionRequest) -> "_Terms":
         """The terms of a request, written once. Rates are told by their identity: to compare them costs too much."""
@@ -160,10 +155,8 @@ class Calls(Store):
     async def settle(self, settlement: Settlement) -> Receipt:
         """See ports.Ledger. One script, one round trip."""
         check_settlement(settlement)
-        account, hold_id = settlement.account, settlement.hold_id
-        keys = [self._names.end(account, hold_id), self._names.key(account, settlement.key_id)]
-        if settlement.resource is not None:
-            keys.append(self._names.resource(account, settlement.resource))
+        account, ref = settlement.account, settlement.resource
+        keys = () if ref is None else (self._names.resource(account, ref),)
         _, answer = await self._run("settle", account, keys, _charge(settlement))
         return _receipt(*answer)
 
@@ -185,9 +178,8 @@ class Calls(Store):
         check_renewal(renewal)
         settlement, request = renewal.settlement, renewal.request
         account, terms = request.account, self._terms_of(request)
-        keys = [*self._taking(request), self._names.end(account, settlement.hold_id)]
-        if settlement.resource is not None:
-            keys.append(self._names.resource(account, settlement.resource))
+        ref = settlement.resource
+        keys = () if ref is None else (self._names.resource(account, ref),)
         args = [*_asking(request, terms), *terms.args, *_charge(settlement)]
         tag, answer = await self._run("renew", account, keys, args)
         if tag == b"plan":
@@ -233,35 +225,29 @@ class Calls(Store):
 
 
 class _Terms:
-    """What all requests of a plan for a route have alike: the arguments of guards.lua from the tier on, and rates."""
+    """What all requests of a plan for a route have alike: the arguments of guards.lua from the plan on, and rates."""
 
     __slots__ = ("args", "digest", "packed", "rates")
 
     def __init__(self, request: AdmissionRequest) -> None:
-        limit = request.concurrency
+        plan, limit = request.plan, request.concurrency
         self.rates = request.rates  # kept, so that their identity stays theirs
         self.args = (
-            request.plan.tier,
-            request.plan.rate_card,
-            request.product,
-            _FLAG[request.entitled],
-            _FLAG[request.metered],
+            SEPARATOR.join((plan.tier, plan.rate_card, plan.overrides)),
+            _FLAG[request.entitled] + _FLAG[request.metered] + _FLAG[request.covers_estimate],
             str(request.overdraft),
-            _FLAG[request.covers_estimate],
             str(request.lease_seconds * 1000),
-            request.price_version,
-            limit.name if limit else "",
-            f"{limit.limit}:{limit.queued_max}:{limit.when_negative}" if limit else "0:0:0",
-            SEPARATOR.join(request.add_ons),
-            request.plan.overrides,
+            request.product + SEPARATOR + request.price_version,
+            f"{limit.limit}:{limit.queued_max}:{limit.when_negative}:{limit.name}" if limit else "",
+            SEPARATOR.join((request.product, *request.add_ons)),
         )
         rates = [word for rate in self.rates for word in (rate.name, _quota(rate), str(rate.window_seconds * 1000))]
         self.digest = records.digest(*self.args, *rates)
-        self.packed = Packed((*self.args, str(FREE_CALL_MS), *rates))
+        self.packed = Packed((*self.args, *rates))
 
 
 def _asking(request: AdmissionRequest, terms: _Terms, resources: Sequence[str] = ()) -> tuple[str, ...]:
-    """The arguments of guards.lua up to the tier. The digest is of all that makes one request another than another."""
+    """The arguments of guards.lua up to the plan. The digest is of all that makes one request another than another."""
     estimate = str(request.estimate)
     content = SEPARATOR.join((terms.digest, estimate, request.key_id, *resources))
     return request.hold_id, records.digest_of(content.encode()), estimate, request.key_id
@@ -277,14 +263,14 @@ def _quota(rate: Rate) -> str:
 
 
 def _charge(settlement: Settlement) -> list[Part]:
-    """The arguments of a charge: hold, digest, amount, explanation, usage for the job, product, calls it counts as."""
+    """The arguments of a charge: hold, digest, amount, explanation, usage for the job, product, how many calls, key."""
     charge = settlement.charge
     items, amount = orjson.dumps(item_data(charge)), str(charge.amount)
     data = charge_data(settlement, orjson.Fragment(items))
     usage = records.json(dict(settlement.resource_usage)) if settlement.resource is not None else b""
     digest = records.digest_of(amount.encode() + items)
-    calls = _FLAG[settlement.begins_call]
-    return [settlement.hold_id, digest, amount, orjson.dumps(data), usage, settlement.product, calls]
+    calls, key_id = _FLAG[settlement.begins_call], settlement.key_id
+    return [settlement.hold_id, digest, amount, orjson.dumps(data), usage, settlement.product, calls, key_id]
 
 
 def _plan(tier: bytes, rate_card: bytes, overrides: bytes | None) -> Plan:

@@ -19,6 +19,11 @@ def _of_account(prefix: str, account: str) -> Packed:
     return Packed([base + name for name in ("account", "holds", "due", "grants", "burn", "ledger")])
 
 
+@lru_cache(maxsize=4096)
+def _of_call(prefix: str, account: str) -> Packed:
+    return Packed([f"{prefix}:{{{account}}}:account"])
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The key names under one prefix."""
@@ -66,8 +71,12 @@ class Keys:
         return f"{self.prefix}:key:{digest}"
 
     def of_account(self, account: str) -> Packed:
-        """KEYS 1 to 6 of every script: account, holds, due, grants, burn, ledger."""
+        """KEYS 1 to 6 of most scripts: account, holds, due, grants, burn, ledger."""
         return _of_account(self.prefix, account)
+
+    def of_call(self, account: str) -> Packed:
+        """KEYS 1 of the scripts on the path of a call, which derive the others from it."""
+        return _of_call(self.prefix, account)
 
     def account(self, account: str) -> str:
         """HASH: plan, status, sums and counters."""

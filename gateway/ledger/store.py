@@ -17,7 +17,7 @@ from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.epoch import Memory
 from gateway.ledger.keys import Keys
 from gateway.ledger.link import LinkDown, LinkError, RedisLink
-from gateway.ledger.lua import script
+from gateway.ledger.lua import ON_THE_PATH, script
 from gateway.ports import Observer
 
 Value = TypeVar("Value")
@@ -100,7 +100,8 @@ class Store:
         self, verb: str, account: str, keys: Sequence[str], args: Sequence[Part], last_args: Packed = NOTHING
     ) -> tuple[bytes, list[Any]]:
         """One script call: the answer's tag and the rest of it."""
-        names, values = self._names.of_account(account), (self._operation_seconds, *args)
+        names = self._names.of_call(account) if verb in ON_THE_PATH else self._names.of_account(account)
+        values = (self._operation_seconds, *args)
         try:
             reply = await self._link.run(script(verb), keys, values, first_keys=names, last_args=last_args)
         except LinkError as error:

@@ -23,30 +23,31 @@ end
 -- Take an amount from the grants in burn order; what they do not cover becomes debt. What each gave ("id:amount,..."),
 -- and the new debt. What the first grant does not cover becomes debt at once, which the grants then pay.
 local function burn(charge)
-  local owed, burnt = '0', {}
-  if charge ~= '0' then
-    local first = call('ZRANGE', BURN, 0, 0)[1]
-    local id = first and string.sub(first, 15)
-    if first and tonumber(call('HGET', GRANTS, id .. '.left')) > tonumber(charge) then
-      call('HINCRBY', GRANTS, id .. '.left', '-' .. charge)
-      burnt[1] = id .. ':' .. charge
-    else
-      call('HINCRBY', ACCOUNT, 'debt', charge)
-      owed = charge
-      while first and owed ~= '0' do
-        local paid = call('HGET', GRANTS, id .. '.left')
-        if tonumber(paid) > tonumber(owed) then
-          paid = owed
-          call('HINCRBY', GRANTS, id .. '.left', '-' .. paid)
-        else
-          spend(id, first)
-        end
-        burnt[#burnt + 1] = id .. ':' .. paid
-        owed = add(ACCOUNT, 'debt', '-' .. paid)
-        first = call('ZRANGE', BURN, 0, 0)[1]
-        id = first and string.sub(first, 15)
-      end
+  if charge == '0' then
+    return '', '0'
+  end
+  local first = call('ZRANGE', BURN, 0, 0)[1]
+  local id = first and string.sub(first, 15)
+  if first then
+    if call('HINCRBY', GRANTS, id .. '.left', '-' .. charge) > 0 then
+      return id .. ':' .. charge, '0'
     end
+    call('HINCRBY', GRANTS, id .. '.left', charge) -- it has less: as it was
+  end
+  local owed, burnt = charge, {}
+  call('HINCRBY', ACCOUNT, 'debt', charge)
+  while first and owed ~= '0' do
+    local paid = call('HGET', GRANTS, id .. '.left')
+    if tonumber(paid) > tonumber(owed) then
+      paid = owed
+      call('HINCRBY', GRANTS, id .. '.left', '-' .. paid)
+    else
+      spend(id, first)
+    end
+    burnt[#burnt + 1] = id .. ':' .. paid
+    owed = add(ACCOUNT, 'debt', '-' .. paid)
+    first = call('ZRANGE', BURN, 0, 0)[1]
+    id = first and string.sub(first, 15)
   end
   return table.concat(burnt, ','), owed
 end
@@ -102,7 +103,8 @@ local function settle(hold_id, record, ending, digest, key, product, charge, dat
   if job then
     mark(job, hold_id, 'settled', usage)
   end
-  call('SET', ending, table.concat({'1 settled', digest, entry, charge, balance, late}, ' '), 'EX', REMEMBER)
+  local receipt = digest .. ' ' .. entry .. ' ' .. charge .. ' ' .. balance .. ' ' .. late
+  call('SET', ending, '1 settled ' .. receipt, 'EX', REMEMBER)
   return {entry, charge, balance, late}
 end
 

@@ -1,15 +1,16 @@
 -- lib: the first prelude of every script: time, amounts, entries, the ends of holds and grants.
 --
--- KEYS of every script, all in the slot of {account}:
---   1 account  HASH    status tier rate_card overrides balance held debt created grants_made changes,
+-- KEYS of every script, all in the slot of {account}: 1 account, and 2-6 those named below, for who looks at what a
+--   script touches; on the path of a call (admit, settle, renew) only the first, because each costs as much as a tenth of
+--   a command. Others are given after these, or derived from BASE, in the same slot.
+--   account    HASH    status tier rate_card overrides balance held debt created grants_made changes,
 --                      open.<class>, rate.<name>
---   2 holds    HASH    hold id -> record (below)
---   3 due      ZSET    what ends when (ms): h:<hold id>, g:<grant id>
---   4 grants   HASH    grant id -> record, <grant id>.left -> what remains
---   5 burn     ZSET    priority -> <expiry, 13 digits>:<grant id>, so that ZRANGE is the burn order
---   6 ledger   STREAM  entries
---   Others are given after these. Only what a script learns from the store is derived from BASE, in the same slot:
---   key:<key id> and end:<hold id> of holds that are over, the account's keys when all are listed, and
+--   holds      HASH    hold id -> record (below)
+--   due        ZSET    what ends when (ms): h:<hold id>, g:<grant id>
+--   grants     HASH    grant id -> record, <grant id>.left -> what remains
+--   burn       ZSET    priority -> <expiry, 13 digits>:<grant id>, so that ZRANGE is the burn order
+--   ledger     STREAM  entries
+--   key:<key id> and end:<hold id>; and, learned from the store, the account's keys when all are listed, and
 --   jobs      ZSET     open jobs that are followed, <kind>:<id> -> when to look at them next (ms); their res:<kind>:<id>
 --   queue:<class> ZSET jobs that wait for a place, by when they were admitted (ms); queues SET of such classes;
 --   submitting ZSET    those that have their place and are being submitted -> when to claim them again (ms)
@@ -19,8 +20,9 @@
 --
 -- Money is changed by HINCRBY alone, from strings of digits. Numbers are doubles: amounts are compared only where they
 -- are below 2^53 (BALANCE_MAX sees to it), and written as text by amount() only there.
-local ACCOUNT, HOLDS, DUE, GRANTS, BURN, LEDGER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local ACCOUNT = KEYS[1]
 local BASE = string.sub(ACCOUNT, 1, -8)
+local HOLDS, DUE, GRANTS, BURN, LEDGER = BASE .. 'holds', BASE .. 'due', BASE .. 'grants', BASE .. 'burn', BASE .. 'ledger'
 local JOBS = BASE .. 'jobs'
 local REMEMBER = ARGV[1]
 local SEP = '\31'
@@ -39,8 +41,9 @@ local function answer(tag, ...)
 end
 
 -- A whole number below 2^53 as text. `%.0f` would print the same at twice the time, a dozen times for each call.
+local format = string.format
 local function amount(number)
-  return string.format('%d', number)
+  return format('%d', number)
 end
 
 local function minus(text)

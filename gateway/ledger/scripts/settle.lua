@@ -1,13 +1,14 @@
 -- settle: charge a hold's usage, once: end the hold, burn grants, write the entry.
 --
--- KEYS  1-6 as in lib, 7 end:<hold id>, 8 key:<key id> that is charged, 9 res:<kind>:<id> of the job (if any)
+-- KEYS  1 as in lib, 2 res:<kind>:<id> of the job (if any)
 -- ARGV  2 hold id, 3 digest of the charge, 4 amount, 5 what the entry explains (JSON), 6 usage for the job (JSON),
---       7 product, 8 calls that it counts as ('1' or '0')
+--       7 product, 8 calls that it counts as ('1' or '0'), 9 id of the key that is charged
 -- Answers  settled, entry id, amount, balance, late ('1' or '')    of this call, or of the first with this charge
 --          conflict, how              the hold was settled with another charge, or released
 --          unknown                    no such account
 -- Callers  RedisLedger.settle
-local record, first, _, how = stands(ARGV[2], KEYS[7], ARGV[3])
+local ending = BASE .. 'end:' .. ARGV[2]
+local record, first, _, how = stands(ARGV[2], ending, ARGV[3])
 if first then
   return answer('settled', unpack(first))
 end
@@ -21,6 +22,6 @@ if not status then
 end
 
 -- From here it must succeed: only writes.
-local receipt = settle(ARGV[2], record, KEYS[7], ARGV[3], KEYS[8], ARGV[7], ARGV[4], ARGV[5], KEYS[9], ARGV[6],
-  ARGV[8])
+local receipt = settle(ARGV[2], record, ending, ARGV[3], BASE .. 'key:' .. ARGV[9], ARGV[7], ARGV[4], ARGV[5], KEYS[2],
+  ARGV[6], ARGV[8])
 return answer('settled', unpack(receipt))
