@@ -36,7 +36,7 @@ soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two p
 test-faults: $(DEV) ## workers and Redis killed under open sessions, jobs and payments (SESSIONS=...): what is lost, as a table
 	$(BIN)/python -m tests.faults --sessions $(or $(SESSIONS),100)
 
-test-failover: $(DEV) ## primaries behind sentinels that die under load (ROUNDS=...): what is lost, as a table
+test-failover: $(DEV) ## primaries behind sentinels and in a cluster that die under load (ROUNDS=...): what is lost, as a table
 	$(BIN)/python -m tests.failover --rounds $(or $(ROUNDS),5)
 
 fuzz: $(DEV) ## every parser of ours with fresh hostile examples, for 10 minutes (MINUTES=...): how many, as a table

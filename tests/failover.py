@@ -1,5 +1,7 @@
 """What a failover costs: `python -m tests.failover` takes primaries away under load and prints what was lost.
 
+Of a cluster, one of three primaries dies with its process only: nothing is between it and its replica.
+
 Owns: the ways in which Redis may be set up, the load, the count. A primary dies as with its machine: what it had sent
 to its replica, and was still on the line of `LINE_SECONDS`, is gone too. The load charges accounts, one call after the
 other each, and notes every charge that was acknowledged; what of them the new primary does not have is lost.
@@ -9,15 +11,20 @@ import argparse
 import asyncio
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.core.money import Nanos
-from gateway.ledger.link import LinkError, LinkSettings
+from gateway.ledger.cluster import ClusterLink
+from gateway.ledger.keys import Keys
+from gateway.ledger.link import LinkError, LinkSettings, RedisLink
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.sentinel import SentinelLink
+from gateway.ledger.slots import hash_slot
 from gateway.ports import Key
+from tests.ledger.clusters import RANGES, replicated_cluster
 from tests.ledger.ledgers import DOLLAR, FREE, ask, bill
 from tests.ledger.sentinels import pair
 
@@ -84,6 +91,7 @@ WAYS = (
     Way("min-replicas-to-write 1, max-lag 1", ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")),
     Way("replica, and WAIT 1 after each charge", wait=True),
 )
+IN_CLUSTER = Way("cluster of three, a replica each, no line between")
 
 
 @dataclass
@@ -94,6 +102,7 @@ class Outcome:
     lost: int
     away_seconds: float
     drifts: int
+    in_flight: int = ACCOUNTS
 
 
 async def measure(way: Way, directory: Path) -> Outcome:
@@ -104,36 +113,75 @@ async def measure(way: Way, directory: Path) -> Outcome:
         link = SentinelLink(LinkSettings(url=servers.url, command_seconds_max=1.0, down_seconds=0.1))
         await link.open()
         ledger = RedisLedger(link)
-        names = [f"account-{number}" for number in range(ACCOUNTS)]
-        for name in names:
-            await ledger.open_account(operation=f"open-{name}", account=name, plan=FREE, signup=Nanos(1000 * DOLLAR))
-            await ledger.put_key(
-                operation=f"k-{name}", key=Key(id=f"{name}-key", account=name), digest=f"{name}-digest"
-            )
+        names = await _opened(ledger)
         acknowledged: dict[str, set[str]] = {name: set() for name in names}
-        load = [asyncio.create_task(_charge(ledger, link, name, acknowledged[name], way)) for name in names]
+        over = asyncio.Event()
+        load = [asyncio.create_task(_charge(ledger, link, name, acknowledged[name], way, over)) for name in names]
         await asyncio.sleep(LOAD_SECONDS)
         line.cut()
         dead = await servers.kill()
         began = time.monotonic()
         await asyncio.gather(*load)
         await servers.changed(dead.port)
-        await _answering(link)
+        await _answering(lambda: link.call("PING"))
         away = time.monotonic() - began
         await link.call(*RELAXED)
-        lost = drifts = 0
-        for name in names:
-            found = {entry.operation for entry in await ledger.entries(name, limit=100_000)}
-            lost += len(acknowledged[name] - found)
-            drifts += len(await ledger.verify(name))
+        outcome = await _outcome(ledger, acknowledged, away)
         await link.close()
-        return Outcome(sum(map(len, acknowledged.values())), lost, away, drifts)
+        return outcome
 
 
-async def _charge(ledger: RedisLedger, link: SentinelLink, name: str, acknowledged: set[str], way: Way) -> None:
-    """Charge until the primary does not answer any more."""
+async def measure_cluster(directory: Path) -> Outcome:
+    """One of three primaries of a cluster, each with a replica, dies under load."""
+    async with replicated_cluster(directory) as cluster:
+        link = ClusterLink(LinkSettings(url=cluster.url, command_seconds_max=1.0, down_seconds=0.1))
+        await link.open()
+        ledger = RedisLedger(link)
+        names = await _opened(ledger)
+        acknowledged: dict[str, set[str]] = {name: set() for name in names}
+        over = asyncio.Event()
+        load = [
+            asyncio.create_task(_charge(ledger, link, name, acknowledged[name], IN_CLUSTER, over)) for name in names
+        ]
+        await asyncio.sleep(LOAD_SECONDS)
+        cluster.kill(0)
+        began = time.monotonic()
+        await cluster.promoted(3)
+        of_dead = [name for name in names if hash_slot(Keys("gw").account(name)) <= RANGES[0][1]]
+        for name in of_dead:
+            await _answering(lambda name=name: ledger.account(name))  # type: ignore[misc]
+        away = time.monotonic() - began
+        over.set()
+        await asyncio.gather(*load)
+        outcome = await _outcome(ledger, acknowledged, away)
+        await link.close()
+        return replace(outcome, in_flight=len(of_dead))
+
+
+async def _opened(ledger: RedisLedger) -> list[str]:
+    """Accounts with credit and a key each."""
+    names = [f"account-{number}" for number in range(ACCOUNTS)]
+    for name in names:
+        await ledger.open_account(operation=f"open-{name}", account=name, plan=FREE, signup=Nanos(1000 * DOLLAR))
+        await ledger.put_key(operation=f"k-{name}", key=Key(id=f"{name}-key", account=name), digest=f"{name}-digest")
+    return names
+
+
+async def _outcome(ledger: RedisLedger, acknowledged: Mapping[str, set[str]], away: float) -> Outcome:
+    lost = drifts = 0
+    for name, known in acknowledged.items():
+        found = {entry.operation for entry in await ledger.entries(name, limit=100_000)}
+        lost += len(known - found)
+        drifts += len(await ledger.verify(name))
+    return Outcome(sum(map(len, acknowledged.values())), lost, away, drifts)
+
+
+async def _charge(
+    ledger: RedisLedger, link: RedisLink, name: str, acknowledged: set[str], way: Way, over: asyncio.Event
+) -> None:
+    """Charge until the primary does not answer any more, or it is over."""
     number = 0
-    while True:
+    while not over.is_set():
         hold, number = f"{name}-{number}", number + 1
         try:
             await ledger.admit(ask(hold, account=name, estimate=Nanos(CENT)))
@@ -145,26 +193,29 @@ async def _charge(ledger: RedisLedger, link: SentinelLink, name: str, acknowledg
         acknowledged.add(hold)
 
 
-async def _answering(link: SentinelLink) -> None:
+async def _answering(ask_it: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(30):
         while True:
             try:
-                await link.call("PING")
-            except LinkError:
+                await ask_it()
+            except (LinkError, LedgerUnavailable):
                 await asyncio.sleep(0.02)
             else:
                 return
+
+
+async def failover(way: Way) -> Outcome:
+    """One failover in this way, in a directory of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        return await (measure_cluster(Path(directory)) if way is IN_CLUSTER else measure(way, Path(directory)))
 
 
 async def main(rounds: int) -> None:
     """Print the table."""
     print("| Redis | failovers | acknowledged | of them lost | lost at most | away at most (s) | books that differ |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for way in WAYS:
-        found: list[Outcome] = []
-        for _ in range(rounds):
-            with tempfile.TemporaryDirectory() as directory:
-                found.append(await measure(way, Path(directory)))
+    for way in (*WAYS, IN_CLUSTER):
+        found = [await failover(way) for _ in range(rounds)]
         charged, lost = sum(each.charged for each in found), sum(each.lost for each in found)
         print(
             f"| {way.name} | {rounds} | {charged} | {lost} | {max(each.lost for each in found)} | "

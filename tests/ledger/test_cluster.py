@@ -3,99 +3,26 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
 from gateway.ledger.cluster import ClusterLink
-from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script, SingleLink
 from gateway.ledger.links import open_link
 from gateway.ledger.slots import command_slot, hash_slot
+from tests.ledger.clusters import RANGES, Cluster, make_servers
+from tests.ledger.sentinels import free_ports
 
 ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
-RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
-NODE_TIMEOUT_MS = 1000
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-class Cluster:
-    """Three primaries that share the slots."""
-
-    def __init__(self, servers: list[EmbeddedRedis], bus_ports: list[int]) -> None:
-        self.servers = servers
-        self.bus_ports = bus_ports
-
-    @property
-    def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
-
-    async def ask(self, index: int, *parts: str | int) -> object:
-        link = SingleLink(LinkSettings(url=self.servers[index].url))
-        await link.open()
-        try:
-            return await link.call(*parts)
-        finally:
-            await link.close()
-
-    async def join(self) -> None:
-        for index, (first, last) in enumerate(RANGES):
-            await self.ask(index, "CLUSTER", "ADDSLOTSRANGE", first, last)
-            neighbour = (index + 1) % 3
-            port, bus_port = self.servers[neighbour].port, self.bus_ports[neighbour]
-            assert port is not None
-            await self.ask(index, "CLUSTER", "MEET", "127.0.0.1", port, bus_port)
-        async with asyncio.timeout(20):
-            for index in range(3):
-                while True:
-                    info = await self.ask(index, "CLUSTER", "INFO")
-                    assert isinstance(info, bytes)
-                    if b"cluster_state:ok" in info and b"cluster_size:3" in info:
-                        break
-                    await asyncio.sleep(0.05)
-
-    async def name(self, index: int) -> str:
-        name = await self.ask(index, "CLUSTER", "MYID")
-        assert isinstance(name, bytes)
-        return name.decode()
-
-    async def begin_move(self, slot: int, source: int, target: int) -> None:
-        await self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", await self.name(source))
-        await self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", await self.name(target))
-
-    async def end_move(self, slot: int, target: int) -> None:
-        for index in (target, *(other for other in range(3) if other != target)):
-            await self.ask(index, "CLUSTER", "SETSLOT", slot, "NODE", await self.name(target))
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three servers of one cluster, on free ports."""
-    ports = free_ports(6)
-    servers = [
-        EmbeddedRedis(
-            tmp_path_factory.mktemp("node"),
-            appendonly=False,
-            port=port,
-            extra_args=(
-                *("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-require-full-coverage", "no"),
-                *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
-            ),
-        )
-        for port, bus in zip(ports[:3], ports[3:], strict=True)
-    ]
-    cluster = Cluster(servers, ports[3:])
+    servers, bus_ports = make_servers(tmp_path_factory.mktemp("cluster"), 3)
+    cluster = Cluster(servers, bus_ports)
     with ExitStack() as stack:
         for server in servers:
             server.start_sync()
