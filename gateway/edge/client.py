@@ -1,21 +1,24 @@
-"""A customer's call as the pipeline sees it, over one request of aiohttp's server.
+"""A customer's call as the pipeline sees it: one request on its connection.
 
 Owns: reading its body within its time, writing its answer, `Expect: 100-continue`, what becomes of it when its client
 leaves. Does not know: connections (proxy), products, money.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict
 
 from gateway.core.errors import Code, Refused
+from gateway.edge.carrier import Carrier
 from gateway.edge.responses import StreamedResponse
-from gateway.edge.websocket import TakenOver, is_opening, take_over
+from gateway.edge.websocket import is_opening, take_over
 from gateway.pipeline.call import BodyRefused, ClientGone
 from gateway.settings.runtime import Limits
 from gateway.sockets.ports import Relay, Watch, Watcher
@@ -33,39 +36,51 @@ class BrokenBody(web.RequestPayloadError):
 
 
 class RequestClient:
-    """A `pipeline.call.Client` over one aiohttp request."""
+    """A `pipeline.call.Client`: one request on its connection. `task` is the one that serves it."""
 
     __slots__ = (
-        "_drain_seconds", "_leaving", "_limits", "_lost_timer", "_request", "_streamed", "_task", "gone", "headers",
-        "method", "query_string", "raw_path", "response",
+        "_drain_seconds", "_leaving", "_limits", "_lost_timer", "connection", "gone", "headers", "message", "method",
+        "payload", "query_string", "raw_path", "streamed", "taken_over", "task",
     )  # fmt: skip
 
-    def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
-        self._request = request
+    def __init__(
+        self,
+        connection: Carrier,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        limits: Limits,
+        task: asyncio.Task[None],
+    ) -> None:
+        self.connection = connection
+        self.message = message
+        self.payload = payload
         self._limits = limits
-        self._task = request.task
+        self.task = task
         self._drain_seconds = _DRAIN_SECONDS_DEFAULT
         self._lost_timer: asyncio.TimerHandle | None = None
-        self._streamed: StreamedResponse | None = None
         self._leaving: Callable[[], None] | None = None
+        self.streamed: StreamedResponse | None = None
+        self.taken_over = False  # a relay has the connection
         self.gone = False
-        self.response: StreamedResponse | TakenOver | None = None
-        self.method = request.method
-        self.headers = end_to_end(request.headers)
+        self.method: str = message.method
+        self.headers = end_to_end(message.headers)
         #: As sent: percent-encoded path, and the query without its question mark.
-        self.raw_path, _, self.query_string = request.raw_path.partition("?")
+        self.raw_path: str
+        self.query_string: str
+        self.raw_path, _, self.query_string = message.path.partition("?")
 
     # ---- what was asked
 
     @property
     def host(self) -> str:
         """The `Host` field, or where we listen."""
-        return self._request.host
+        host: str | None = self.message.headers.get("Host")
+        return self.connection.host if host is None else host
 
     @property
     def scheme(self) -> str:
         """http or https, as this listener saw it."""
-        return self._request.scheme
+        return "http" if self.connection.ssl_context is None else "https"
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -76,30 +91,31 @@ class RequestClient:
     @property
     def address(self) -> str:
         """The peer's address."""
-        return self._request.remote or ""
+        return self.connection.address
 
     @property
     def content_length(self) -> int | None:
         """As declared."""
-        return self._request.content_length
+        length = self.message.headers.get("Content-Length")
+        return None if length is None else int(length)
 
     @property
     def has_body(self) -> bool:
         """Whether a body was announced."""
-        return self._request.body_exists
+        return self.payload is not EMPTY_PAYLOAD
 
     @property
     def has_whole_body(self) -> bool:
         """Whether all of the body has come in."""
-        return self._request.content.is_eof()
+        return self.payload.is_eof()
 
     # ---- its body
 
     async def read(self, bytes_max: int) -> bytes:
         """The whole body; BodyRefused if it is too large, too slow, or cut short."""
-        if not self._request.body_exists:
+        content = self.payload
+        if content is EMPTY_PAYLOAD:
             return b""
-        content = self._request.content
         if content.is_eof() and content.exception() is None:  # in hand already: nothing to wait for
             body = rest_of(content)
             if len(body) > bytes_max:
@@ -128,12 +144,12 @@ class RequestClient:
             yield chunk
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        request = self._request
-        if request.version >= aiohttp.HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
-            if request.transport is None:
-                raise BodyRefused(None)
-            request.transport.write(_CONTINUE)
-        content = request.content
+        message, content = self.message, self.payload
+        if message.version >= aiohttp.HttpVersion11 and message.headers.get("Expect", "").lower() == "100-continue":
+            try:
+                self.connection.send(_CONTINUE)
+            except ConnectionError:
+                raise BodyRefused(None) from None
         while True:
             try:
                 async with asyncio.timeout(self._limits.body_read_seconds_max):
@@ -150,23 +166,37 @@ class RequestClient:
 
     async def start(self, status: int, reason: str, headers: CIMultiDict[str], length: int | None) -> None:
         """Send the head; ClientGone."""
-        self.response = self._streamed = StreamedResponse(self._request)
-        await self._written(self._streamed.start(status, reason, headers, length))
+        self.streamed = StreamedResponse(self)
+        self._do(self.streamed.start, status, reason, headers, length)
+        if self.connection.writing_paused:
+            await self._drained()
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body; ClientGone."""
-        assert self._streamed is not None, "the head goes first"
-        await self._written(self._streamed.write(chunk))
+        assert self.streamed is not None, "the head goes first"
+        self._do(self.streamed.write, chunk)
+        if self.connection.writing_paused:
+            await self._drained()
 
     async def finish(self) -> None:
         """The body is complete; ClientGone."""
-        assert self._streamed is not None, "the head goes first"
-        await self._written(self._streamed.finish())
+        assert self.streamed is not None, "the head goes first"
+        self._do(self.streamed.finish)
+        if self.connection.writing_paused:
+            await self._drained()
 
-    async def _written(self, writing: Awaitable[None]) -> None:
+    def _do(self, write: Callable[..., None], *what: Any) -> None:
         try:
-            async with asyncio.timeout(self._drain_seconds):  # for one that takes nothing at all in this time
-                await writing
+            write(*what)
+        except ConnectionError:
+            self.gone = True
+            raise ClientGone from None
+
+    async def _drained(self) -> None:
+        """Wait while the client is slow; one that takes nothing at all in this time is cut."""
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self.connection.drained()
         except (ConnectionError, aiohttp.ClientError):
             self.gone = True
             raise ClientGone from None
@@ -177,23 +207,23 @@ class RequestClient:
 
     def abort(self) -> None:
         """Cut the connection, so that an unfinished body does not look finished."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        if self.connection.transport is not None:
+            self.connection.transport.abort()
 
     # ---- a socket
 
     @property
     def wants_socket(self) -> bool:
         """Whether this is the opening handshake of a WebSocket that we can take."""
-        return is_opening(self._request)
+        return is_opening(self)
 
     def accept_socket(self, watch: Watch, watcher: Watcher, headers: CIMultiDict[str], subprotocol: str) -> Relay:
         """Answer 101, and take the connection over; ClientGone."""
-        relay = take_over(self._request, watch, watcher, headers, subprotocol)
+        relay = take_over(self, watch, watcher, headers, subprotocol)
         if relay is None:
             self.gone = True
             raise ClientGone
-        self.response = TakenOver()
+        self.taken_over = True
         return relay
 
     # ---- the client leaves
@@ -203,7 +233,7 @@ class RequestClient:
         self._drain_seconds = seconds
         if self._lost_timer is not None:
             self._lost_timer.cancel()
-            self._lost_timer = asyncio.get_running_loop().call_later(seconds, self._task.cancel)
+            self._lost_timer = asyncio.get_running_loop().call_later(seconds, self.task.cancel)
 
     def when_leaving(self, told: Callable[[], None]) -> None:
         """Tell when the client has left; at once if it has."""
@@ -217,21 +247,25 @@ class RequestClient:
         A session knows itself how long: its watcher is told.
         """
         self.gone = True
-        if type(self.response) is TakenOver:
+        if self.taken_over:
             return
         if self._leaving is not None:
             self._leaving()
-        if not self._task.done():
-            self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self._task.cancel)
+        if not self.task.done():
+            self._lost_timer = asyncio.get_running_loop().call_later(self._drain_seconds, self.task.cancel)
 
     def broken(self) -> None:
         """The rest of the body cannot be read."""
         if not self.has_whole_body:
-            self._request.content.set_exception(BrokenBody())
+            self.payload.set_exception(BrokenBody())
 
     def cut(self) -> None:
         """The gateway stops, and the call has had its time."""
-        self._task.cancel()
+        self.task.cancel()
+
+    def _cancel(self, error: BaseException) -> None:
+        """aiohttp's word for a connection that is lost."""
+        self.payload.set_exception(error)
 
     def done(self) -> None:
         """The call is over."""

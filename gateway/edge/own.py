@@ -18,6 +18,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from gateway.core.errors import place_of
+from gateway.edge.client import RequestClient
 from gateway.pipeline.call import Answer
 
 _LINE_END: Final = re.compile(r"[\r\n\0]")
@@ -53,14 +54,14 @@ class OwnRoutes:
         """Whether this path, as sent, is ours: then nothing at it is forwarded."""
         return raw_path.startswith(self._below) or raw_path in self._exact
 
-    async def answer(self, request: web.BaseRequest) -> Answer:
+    async def answer(self, client: RequestClient) -> Answer:
         """What the application answers; a fault of its own is a bare 500, one that takes too long a 408."""
         own = self._app._make_request(
-            request._message,
-            request._payload,
-            request._protocol,
-            request._payload_writer,
-            request._task,
+            client.message,
+            client.payload,
+            client.connection,
+            None,  # type: ignore[arg-type] # answers are whole: nothing is written by aiohttp
+            client.task,
         )
         try:
             async with asyncio.timeout(self._answer_seconds_max):

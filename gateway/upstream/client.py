@@ -1,22 +1,21 @@
-"""Calls to upstreams over our own keep-alive connections, each of them aiohttp's client protocol and its C parser.
+"""Calls to upstreams over our own keep-alive connections, each with aiohttp's C parser.
 
-Owns: connections and their reuse, the request's head, timeouts, the mapping of aiohttp's errors to ours.
+Owns: the reuse of connections, the request's head, timeouts, the mapping of aiohttp's errors to ours.
 Does not know: customers, money. Bodies pass as they are: nothing is decompressed, redirected, or kept as a cookie.
 
 `aiohttp.ClientSession` would do the same at twice the cost of everything else on the path of a call (see
-docs/adr/0006). The protocol (`ResponseHandler`) brings the parser, read timeouts, backpressure and payload errors.
+docs/adr/0006).
 """
 
 import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
-from typing import Final, Protocol, Self, cast
+from typing import Any, Final, Protocol, Self, cast
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
@@ -24,10 +23,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.upstream.bodies import rest_of
+from gateway.upstream.connection import Connection, Head
 from gateway.upstream.endpoint import Endpoint
 
-_HEAD_BYTES_MAX: Final = 32 * 1024
-_READ_BYTES: Final = 2**16
 #: An idle connection is not used after this: the other side may be about to close it.
 _IDLE_SECONDS_MAX: Final = 15.0
 _IDLE_MAX: Final = 1024
@@ -117,36 +115,6 @@ def _mapped(error: BaseException) -> UpstreamTimeout | UpstreamUnreachable:
     return fault(type(error).__name__)
 
 
-class Connection(ResponseHandler):
-    """aiohttp's client protocol, whose parser serves one reply after another as long as they are of one kind."""
-
-    _bodiless: bool | None = None
-
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
-        """Nothing, where it was not paused: aiohttp would run its parser once more for every body that was read."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
-    def forget(self) -> None:
-        """The reply at hand may have trailers: the parser would take the last for a field of the next reply."""
-        self._bodiless = None
-
-    def expect(self, *, bodiless: bool) -> None:
-        """The next reply answers HEAD, or it does not. A parser is made only when that changes, or one is forgotten."""
-        if self._bodiless is bodiless:
-            return
-        self._bodiless = bodiless
-        self.set_response_params(
-            skip_payload=bodiless,
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=None,  # see `Pool._watch_active`
-            read_bufsize=_READ_BYTES,
-            max_line_size=_HEAD_BYTES_MAX,
-            max_field_size=_HEAD_BYTES_MAX,
-        )
-
-
 class PooledReply:
     """A `Reply` on a connection of a pool."""
 
@@ -173,11 +141,13 @@ class PooledReply:
         """The head has come."""
         self._payload = payload
         self.status = message.code
-        self.reason = message.reason if _CONTROLS.search(message.reason) is None else ""
+        self.reason = reason = message.reason
+        if not (reason.isascii() and reason.isprintable()) and _CONTROLS.search(reason) is not None:
+            self.reason = ""
         if message.chunked:
             self._connection.forget()
-        self.headers = message.headers
-        length = message.headers.get("Content-Length", "")
+        self.headers = headers = message.headers
+        length = headers.get("Content-Length", "")
         self.length = int(length) if length.isascii() and length.isdigit() else None
 
     async def chunk(self) -> bytes:
@@ -212,7 +182,7 @@ class PooledReply:
     def expire(self) -> None:
         """The upstream was silent for too long, or the whole time for this call is over."""
         error = aiohttp.ServerTimeoutError("the upstream took too long")
-        self._connection.set_exception(error)
+        self._connection.fail(error)
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(error)
 
@@ -229,11 +199,11 @@ class PooledReply:
         if self._closed:
             return
         self._closed = True
-        writing = self.writer is not None and not self.writer.done()
-        if self.writer is not None and writing:
+        reusable = not self.last and self._payload is not None  # without its head, the reply is still to come
+        if self.writer is not None and not self.writer.done():
             self.writer.cancel()
-        done = not writing and not self.last and self._payload is not None and self._payload.is_eof()
-        self._pool.release(self, self._connection, reusable=done)
+            reusable = False
+        self._pool.release(self, self._connection, reusable=reusable)
 
 
 class Pool:
@@ -255,15 +225,21 @@ class Pool:
     async def send(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> PooledReply:
         """One request, and its reply's head. A kept connection that proves closed is tried once more where safe."""
         head = self._head(method, path_and_query, headers, body)
-        connection, reused = await self._acquire()
         try:
-            return await self._exchange(connection, method, head, headers, body)
-        except _DISCONNECTED as error:
-            repeatable = reused and method in _IDEMPOTENT and (body is None or isinstance(body, bytes))
-            if not repeatable or isinstance(error, aiohttp.ServerTimeoutError):
-                raise
-        connection, _ = await self._acquire(fresh=True)
-        return await self._exchange(connection, method, head, headers, body)
+            if self._places is not None:
+                await self._take_place(self._places)
+            kept = self._kept()
+            try:
+                return await self._exchange(kept or await self._connect(), method, head, headers, body)
+            except _DISCONNECTED as error:
+                repeatable = kept is not None and method in _IDEMPOTENT and (body is None or isinstance(body, bytes))
+                if not repeatable or isinstance(error, aiohttp.ServerTimeoutError):
+                    raise
+            if self._places is not None:
+                await self._take_place(self._places)
+            return await self._exchange(await self._connect(), method, head, headers, body)
+        except _FAULTS as error:
+            raise _mapped(error) from error
 
     def _head(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> bytes:
         fields = list(headers.items())
@@ -280,37 +256,41 @@ class Pool:
         self, connection: Connection, method: str, head: bytes, headers: CIMultiDict[str], body: Body
     ) -> PooledReply:
         connection.expect(bodiless=method == "HEAD")
-        transport = connection.transport
+        transport, now = connection.transport, self._loop.time()
         assert transport is not None, "only a connection that is open is acquired"
         # A service that does not read the body of such a request takes it for the next one: there must be none.
         last = body is not None and method in _WITHOUT_BODY
-        reply = PooledReply(self, connection, self._loop.time() + self._upstream.total_seconds_max, last=last)
+        reply = PooledReply(self, connection, now + self._upstream.total_seconds_max, last=last)
         self._begin_watch(reply)
         if body is None or isinstance(body, bytes):
             transport.write(head + body if body else head)
-            reply.silent_until = self.silence_ends()
+            reply.silent_until = now + self._upstream.reply_seconds_max
         else:
             transport.write(head)
             chunked = "Content-Length" not in headers
             reply.writer = asyncio.create_task(_write(connection, reply, self.silence_ends, body, chunked=chunked))
         try:
             message, payload = await connection.read()
-            interim = 0
-            while message.code < 200:  # an interim answer is not ours to pass on
-                interim += 1
-                if message.code <= 101 and message.code != 100:
-                    raise aiohttp.ClientError("the upstream switches protocols unasked, or its status is none")
-                if interim > _INTERIM_MAX:
-                    raise aiohttp.ClientError("the upstream begins to answer without end")
-                if reply.writer is None or reply.writer.done():
-                    reply.silent_until = self.silence_ends()
-                message, payload = await connection.read()
+            if message.code < 200:
+                message, payload = await self._final(connection, reply, message)
         except BaseException:
             reply.close()
             raise
         reply.silent_until = _NEVER
         reply.begin(message, payload)
         return reply
+
+    async def _final(self, connection: Connection, reply: PooledReply, message: RawResponseMessage) -> Head:
+        """The reply's head, after interim ones, which are not ours to pass on."""
+        for _ in range(_INTERIM_MAX):
+            if message.code <= 101 and message.code != 100:
+                raise aiohttp.ClientError("the upstream switches protocols unasked, or its status is none")
+            if reply.writer is None or reply.writer.done():
+                reply.silent_until = self.silence_ends()
+            message, payload = await connection.read()
+            if message.code >= 200:
+                return message, payload
+        raise aiohttp.ClientError("the upstream begins to answer without end")
 
     # ---- time: one timer for all calls under way, because a timer for each costs more than a look at all of them
 
@@ -335,36 +315,39 @@ class Pool:
 
     # ---- connections
 
-    async def _acquire(self, *, fresh: bool = False) -> tuple[Connection, bool]:
-        """A connection that is ours alone, and whether it was used before (never if it is to be `fresh`)."""
-        if self._places is not None:
-            async with asyncio.timeout(self._upstream.connect_seconds_max):
-                await self._places.acquire()
-        oldest = self._loop.time() - _IDLE_SECONDS_MAX
-        while self._idle and not fresh:
-            since, connection = self._idle.pop()
-            if since >= oldest and connection.is_connected() and not connection.should_close:
-                return connection, True
+    async def _take_place(self, places: asyncio.Semaphore) -> None:
+        """Wait for one of the connections that there may be."""
+        async with asyncio.timeout(self._upstream.connect_seconds_max):
+            await places.acquire()
+
+    def _kept(self) -> Connection | None:
+        """A connection that was used before, and is ours alone now."""
+        idle = self._idle
+        while idle:
+            since, connection = idle.pop()
+            if since >= self._loop.time() - _IDLE_SECONDS_MAX and connection.is_open:
+                return connection
             connection.close()
             self._open -= 1
+        return None
+
+    async def _connect(self) -> Connection:
+        """A new connection. The place that was taken for it is given back where there is none."""
+        loop = self._loop
         try:
-            return await self._connect(), False
+            async with asyncio.timeout(self._upstream.connect_seconds_max):
+                _, connection = await self._endpoint.connect(lambda: Connection(loop))
         except BaseException:
             if self._places is not None:
                 self._places.release()
             raise
-
-    async def _connect(self) -> Connection:
-        loop = self._loop
-        async with asyncio.timeout(self._upstream.connect_seconds_max):
-            _, connection = await self._endpoint.connect(lambda: Connection(loop))
         self._open += 1
         return connection
 
     def release(self, reply: PooledReply, connection: Connection, *, reusable: bool) -> None:
         """The call is over with this connection."""
         self._active.discard(reply)
-        if reusable and connection.is_connected() and not connection.should_close and len(self._idle) < _IDLE_MAX:
+        if reusable and connection.idle() and len(self._idle) < _IDLE_MAX:
             self._idle.append((self._loop.time(), connection))
         else:
             connection.close()
@@ -406,7 +389,7 @@ async def _write(
     except _DISCONNECTED:
         return  # the reply tells: it may have come before the upstream closed
     except Exception as error:  # noqa: BLE001 - whatever the body raised is for whoever waits for the reply
-        connection.set_exception(error)
+        connection.fail(error)
 
 
 class PooledUpstreamClient:
@@ -418,17 +401,14 @@ class PooledUpstreamClient:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {list(self._pools.values())}>"
 
-    async def send(
+    def send(
         self, upstream: UpstreamAddress, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
-    ) -> Reply:
-        """See `UpstreamClient`."""
+    ) -> Coroutine[Any, Any, Reply]:
+        """See `UpstreamClient`. (A coroutine that only awaits another costs half a microsecond.)"""
         pool = self._pools.get(upstream.name)
         if pool is None:
             pool = self._pools[upstream.name] = Pool(upstream)
-        try:
-            return await pool.send(method, path_and_query, headers, body)
-        except _FAULTS as error:
-            raise _mapped(error) from error
+        return pool.send(method, path_and_query, headers, body)
 
     async def close(self) -> None:
         """See `UpstreamClient`."""

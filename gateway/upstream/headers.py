@@ -5,6 +5,7 @@ Does not know: routes, money.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -69,8 +70,9 @@ class _Filter:
         passed = headers.copy()
         for name in dropped:
             passed.popall(name)
-        for name in _named(headers.getall("Connection", ())):
-            passed.popall(name, None)
+        if "Connection" in headers:
+            for name in _named(headers.getall("Connection")):
+                passed.popall(name, None)
         return passed
 
     def _judge(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,8 +98,10 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
 
     What is priced by a field and what the upstream gets of it are then the same.
     """
-    said = headers.getall("Connection", ())
-    if not said or (len(said) == 1 and said[0] in _USUAL):
+    if "Connection" not in headers:
+        return headers
+    said = headers.getall("Connection")
+    if len(said) == 1 and said[0] in _USUAL:
         return headers
     kept = headers.copy()
     for name in _named(said):
@@ -127,12 +131,18 @@ def request_headers(
     if decodable_only:
         passed.popall("Range", None)
         passed.popall("If-Range", None)
-    if decodable_only and "Accept-Encoding" in passed:
-        offered = [item.strip() for value in passed.popall("Accept-Encoding") for item in value.split(",")]
-        kept = [item for item in offered if item.partition(";")[0].strip().lower() in _DECODABLE]
-        passed["Accept-Encoding"] = ", ".join(kept) or "identity"
+        if "Accept-Encoding" in passed:
+            passed["Accept-Encoding"] = _decodable(*passed.popall("Accept-Encoding"))
     passed.update(ours)
     return passed
+
+
+@lru_cache(maxsize=256)  # the same clients offer the same ones again and again
+def _decodable(*values: str) -> str:
+    """What of these offers metering can decode."""
+    offered = [item.strip() for value in values for item in value.split(",")]
+    kept = [item for item in offered if item.partition(";")[0].strip().lower() in _DECODABLE]
+    return ", ".join(kept) or "identity"
 
 
 def reply_headers(upstream: CIMultiDictProxy[str]) -> CIMultiDict[str]:

@@ -187,7 +187,7 @@ async def test_an_address_has_so_many_connections(tmp_path: Path, empty_redis: s
                 return False
 
         await until(room)
-    door = gw.gateway._customers._door
+    door = gw.gateway._customers.door
     assert repr(door) == "<Door inside=0 addresses=0>"
 
 

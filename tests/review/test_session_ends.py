@@ -43,7 +43,7 @@ class Run:
             reader = asyncio.create_task(self._read(socket))
             await asyncio.wait([reader], timeout=self.after)
             if self.end == "cancelled":
-                for client in tuple(gw.gateway._customers._calls):
+                for client in tuple(gw.gateway._customers.calls):
                     if client.headers.get("X-Run") == self.account:
                         client.cut()
             elif self.end == "aborted":

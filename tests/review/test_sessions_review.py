@@ -330,7 +330,7 @@ async def test_a_call_that_is_cut_down_while_it_dials_leaves_nothing(small: Runn
     async with connected(small, key) as socket:
         await socket.send_json({"type": "UpdateConfiguration", "prompt": "Names"})
         await holds(lambda: upstream.asked == 1)
-        (client,) = small.gateway._customers._calls
+        (client,) = small.gateway._customers.calls
         client.cut()
         _, code = await to_the_end(socket, seconds=3)
         assert code in (1001, 1006)

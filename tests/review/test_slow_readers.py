@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.money import parse_usd
-from gateway.edge import responses
+from gateway.edge import carrier
 from tests.fakes.upstream import RawClient, answering, message
 from tests.upstream.proxying import JSON, PRICE, before, charged_body, chat_bytes, nothing_held, until
 
@@ -33,7 +33,7 @@ async def test_a_client_that_takes_nothing_of_a_whole_answer_is_cut(
     tmp_path: Path, empty_redis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer is not kept for it for ever."""
-    monkeypatch.setattr(responses, "_TAKES_NOTHING_SECONDS", 0.2)
+    monkeypatch.setattr(carrier, "_TAKES_NOTHING_SECONDS", 0.2)
     body = charged_body(30_000_000)
     upstream = answering(message("HTTP/1.1 200 OK", JSON, body=body))
     async with before(upstream, tmp_path, empty_redis, llm={"whole_body_bytes_max": 32_000_000}) as gw:

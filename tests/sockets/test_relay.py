@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 
 from gateway.core.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Scanner, encoded
 from gateway.edge.client import RequestClient
-from gateway.edge.proxy import CustomerConnection
+from gateway.edge.connection import CustomerConnection
 from gateway.settings.runtime import Upstream
 from gateway.sockets.dial import DialedSocket
 from gateway.sockets.relay import SplicedRelay

@@ -136,6 +136,39 @@ async def test_more_that_comes_later_costs_the_connection(client: PooledUpstream
         assert upstream.lines == 3
 
 
+async def test_a_part_of_a_reply_that_nobody_asked_for_costs_the_connection(client: PooledUpstreamClient) -> None:
+    """Its rest would be the beginning of the next call's reply."""
+
+    async def script(upstream: ScriptedUpstream, line: Line) -> None:
+        await upstream.taken(line)
+        await line.send(OK)
+        await asyncio.sleep(0.05)
+        await line.send(b"HTTP/1.1 200 OK\r\nX-Planted: 1\r\n")
+        await line.ended()
+
+    async with scripted(script) as server:
+        upstream = upstream_at(server.url)
+        assert await ask(client, upstream) == (200, b"fine")
+        await asyncio.sleep(0.1)
+        assert await ask(client, upstream) == (200, b"fine")
+        assert server.lines == 2
+
+
+async def test_a_body_whose_chunks_cannot_be_read_is_broken_at_once(client: PooledUpstreamClient) -> None:
+    """Nobody waits for the rest until the upstream's time is over."""
+
+    async def script(upstream: ScriptedUpstream, line: Line) -> None:
+        await upstream.taken(line)
+        await line.send(message("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", length=False) + chunk(b"good"))
+        await asyncio.sleep(0.05)
+        await line.send(b"no size\r\n")
+        await line.ended()
+
+    async with scripted(script) as server, asyncio.timeout(1):
+        with pytest.raises(UpstreamUnreachable):
+            await ask(client, upstream_at(server.url))
+
+
 @pytest.mark.parametrize("first", ["HTTP/1.1 200 OK\r\nConnection: close", "HTTP/1.0 200 OK"])
 async def test_a_connection_that_the_upstream_ends_is_not_used_again(client: PooledUpstreamClient, first: str) -> None:
     """It said so."""
