@@ -1,4 +1,4 @@
-"""Attempts with keys that nobody may have: guesses are slowed down, whoever makes them.
+"""Attempts with keys that nobody may have, and requests with those that somebody has: too many are slowed down.
 
 Owns: how many attempts an address (or whoever else is counted as one), and all together, may make in a minute. Its
 memory is bounded.
@@ -8,6 +8,8 @@ Does not know: what is guessed, or what an address is good for.
 from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from math import inf
+from sys import maxsize
 from typing import Final
 
 from multidict import CIMultiDictProxy
@@ -68,6 +70,11 @@ class Attempts:
         if self._counts.get(who, 0):
             self._counts[who] -= 1
             self._all -= 1
+
+
+def requests_of_keys(clock: Clock, requests_max: int) -> Attempts:
+    """Requests that keys make, each its own: so many in a minute at the most; 0: no limit."""
+    return Attempts(clock, of_address_max=requests_max or maxsize, of_all_max=inf, counted_as=str)
 
 
 def asked_by(headers: CIMultiDictProxy[str], peer: str, *, trust: bool) -> str:

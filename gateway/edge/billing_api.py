@@ -6,8 +6,6 @@ Does not know: which routes there are (billing_routes), what they do (operations
 
 import logging
 from collections.abc import Awaitable, Callable
-from math import inf
-from sys import maxsize
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,7 +15,7 @@ from gateway.core.errors import Code, Refused, place_of
 from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_problems import ProblemReply, telling_problems
 from gateway.edge.alert_operations import AlertOperations
-from gateway.edge.attempts import Attempts
+from gateway.edge.attempts import requests_of_keys
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.billing_operations import BillingOperations
 from gateway.edge.billing_routes import BASE, ROUTES, BillingDesk
@@ -72,7 +70,7 @@ class BillingGuard:
         self._identifier = identifier
         self._ledger = ledger
         self._clock = clock
-        self._requests = Attempts(clock, of_address_max=requests_max or maxsize, of_all_max=inf, counted_as=str)
+        self._requests = requests_of_keys(clock, requests_max)
 
     @property
     def middleware(self) -> Any:

@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 
 from gateway.core.autopay import CENT
+from gateway.core.errors import OperationConflict
 from gateway.core.money import Nanos
 from gateway.payments.stripe_objects import (
     ACCOUNT,
@@ -60,6 +61,8 @@ _UNDONE: Final = frozenset({"failed", "canceled"})
 _DISPUTE: Final = "charge.dispute."
 _DECIDED: Final = frozenset({"won", "lost"})
 #: A dispute with one of these is only asked about: nothing was taken.
+#: Another request under the same idempotency key is under way: nothing is known of it.
+_IN_USE: Final = "idempotency_key_in_use"
 _INQUIRY: Final = "warning_"
 
 
@@ -171,6 +174,10 @@ class StripeProvider:
                 session = await self._client.v1.checkout.sessions.create_async(params, options)
             except self._stripe.InvalidRequestError as error:
                 raise PaymentRefused(f"Stripe refuses this: {word_of(error)}") from error
+            except self._stripe.IdempotencyError as error:
+                if error.code == _IN_USE:
+                    raise
+                raise OperationConflict("a page of another amount was made under this name") from error
         assert session.url is not None, "a page that Stripe hosts has an address"
         return CheckoutPage(url=session.url, customer=customer)
 

@@ -185,6 +185,28 @@ async def test_guesses_are_slowed_down(gw: Running) -> None:
         assert 1 <= int(visitor.headers["Retry-After"]) <= 60
 
 
+async def test_a_visit_cannot_ask_without_end(tmp_path: Path, empty_redis: str) -> None:
+    """After so many requests in a minute a key's visits wait, for pages and forms alike; another key's do not."""
+
+    def five(data: dict[str, Any]) -> None:
+        data.setdefault("limits", {})["billing_requests_per_minute_max"] = 5
+
+    async with running(tmp_path, empty_redis, changes={"gateway.yaml": five}) as gw:
+        key, other = await gw.open_account("acme"), await gw.open_account("other")
+        async with Visitor(gw.url + "/billing") as visitor, Visitor(gw.url + "/billing") as neighbour:
+            await visitor.sign_in(key)
+            await visitor.see("/funds")
+            token = visitor.form_token
+            statuses = []
+            for _ in range(12):
+                await visitor.send("/funds/autopay", threshold="20", target="40", monthly_cap="", form_token=token)
+                statuses.append(visitor.status)
+            assert statuses.count(429) >= 4  # a minute may end meanwhile
+            assert "Not so fast" in visitor.text or visitor.status != 429
+            await neighbour.sign_in(other)
+            assert neighbour.status == 200
+
+
 async def test_a_spent_account_reads_the_very_words_of_the_refusal(gw: Running) -> None:
     """With no credit the page says what the API says, on every page, and stops when there is credit again."""
     key = await gw.open_account("acme", credit="0")

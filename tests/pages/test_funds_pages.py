@@ -46,6 +46,33 @@ async def test_funds_are_added_on_the_providers_page(tmp_path: Path, empty_redis
         assert len(stripe.sessions) == 1
 
 
+async def test_whoever_goes_back_and_asks_for_something_else_gets_that(tmp_path: Path, empty_redis: str) -> None:
+    """The form of one page with other content is another deed: a page to pay another amount at, another alert; by the
+    API another amount under the same name is a conflict, and no fault of the payment service."""
+    async with shop(tmp_path, empty_redis) as (gw, stripe), Visitor(gw.url + "/billing") as visitor:
+        key = await gw.open_account("acme", credit="21")
+        await visitor.sign_in(key)
+        await visitor.see("/funds")
+        form = {"form_token": visitor.form_token, "once": once_of(visitor)}
+        for amount in ("25.00", "30.00", "25.00"):
+            assert f"You pay ${amount} on" in await visitor.send_fields("/funds", {**form, "amount": amount})
+        assert [session["amount_total"] for session in stripe.sessions.values()] == [2500, 3000]
+        for target in ("50.00", "60.00"):
+            await visitor.send_fields(
+                "/funds/autopay", {**form, "threshold": "20", "target": target, "monthly_cap": ""}
+            )
+            assert (await gw.ledger.autopay("acme")).target == parse_usd(target)
+        alert = {**form, "kind": "balance_below", "how": "webhook", "where": "https://example.com/x"}
+        for figure in ("1", "2", "2"):
+            assert "The alert is set" in await visitor.send_fields("/alerts", {**alert, "figure": figure})
+        assert sorted(watch.amount for watch in await gw.ledger.watches("acme")) == [parse_usd("1"), parse_usd("2")]
+        named = {"Authorization": key, "Idempotency-Key": "one"}
+        for amount, status, code in (("25.00", 201, ""), ("25.00", 201, ""), ("30.00", 409, "operation_conflict")):
+            url = f"{gw.url}/billing/v1/funds"
+            async with gw.http.post(url, json={"amount": amount}, headers=named) as reply:
+                assert (reply.status, reply.headers.get("X-Gateway-Error", "")) == (status, code)
+
+
 async def test_autopay_is_set_on_the_page(tmp_path: Path, empty_redis: str) -> None:
     """Without a card it is refused in words; with one it is on, charges at once, and shows what was charged."""
     async with shop(tmp_path, empty_redis) as (gw, stripe), Visitor(gw.url + "/billing") as visitor:

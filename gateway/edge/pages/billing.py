@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
 from gateway.edge.alert_operations import AlertOperations
+from gateway.edge.attempts import requests_of_keys
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.job_operations import open_jobs
 from gateway.edge.keys import key_digest
@@ -77,6 +78,7 @@ class BillingPages:
         self._ledger = ledger
         self._runtime = runtime
         self._clock = clock
+        self._requests = requests_of_keys(clock, runtime.limits.billing_requests_per_minute_max)
         settings = runtime.pages
         visits = Visits(
             secret=runtime.key_pepper, site="billing", path=PATH, seconds=settings.visit_seconds, clock=clock,
@@ -146,6 +148,8 @@ class BillingPages:
         """The account of a visit that is not over and whose key still works. The three reads leave in one write."""
         if not visit.who:
             return None
+        if wait := self._requests.begin(f"{visit.who} {visit.by}"):
+            raise Told(429, "Not so fast", f"Try again in {wait} seconds.", headers={"Retry-After": str(wait)})
         try:
             over, keys, account = await asyncio.gather(
                 self._ledger.used(account=visit.who, name=_over(visit)),

@@ -7,6 +7,7 @@ What cannot be done is told on the page whose form asked for it. A form carries 
 done once.
 """
 
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -149,8 +150,7 @@ class FundsPages:
         to = {"type": how, ("address" if how == "email" else "url"): where}
         try:
             body = self._body(PutAlert, {"kind": kind, "to": [to], **({field: figure} if field else {})})
-            name = form.get("once", "")[:24].lower() or secrets.token_hex(12)
-            made = await self._alerts.put_alert(shown.account.id, f"page-{name}", body)
+            made = await self._alerts.put_alert(shown.account.id, named_of(form), body)
         except GatewayError as error:
             return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
         return await self._alerts_shown(visit, shown, made=made)
@@ -179,8 +179,13 @@ def read_form(model: type[Model], fields: Mapping[str, Any], runtime: Runtime, c
 
 
 def named_of(form: Mapping[str, str]) -> str:
-    """The operation of a form."""
-    return f"page-{form.get('once', '')[:64] or secrets.token_hex(12)}"
+    """The operation of a form: what it asks, on one page as it was shown once. Whoever goes back and asks for something
+    else gets that.
+    """
+    if not form.get("once"):
+        return f"page-{secrets.token_hex(12)}"
+    asked = orjson.dumps(sorted(item for item in form.items() if item[0] != "form_token"))
+    return f"page-{hashlib.sha256(asked).hexdigest()[:24]}"
 
 
 def problem_of(error: GatewayError) -> str:

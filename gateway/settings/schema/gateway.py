@@ -166,7 +166,7 @@ class LimitsSettings(Settings):
         "Sessions whose upstream is not joined yet; more are refused", default=500, unit="calls", ge=1, le=1_000_000
     )
     billing_requests_per_minute_max: Whole = key(
-        "Requests of one key to the billing API; more are answered 429; 0: no limit",
+        "Requests of one key to the billing API, and as many to its pages; more are answered 429; 0: no limit",
         default=120,
         unit="requests",
         ge=0,
