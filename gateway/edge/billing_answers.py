@@ -47,6 +47,7 @@ _PLAN: Final = shape(
     title=TEXT,
     rate_card=TEXT,
     overdraft=USD,
+    monthly_grant=perhaps(shape(amount=USD, days=perhaps(COUNT))),
     currency=CURRENCY,
     requests=_RATES,
     products=many(

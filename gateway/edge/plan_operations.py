@@ -96,11 +96,13 @@ class PlanOperations:
             }
             for name, share in tier.products.items()
         ]
+        given = tier.monthly_grant
         return {
             "tier": tier.name,
             "title": tier.title,
             "rate_card": tier.rate_card,
             "overdraft": format_usd(tier.overdraft),
+            "monthly_grant": given and {"amount": format_usd(given.amount), "days": given.days or None},
             **CURRENCY,
             "requests": _view_rates(tier.rates, per_model=False),
             "products": products,

@@ -4,10 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gateway.core.alerts import ALERT
 from gateway.core.money import parse_usd
 from gateway.edge.admin_tokens import token_digest
+from gateway.ports import Watch
+from tests.fakes.stripe import DECLINED
 from tests.harness import ADMIN_TOKEN, Running, running
 from tests.pages.visitor import Visitor
+from tests.payments.shop import customer_of, shop, until, usd
 from tests.pipeline.helpers import CHAT, CHAT_PATH
 
 PAGES = ("", "/refusals", "/refusals/live", "/audit", "/config", "/accounts/acme")
@@ -138,6 +142,34 @@ def once_of(visitor: Visitor) -> str:
     found = re.search(r'name="once" value="([^"]+)"', visitor.html)
     assert found is not None
     return found[1]
+
+
+async def test_what_an_account_pays_and_is_told_is_in_its_picture(tmp_path: Path, empty_redis: str) -> None:
+    """Autopay as it stands, with why it failed; the alerts with whom they tell, but no address whole."""
+    async with shop(tmp_path, empty_redis) as (gw, stripe), Visitor(gw.ops_url + "/admin/ui") as visitor:
+        await gw.open_account("acme", credit="21")
+        await visitor.sign_in(ADMIN_TOKEN)
+        text = await visitor.see("/accounts/acme")
+        assert "Autopay" not in text and "Alerts" not in text
+        changes = {
+            "provider": "stripe", "customer": customer_of(stripe), "method": DECLINED, "threshold": usd(25),
+            "target": usd(50), "monthly_cap": usd(80), "enabled": True,
+        }  # fmt: skip
+        await gw.ledger.set_autopay(operation="on", account="acme", changes=changes)
+        to = [{"id": "x", "type": "slack", "url": "https://hooks.example.com/T000/s3cret"}]
+        watch = Watch(id="low", kind="balance_below", amount=usd(10), channel=ALERT, data={"to": to})
+        await gw.ledger.put_watch(account="acme", watch=watch)
+        assert "Autopay on Below $25.00 Up to $50.00 At most a month $80.00" in await visitor.see("/accounts/acme")
+        assert "When the balance falls below $10.00 low · slack to https://hooks.example.com/..." in visitor.text
+        assert "s3cret" not in visitor.html
+        await gw.ledger.post(account="acme", delivery_id="look", channel="autopay", payload={})
+
+        async def declined() -> bool:
+            return (await gw.ledger.autopay("acme")).failures == 1
+
+        await until(declined)
+        text = await visitor.see("/accounts/acme")
+        assert "Autopay failed" in text and "Failed in a row 1, at last:" in text
 
 
 async def test_dead_letters_are_shown_and_delivered_again(gw: Running) -> None:

@@ -15,7 +15,8 @@ def on_request(data: dict[str, Any]) -> None:
 
 
 async def test_what_the_next_plan_brings_and_that_a_payment_leads_there(gw: Running) -> None:
-    """New products first, then what there is more of; nothing that is equal. A form is refused."""
+    """New products first, then what there is more of; nothing that is equal; what was agreed for the account alone is
+    its plan's. A form is refused."""
     key = await gw.open_account("acme", tier="free")
     async with Visitor(gw.url + "/billing") as visitor:
         await visitor.sign_in(key)
@@ -23,12 +24,17 @@ async def test_what_the_next_plan_brings_and_that_a_payment_leads_there(gw: Runn
         text = await visitor.see("/prices")
         assert "LLM Gateway new not included 30 requests a minute for each model" in text
         assert "Pre-recorded speech-to-text 5 at once, 1,000 waiting 200 at once, 10,000 waiting" in text
-        assert "All requests together" not in text
+        assert "All requests together" not in text[text.index("Upgrade to") :]
         assert "Add funds to upgrade" in text
         token = visitor.form_token
         text = await visitor.send("/prices/upgrade", to="payg", sure="yes", form_token=token)
         assert (visitor.status, "it begins with the next payment" in text) == (422, True)
         assert (await gw.ledger.account("acme")).plan.tier == "free"
+        own = {"speech-to-text.concurrency": "7", "monthly_grant": "100000000000/month", "overdraft": "2000000000"}
+        await gw.ledger.change_account(operation="own", account="acme", overrides=own)
+        text = await visitor.see("/prices")
+        assert "Pre-recorded speech-to-text 7 at once, 1,000 waiting" in text[: text.index("Upgrade to")]
+        assert "Credit each month $100, good until the month is over May go below zero $2" in text
         await gw.ledger.change_account(operation="o", account="acme", tier="contracted")
         text = await visitor.see("/prices")
         assert "To change your plan, ask" in text and "Upgrade to" not in text

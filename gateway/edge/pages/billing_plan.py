@@ -40,10 +40,11 @@ class PlanPages:
         tier = tier_of(self._runtime.tiers, plan)
         card = plan.rate_card or (tier.rate_card if tier is not None else "")
         groups = billing_view.rate_card(self._runtime, card, tier, self._clock.now())
-        upgrade = plan_view.upgrade(self._plans.view(shown.account))
+        terms = self._plans.view(shown.account)
         return self._room.page(
-            "prices.html", visit, shown, "/prices", status=status, card=card, groups=groups, upgrade=upgrade, did=did,
-            problem=problem, once=secrets.token_hex(12),
+            "prices.html", visit, shown, "/prices", status=status, card=card, groups=groups, did=did,
+            problem=problem, upgrade=plan_view.upgrade(terms), included=plan_view.included(terms),
+            once=secrets.token_hex(12),
         )  # fmt: skip
 
     async def _upgrade(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:

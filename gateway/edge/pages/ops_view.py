@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from gateway.core.alerts import ALERT
 from gateway.core.record import record
+from gateway.edge.alert_operations import view_alert
 from gateway.edge.job_operations import open_jobs
 from gateway.edge.pages import billing_view as view
+from gateway.edge.pages.funds_view import alert as alert_line
 from gateway.ports import Ledger
 from gateway.settings.runtime import Runtime
 
@@ -43,10 +46,10 @@ async def picture(
     deliveries: int,
 ) -> dict[str, Any]:
     """All that is known of an account, so many of each at most. The reads leave in one write."""
-    (account, keys, holds), (followed, lines, waiting, dead) = await asyncio.gather(
+    (account, keys, holds), (followed, autopay, watches), (lines, waiting, dead) = await asyncio.gather(
         asyncio.gather(ledger.account(name), ledger.keys(name), ledger.holds(name)),
+        asyncio.gather(open_jobs(ledger, name, limit=jobs), ledger.autopay(name), ledger.watches(name)),
         asyncio.gather(
-            open_jobs(ledger, name, limit=jobs),
             ledger.entries(name, before=before, limit=entries + 1, newest_first=True),
             ledger.deliveries(name, limit=deliveries),
             ledger.deliveries(name, dead=True, limit=deliveries),
@@ -59,6 +62,8 @@ async def picture(
         "keys": view.key_lines(runtime, keys, now_ms),
         "holds": view.hold_lines(runtime, holds, names),
         "jobs": view.job_lines(runtime, followed, names),
+        "autopay": autopay,
+        "alerts": [alert_line(view_alert(watch)) for watch in watches if watch.channel == ALERT],
         "lines": view.entry_lines(runtime, page, names),
         "older": page[-1].id if len(lines) > entries else "",
         "first": not before,

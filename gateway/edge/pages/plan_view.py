@@ -12,6 +12,8 @@ from gateway.edge.pages.wording import span, spoken, usd_short
 
 _NOT: Final = "not included"
 _INCLUDED: Final = "included"
+_NONE: Final = "no"
+_UNLIMITED: Final = "no limit"
 _EVERY: Final = {1: "a second", 60: "a minute", 3_600: "an hour", 86_400: "a day"}
 Terms = Mapping[str, Any]
 
@@ -36,6 +38,15 @@ class UpgradeLine:
     differences: tuple[Difference, ...]
 
 
+def included(shown: Terms) -> tuple[tuple[str, str], ...]:
+    """What the account's plan gives it, in words: from what plan_operations answers."""
+    plan = shown["plan"]
+    if plan is None:
+        return ()
+    products = [(each["title"], _product(each)) for each in plan["products"]]
+    return (*sorted(products), *((what, said) for what, said in _of_account(plan) if said not in (_NONE, _UNLIMITED)))
+
+
 def upgrade(shown: Terms) -> UpgradeLine | None:
     """From what plan_operations answers."""
     found, plan = shown["upgrade"], shown["plan"]
@@ -52,13 +63,24 @@ def differences(plan: Terms, following: Terms) -> tuple[Difference, ...]:
     now, then = ({each["product"]: each for each in terms["products"]} for terms in (plan, following))
     titles = {name: each["title"] for name, each in (now | then).items()}
     rows = [(title, _product(now.get(name)), _product(then.get(name))) for name, title in titles.items()]
-    rows += [
-        ("All requests together", _rates(plan["requests"]) or "no limit", _rates(following["requests"]) or "no limit"),
-        ("May go below zero", _below_zero(plan), _below_zero(following)),
-        ("Prices", spoken(plan["rate_card"]), spoken(following["rate_card"])),
-    ]
+    rows += [(what, old, new) for (what, old), (_, new) in zip(_of_account(plan), _of_account(following), strict=True)]
+    rows.append(("Prices", spoken(plan["rate_card"]), spoken(following["rate_card"])))
     found = [Difference(what=what, now=old, then=new, new=old == _NOT) for what, old, new in rows if old != new]
     return tuple(sorted(found, key=lambda each: not each.new))
+
+
+def _of_account(plan: Terms) -> tuple[tuple[str, str], ...]:
+    """What a plan gives beside its products."""
+    overdraft, grant = parse_usd(plan["overdraft"]), plan["monthly_grant"]
+    given = _NONE
+    if grant is not None:
+        lasting = f"for {grant['days']} days" if grant["days"] else "until the month is over"
+        given = f"{usd_short(parse_usd(grant['amount']))}, good {lasting}"
+    return (
+        ("Credit each month", given),
+        ("May go below zero", usd_short(overdraft) if overdraft else _NONE),
+        ("All requests together", _rates(plan["requests"]) or _UNLIMITED),
+    )
 
 
 def _product(share: Terms | None) -> str:
@@ -84,8 +106,3 @@ def _rates(rates: Sequence[Terms]) -> str:
         every = _EVERY.get(window) or f"in {span(window)}"
         words.append(f"{rate['quota']:,} requests {every}{' for each model' if rate['per_model'] else ''}")
     return "; ".join(words)
-
-
-def _below_zero(plan: Terms) -> str:
-    overdraft = parse_usd(plan["overdraft"])
-    return usd_short(overdraft) if overdraft else "no"
