@@ -25,6 +25,7 @@ async def test_funds_are_added_on_the_providers_page(tmp_path: Path, empty_redis
     async with shop(tmp_path, empty_redis) as (gw, stripe), Visitor(gw.url + "/billing") as visitor:
         key = await gw.open_account("acme", tier="free", credit="1")
         await visitor.sign_in(key)
+        assert "Add funds to upgrade" in await visitor.see("/prices")
         assert "Your first payment changes your plan from Free to Pay as you go" in await visitor.see("/funds")
         form = {"form_token": visitor.form_token, "once": once_of(visitor), "amount": "25.00"}
         for _ in range(2):

@@ -14,7 +14,7 @@ def on_request(data: dict[str, Any]) -> None:
     data["payments"]["upgrade_on_request"] = {"free": "payg", "payg": "contracted"}
 
 
-async def test_what_the_next_plan_brings_and_that_a_payment_leads_there(gw: Running) -> None:
+async def test_what_the_next_plan_brings_and_that_a_payment_leads_there_where_one_can_pay(gw: Running) -> None:
     """New products first, then what there is more of; nothing that is equal; what was agreed for the account alone is
     its plan's. A form is refused."""
     key = await gw.open_account("acme", tier="free")
@@ -25,7 +25,7 @@ async def test_what_the_next_plan_brings_and_that_a_payment_leads_there(gw: Runn
         assert "LLM Gateway new not included 30 requests a minute for each model" in text
         assert "Pre-recorded speech-to-text 5 at once, 1,000 waiting 200 at once, 10,000 waiting" in text
         assert "All requests together" not in text[text.index("Upgrade to") :]
-        assert "Add funds to upgrade" in text
+        assert "To pay, ask your provider." in text and "Add funds to upgrade" not in text
         token = visitor.form_token
         text = await visitor.send("/prices/upgrade", to="payg", sure="yes", form_token=token)
         assert (visitor.status, "it begins with the next payment" in text) == (422, True)

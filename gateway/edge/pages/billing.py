@@ -29,6 +29,7 @@ from gateway.edge.pages.spend import days_shown, spending
 from gateway.edge.pages.visits import Visit, Visits
 from gateway.edge.paying import Paying
 from gateway.edge.plan_operations import PlanOperations
+from gateway.payments.billing_system import NAME as BILLING_SYSTEM
 from gateway.ports import Account, Clock, Key, Ledger
 from gateway.settings.runtime import Runtime
 
@@ -95,7 +96,10 @@ class BillingPages:
         self.see("/lately", self._lately)
         self.see("/charges", self._charges)
         self.see("/keys", self._keys)
-        PlanPages(self, plans=PlanOperations(ledger=ledger, runtime=runtime), runtime=runtime, clock=clock)
+        PlanPages(
+            self, plans=PlanOperations(ledger=ledger, runtime=runtime), runtime=runtime, clock=clock,
+            pays_here=not paying.providers.keys() <= {BILLING_SYSTEM},
+        )  # fmt: skip
         FundsPages(
             self, runtime=runtime, clock=clock, alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
             autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),

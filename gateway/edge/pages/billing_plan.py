@@ -21,9 +21,10 @@ from gateway.settings.runtime import Runtime
 class PlanPages:
     """`/prices`, and what is sent there."""
 
-    def __init__(self, room: Room, *, plans: PlanOperations, runtime: Runtime, clock: Clock) -> None:
+    def __init__(self, room: Room, *, plans: PlanOperations, pays_here: bool, runtime: Runtime, clock: Clock) -> None:
         self._room = room
         self._plans = plans
+        self._pays_here = pays_here  # by a page of a payment service
         self._runtime = runtime
         self._clock = clock
         room.see("/prices", self._prices_page)
@@ -44,7 +45,7 @@ class PlanPages:
         return self._room.page(
             "prices.html", visit, shown, "/prices", status=status, card=card, groups=groups, did=did,
             problem=problem, upgrade=plan_view.upgrade(terms), included=plan_view.included(terms),
-            once=secrets.token_hex(12),
+            pays_here=self._pays_here, once=secrets.token_hex(12),
         )  # fmt: skip
 
     async def _upgrade(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
