@@ -1,18 +1,25 @@
-"""The ledger beside what PostgreSQL has of it.
+"""The ledger beside what PostgreSQL has of it: the proof of the balances, and a ledger that was lost made anew.
 
-Owns: what must be equal. Does not know: tables (exports/archive), scripts.
+Owns: what must be equal; which accounts are restored. Does not know: tables (exports/archive), scripts.
 """
 
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import Nanos
+from gateway.core.record import record
 from gateway.exports.archive import Archive
 from gateway.exports.postgres import PostgresSink
+from gateway.ledger.redis import RedisLedger
+from gateway.ledger.restoring import Restored
 from gateway.ports import Drift, Ledger
+from gateway.settings.exports import Exports
 
 #: Entries that may wait for the export while an account is compared; with more, the export is not running.
-_WAITING_MAX = 10_000
+_WAITING_MAX: Final = 10_000
+_DAY_SECONDS: Final = 86_400
 
 
 async def differences(ledger: Ledger, archive: Archive, account: str) -> list[Drift]:
@@ -41,3 +48,40 @@ async def unknown_here(archive: Archive, known: Iterable[str]) -> list[Drift]:
 
 def _drift(account: str, what: str, stored: int, recomputed: int) -> Drift:
     return Drift(account=account, what=what, stored=stored, recomputed=recomputed)
+
+
+@record
+class Restoration:
+    """What was restored. `there`: accounts that were there already, of a restoration that was broken off; `nameless`:
+    those of which the archive has entries alone.
+    """
+
+    accounts: tuple[Restored, ...]
+    there: int
+    nameless: tuple[str, ...]
+
+
+async def restore(ledger: RedisLedger, archive: Archive, settings: Exports) -> Restoration:
+    """Fill an empty ledger from the archive. LedgerRefused if it is not empty."""
+    await ledger.begin_restore()
+    forget_ms = 0 if settings.keep_days is None else int((time.time() - settings.keep_days * _DAY_SECONDS) * 1000)
+    restored: list[Restored] = []
+    nameless: list[str] = []
+    there = 0
+    for account in await archive.accounts():
+        standing = await archive.standing(account)
+        if standing is None:
+            nameless.append(account)
+            continue
+        done = await ledger.restore_account(
+            account,
+            standing,
+            archive.entries(account),
+            sink=PostgresSink.name,
+            sinks=settings.sinks,
+            forget_ms=forget_ms,
+        )
+        there += done is None
+        restored += [done] if done is not None else []
+    await ledger.end_restore()
+    return Restoration(accounts=tuple(restored), there=there, nameless=tuple(nameless))

@@ -131,6 +131,7 @@ def _standing(
     account: list[bytes],
     autopay: list[bytes],
     watches: list[bytes],
+    exported: list[bytes],
     keys: Sequence[tuple[bytes, list[bytes]]],
     volumes: Sequence[tuple[bytes, list[bytes]]],
 ) -> dict[str, Any]:
@@ -140,6 +141,7 @@ def _standing(
         "account": {name: value for name, value in facts.items() if not name.startswith(_PASSING)},
         "autopay": records.pairs(autopay),
         "watches": records.pairs(watches),
+        "exported": records.pairs(exported),
         "keys": {key_id.decode(): records.pairs(flat) for key_id, flat in sorted(keys)},
         "volumes": {month.decode(): records.pairs(flat) for month, flat in volumes if flat},
     }

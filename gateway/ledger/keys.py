@@ -8,15 +8,18 @@ Does not know: what is in them (records, scripts).
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from gateway.ledger.connection import Packed
 from gateway.ports import ResourceRef
+
+_SIX: Final = ("account", "holds", "due", "grants", "burn", "ledger")
 
 
 @lru_cache(maxsize=4096)
 def _of_account(prefix: str, account: str) -> Packed:
     base = f"{prefix}:{{{account}}}:"
-    return Packed([base + name for name in ("account", "holds", "due", "grants", "burn", "ledger")])
+    return Packed([base + name for name in _SIX])
 
 
 @lru_cache(maxsize=4096)
@@ -54,6 +57,11 @@ class Keys:
         """STREAM of what administrators did."""
         return f"{self.prefix}:audit"
 
+    @property
+    def restoring(self) -> str:
+        """STRING: accounts are being restored, and may not all be there yet."""
+        return f"{self.prefix}:restoring"
+
     def exporting(self, sink: str) -> str:
         """ZSET: account id -> since when it waits for the sink (ms). A helper like `followed`."""
         return f"{self.prefix}:export:{sink}"
@@ -77,6 +85,10 @@ class Keys:
     def of_call(self, account: str) -> Packed:
         """KEYS 1 of the scripts on the path of a call, which derive the others from it."""
         return _of_call(self.prefix, account)
+
+    def six(self, account: str) -> list[str]:
+        """The same six by their names."""
+        return [f"{self.prefix}:{{{account}}}:{name}" for name in _SIX]
 
     def account(self, account: str) -> str:
         """HASH: plan, status, sums and counters."""
@@ -123,6 +135,10 @@ class Keys:
     def usage(self, account: str, month: str) -> str:
         """HASH: <day of the month> SEP product SEP key id -> nano-dollars charged; and with SEP n -> how many times."""
         return f"{self.prefix}:{{{account}}}:usage:{month}"
+
+    def watches(self, account: str) -> str:
+        """HASH of what is watched."""
+        return f"{self.prefix}:{{{account}}}:watches"
 
     def refunds(self, account: str) -> str:
         """HASH: entry id of a charge -> what was given back of it."""

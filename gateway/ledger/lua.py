@@ -86,7 +86,7 @@ ALONE: Final = ("state", "exportable")
 #: What makes entries, or changes what else is exported of an account.
 ENTERING: Final = frozenset(
     {"settle", "renew", "correct", "refund", "grant", "open_account", "change_account", "put_key", "change_key"}
-    | {"credit_payment", "reverse_payment", "set_autopay", "fail_payment", "put_watch", "drop_watch"}
+    | {"grant_monthly", "credit_payment", "reverse_payment", "set_autopay", "fail_payment", "put_watch", "drop_watch"}
 )
 #: On the path of a call, they are given one key, and derive the others.
 ON_THE_PATH: Final = frozenset({"admit", "settle", "renew"})

@@ -78,7 +78,7 @@ class Paid:
     sources: dict[str, tuple[int, bool]] = field(default_factory=dict)
     taken: int = 0
     moves: int = 0
-    why: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the entry that takes it back
 
 
 @dataclass(slots=True)

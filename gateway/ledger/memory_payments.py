@@ -115,8 +115,9 @@ class MemoryPayments(MemoryStore):
         if back > 0 and books.balance + back > BALANCE_MAX:
             raise LedgerRefused(rules.TOO_MUCH)
         books.payments[provider, payment] = known
-        known.sources, known.why = sources, why
         operation = payment_rules.payment_operation(provider, payment)
+        known.sources = sources
+        known.facts = payment_rules.reversal_data(operation, why, source, amount, final=final)
         _balance(books, now, known, operation)
         return books.done(f"{operation} {source} {amount} {final}", None, Nanos(known.taken))
 
@@ -132,7 +133,7 @@ def _balance(books: Books, now: int, paid: Paid, operation: str) -> None:
     if not change:
         return
     paid.moves, paid.taken = paid.moves + 1, paid.taken - change
-    name, facts = f"{operation}:{paid.moves}", payment_rules.reversal_data(operation, paid.why)
+    name, facts = f"{operation}:{paid.moves}", dict(paid.facts)
     if change < 0:
         books.watch_charge(now, books.write(now, "correction", change, name, facts | books.burn(-change)))
     else:

@@ -54,9 +54,10 @@ def payment_data(provider: str, payment: str) -> dict[str, Any]:
     return {**grant_data("purchase", PRIORITY, None, ""), "provider": provider, "payment": payment}
 
 
-def reversal_data(operation: str, why: str) -> dict[str, Any]:
-    """What the entry says for itself that takes a payment back, or gives it again."""
-    return {"key_id": "", "payment_operation": operation, "reason": why}
+def reversal_data(operation: str, why: str, source: str, amount: int, *, final: bool) -> dict[str, Any]:
+    """What the entry says for itself that takes a payment back, or gives it again: also what its source said last."""
+    told = {"source": source, "said": amount, "final": final}
+    return {"key_id": "", "payment_operation": operation, "reason": why, **told}
 
 
 def payment_operation(provider: str, payment: str) -> str:

@@ -84,7 +84,7 @@ class Payments(Store):
         """See ports.Ledger."""
         payment_rules.check_payment(provider, payment, amount)
         operation = payment_rules.payment_operation(provider, payment)
-        data = records.json(payment_rules.reversal_data(operation, why))
+        data = records.json(payment_rules.reversal_data(operation, why, source, amount, final=final))
         args: list[Part] = [operation, source, str(amount), str(int(final)), data, _MOST, _KNOWN_SECONDS, _BACK]
         keys = [self._names.payment(account, provider, payment)]
         tag, answer = await self._run("reverse_payment", account, keys, args)

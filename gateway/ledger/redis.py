@@ -14,12 +14,25 @@ from gateway.ledger.payments import Payments
 from gateway.ledger.programmes import Programmes
 from gateway.ledger.queues import Queues
 from gateway.ledger.refunds import Refunds
+from gateway.ledger.restoring import Restoring
 from gateway.ledger.usage import Usage
 from gateway.ledger.watching import Watching
 
 
 class RedisLedger(
-    Calls, NamedCalls, Queues, Following, Deliveries, Watching, Payments, Programmes, Usage, Audit, Refunds, Exports
+    Calls,
+    NamedCalls,
+    Queues,
+    Following,
+    Deliveries,
+    Watching,
+    Payments,
+    Programmes,
+    Usage,
+    Audit,
+    Refunds,
+    Exports,
+    Restoring,
 ):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 

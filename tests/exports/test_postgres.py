@@ -125,7 +125,13 @@ async def test_postgres_that_dies_and_comes_back(
             await asyncio.sleep(0.3)
             postgres.stop(how)
             await asyncio.sleep(0.3)
-            postgres.start()
+            await asyncio.to_thread(postgres.start)
+        back.set()
+
+    async def calling() -> None:
+        while not back.is_set():
+            await stage.traffic(10, 3)
+            await asyncio.sleep(0.01)
 
     async def exporting() -> None:
         while not ended.is_set():
@@ -133,9 +139,9 @@ async def test_postgres_that_dies_and_comes_back(
             await exporter.round()
             await asyncio.sleep(0.02)
 
-    ended = asyncio.Event()
+    back, ended = asyncio.Event(), asyncio.Event()
     beside = asyncio.create_task(exporting())
-    await asyncio.gather(dying(), stage.traffic(10, 150))
+    await asyncio.gather(dying(), calling())
     assert "failed" in {batch.outcome for batch in stage.told.batches}
 
     async def done() -> bool:

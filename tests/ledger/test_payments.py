@@ -145,7 +145,8 @@ async def test_refunds_take_back_what_they_say_all_in_all(world: World) -> None:
         ("correction", -usd(7)),
         ("correction", -usd(8)),
     ]
-    explained = {"key_id": "", "payment_operation": "payment:stripe:pi_1", "reason": "refund"}
+    explained: dict[str, Any] = {"key_id": "", "payment_operation": "payment:stripe:pi_1", "reason": "refund"}
+    explained |= {"source": "refund", "said": usd(5), "final": False}
     assert entries[2].data == {**explained, "grants": {"g00000001": usd(2)}, "debt": usd(3)}
     assert len({entry.operation for entry in entries}) == len(entries)
     assert (await sum_of_entries(ledger), await ledger.verify("acme")) == (-usd(18), [])

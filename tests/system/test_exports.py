@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.exports.database import connect
@@ -30,9 +30,12 @@ def database(postgres: Postgres) -> Iterator[PostgresExport]:
     yield PostgresExport(url=postgres.url, schema="killed")
 
 
-async def test_killed_gateways_lose_no_entry(tmp_path: Path, empty_redis: str, database: PostgresExport) -> None:
+async def test_killed_gateways_lose_nothing_and_a_lost_redis_is_restored(
+    tmp_path: Path, empty_redis: str, database: PostgresExport
+) -> None:
     """Of two gateways the one that exports is killed with its worker: rows are the entries, once and in order; files
-    have them in order; a metric says that nothing waits; the command line proves the balances.
+    have them in order; a metric says that nothing waits; the command line proves the balances. Then Redis loses all,
+    and is restored: the gateway takes it for its own, the customers' keys work, and their calls are charged.
     """
     files = tmp_path / "files"
 
@@ -76,14 +79,27 @@ async def test_killed_gateways_lose_no_entry(tmp_path: Path, empty_redis: str, d
         assert metrics['gateway_export_batches_total{outcome="kept",sink="postgres"}'] > 0
         await served[-1].end()
         assert [each.errors for each in served] == ["", ""]
-        words = [
-            "ledger",
-            "verify",
-            "--against",
-            "postgres",
-            "-c",
-            str(served[-1].directory / "gateway.yaml"),
-            "--json",
-        ]
-    result = await asyncio.to_thread(CliRunner().invoke, main, words)
-    assert (result.exit_code, orjson.loads(result.stdout)["verified"]) == (0, ACCOUNTS), result.output
+        config = str(served[-1].directory / "gateway.yaml")
+        proven = await command("ledger", "verify", "--against", "postgres", "-c", config, "--json")
+        assert (proven.exit_code, orjson.loads(proven.stdout)["verified"]) == (0, ACCOUNTS), proven.output
+
+        balances = [(await world.ledger.account(account)).balance for account in accounts]
+        await world.ledger._call("FLUSHALL")
+        restored = await command("ledger", "restore", "-c", config, "--json")
+        assert restored.exit_code == 0, restored.output
+        assert orjson.loads(restored.stdout)["accounts"] == ACCOUNTS
+        assert [(await world.ledger.account(account)).balance for account in accounts] == balances
+        again = await command("ledger", "restore", "-c", config)
+        assert (again.exit_code, "has accounts" in again.output) == (1, True)
+        served = [await world.serve("two")]
+        assert [await world.chat(served[0], key) for key in keys] == [200] * ACCOUNTS
+        for account in accounts:
+            await world.charged_as_often(account, len(made[account]))
+            assert await world.ledger.verify(account) == []
+        assert [(await world.ledger.account(account)).balance for account in accounts] < balances
+        await served[0].end()
+
+
+async def command(*words: str) -> Result:
+    """A command of the command line."""
+    return await asyncio.to_thread(CliRunner().invoke, main, words)
