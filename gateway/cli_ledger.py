@@ -11,6 +11,7 @@ from gateway.cli_output import EXIT_REFUSED, facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.admin_bodies import Correct, GiveGrant, Refund, read_page
 from gateway.edge.admin_views import Data
+from gateway.edge.commitment_operations import Commit
 
 
 @click.group()
@@ -53,6 +54,32 @@ def grant_credits(
         return await desk.operations.give_grant(account, body, named_operation(idempotency_key))
 
     invocation.show(on_ledger(invocation, work), lambda grant: _grants([grant]))
+
+
+@credits_.command("commitment")
+@account_argument
+@common
+def show_commitment(invocation: Invocation, *, account: str) -> None:
+    """Show what an account commits to pay in each calendar month, and how far this month is."""
+    invocation.show(on_ledger(invocation, lambda desk: desk.commitments.show(account)), _commitment)
+
+
+@credits_.command("commit")
+@account_argument
+@click.argument("amount")
+@click.option("--from", "month", metavar="MONTH", help='From this month on, like "2026-12". Default: this one.')
+@idempotent
+@common
+def commit(
+    invocation: Invocation, *, account: str, amount: str, month: str | None, idempotency_key: str | None
+) -> None:
+    """Have an account commit to pay at least AMOUNT dollars in each calendar month; 0 ends it."""
+
+    async def work(desk: Desk) -> Data:
+        body = desk.read(Commit, amount=amount, month=month)
+        return await desk.commitments.commit(account, body, named_operation(idempotency_key).id)
+
+    invocation.show(on_ledger(invocation, work), _commitment)
 
 
 @click.group()
@@ -206,6 +233,12 @@ def _condition(data: Data) -> str:
     told = [", ".join(data["servers"]), f"epoch {data['epochs'][0] if data['epochs'] else 'none yet'}"]
     told += [f"{finding['level']}: {finding['text']}" for finding in data["findings"]]
     return "\n".join(told if data["findings"] else [*told, "fit to hold money"])
+
+
+def _commitment(data: Data) -> str:
+    schedule = [f"{each['amount']} from {each['from']} on" for each in data["schedule"]]
+    shown = {**data, "schedule": schedule or "nothing"}
+    return facts([(name.replace("_", " "), value) for name, value in shown.items()])
 
 
 def _credits(data: Data) -> str:

@@ -24,6 +24,7 @@ from gateway.edge.alert_operations import AlertOperations, TooManyTests, Unknown
 from gateway.edge.app import Observers, SystemClock, open_ledger
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.loop import run
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
@@ -124,7 +125,7 @@ def common(command: Command) -> Command:
 
 #: Commands that change nothing; every other one has its lines in the audit log, with what it is about.
 _READING: Final = frozenset(
-    {"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run", "status", "check"}
+    {"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run", "status", "check", "commitment"}
 )
 _ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment")
 
@@ -148,6 +149,7 @@ class Desk:
         self.prices = PriceOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
         self.audit = Auditor(ledger)
         self.alerts = AlertOperations(ledger=ledger, runtime=runtime, clock=SystemClock())
+        self.commitments = CommitmentOperations(ledger=ledger, clock=SystemClock())
         self.autopay = AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=SystemClock())
         self.ledger = ledger
         self.runtime = runtime

@@ -13,6 +13,7 @@ from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.alert_operations import AlertOperations, UnknownAlert
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import FORMAT, LIMIT, Ask, Endpoint, Parameter, Text, choice
 from gateway.edge.job_operations import JobReading
 from gateway.edge.usage_operations import COLUMNS, UsageOperations, summed, usage_csv
@@ -39,6 +40,10 @@ class AccountDesk(Protocol):
     @property
     def jobs(self) -> JobReading:
         """Jobs."""
+
+    @property
+    def commitments(self) -> CommitmentOperations:
+        """What is committed to."""
 
     @property
     def alerts(self) -> AlertOperations:
@@ -93,6 +98,14 @@ _ROUTES: Final[tuple[Endpoint[AccountDesk], ...]] = (
         deed=_show_usage,
         answer="Usage",
         query=(_SINCE, _UNTIL, _BY, FORMAT),
+    ),
+    Endpoint(
+        method="GET",
+        path="/commitment",
+        scope="read",
+        summary="What the account commits to pay in each calendar month, and how far this month is",
+        deed=lambda desk, ask: desk.commitments.show(ask.account),
+        answer="Commitment",
     ),
     Endpoint(
         method="GET",

@@ -18,6 +18,7 @@ from gateway.edge.admin_tokens import Actor, AdminTokens
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operations
@@ -47,6 +48,7 @@ def add_admin_routes(
         prices=PriceOperations(ledger=ledger, runtime=runtime, clock=clock),
         audit=Auditor(ledger),
         alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
+        commitments=CommitmentOperations(ledger=ledger, clock=clock),
     )
     api = AdminApi(desk, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
     admin = web.Application(middlewares=[telling_problems(_note), _admitting(AdminTokens(runtime))])

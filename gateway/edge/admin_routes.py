@@ -29,6 +29,7 @@ from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_bodies import FailPayment, TellPayment
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.commitment_operations import Commit, CommitmentOperations
 from gateway.edge.endpoints import LIMIT, PAGE, Ask, Endpoint, Parameter, choice
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.openapi import document
@@ -54,6 +55,7 @@ class AdminDesk:
     prices: PriceOperations
     audit: Auditor
     alerts: AlertOperations
+    commitments: CommitmentOperations
 
 
 async def _openapi(_desk: AdminDesk, _ask: Ask) -> Data:
@@ -197,6 +199,15 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         answer="RotatedKey",
         status=201,
         problems=("unknown_key",),
+    ),
+    Endpoint(
+        method="PUT",
+        path="/accounts/{account}/commitment",
+        scope="billing",
+        summary="Change what the account commits to pay in each calendar month, from one on",
+        deed=lambda desk, ask: desk.commitments.commit(ask.account, ask.body(Commit), ask.operation.id),
+        body=Commit,
+        answer="Commitment",
     ),
     Endpoint(
         method="GET",

@@ -164,8 +164,9 @@ def _explained(data: Mapping[str, Any]) -> Data:
         shown["items"] = [{**item, "amount": format_usd(int(item["amount"]))} for item in items]
     if isinstance(moved := shown.get("grants"), Mapping):
         shown["grants"] = {grant: format_usd(int(amount)) for grant, amount in moved.items()}
-    if "debt" in shown:
-        shown["debt"] = format_usd(int(shown["debt"]))
+    for name in ("debt", "committed", "charged"):
+        if name in shown:
+            shown[name] = format_usd(int(shown[name]))
     if "expires_ms" in shown:
         shown["expires_at"] = _perhaps(shown.pop("expires_ms"))
     return shown

@@ -68,6 +68,7 @@ from gateway.settings.tls import Tls
 from gateway.sockets.dial import SocketDialer
 from gateway.upstream.client import PooledUpstreamClient
 from gateway.upstream.outward import Outward
+from gateway.workers.commitments import Commitments
 from gateway.workers.loops import forever
 from gateway.workers.sweeper import Sweeper
 
@@ -296,7 +297,10 @@ class Gateway:
         self.outbox = make_outbox(
             runtime, ledger=ledger, outward=self.outward, autopay=self.paying.courier, observer=observer, clock=clock
         )
-        sweeper = Sweeper(ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts, visit=grants.visit)
+        sweeper = Sweeper(
+            ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts,
+            visits=(grants.visit, Commitments(ledger=ledger, observer=observer).visit),
+        )  # fmt: skip
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (
             forever("leases", limits.hold_lease_seconds / 3, self.leases.renew, observer),
             forever("sweeper", limits.sweep_seconds, sweeper.round, observer),

@@ -31,6 +31,7 @@ _SHARED: Final = (
     "Job",
     "JobPage",
     "Autopay",
+    "Commitment",
     "Funds",
     "Alert",
     "AlertPage",
@@ -67,7 +68,7 @@ ANSWERS: Final[dict[str, Data]] = {
     "Balance": shape(**_CREDITS, holds=many(named("Hold"))),
     "Charge": shape(
         id=TEXT,
-        kind=one_of("charge", "correction"),
+        kind=one_of("charge", "correction", "commitment"),
         at=MOMENT,
         charged=USD,
         balance=USD,

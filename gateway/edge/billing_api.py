@@ -19,6 +19,7 @@ from gateway.edge.attempts import requests_of_keys
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.billing_operations import BillingOperations
 from gateway.edge.billing_routes import BASE, ROUTES, BillingDesk
+from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
 from gateway.edge.identify import Identifier
 from gateway.edge.job_operations import JobReading
@@ -51,6 +52,7 @@ def add_billing_api(
         jobs=JobReading(ledger),
         autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),
         alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
+        commitments=CommitmentOperations(ledger=ledger, clock=clock),
     )
     guard = BillingGuard(
         identifier, ledger=ledger, clock=clock, requests_max=runtime.limits.billing_requests_per_minute_max

@@ -20,7 +20,7 @@ from gateway.settings.runtime import Runtime
 
 #: Holds that a balance lists; `open_holds` counts all.
 HOLDS_MAX: Final = 100
-_CHARGES: Final = ("charge", "correction")
+_CHARGES: Final = ("charge", "correction", "commitment")
 
 
 class BillingOperations:

@@ -14,6 +14,7 @@ from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.billing_answers import ANSWERS
 from gateway.edge.billing_operations import BillingOperations
+from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import PAGE, Ask, Endpoint
 from gateway.edge.job_operations import JobReading
 from gateway.edge.openapi import document
@@ -33,6 +34,7 @@ class BillingDesk:
     jobs: JobReading
     autopay: AutopayOperations
     alerts: AlertOperations
+    commitments: CommitmentOperations
 
 
 async def _openapi(_desk: BillingDesk, _ask: Ask) -> Data:

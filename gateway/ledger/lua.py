@@ -74,6 +74,8 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "change_account": ("admin",),
     "grant": ("admin",),
     "grant_monthly": ("admin",),
+    "commit": ("admin",),
+    "close_month": ("charge",),
     "correct": ("admin", "charge"),
     "refund": ("admin", "charge"),
     "put_key": ("admin",),

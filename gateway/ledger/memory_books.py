@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from gateway.core.admission import Demand, RateState, Standing, Window
 from gateway.core.autopay import Autopay
+from gateway.core.commitments import Commitment
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
 from gateway.core.months import month_of
@@ -92,6 +93,7 @@ class Books:
     debt: int = 0
     grants: list[Grant] = field(default_factory=list)  # in burn order, none spent
     grants_made: int = 0
+    commitment: Commitment = field(default_factory=Commitment)
     granted: str = ""  # the last month that had a monthly grant
     holds: dict[str, Open] = field(default_factory=dict)
     ends: dict[str, End] = field(default_factory=dict)
@@ -271,7 +273,7 @@ class Books:
             self.write(now, "grant_expiry", -grant.remaining, f"expiry:{grant.id}", moved)
         if expired:
             self.look(now)
-        monthly = Monthly(plan=self.plan, now=month_of(now), granted=self.granted)
+        monthly = Monthly(plan=self.plan, now=month_of(now), granted=self.granted, closing=self.commitment.closing)
         held = Nanos(sum(hold.amount for hold in over))
         return Swept(holds=len(over), held=held, grants=len(expired), monthly=monthly)
 

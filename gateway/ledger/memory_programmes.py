@@ -3,9 +3,10 @@
 Owns: the meaning of those verbs. Does not know: plans.
 """
 
-from gateway.core import monthly
+from gateway.core import commitments, monthly
+from gateway.core.commitments import Commitment
 from gateway.core.errors import LedgerRefused
-from gateway.core.money import BALANCE_MAX
+from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.core.monthly import MonthlyGrant
 from gateway.core.months import month_of
 from gateway.ledger import rules
@@ -36,4 +37,41 @@ class MemoryProgrammes(MemoryStore):
         operation = monthly.operation_of(month)
         books.give(now, operation, given, rules.monthly_data(month, expires_ms))
         books.done(operation, month, month)
+        return True
+
+    async def commitment(self, account: str) -> Commitment:
+        """See ports.Ledger."""
+        books, _ = self._at(account)
+        return books.commitment
+
+    async def commit(self, *, operation: str, account: str, month: str, amount: Nanos) -> Commitment:
+        """See ports.Ledger."""
+        rules.check_commitment(month, amount)
+        books, now = self._at(account)
+        content = ("commit", month, amount)
+        first: Commitment | None = books.seen(operation, content)
+        if first is not None:
+            return first
+        if month < month_of(now):
+            raise LedgerRefused(rules.MONTH_OVER)
+        becomes = commitments.changed(books.commitment, month, amount)
+        rules.check_changes_of(becomes)
+        books.commitment = becomes
+        return books.done(operation, content, becomes)
+
+    async def close_month(self, *, account: str, commitment: Commitment, charged: Nanos) -> bool:
+        """See ports.Ledger."""
+        books, now = self._at(account)
+        month, closing = commitment.closing, books.commitment.closing
+        if not closing or closing > month:
+            return True
+        if commitment != books.commitment or month >= month_of(now):
+            return False
+        books.commitment = commitments.closed(commitment)
+        data = rules.commitment_data(commitment, charged)
+        if missing := rules.missing_of(data):
+            entry = books.write(
+                now, "commitment", -missing, commitments.operation_of(month), data | books.burn(missing)
+            )
+            books.look(now, moved=entry.data["grants"])
         return True

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from gateway.core import commitments
 from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.errors import GatewayError
 from gateway.core.money import Nanos
@@ -122,10 +123,12 @@ def account(account_id: str, facts: Sequence[bytes]) -> Account:
     )
 
 
-def monthly(now: bytes, tier: bytes, rate_card: bytes, overrides: bytes, granted: bytes) -> Monthly:
+def monthly(now: bytes, tier: bytes, rate_card: bytes, overrides: bytes, granted: bytes, commitment: bytes) -> Monthly:
     """How an account stands in its month, of the answer of sweep."""
     plan = Plan(tier=tier.decode(), rate_card=rate_card.decode(), overrides=overrides.decode())
-    return Monthly(plan=plan, now=now.decode(), granted=granted.decode())
+    return Monthly(
+        plan=plan, now=now.decode(), granted=granted.decode(), closing=commitments.read(commitment.decode()).closing
+    )
 
 
 def key(account_id: str, facts: Sequence[bytes]) -> Key:
@@ -177,7 +180,7 @@ def entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
     if found.get("v") != _VERSION:
         raise UnreadableRecord(f"entry {entry_id.decode()}: not a record of version {_VERSION}")
     data: dict[str, Any] = orjson.loads(found["data"])
-    if found["grants"] or found["kind"] in {"charge", "correction"}:
+    if found["grants"] or found["kind"] in {"charge", "correction", "commitment"}:
         moved = (part.rsplit(":", 1) for part in found["grants"].split(",") if part)
         data["grants"] = {grant_id: int(amount) for grant_id, amount in moved}
     if found["debt"] != "0":

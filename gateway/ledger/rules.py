@@ -10,8 +10,10 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from gateway.core import monthly
+from gateway.core.commitments import CHANGES_MAX, Commitment, amount_in, short_of
 from gateway.core.errors import LedgerRefused
-from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, format_usd
+from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, Nanos, format_usd
+from gateway.core.months import is_month
 from gateway.core.pricing import Charge
 from gateway.ports import Entry, Key, Plan, Renewal, Settlement, Watch
 
@@ -34,6 +36,7 @@ TOO_MANY_WATCHES: Final = "the account has as many watches as it may"
 TOO_MANY_OVERRIDES: Final = "the account would have more overrides than it may"
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
 DIGEST_TAKEN: Final = "another key has this digest"
+MONTH_OVER: Final = "the month is over: what is committed to changes from this one on"
 ALREADY_EXPIRED: Final = "the grant would have expired already"
 #: How many deliveries of an account may wait; how many dead letters it has, and for how long. As in outbox.lua.
 WAITING_MAX: Final = 10_000
@@ -137,6 +140,36 @@ def charge_data(settlement: Settlement, items: Any = None) -> dict[str, Any]:
 def monthly_data(month: str, expires_ms: int) -> dict[str, Any]:
     """What the entry of a monthly grant says for itself."""
     return {**grant_data("monthly", monthly.PRIORITY, expires_ms, ""), "month": month}
+
+
+def check_commitment(month: str, amount: int) -> None:
+    """What may be committed to."""
+    if not is_month(month):
+        raise LedgerRefused(f"{month!r} is no month: write it like 2026-12")
+    if not 0 <= amount <= BALANCE_MAX:
+        raise LedgerRefused(f"a commitment is between 0 and {format_usd(BALANCE_MAX)} USD")
+
+
+def check_changes_of(commitment: Commitment) -> None:
+    """How often it may change."""
+    if len(commitment.amounts) > CHANGES_MAX:
+        raise LedgerRefused(f"a commitment changes at most {CHANGES_MAX} times in months to come")
+
+
+def commitment_data(commitment: Commitment, charged: Nanos) -> dict[str, Any]:
+    """What the entry of a month that was short of its commitment says for itself."""
+    month = commitment.closing
+    return {
+        "month": month,
+        "committed": int(amount_in(commitment, month)),
+        "charged": int(charged),
+        "reason": f"less was used in {month} than was committed to",
+    }
+
+
+def missing_of(data: Mapping[str, Any]) -> Nanos:
+    """What such an entry charges."""
+    return short_of(Nanos(data["committed"]), Nanos(data["charged"]))
 
 
 def grant_data(kind: str, priority: int, expires_ms: int | None, note: str) -> dict[str, Any]:

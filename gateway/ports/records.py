@@ -272,7 +272,8 @@ class Hold:
 class Entry:
     """One immutable line of an account's ledger. `amount` is signed; `balance` is the balance after it.
 
-    `kind`: grant, charge, correction, grant_expiry. `data` explains it: items, price_version, call_id, key_id, ...
+    `kind`: grant, charge, correction, commitment, grant_expiry. `data` explains it: items, price_version, call_id,
+    key_id, ...
     """
 
     id: str
@@ -354,12 +355,13 @@ class Account:
 @record
 class Monthly:
     """How an account stands in its month: which it is by the store's clock, and the last that had its plan's grant
-    ("": none).
+    ("": none), the first of its commitment that is not closed ("": it has none).
     """
 
     plan: Plan
     now: str
     granted: str = ""
+    closing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ Does not know: what expiry means; the ledger does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from gateway.ports import Ledger, Monthly, Observer
 
@@ -16,11 +16,11 @@ Visit = Callable[[str, Monthly], Awaitable[None]]
 class Sweeper:
     """Sweeps `accounts_max` accounts a round, going round and round, and has each of them visited."""
 
-    def __init__(self, *, ledger: Ledger, observer: Observer, accounts_max: int, visit: Visit | None = None) -> None:
+    def __init__(self, *, ledger: Ledger, observer: Observer, accounts_max: int, visits: Sequence[Visit] = ()) -> None:
         self._ledger = ledger
         self._observer = observer
         self._accounts_max = accounts_max
-        self._visit = visit
+        self._visits = visits
         self._walk: AsyncIterator[str] | None = None
 
     async def round(self) -> None:
@@ -41,5 +41,6 @@ class Sweeper:
         for account, swept in zip(batch, every, strict=True):
             if swept.grants:  # the ledger itself tells of the holds that it ends, here and elsewhere
                 self._observer.event("grant_expired", value=swept.grants)
-            if self._visit is not None and swept.monthly is not None:
-                await self._visit(account, swept.monthly)
+            if swept.monthly is not None:
+                for visit in self._visits:
+                    await visit(account, swept.monthly)

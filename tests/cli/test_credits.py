@@ -162,3 +162,13 @@ def test_verify_finds_a_difference(shell: Shell) -> None:
 def test_verify_of_an_unknown_account(shell: Shell) -> None:
     """An account that is not there is an error, not a success."""
     assert "nobody" in shell.refused("ledger", "verify", "nobody")
+
+
+def test_what_an_account_commits_to(shell: Shell) -> None:
+    """It is set from a month on, shown, and ended; what is no month is told."""
+    shell.ok("accounts", "open", "acme")
+    assert "nothing" in shell.ok("credits", "commitment", "acme")
+    assert "500.000000000 from 2090-01 on" in shell.ok("credits", "commit", "acme", "500", "--from", "2090-01")
+    assert shell.json("credits", "commitment", "acme")["schedule"] == [{"from": "2090-01", "amount": "500.000000000"}]
+    assert shell.json("credits", "commit", "acme", "0")["schedule"] == []
+    assert "month: a month is written" in shell.refused("credits", "commit", "acme", "1", "--from", "soon")

@@ -265,6 +265,30 @@ async def test_an_override_that_cannot_be_is_told_with_those_that_can(api: Api) 
     assert (await api.ok("GET", "/accounts/acme"))["overrides"] == {}
 
 
+async def test_what_an_account_commits_to(api: Api) -> None:
+    """From this month on, or a later one; told with how far the month is; months that are over cannot be changed."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    shown = await api.ok("GET", "/accounts/acme/commitment")
+    assert (shown["committed"], shown["schedule"], shown["closing"]) == ("0.000000000", [], None)
+    await api.ok("PUT", "/accounts/acme/commitment", {"amount": "500"})
+    shown = await api.ok("PUT", "/accounts/acme/commitment", {"amount": "800", "month": "2027-03"})
+    assert shown == {
+        "account": "acme",
+        "month": "2027-01",
+        "committed": "500.000000000",
+        "charged": "0.000000000",
+        "missing": "500.000000000",
+        "currency": "USD",
+        "schedule": [{"from": "2027-01", "amount": "500.000000000"}, {"from": "2027-03", "amount": "800.000000000"}],
+        "closing": "2027-01",
+    }
+    assert (await api("PUT", "/accounts/acme/commitment", {"amount": "1", "month": "2026-12"}))[1][
+        "code"
+    ] == "ledger_refused"
+    for body in ({"amount": "-1"}, {"amount": "1", "month": "soon"}, {"month": "2027-03"}):
+        assert (await api("PUT", "/accounts/acme/commitment", body))[0] == 422
+
+
 async def test_accounts_are_listed_page_by_page(api: Api) -> None:
     """Pages go on after the last id, in order, and `next` is null on the last."""
     for name in ("d", "a", "c", "e", "b"):

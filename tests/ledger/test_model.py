@@ -20,6 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gateway.core.admission import Concurrency, Rate, Scaling
 from gateway.core.errors import LedgerRefused, Refused
 from gateway.core.money import BALANCE_MAX, Nanos
+from gateway.core.monthly import MonthlyGrant
+from gateway.core.months import begins_ms, following, month_of
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ports import (
     Admitted,
@@ -66,7 +68,10 @@ HAPPENED = (
     "credit_payment Grant", "credit_payment OperationConflict", "credit_payment LedgerRefused", "reverse_payment int",
     "set_autopay Autopay", "set_autopay LedgerRefused", "begin_payment begun",
     "begin_payment in_flight", "begin_payment off", "begin_payment disabled", "begin_payment enough",
-    "begin_payment backing_off", "begin_payment capped",
+    "begin_payment backing_off", "begin_payment capped", "grant_monthly True", "grant_monthly False",
+    "grant_monthly LedgerRefused", "commit Commitment", "commit LedgerRefused", "commit OperationConflict",
+    "close_month True", "close_month False", "refund in time", "refund LedgerRefused", "refund OperationConflict",
+    "take_volume dict", "take_volume OperationConflict",
 )  # fmt: skip
 
 PAID = Plan(tier="payg", rate_card="startup")
@@ -96,6 +101,7 @@ some_hold = holds | st.integers(0, 20) | st.integers(0, 20) | st.integers(-20, -
 operations = st.sampled_from([f"op-{n}" for n in range(40)])
 amounts = st.sampled_from([0, 1, 7, 100, 333, 1000, 4000]).map(Nanos)
 refs = st.sampled_from(REFS)
+months = st.sampled_from([0, 0, 0, 1, -1])
 
 
 class Machine(RuleBasedStateMachine):
@@ -529,6 +535,80 @@ class Machine(RuleBasedStateMachine):
                 its: dict[str, Any] = {"account": account, "attempt": attempt, "why": "declined"}
                 self.do("fail_payment", lose, **its, retry_seconds=9, failures_max=failures_max)
 
+    # ---- what is done by calendar month
+
+    @rule(account=accounts, amount=amounts, plan=st.sampled_from([FREE, FREE, FREE, PAID]), ahead=months, lose=lost)
+    def grant_monthly(self, account: str, amount: Nanos, plan: Plan, ahead: int, lose: int) -> None:
+        """The grant of this month, or of another."""
+        month = self.month(ahead)
+        its: dict[str, Any] = {"account": account, "plan": plan, "month": month, "grant": MonthlyGrant(amount=amount)}
+        self.do("grant_monthly", lose, **its, expires_ms=begins_ms(following(month)))
+
+    @rule(
+        account=accounts,
+        operation=operations,
+        amount=amounts,
+        ahead=months,
+        charged=amounts,
+        passes=st.sampled_from([0] * 9 + [20]),
+        lose=lost,
+    )
+    def commit(
+        self, account: str, operation: str, amount: Nanos, ahead: int, charged: Nanos, passes: int, lose: int
+    ) -> None:
+        """Commit to an amount, and close the first month that is not closed: it may be over, or days pass before."""
+        self.do("commit", lose, operation=operation, account=account, month=self.month(ahead), amount=amount)
+        commitment = self.runner.run(outcome(self.model, "commitment", {"account": account}))
+        if passes:
+            self.wait(passes * 86_400)
+        if commitment.closing:
+            self.do("close_month", lose, account=account, commitment=commitment, charged=charged)
+            self.do("close_month", lose, account=account, commitment=commitment, charged=charged)
+
+    def month(self, ahead: int) -> str:
+        """The model's month, or another."""
+        month = month_of(self.model.now + ahead * 31 * 86_400_000)
+        return month if ahead else month_of(self.model.now)
+
+    # ---- charges that are given back, and volumes
+
+    @rule(
+        account=accounts,
+        operation=operations,
+        which=st.integers(0, 20),
+        amount=st.sampled_from([None, None, 1, 7, 333]),
+        lose=lost,
+    )
+    def refund(self, account: str, operation: str, which: int, amount: Any, lose: int) -> None:
+        """Give a charge back, or a part of it: more than there is left of it, too. Each ledger has its own id of it."""
+        both = [self.runner.run(charges_of(world, account)) for world in (self.model, self.subject)]
+        if not both[0]:
+            return
+        its: dict[str, Any] = {"account": account, "operation": operation, "amount": amount, "data": {"reason": "r"}}
+        model, subject = (ids[which % len(ids)] for ids in both)
+        answer = self.runner.run(outcome(self.model, "refund", {**its, "entry_id": model}))
+        self.tally[describe("refund", answer)] += 1
+        self.lose_replies(lose)
+        assert self.runner.run(outcome(self.subject, "refund", {**its, "entry_id": subject})) == answer
+        self.lose_replies(0)
+
+    @rule(
+        account=accounts,
+        pick=some_hold,
+        volumes=st.dictionaries(st.sampled_from(["sku-0", "sku-1"]), st.sampled_from([1, 10**6, 10**16]), min_size=1),
+        amount=amounts,
+        charged=st.booleans(),
+        lose=lost,
+    )
+    def take_volume(
+        self, account: str, pick: str | int, volumes: dict[str, int], amount: Nanos, charged: bool, lose: int
+    ) -> None:
+        """Take volume for a hold: open, ended, or never seen; and perhaps charge it."""
+        hold_id = self.hold(account, pick)
+        self.do("take_volume", lose, account=account, hold_id=hold_id, volumes=volumes)
+        if charged:
+            self.do("settle", lose, settlement=bill(hold_id, amount, account=account, key_id="one"))
+
     # ---- trying again what was done before
 
     @rule(which=st.integers(0, 10_000), lose=lost)
@@ -573,7 +653,7 @@ class Machine(RuleBasedStateMachine):
             charged = [entry.operation for entry in entries if entry.kind == "charge"]
             assert len(charged) == len(set(charged))  # 2
             assert not set(charged) & {hold.id for hold in open_holds}
-            given = [entry.operation for entry in entries if entry.kind in {"grant", "correction"}]
+            given = [entry.operation for entry in entries if entry.kind in {"grant", "correction", "commitment"}]
             assert len(given) == len(set(given))  # 3
             assert account.held == 0 or min(hold.amount for hold in open_holds) >= 0  # 4: with admit's `available`
             assert facts["drift"] == []
@@ -647,11 +727,19 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "followed": followed,
         "deliveries": deliveries,
         "watches": list(await ledger.watches(account)),
-        "usage": list(await ledger.usage(account, since="2026-11-23", until="2026-11-25")),
+        "usage": list(await ledger.usage(account, since="2026-11-23", until="2027-11-25")),
+        "commitment": await ledger.commitment(account),
+        "volumes": [await ledger.volumes(account, month=month) for month in ("2026-11", "2026-12")],
         "owned": dict(zip(REFS, owned, strict=True)),
         "resources": [found for found in resources if found is not None],
-        "entries": [replace(entry, id="") for entry in entries],
+        "entries": [replace(entry, id="", data={**entry.data, "refunds": ""}) for entry in entries],
     }
+
+
+async def charges_of(world: World, account: str) -> list[str]:
+    """The ids of its charges, in their order."""
+    entries = await world.ledger.entries(account, limit=1000)
+    return [entry.id for entry in entries if entry.kind == "charge"]
 
 
 def run(make: Callable[[asyncio.Runner], Machine], runner: asyncio.Runner, model: settings = MODEL) -> None:

@@ -154,8 +154,8 @@ def _entry_line(runtime: Runtime, entry: Entry, key_names: Mapping[str, str]) ->
     elif entry.kind == "grant":
         kind = str(data.get("kind", ""))
         title, what = _CREDIT_KINDS.get(kind, f"{kind.capitalize()} credit"), str(data.get("note", ""))
-    elif entry.kind == "correction":
-        title, what = "Correction", str(data.get("reason", ""))
+    elif entry.kind in ("correction", "commitment"):
+        title, what = entry.kind.capitalize(), str(data.get("reason", ""))
     else:
         title, what = "Credit expired", ""
     named = (

@@ -4,7 +4,7 @@
 -- ARGV  2 token of this call, so that its repeat over a broken connection answers the same
 -- Answers  swept, holds, nano-dollars they held, grants, when a job of the account is to be looked at next (ms) or '',
 --                                     when its queues are (ms) or '', the month, tier, rate card, overrides, the last
---                                     month that had a grant or ''
+--                                     month that had a grant or '', the commitment or ''
 --          unknown                    no such account
 -- Callers  RedisLedger.sweep
 if call('EXISTS', ACCOUNT) == 0 then
@@ -12,13 +12,13 @@ if call('EXISTS', ACCOUNT) == 0 then
 end
 waits = call('ZRANGE', BASE .. 'outbox', 0, 0, 'WITHSCORES')[2]
 local look_at_job = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
-local swept, tier, rate_card, overrides, granted = unpack(
-  call('HMGET', ACCOUNT, 'swept', 'tier', 'rate_card', 'overrides', 'granted'), 1, 5)
+local swept, tier, rate_card, overrides, granted, commitment = unpack(
+  call('HMGET', ACCOUNT, 'swept', 'tier', 'rate_card', 'overrides', 'granted', 'commitment'), 1, 6)
 local token, holds, held, grants = string.match(swept or '', '^(%S+) (%d+) (%d+) (%d+)$')
 
 local function told()
   return answer('swept', holds, held, grants, look_at_job, next_look(), month_now(), tier, rate_card, overrides or '',
-    granted or '')
+    granted or '', commitment or '')
 end
 
 if token == ARGV[2] then
