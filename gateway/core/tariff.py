@@ -9,15 +9,15 @@ The long way loops over measures, fields and rules, which are the same for every
 once, and what they would have done is a Python function: a quarter of the work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from gateway.core.extract import Sources, first_reported, plain_path
+from gateway.core.extract import Field, Sources, first_reported, plain_path
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, ChargeRule, LineItem, Price, PriceTable, Rules
-from gateway.core.usage import QUANTITY_MAX, Measure, Usage
+from gateway.core.usage import QUANTITY_MAX, Estimate, Measure, Usage
 
 #: Meters x tables x models: a bound that no config in good faith reaches.
 _TARIFFS_MAX: Final = 10_000
@@ -96,7 +96,7 @@ class _Source:
                 self.add(f"q{number} = {measure.estimate.constant}")
             elif measure.estimate.by_size:
                 self.add(f"q{number} = -(-request_bytes // {measure.estimate.request_bytes_per_unit})")
-            else:
+            elif not self.claimed(f"q{number}", measure.estimate):
                 self.value(f"e{number}", measure.estimate)
                 self.add(f"q{number} = e{number}.of(sources, request_bytes)")
                 self.add(f"if type(q{number}) is not int: return None")
@@ -112,21 +112,47 @@ class _Source:
     def read(self, name: str, number: int, measure: Measure, otherwise: str | None = None) -> None:
         """`Measure.read`; `otherwise` is what counts where nothing is reported."""
         default = otherwise if measure.default is None else measure.default
-        paths = [plain_path(field) for field in measure.fields]
-        if measure.count != "value" or None in paths:
+        if measure.count != "value" or not self.first_of(name, measure.fields):
             self.value(f"m{number}", measure)
             self.add(f"{name} = m{number}.judged(first_reported(m{number}.fields, sources))")
             if otherwise is not None:
                 self.add(f"if {name} is None: {name} = {otherwise}")
             self.add(f"if type({name}) is not int: return None")
             return
-        for place, path in enumerate(paths):
+        if default is not None:
+            self.add(f"if {name} is None: {name} = {default}")
+        self.whole(name)
+
+    def claimed(self, name: str, estimate: Estimate) -> bool:
+        """`Estimate.of`, where fields of plain objects say it; False, and nothing is written, where other things do."""
+        other = estimate.size or estimate.when or estimate.request_bytes_per_unit is not None
+        if other or len(estimate.times) > 1 or not estimate.fields:
+            return False
+        if not all(map(plain_path, (*estimate.fields, *estimate.times))):
+            return False
+        self.first_of(name, estimate.fields)
+        self.add(f"if {name} is None: {name} = {estimate.default}")
+        self.whole(name)
+        if estimate.times:
+            self.first_of("t", estimate.times)
+            self.add("if t is not None:", f"    if type(t) is not int or t > {QUANTITY_MAX}: return None")
+            self.add(f"    if t > 1: {name} *= t")
+        if estimate.maximum is not None:
+            self.add(f"if {name} > {estimate.maximum}: {name} = {estimate.maximum}")
+        return True
+
+    def whole(self, name: str) -> None:
+        """What is no whole number within bounds goes the long way."""
+        self.add(f"if type({name}) is not int or not 0 <= {name} <= {QUANTITY_MAX}: return None")
+
+    def first_of(self, name: str, fields: Sequence[Field]) -> bool:
+        """`first_reported`; False, and nothing is written, where one is not in plain objects."""
+        paths = [plain_path(field) for field in fields]
+        for place, path in enumerate(paths if None not in paths else ()):
             assert path is not None, "looked at above"
             reading = f"{name} = {self.object_of(path[:-1])}.get({path[-1]!r})"
             self.add(reading if place == 0 else f"if {name} is None: {reading}")
-        if default is not None:
-            self.add(f"if {name} is None: {name} = {default}")
-        self.add(f"if type({name}) is not int or not 0 <= {name} <= {QUANTITY_MAX}: return None")
+        return None not in paths
 
     def object_of(self, path: tuple[str, ...]) -> str:
         """The name of the object at a path, which is read once."""

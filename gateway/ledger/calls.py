@@ -53,7 +53,7 @@ class Calls(Store):
         identities_max: int = 100_000,
     ) -> None:
         super().__init__(link, prefix, observer, operation_seconds=operation_seconds)
-        self._ids: Lru[tuple[str, str]] = Lru(identities_max)  # by digest: never changes
+        self._ids: Lru[Identity] = Lru(identities_max)  # by digest: whose key it is never changes
         self._plans: Lru[Plan] = Lru(identities_max)  # by account: a hint, which admit corrects
         self._terms: dict[tuple[Any, ...], _Terms] = {}
 
@@ -68,16 +68,21 @@ class Calls(Store):
         found = await self._call("HMGET", self._names.account(account), "tier", "rate_card", "overrides")
         if found[0] is None:
             return None
-        plan = _plan(*found)
-        self._ids.put(digest, (account, key_id))
-        self._plans.put(account, plan)
-        return Identity(account=account, key_id=key_id, plan=plan)
+        identity = Identity(account=account, key_id=key_id, plan=_plan(*found))
+        self._ids.put(digest, identity)
+        self._plans.put(account, identity.plan)
+        return identity
 
     def known(self, digest: str) -> Identity | None:
         """See ports.Ledger."""
-        ids = self._ids.get(digest)
-        plan = self._plans.get(ids[0]) if ids else None
-        return None if ids is None or plan is None else Identity(account=ids[0], key_id=ids[1], plan=plan)
+        identity = self._ids.get(digest)
+        plan = self._plans.get(identity.account) if identity is not None else None
+        if identity is None or plan is None:
+            return None
+        if identity.plan is not plan:
+            identity = replace(identity, plan=plan)
+            self._ids.put(digest, identity)
+        return identity
 
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """See ports.Ledger. One script, one round trip."""

@@ -111,17 +111,22 @@ class Store:
                 self._changed.add(account)
         answer: Any = reply  # every script's is a list that begins with these two
         tag, told, *rest = answer
+        if told:
+            await self._told(account, told)
+        if tag == b"unknown":
+            raise UnknownAccount(f"no account {account!r}")
+        if tag == b"conflict":
+            raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
+        return tag, rest
+
+    async def _told(self, account: str, told: Any) -> None:
+        """What a script found beside its own work: holds that were over, deliveries that wait."""
         ended, waits = told if isinstance(told, list) else (told, b"")
         if waits:
             with suppress(LedgerUnavailable):  # the verb is done; a sweep makes the index good
                 await self._noted(self._names.outbox, account, waits)
         if ended and self._observer is not None:
             self._observer.event("hold_expired", value=ended)
-        if tag == b"unknown":
-            raise UnknownAccount(f"no account {account!r}")
-        if tag == b"conflict":
-            raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
-        return tag, rest
 
     async def _visit(
         self,

@@ -22,7 +22,7 @@ from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call, Client
 from gateway.pipeline.callbacks import Callbacks
-from gateway.pipeline.idempotency import NamedCalls
+from gateway.pipeline.idempotency import HEADER, NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.meter import decoded, parsed, too_many_items
@@ -120,7 +120,10 @@ class Admission:
         length = client.content_length
         if length is not None and length > route.body_bytes_max:
             return Refused(code=Code.BODY_TOO_LARGE, details={"bytes_max": str(route.body_bytes_max)})
-        unreadable = await self._read_request(call) if route.body == "json" else ""
+        unreadable = ""
+        if route.body == "json":
+            call.body = await client.read(route.body_bytes_max)
+            unreadable = self._read_request(call, call.body)
         if route.session is not None or route.known_parameters is not None:
             call.sources["query"] = parameters_of(client.query_string)
         models = self._asked_models(call)
@@ -135,21 +138,19 @@ class Admission:
             wrong = await self._read_record(call)
         elif wrong is None and route.estimates_by and resources:
             await self._read_facts(call)
-        if wrong is None:
+        if wrong is None and HEADER in client.headers:
             wrong = await self._named.take(call)
         refused = await self._ask(call, models, wrong)
         if refused is not None:
             await self._named.free(call)
         return refused if refused is not None else wrong
 
-    async def _read_request(self, call: Call) -> str:
-        """Read a body of JSON into the call. Why it cannot be judged by what we read; empty where it can."""
-        client, bytes_max = call.client, call.route.body_bytes_max
-        body = call.body = await client.read(bytes_max)
-        coding = client.headers.get("Content-Encoding", "")
-        if coding:
-            bytes_max = min(bytes_max, max(_INFLATED_BYTES, _INFLATION_MAX * len(body)))
-        plain = decoded(body, coding, bytes_max)
+    def _read_request(self, call: Call, body: bytes) -> str:
+        """Take a body of JSON into the call. Why it cannot be judged by what we read; empty where it can."""
+        plain: bytes | None = body
+        if coding := call.client.headers.get("Content-Encoding", ""):
+            bytes_max = min(call.route.body_bytes_max, max(_INFLATED_BYTES, _INFLATION_MAX * len(body)))
+            plain = decoded(body, coding, bytes_max)
         if plain and too_many_items(plain, self._runtime.limits.json_items_max):
             return "its JSON has too many items"
         request = call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.core.money import Nanos
-from gateway.core.pricing import Charge, LineItem
+from gateway.core.pricing import Charge, LineItem, PriceTable
 from gateway.core.steps import stepped, volumes
 from gateway.ledger.spool import Record, Spool, SpoolFull
 from gateway.ports import Clock, Ledger, Observer, Receipt, Resource, ResourceRef, Settlement
@@ -57,11 +57,18 @@ class Books:
             self._observer.event("settlement_refused", product=settlement.product)
             return "conflict"
 
-    async def _settle(self, settlement: Settlement) -> Receipt:
-        """Charge by the steps that the charge is in. A repeat takes no volume again, and costs the same."""
+    def _settle(self, settlement: Settlement) -> Awaitable[Receipt]:
+        """Charge, by the steps that the charge is in where its rate card has some."""
         charge = settlement.charge
         table = self._prices.pinned(charge.price_version, charge.rate_card)
-        if table is not None and table.steps and (used := volumes(charge, table)):
+        if table is None or not table.steps:
+            return self._ledger.settle(settlement)
+        return self._settle_by_steps(settlement, table)
+
+    async def _settle_by_steps(self, settlement: Settlement, table: PriceTable) -> Receipt:
+        """A repeat takes no volume again, and costs the same."""
+        charge = settlement.charge
+        if used := volumes(charge, table):
             account, hold_id = settlement.account, settlement.hold_id
             try:
                 before = await self._ledger.take_volume(account=account, hold_id=hold_id, volumes=used)

@@ -27,6 +27,7 @@ from gateway.settings.runtime import Job
 _T = TypeVar("_T")
 #: How long a list may be paged on from an item that was deleted, in seconds.
 _TOMBSTONE_SECONDS: Final = 86_400
+_UPSTREAM_ID_MAX: Final = 128
 
 
 class Conclusion:
@@ -90,11 +91,12 @@ class Conclusion:
         assert call.identity is not None, "a metered call was admitted without a caller"
         call.move(Move.METER)
         product = call.route.product
+        model, known = pricing.model_that_ran(product, call.sources)
         priced = pricing.price(
-            metering, product, call.sources, call.table, call.admitted_hold,
+            metering, model, call.sources, call.table, call.admitted_hold,
             request_bytes=call.request_bytes, content_bytes=call.content_bytes,
         )  # fmt: skip
-        if pricing.ran_unknown(product, call.sources):
+        if not known:
             self._observer.event("model_unknown", product=product.name)
         if priced is None or priced[0].basis == "estimated":
             self._observer.event("usage_unknown", product=product.name)
@@ -233,9 +235,8 @@ class Conclusion:
             await self._finished(call, lambda: self._books.forget(call.account, gone))
 
     async def kept(self, call: Call, answer: Answer | None) -> Answer | None:
-        """The answer, which the client may ask for once more if it named the call."""
-        if call.name:
-            await self._finished(call, lambda: self._named.keep(call, answer))
+        """The answer to a call that its client named, and may ask for once more."""
+        await self._finished(call, lambda: self._named.keep(call, answer))
         return answer
 
     # ---- when it does not go on
@@ -317,9 +318,9 @@ def _record_of_job(call: Call, job: Job, job_id: str, state: ResourceState) -> R
 def _upstream_id(call: Call) -> str:
     """The upstream's own id of the call, for people who compare bills."""
     reply = call.sources.get("reply")
-    if type(reply) is dict:
-        for name in ("request_id", "id"):
-            value = reply.get(name)
-            if type(value) is str and len(value) <= 128:
-                return value
-    return ""
+    if type(reply) is not dict:
+        return ""
+    value = reply.get("request_id")
+    if type(value) is not str or len(value) > _UPSTREAM_ID_MAX:
+        value = reply.get("id")
+    return value if type(value) is str and len(value) <= _UPSTREAM_ID_MAX else ""

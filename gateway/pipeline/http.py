@@ -104,7 +104,8 @@ class HttpPipeline:
         try:
             if self._open > self._runtime.limits.calls_max:
                 return self._refuse(call, Refused(code=Code.OVERLOADED, retry_after_seconds=1))
-            return await self._conclusion.kept(call, await self._serve(call))
+            answered = await self._serve(call)
+            return await self._conclusion.kept(call, answered) if call.name else answered
         except BodyRefused as error:
             await self._conclusion.fail(call)
             return None if error.refused is None else self._refuse(call, error.refused)
@@ -294,8 +295,9 @@ class HttpPipeline:
         sources["reply_header"] = reply.headers
         plain: bytes | None = None
         if _reads_reply(call):
-            product = call.route.product
-            plain = decoded(body, reply.headers.get("Content-Encoding", ""), product.metered_body_bytes_max)
+            product, plain = call.route.product, body
+            if coding := reply.headers.get("Content-Encoding", ""):
+                plain = decoded(body, coding, product.metered_body_bytes_max)
             sources["reply"] = parsed(plain) if plain else None
             call.content_bytes = len(plain) if plain else 0
             if body and type(sources["reply"]) is not dict and (call.route.job is not None or _polls_open_job(call)):
@@ -315,8 +317,11 @@ class HttpPipeline:
 
     def _changes_reply(self, call: Call) -> bool:
         """Whether something in a JSON reply is not for the customer to see, or is the customer's own to see again."""
-        renamed = call.record is not None and bool(call.record.upstream)
-        return renamed or bool(call.route.product.strip_reply_fields) or bool(self._of_webhook(call))
+        if call.route.product.strip_reply_fields:
+            return True
+        if call.record is None and call.route.job is None:
+            return False  # it speaks of no job
+        return (call.record is not None and bool(call.record.upstream)) or bool(self._of_webhook(call))
 
     def _of_webhook(self, call: Call) -> Mapping[str, Any]:
         """What the reply is to say of the client's webhook, where it speaks of a job that we are called back for."""
@@ -367,7 +372,9 @@ class HttpPipeline:
         if call.charged is not None:
             ours["X-Gateway-Charge"] = format_usd(call.charged)
             ours["X-Gateway-Currency"] = "USD"
-        headers.extend(ours | _rate_headers(call))
+        if call.rates:
+            ours |= _rate_headers(call)
+        headers.extend(ours)
 
     def _record(self, call: Call) -> CallFinished:
         record: Any = blank(CallFinished)

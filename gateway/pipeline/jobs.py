@@ -142,7 +142,8 @@ class Jobs:
         await self.tell(account, record, status or min(job.completed))
         facts = record.facts
         seen = {"reply": sources.get("reply"), "job": facts.get("request", {})}
-        priced = pricing.price(job.metering, route.product, seen, self._table(record), Nanos(int(facts.get("held", 0))))
+        model = pricing.ran_model(route.product, seen)
+        priced = pricing.price(job.metering, model, seen, self._table(record), Nanos(int(facts.get("held", 0))))
         if priced is None:
             return await self.release(account, record)
         charge, usage = priced

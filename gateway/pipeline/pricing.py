@@ -27,11 +27,14 @@ _NO_MODEL: Final = "(no text)"
 
 def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
     """Every model that the request names, each once, or the default."""
+    request = sources.get("request")
+    if type(request) is dict and models.others is not None and models.others.isdisjoint(request):
+        model = request.get(models.first)
+        if type(model) is str:
+            return (model,)
     named: list[Any] = []
     for field in models.asked:
         named += field.read_all(sources)
-    if len(named) == 1 and type(named[0]) is str:
-        return (named[0],)
     return tuple(dict.fromkeys(name if type(name) is str else _NO_MODEL for name in named)) or (models.default,)
 
 
@@ -58,7 +61,9 @@ def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refuse
 
 def unpriced(route: Route, request: Any) -> Refused | None:
     """Whether a request, or a client's update of a session, switches on what has no price and is not known as free."""
-    field = None if route.known_fields is None else fields_on(request, route.known_fields)
+    if route.known_fields is None or (type(request) is dict and request.keys() <= route.free_fields):
+        return None
+    field = fields_on(request, route.known_fields)
     return None if field is None else Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
 
 
@@ -116,23 +121,18 @@ def estimate(
 
 def ran_model(product: Product, sources: Sources) -> str:
     """The SKU name of the model that ran. One that is not known is charged as the configured unknown, never free."""
-    models = product.models
-    if models is None:
-        return ""
-    return models.charged_as(first_reported(models.ran, sources))
+    return model_that_ran(product, sources)[0]
 
 
-def ran_unknown(product: Product, sources: Sources) -> bool:
-    """Whether a model ran that the settings do not know: it may be charged too much."""
+def model_that_ran(product: Product, sources: Sources) -> tuple[str, bool]:
+    """The same, and whether the settings know it."""
     models = product.models
-    if models is None or (ran := first_reported(models.ran, sources)) is None:
-        return False
-    return models.found(ran) is None
+    return ("", True) if models is None else models.charged_as(first_reported(models.ran, sources))
 
 
 def price(
     metering: Metering,
-    product: Product,
+    model: str,
     sources: Sources,
     table: PriceTable,
     held: Nanos,
@@ -142,10 +142,11 @@ def price(
 ) -> tuple[Charge, Usage] | None:
     """The charge for a success, and the usage behind it. None: the policy for unknown usage charges nothing.
 
+    `model` is the SKU name of the one that ran.
+
     A charge on unknown usage is the hold, or what is known to have been used if that is less, and marked as estimated:
     of a call that reports none, the bytes of its request and of the content it delivered are known.
     """
-    model = ran_model(product, sources)
     plain = tariff(metering, table, model).charge(sources)
     if plain is not None and plain[0].amount <= BALANCE_MAX:
         return plain

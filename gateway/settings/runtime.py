@@ -85,12 +85,25 @@ class Models:
     unknown: str
     known: Mapping[str, str]
     dated: bool = False
+    #: Where `asked` begins with a field at the top of the request: its name, and those under which the others are.
+    first: str = field(init=False, default="")
+    others: frozenset[str] | None = field(init=False, default=None)
 
-    def charged_as(self, ran: Any) -> str:
-        """The name in SKUs of the model that ran, by what the reply says of it (None: nothing)."""
+    def __post_init__(self) -> None:
+        if self.asked and len(self.asked[0].steps) == 1 and all(each.source == "request" for each in self.asked):
+            first, *others = (str(each.steps[0]) for each in self.asked)
+            object.__setattr__(self, "first", first)
+            object.__setattr__(self, "others", frozenset(others))
+
+    def charged_as(self, ran: Any) -> tuple[str, bool]:
+        """The name in SKUs of the model that ran, by what the reply says (None: nothing), and whether it is known.
+
+        One that is not is charged as `unknown`, maybe too much.
+        """
         if ran is None:
-            return self.known[self.default]
-        return self.found(ran) or self.unknown
+            return self.known[self.default], True
+        found = self.found(ran)
+        return (self.unknown, False) if found is None else (found, True)
 
     def found(self, ran: Any) -> str | None:
         """The name in SKUs of a model that is known."""
@@ -412,6 +425,8 @@ class Route:
     public: bool = False  # needs no key
     #: The fields at the top of a request that requirements and rejections look at; None where some look elsewhere.
     looks_at: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    #: The fields at the top of a request that may be on, whatever is below them.
+    free_fields: frozenset[str] = field(init=False, repr=False, compare=False)
     metered: bool = field(init=False, repr=False, compare=False)  # whether a call needs credit
 
     def __post_init__(self) -> None:
@@ -420,6 +435,8 @@ class Route:
         elsewhere = (self.requires and self.known_fields is None) or any(each.source != "request" for each in fields)
         names = None if elsewhere else frozenset(str(each.steps[0]) for each in fields)
         object.__setattr__(self, "looks_at", names)
+        free = frozenset(name for name, below in (self.known_fields or {}).items() if not below)
+        object.__setattr__(self, "free_fields", free)
         object.__setattr__(self, "metered", self.meter != "none")
 
     def passes_over(self, request: Any) -> bool:

@@ -36,7 +36,7 @@ def charge_of(runtime: Runtime, name: str, table: PriceTable | None = None, **so
     metering = route.job.metering if route.job is not None else route.metering
     assert metering is not None
     table = table or runtime.prices.tables["2026-04-07", "standard"]
-    priced = pricing.price(metering, route.product, sources, table, Nanos(0))
+    priced = pricing.price(metering, pricing.ran_model(route.product, sources), sources, table, Nanos(0))
     assert priced is not None
     charge, _ = priced
     assert charge.basis == "reported"

@@ -113,7 +113,8 @@ def test_any_report_has_a_price_or_none(report: tuple[Route, dict[str, Any]], he
     assert metering is not None
     for table in shipped().prices.tables.values():
         sources = {"reply": reply, "request": {}, "job": {}, "query": {}, "path": {}}
-        priced = pricing.price(metering, route.product, sources, table, Nanos(held), request_bytes=9, content_bytes=9)
+        model = pricing.ran_model(route.product, sources)
+        priced = pricing.price(metering, model, sources, table, Nanos(held), request_bytes=9, content_bytes=9)
         if priced is not None:
             charge, _ = priced
             assert type(charge.amount) is int and 0 <= charge.amount <= 9_000_000 * 10**9

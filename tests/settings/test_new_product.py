@@ -68,7 +68,7 @@ def charged(project: Project, route: Route, **sources: Any) -> Nanos:
     """What a call costs at list prices."""
     assert route.metering is not None
     table = project.load().prices.tables["2026-04-07", "standard"]
-    priced = pricing.price(route.metering, route.product, sources, table, Nanos(0))
+    priced = pricing.price(route.metering, pricing.ran_model(route.product, sources), sources, table, Nanos(0))
     assert priced is not None
     assert priced[0].basis == "reported"
     return priced[0].amount
@@ -160,8 +160,9 @@ routes:
     create = next(route for route in runtime.routes if route.name == "dub.create")
     assert create.job is not None and create.hold == 50_000_000
     sources = {"reply": {"job": {"seconds": Decimal("12.34")}}, "job": {}}
+    model = pricing.ran_model(create.product, sources)
     priced = pricing.price(
-        create.job.metering, create.product, sources, runtime.prices.tables["2026-04-07", "standard"], Nanos(0)
+        create.job.metering, model, sources, runtime.prices.tables["2026-04-07", "standard"], Nanos(0)
     )
     assert priced is not None
     assert priced[0].amount == 514_167  # 12.34 s x 0.15/3600 = 0.000514166...

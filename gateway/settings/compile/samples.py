@@ -78,7 +78,7 @@ def _parameters(sample: SampleSettings) -> dict[str, Any]:
 def _ran(models: Models | None, sources: Sources) -> str:
     if models is None:
         return ""
-    return models.charged_as(first_reported(models.ran, sources))
+    return models.charged_as(first_reported(models.ran, sources))[0]
 
 
 def unknown_models(names: list[str], models: Models | None, place: Place, scope: Scope) -> None:
