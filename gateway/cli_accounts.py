@@ -11,6 +11,7 @@ from gateway.cli_output import facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, RotateKey, read_page
 from gateway.edge.admin_views import Data
+from gateway.edge.pepper_operations import show_peppers
 
 after_option = click.option("--after", default="", metavar="ID", help="Begin after this id (that of the page before).")
 limit_option = click.option(
@@ -239,6 +240,20 @@ def rotate_key(
         return await desk.operations.rotate_key(account, key, body, named_operation(idempotency_key))
 
     invocation.show(on_ledger(invocation, work), _new_key)
+
+
+@keys.command("peppers")
+@common
+def show_peppers_of_keys(invocation: Invocation) -> None:
+    """Show how many keys each pepper has, and which have not gone over to `key_pepper`."""
+    invocation.show(on_ledger(invocation, lambda desk: show_peppers(desk.ledger, desk.runtime)), _pepper_tables)
+
+
+def _pepper_tables(found: Data) -> str:
+    peppers = table(("pepper", "is", "keys"), [(row["pepper"], row["is"], row["keys"]) for row in found["peppers"]])
+    headers = ("account", "key", "name", "pepper")
+    left = table(headers, [[row[name] for name in headers] for row in found["left"]], empty="all have gone over")
+    return "\n\n".join([peppers, left, *([] if found["complete"] else ["and others"])])
 
 
 @keys.command("disable")

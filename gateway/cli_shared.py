@@ -125,7 +125,10 @@ def common(command: Command) -> Command:
 
 #: Commands that change nothing; every other one has its lines in the audit log, with what it is about.
 _READING: Final = frozenset(
-    {"list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run", "status", "check", "commitment"}
+    {
+        *("list", "show", "entries", "holds", "verify", "condition", "dead", "dry-run", "status", "check"),
+        *("commitment", "peppers"),
+    }
 )
 _ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment")
 

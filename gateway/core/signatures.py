@@ -5,7 +5,7 @@ Owns: the scheme. Does not know: who is told what.
 
 import base64
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 _PREFIX: Final = "whsec_"
@@ -22,8 +22,9 @@ def read_secret(text: str) -> bytes:
     return key
 
 
-def signed_headers(key: bytes, message: str, at_seconds: int, body: bytes) -> Mapping[str, str]:
-    """The three headers of a message of this id, at this time."""
+def signed_headers(keys: Sequence[bytes], message: str, at_seconds: int, body: bytes) -> Mapping[str, str]:
+    """The three headers of a message of this id, at this time. Whoever has one of the keys can check it."""
     signed = f"{message}.{at_seconds}.".encode() + body
-    signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
-    return {"webhook-id": message, "webhook-timestamp": str(at_seconds), "webhook-signature": f"v1,{signature}"}
+    signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
+    told = " ".join(f"v1,{signature}" for signature in signatures)
+    return {"webhook-id": message, "webhook-timestamp": str(at_seconds), "webhook-signature": told}

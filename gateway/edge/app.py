@@ -254,11 +254,11 @@ class Gateway:
         )
         jobs = Jobs(runtime=runtime, books=self.books, upstreams=self.upstreams, clock=clock)
         identifier = Identifier(
-            ledger, runtime.key_pepper, clock, unknown_per_minute_max=limits.unknown_keys_per_minute_max,
+            ledger, runtime.peppers, clock, unknown_per_minute_max=limits.unknown_keys_per_minute_max,
             trust_forwarded_for=runtime.trust_forwarded_for,
         )  # fmt: skip
         named = NamedCalls(
-            ledger=ledger, observer=observer, settings=runtime.idempotency, pepper=runtime.key_pepper,
+            ledger=ledger, observer=observer, settings=runtime.idempotency, peppers=runtime.peppers,
             lease_seconds=limits.hold_lease_seconds,
         )  # fmt: skip
         callbacks = Callbacks(
@@ -322,7 +322,7 @@ class Gateway:
         add_billing_api(own, identifier=identifier, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         add_billing_pages(own, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
-        add_callback_routes(own, take=called_back.take, pepper=runtime.key_pepper, clock=clock, observer=observer)
+        add_callback_routes(own, take=called_back.take, pepper=runtime.peppers, clock=clock, observer=observer)
         self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
         of_one = 0 if runtime.trust_forwarded_for else limits.connections_per_address_max
         self._customers = CustomerServer(

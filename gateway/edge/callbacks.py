@@ -33,7 +33,7 @@ def write_callback_token(pepper: str, token: CallbackToken) -> str:
     return write_signed(pepper, _PURPOSE, orjson.dumps(data))
 
 
-def read_callback_token(pepper: str, text: str, now: float) -> CallbackToken | None:
+def read_callback_token(pepper: str | tuple[str, ...], text: str, now: float) -> CallbackToken | None:
     """The token, if we made it and its time is not over; else None."""
     payload = read_signed(pepper, _PURPOSE, text)
     if payload is None:
@@ -48,7 +48,7 @@ def add_callback_routes(
     app: web.Application,
     *,
     take: Callable[[CallbackToken, bytes, str], Awaitable[Outcome]],
-    pepper: str,
+    pepper: str | tuple[str, ...],
     clock: Clock,
     observer: Observer,
     seconds_max: float = SECONDS_MAX,

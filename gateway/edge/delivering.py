@@ -24,7 +24,7 @@ def make_outbox(
 ) -> Outbox:
     """The outbox, with a courier for each channel."""
     mail = None if runtime.smtp is None else MailCarrier(runtime.smtp)
-    alerts = alert_couriers(ledger=ledger, outward=outward, pepper=runtime.key_pepper, clock=clock, mail=mail)
+    alerts = alert_couriers(ledger=ledger, outward=outward, peppers=runtime.peppers, clock=clock, mail=mail)
     couriers: dict[str, Courier] = {WEBHOOK: WebhookCourier(outward), AUTOPAY_CHANNEL: autopay, **alerts}
     lease_seconds = max(runtime.limits.hold_lease_seconds, _LEASE_SECONDS_MIN)
     return Outbox(ledger=ledger, couriers=couriers, observer=observer, clock=clock, lease_seconds=lease_seconds)

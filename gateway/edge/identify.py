@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.core.errors import Code, Refused
 from gateway.edge.attempts import Attempts, asked_by
-from gateway.edge.keys import key_digest, may_be_secret
+from gateway.edge.keys import identified, key_digest, may_be_secret
 from gateway.edge.tokens import read_token, write_token
 from gateway.pipeline.call import Client
 from gateway.ports import Clock, Identity, Ledger, TemporaryToken
@@ -41,10 +41,16 @@ class Identifier:
     """
 
     def __init__(
-        self, ledger: Ledger, pepper: str, clock: Clock, *, unknown_per_minute_max: int, trust_forwarded_for: bool
+        self,
+        ledger: Ledger,
+        peppers: tuple[str, ...],
+        clock: Clock,
+        *,
+        unknown_per_minute_max: int,
+        trust_forwarded_for: bool,
     ) -> None:
         self._ledger = ledger
-        self._pepper = pepper
+        self._peppers = peppers
         self._clock = clock
         self._trust = trust_forwarded_for
         self._unknown = Unknown(clock)
@@ -57,7 +63,7 @@ class Identifier:
         """
         if route.session is not None:
             text = client.query.get(_TOKEN_PARAMETER) or credential_of(client.headers, _TOKEN_MAX) or ""
-            token = read_token(self._pepper, text, self._clock.now()) if len(text) <= _TOKEN_MAX else None
+            token = read_token(self._peppers, text, self._clock.now()) if len(text) <= _TOKEN_MAX else None
             if token is not None and token.product == route.product.name:
                 return Identity(account=token.account, key_id=token.key_id, plan=token.plan, token=token)
             if token is not None or _TOKEN_PARAMETER in client.query:
@@ -69,19 +75,21 @@ class Identifier:
         secret = credential_of(headers)
         if secret is None:
             return _NOBODY
-        digest = key_digest(self._pepper, secret)
+        digest = key_digest(self._peppers[0], secret)
         known = self._ledger.known(digest)
         if known is not None or not may_be_secret(secret):
             return known or _NOBODY
-        return await self._looked_for(digest, headers, peer)
+        return await self._looked_for(digest, secret, headers, peer)
 
-    async def _looked_for(self, digest: str, headers: CIMultiDictProxy[str], peer: str) -> Identity | Refused:
+    async def _looked_for(
+        self, digest: str, secret: str, headers: CIMultiDictProxy[str], peer: str
+    ) -> Identity | Refused:
         if digest in self._unknown:
             return _NOBODY
         address = asked_by(headers, peer, trust=self._trust)
         if wait := self._attempts.wait(address):
             return Refused(code=Code.TOO_MANY_UNKNOWN_KEYS, retry_after_seconds=wait)
-        found = await self._ledger.identify(digest)
+        found = await identified(self._ledger, self._peppers, secret)
         if found is None:  # only now does it count: keys that are good may be many, and new to this worker all at once
             self._unknown.add(digest)
             self._attempts.begin(address)
@@ -90,7 +98,7 @@ class Identifier:
 
     def write(self, token: TemporaryToken) -> str:
         """A token's text."""
-        return write_token(self._pepper, token)
+        return write_token(self._peppers[0], token)
 
 
 class Unknown:

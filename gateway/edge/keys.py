@@ -1,16 +1,21 @@
 """Secrets of API keys: how they are made and how the ledger finds them.
 
-Owns: the digest under which a key is stored, the form of a new secret.
+Owns: the digest under which a key is stored, how it changes with the pepper, the form of a new secret.
 Does not know: where a secret stands in a request (identify), or accounts.
 """
 
+import asyncio
 import base64
 import binascii
 import hmac
 import secrets
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
+
+from gateway.core.errors import LedgerUnavailable
+from gateway.ports import Identity, Ledger
 
 #: Secrets with a checksum begin so. Older ones, `gw_` and 43 characters, have none, and go on working.
 _PREFIX: Final = "gwk_"
@@ -26,6 +31,29 @@ def key_digest(pepper: str, secret: str) -> str:
     reach us as surrogates; they are turned back, and match nothing.
     """
     return blake2b(secret.encode("utf-8", "surrogateescape"), key=_mac_key(pepper), digest_size=32).hexdigest()
+
+
+def pepper_id(pepper: str) -> str:
+    """What a pepper is called in the ledger, where nobody may learn it."""
+    return blake2b(b"pepper", key=_mac_key(pepper), digest_size=6).hexdigest()
+
+
+async def identified(ledger: Ledger, peppers: tuple[str, ...], secret: str) -> Identity | None:
+    """Whose key this is, by any of these peppers; None if nobody's. Raises LedgerUnavailable.
+
+    All are looked for at once. A key that is found by another one than the first goes over to that.
+    """
+    newest, *others = (key_digest(pepper, secret) for pepper in peppers)
+    found, *by_others = await asyncio.gather(*(ledger.identify(digest) for digest in (newest, *others)))
+    if found is not None:
+        return found
+    for digest, other in zip(others, by_others, strict=True):
+        if other is not None:
+            with suppress(LedgerUnavailable):  # it works as it is, and goes over with its next call
+                await ledger.move_key(identity=other, old=digest, new=newest, pepper=pepper_id(peppers[0]))
+                await ledger.identify(newest)  # and is remembered by it
+            return other
+    return None
 
 
 @lru_cache(maxsize=16)

@@ -35,7 +35,7 @@ from gateway.edge.admin_views import (
     view_refund,
     when,
 )
-from gateway.edge.keys import key_digest, new_secret, repeatable_secret
+from gateway.edge.keys import key_digest, new_secret, pepper_id, repeatable_secret
 from gateway.ports import Account, Key, Ledger, Plan
 from gateway.settings.overriding import tier_of
 from gateway.settings.runtime import Runtime
@@ -137,9 +137,8 @@ class Operations:
         else:
             secret = secret or new_secret()
             key_id = key_id or f"key-{secrets.token_hex(8)}"
-        made = await self._ledger.put_key(
-            operation=operation.id, key=replace(key, id=key_id), digest=key_digest(pepper, secret)
-        )
+        key = replace(key, id=key_id, pepper=pepper_id(pepper))
+        made = await self._ledger.put_key(operation=operation.id, key=key, digest=key_digest(pepper, secret))
         return {**view_key(made), "secret": secret}
 
     async def rotate_key(self, account: str, key_id: str, body: RotateKey, operation: Operation) -> Data:

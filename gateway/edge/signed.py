@@ -19,14 +19,17 @@ def write_signed(secret: str, purpose: str, payload: bytes) -> str:
     return text_of(payload) + "." + text_of(signature(secret, purpose, payload))
 
 
-def read_signed(secret: str, purpose: str, text: str) -> bytes | None:
-    """The payload, if we wrote this text for this purpose; else None."""
+def read_signed(secret: str | tuple[str, ...], purpose: str, text: str) -> bytes | None:
+    """The payload, if we wrote this text for this purpose, with this secret or one of these; else None."""
     body, _, mac = text.partition(".")
     try:
         payload, found = _raw(body), _raw(mac)
     except (ValueError, binascii.Error):
         return None
-    return payload if hmac.compare_digest(found, signature(secret, purpose, payload)) else None
+    for each in (secret,) if isinstance(secret, str) else secret:
+        if hmac.compare_digest(found, signature(each, purpose, payload)):
+            return payload
+    return None
 
 
 def signature(secret: str, purpose: str, payload: bytes) -> bytes:

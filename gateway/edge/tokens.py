@@ -35,7 +35,7 @@ def write_token(pepper: str, token: TemporaryToken) -> str:
     return _PREFIX + write_signed(pepper, _PURPOSE, orjson.dumps(data))
 
 
-def read_token(pepper: str, text: str, now: float) -> TemporaryToken | None:
+def read_token(pepper: str | tuple[str, ...], text: str, now: float) -> TemporaryToken | None:
     """The token, if we made it and its time is not over; else None."""
     if not text.startswith(_PREFIX):
         return None

@@ -16,7 +16,20 @@ from gateway.ledger import records, rules
 from gateway.ledger.connection import Part
 from gateway.ledger.store import Store
 from gateway.ledger.verify import Entered, State, recompute
-from gateway.ports import Account, AccountStatus, Drift, Entry, Grant, GrantKind, Hold, Key, Plan, Receipt, Swept
+from gateway.ports import (
+    Account,
+    AccountStatus,
+    Drift,
+    Entry,
+    Grant,
+    GrantKind,
+    Hold,
+    Identity,
+    Key,
+    Plan,
+    Receipt,
+    Swept,
+)
 
 _ENDED_MAX = 100  # of one script's time, as in lib.lua
 _PAGE = 1000
@@ -154,13 +167,29 @@ class Administration(Store):
         keys = [self._names.key(key.account, key.id), self._names.keys(key.account)]
         content = [key.id, digest, *fields]
         tag, answer = await self._operate(
-            "put_key", operation, key.account, content, keys, [key.id, *fields, "digest", digest]
+            "put_key", operation, key.account, content, keys, [key.id, *fields, "digest", digest, "pepper", key.pepper]
         )
         if tag == b"exists":
             raise LedgerRefused(f"key {key.id!r} exists")
         if await self._call("SET", index, ids, "NX", "GET") not in (None, ids):
             raise LedgerRefused(rules.DIGEST_TAKEN)
         return records.key(key.account, answer)
+
+    async def move_key(self, *, identity: Identity, old: str, new: str, pepper: str) -> None:
+        """See ports.Ledger. It is noted, then found by the new digest, and only then is the end of the old one set.
+
+        Broken off anywhere, it is still found by the old one, and moved again.
+        """
+        account, key_id = identity.account, identity.key_id
+        keys, args = [self._names.key(account, key_id)], [key_id, "pepper", pepper, "digest", new]
+        operation = f"pepper:{key_id}:{self._token()}"
+        tag, _ = await self._operate("change_key", operation, account, args, keys, args)
+        if tag == b"no_key":
+            raise LedgerRefused(f"no key {key_id!r}")
+        index = self._names.digest(new)
+        await self._call("SET", index, f"{account}|{key_id}", "NX")
+        await self._call("PERSIST", index)  # it may have been the old one, and be again
+        await self._call("EXPIRE", self._names.digest(old), rules.MOVED_SECONDS)
 
     async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
         """See ports.Ledger."""

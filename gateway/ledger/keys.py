@@ -75,7 +75,7 @@ class Keys:
         return f"{self.prefix}:{{{account}}}:exported"
 
     def digest(self, digest: str) -> str:
-        """STRING "account|key id", for ever."""
+        """STRING "account|key id", for ever; for a week once another digest finds the key."""
         return f"{self.prefix}:key:{digest}"
 
     def of_account(self, account: str) -> Packed:

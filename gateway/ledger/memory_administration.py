@@ -15,7 +15,20 @@ from gateway.core.overrides import TEXT_BYTES_MAX, merged
 from gateway.ledger import rules
 from gateway.ledger.memory_books import Books
 from gateway.ledger.memory_store import MemoryStore
-from gateway.ports import Account, AccountStatus, Drift, Entry, Grant, GrantKind, Hold, Key, Plan, Receipt, Swept
+from gateway.ports import (
+    Account,
+    AccountStatus,
+    Drift,
+    Entry,
+    Grant,
+    GrantKind,
+    Hold,
+    Identity,
+    Key,
+    Plan,
+    Receipt,
+    Swept,
+)
 
 
 class MemoryAdministration(MemoryStore):
@@ -144,7 +157,7 @@ class MemoryAdministration(MemoryStore):
             raise LedgerRefused(rules.DIGEST_TAKEN)
         books, now = self._at(key.account)
         key = replace(key, spent=ZERO, held=ZERO, created_ms=0)
-        content = ("put_key", key, digest)
+        content = ("put_key", replace(key, pepper=""), digest)
         first: Key | None = books.seen(operation, content)
         if first is not None:
             return first
@@ -153,6 +166,16 @@ class MemoryAdministration(MemoryStore):
         books.keys[key.id], books.months[key.id] = replace(key, created_ms=now), month_of(now)
         self._digests[digest] = (key.account, key.id)
         return books.done(operation, content, books.key(key.id, now))
+
+    async def move_key(self, *, identity: Identity, old: str, new: str, pepper: str) -> None:
+        """See ports.Ledger."""
+        books, now = self._at(identity.account)
+        if identity.key_id not in books.keys:
+            raise LedgerRefused(f"no key {identity.key_id!r}")
+        books.keys[identity.key_id] = replace(books.keys[identity.key_id], pepper=pepper)
+        self._digests.setdefault(new, (identity.account, identity.key_id))
+        self._digests_until.pop(new, None)
+        self._digests_until[old] = now + rules.MOVED_SECONDS * 1000
 
     async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
         """See ports.Ledger."""

@@ -4,6 +4,7 @@ Owns: the meaning of those verbs.
 Does not know: administration.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,6 +39,8 @@ class MemoryCalls(MemoryStore):
 
     def known(self, digest: str) -> Identity | None:
         """See ports.Ledger."""
+        if self._digests_until.get(digest, sys.maxsize) <= self._clock():
+            return None
         account, key_id = self._digests.get(digest, ("", ""))
         return Identity(account=account, key_id=key_id, plan=self._books[account].plan) if account else None
 

@@ -37,6 +37,11 @@ class MemoryNamedCalls(MemoryStore):
         books.names[named.name] = Name(named.hold_id, named.content, lease_until, until)
         return Naming(state="taken")
 
+    async def has_name(self, *, account: str, name: str) -> bool:
+        """See ports.Ledger."""
+        books, now = self._at(account)
+        return name in books.names and books.names[name].until > now
+
     async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
         """See ports.Ledger."""
         assert answer, "an answer has at least its status"

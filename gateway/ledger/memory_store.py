@@ -19,6 +19,7 @@ class MemoryStore:
         self._books: dict[str, Books] = {}
         self._audit: list[AuditLine] = []
         self._digests: dict[str, tuple[str, str]] = {}
+        self._digests_until: dict[str, int] = {}  # of those that keys were moved from
 
     def _of(self, account: str) -> Books:
         if account not in self._books:

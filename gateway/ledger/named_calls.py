@@ -25,6 +25,10 @@ class NamedCalls(Store):
             return Naming(state="full", retry_after_seconds=-(-int(rest[0]) // 1000))
         return Naming(state=cast("Any", tag.decode()))
 
+    async def has_name(self, *, account: str, name: str) -> bool:
+        """See ports.Ledger."""
+        return bool(await self._call("EXISTS", self._names.named(account, name)[-1]))
+
     async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
         """See ports.Ledger."""
         assert answer, "an answer has at least its status"

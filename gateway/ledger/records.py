@@ -133,15 +133,14 @@ def monthly(now: bytes, tier: bytes, rate_card: bytes, overrides: bytes, granted
 
 def key(account_id: str, facts: Sequence[bytes]) -> Key:
     """The answer of the scripts' key_facts()."""
-    # Answers that were kept before keys had projects have none.
-    key_id, name, disabled, expires, products, budget, spent, held, created, *project = (
-        fact.decode() for fact in facts
-    )
+    # Answers that were kept before keys had projects, or names of peppers, have none.
+    key_id, name, disabled, expires, products, budget, spent, held, created, *later = (fact.decode() for fact in facts)
     return Key(
         id=key_id,
         account=account_id,
         name=name,
-        project=project[0] if project else "",
+        project=later[0] if later else "",
+        pepper=later[1] if len(later) > 1 else "",
         disabled=disabled == "1",
         expires_ms=int(expires) if expires else None,
         products=None if products == "*" else tuple(products.split(SEPARATOR)[1:-1]),

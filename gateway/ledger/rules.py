@@ -30,6 +30,8 @@ CHARGE_MAX: Final = 2**53 - 1
 #: The log of what administrators did keeps so many lines, or a few more.
 AUDIT_LINES_MAX: Final = 100_000
 CHANGEABLE: Final = ("name", "project", "disabled", "expires_ms", "products", "monthly_budget")
+#: A digest of a key finds it for so long after another one does.
+MOVED_SECONDS: Final = 7 * 86_400
 #: Places of jobs for which nothing is held, while their account has no credit and nobody says how many.
 WITHOUT_CREDIT: Final = 1
 TOO_MANY_WATCHES: Final = "the account has as many watches as it may"

@@ -63,7 +63,7 @@ class BillingSystemProvider:
                 },
             }
         )
-        headers = signed_headers(self._system.key, request.attempt, int(time.time()), body)
+        headers = signed_headers([self._system.key], request.attempt, int(time.time()), body)
         try:
             async with self._open().post(
                 self._system.url, data=body, headers={**headers, "Content-Type": "application/json"}

@@ -33,12 +33,12 @@ class NamedCalls:
     """Names calls, keeps their answers, and frees the names of those that came to nothing."""
 
     def __init__(
-        self, *, ledger: Ledger, observer: Observer, settings: Idempotency, pepper: str, lease_seconds: int
+        self, *, ledger: Ledger, observer: Observer, settings: Idempotency, peppers: tuple[str, ...], lease_seconds: int
     ) -> None:
         self._ledger = ledger
         self._observer = observer
         self._settings = settings
-        self._pepper = pepper
+        self._peppers = peppers
         self._lease_seconds = lease_seconds
 
     def __repr__(self) -> str:
@@ -55,10 +55,11 @@ class NamedCalls:
         word = _word(headers.getall(HEADER))
         if word is None:
             return Refused(code=Code.INVALID_REQUEST, details={"reason": _UNREADABLE})
+        pepper = await self._pepper_of(call.account, word)
         named = NamedCall(
             account=call.account,
-            name=self._digest("name", word),
-            content=self._digest(*_asked(call), body=call.body),
+            name=_digest(pepper, "name", word),
+            content=_digest(pepper, *_asked(call), body=call.body),
             hold_id=call.id,
             lease_seconds=self._lease_seconds,
             keep_seconds=self._settings.seconds,
@@ -100,12 +101,20 @@ class NamedCalls:
             with suppress(LedgerUnavailable):  # then the end of its hold, or of its lease, frees it
                 await self._ledger.free_name(account=call.account, name=call.name, hold_id=call.id)
 
-    def _digest(self, *words: str, body: bytes = b"") -> str:
-        """Keyed, so that who reads the ledger cannot try words against it."""
-        head = "\0".join((*words, "")).encode("utf-8", "surrogateescape")
-        mac = blake2b(head, key=_mac_key(self._pepper), digest_size=16)
-        mac.update(body)
-        return mac.hexdigest()
+    async def _pepper_of(self, account: str, word: str) -> str:
+        """The pepper that this word was taken with, if that was before the newest: a repeat must find it."""
+        for pepper in self._peppers[1:]:
+            if await self._ledger.has_name(account=account, name=_digest(pepper, "name", word)):
+                return pepper
+        return self._peppers[0]
+
+
+def _digest(pepper: str, *words: str, body: bytes = b"") -> str:
+    """Keyed, so that who reads the ledger cannot try words against it."""
+    head = "\0".join((*words, "")).encode("utf-8", "surrogateescape")
+    mac = blake2b(head, key=_mac_key(pepper), digest_size=16)
+    mac.update(body)
+    return mac.hexdigest()
 
 
 def scoped(account: str, word: str) -> str:

@@ -61,6 +61,13 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
     def known(self, digest: str) -> Identity | None:
         """What `identify` would answer, where that is known without asking anybody; None says nothing."""
 
+    async def move_key(self, *, identity: Identity, old: str, new: str, pepper: str) -> None:
+        """Have a key that one digest finds be found by another, which is made with this pepper.
+
+        At every moment one of the two finds it. The old one finds it for a week more, for those whose config is older,
+        and is then forgotten. Done again, or by many at once, it is done once.
+        """
+
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """Judge the guards in their order and take the hold, in one atomic step. A refusal writes nothing.
 
@@ -160,6 +167,9 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
         released or expired, it came to nothing and the name is free. Replay by the same hold: taken; with other content
         an OperationConflict.
         """
+
+    async def has_name(self, *, account: str, name: str) -> bool:
+        """Whether a call has this name now."""
 
     async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
         """Keep the answer of a call, for as long as its name. False: the name is not its own any more, or the answers

@@ -335,6 +335,7 @@ class Key:
     spent: Nanos = ZERO
     held: Nanos = ZERO
     created_ms: int = 0
+    pepper: str = ""  # what the pepper is called that its digest is made with; "": made before they had names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -232,6 +232,7 @@ class _Loading:
             admin_token=settings.admin_token,
             admin_tokens=tuple(AdminToken(**dict(token)) for token in settings.admin_tokens),
             key_pepper=settings.key_pepper,
+            key_peppers_accepted=tuple(settings.key_peppers_accepted),
             trust_forwarded_for=settings.trust_forwarded_for,
             log_level=settings.log.level,
             limits=Limits(**dict(limits)),

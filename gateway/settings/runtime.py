@@ -629,6 +629,7 @@ class Runtime:
     admin_token: str = field(repr=False)
     admin_tokens: tuple[AdminToken, ...] = ()
     key_pepper: str = field(repr=False)
+    key_peppers_accepted: tuple[str, ...] = field(default=(), repr=False)
     trust_forwarded_for: bool
     log_level: str
     limits: Limits
@@ -647,3 +648,8 @@ class Runtime:
     digest: str  # of the files read, for /readyz and metrics
     reload_on_change: ReloadOnChange = "certificates"
     origins: Origins = field(default_factory=Origins, repr=False, compare=False)
+
+    @property
+    def peppers(self) -> tuple[str, ...]:
+        """All that are accepted; the first is the one that everything new is made with."""
+        return (self.key_pepper, *self.key_peppers_accepted)

@@ -96,9 +96,9 @@ def signing_secret(pepper: str, account: str, salt: str) -> str:
 class HookCarrier:
     """Calls webhooks as Standard Webhooks has it, and Slack-compatible hooks with a text."""
 
-    def __init__(self, outward: Outward, *, pepper: str, clock: Clock) -> None:
+    def __init__(self, outward: Outward, *, peppers: tuple[str, ...], clock: Clock) -> None:
         self._outward = outward
-        self._pepper = pepper
+        self._peppers = peppers
         self._clock = clock
 
     async def webhook(self, delivery: Delivery, target: Target, notice: Notice) -> Delivered | Retry | Dead:
@@ -106,8 +106,8 @@ class HookCarrier:
         body = orjson.dumps(
             {"type": f"alert.{notice.kind}", "timestamp": notice.at, "data": {**notice.data, "text": notice.text}}
         )
-        key = signing_key(self._pepper, delivery.account, target["salt"])
-        headers = signed_headers(key, delivery.id, int(self._clock.now()), body)
+        keys = [signing_key(pepper, delivery.account, target["salt"]) for pepper in self._peppers]
+        headers = signed_headers(keys, delivery.id, int(self._clock.now()), body)
         return await self._post(target["url"], body, headers)
 
     async def slack(self, _delivery: Delivery, target: Target, notice: Notice) -> Delivered | Retry | Dead:
@@ -121,10 +121,10 @@ class HookCarrier:
 
 
 def alert_couriers(
-    *, ledger: Ledger, outward: Outward, pepper: str, clock: Clock, mail: Carry | None
+    *, ledger: Ledger, outward: Outward, peppers: tuple[str, ...], clock: Clock, mail: Carry | None
 ) -> Mapping[str, Courier]:
     """The couriers of alerts, by channel. Without `mail` nobody carries that, and it waits."""
-    hooks = HookCarrier(outward, pepper=pepper, clock=clock)
+    hooks = HookCarrier(outward, peppers=peppers, clock=clock)
     carries = {"webhook": hooks.webhook, "slack": hooks.slack} | ({"email": mail} if mail is not None else {})
     targets: dict[str, Courier] = {CHANNELS[kind]: TargetCourier(ledger, carry) for kind, carry in carries.items()}
     return {ALERT: AlertCourier(ledger), **targets}

@@ -1,13 +1,15 @@
 """The contract of `ports.Ledger`, part three: accounts, keys, grants, and who may see what."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from gateway.core.money import BALANCE_MAX, Nanos
-from gateway.ports import Account, Entry, Grant, Key, Ledger, Plan, Resource, ResourceRef
+from gateway.ledger import rules
+from gateway.ports import Account, Entry, Grant, Identity, Key, Ledger, Plan, Resource, ResourceRef
 from tests.ledger import ledgers
 from tests.ledger.ledgers import FREE, START_MS, World, admitted, ask, bill, opened, sum_of_entries, usd
 
@@ -212,6 +214,32 @@ async def test_a_digest_and_a_key_id_belong_to_one_key(world: World) -> None:
             await ledger.put_key(operation="other", key=key, digest=digest)
     assert await world.dump() == before
     assert await ledger.identify("new-digest") is None
+
+
+async def test_a_key_goes_over_to_another_digest(world: World) -> None:
+    """It is found by the new one for ever, by the old one for a week, and is the same key; again, and back, alike."""
+    ledger = await opened(world)
+    await ledger.put_key(operation="k2", key=Key(id="second", account="acme"), digest="second-digest")
+    for digest, new in (("acme-digest", "acme-new"), ("second-digest", "second-new")):
+        found = await ledger.identify(digest) if digest == "acme-digest" else None
+        identity = found or Identity(account="acme", key_id="second", plan=FREE)
+        for _ in range(2):
+            await ledger.move_key(identity=identity, old=digest, new=new, pepper="p2")
+        assert await ledger.identify(new) == identity
+    assert {key.id: key.pepper for key in await ledger.keys("acme")} == {"acme-key": "p2", "second": "p2"}
+    await admitted(ledger, ask())
+    await world.advance(rules.MOVED_SECONDS)
+    assert await ledger.identify("second-digest") is None
+    await ledger.put_key(operation="k3", key=Key(id="third", account="acme"), digest="third-digest")
+    third = Identity(account="acme", key_id="third", plan=FREE)
+    await ledger.move_key(identity=third, old="third-digest", new="third-new", pepper="p2")
+    await ledger.move_key(identity=third, old="third-new", new="third-digest", pepper="p1")
+    await world.advance(rules.MOVED_SECONDS)
+    assert await ledger.identify("third-digest") == third
+    assert await ledger.identify("third-new") is None
+    assert [key.pepper for key in await ledger.keys("acme") if key.id == "third"] == ["p1"]
+    with pytest.raises(LedgerRefused):
+        await ledger.move_key(identity=replace(third, key_id="none"), old="x", new="y", pepper="p")
 
 
 UNKNOWN: list[Callable[[Ledger], Awaitable[object]]] = [

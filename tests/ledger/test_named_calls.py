@@ -42,6 +42,20 @@ async def free(ledger: Ledger, hold_id: str = "call-1") -> None:
     await ledger.free_name(account="acme", name="n", hold_id=hold_id)
 
 
+async def test_whether_a_name_is_taken(world: World) -> None:
+    """From when it is taken until it is freed, or its time is over."""
+    ledger = await opened(world)
+    found = [await ledger.has_name(account="acme", name="n")]
+    await name(ledger)
+    found.append(await ledger.has_name(account="acme", name="n"))
+    await free(ledger)
+    found.append(await ledger.has_name(account="acme", name="n"))
+    await name(ledger)
+    await world.advance(DAY)
+    found.append(await ledger.has_name(account="acme", name="n"))
+    assert found == [False, True, False, False]
+
+
 async def test_a_repeat_gets_the_first_answer_for_as_long_as_it_is_kept(world: World) -> None:
     """Taken, charged, kept: each repeat gets the very bytes, something else is told apart, a day later it is over."""
     ledger = await opened(world)

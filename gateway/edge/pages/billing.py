@@ -19,7 +19,7 @@ from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import requests_of_keys
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.job_operations import open_jobs
-from gateway.edge.keys import key_digest
+from gateway.edge.keys import identified
 from gateway.edge.pages import billing_view as view
 from gateway.edge.pages.billing_funds import FundsPages
 from gateway.edge.pages.billing_plan import PlanPages
@@ -82,7 +82,8 @@ class BillingPages:
         self._requests = requests_of_keys(clock, runtime.limits.billing_requests_per_minute_max)
         settings = runtime.pages
         visits = Visits(
-            secret=runtime.key_pepper, site="billing", path=PATH, seconds=settings.visit_seconds, clock=clock,
+            secret=runtime.key_pepper, accepted=runtime.key_peppers_accepted, site="billing", path=PATH,
+            seconds=settings.visit_seconds, clock=clock,
             secure=settings.secure_cookies or runtime.customers_tls is not None,
         )  # fmt: skip
         facts = {"brand": settings.title, "contact": settings.contact, "menu": MENU, "owner_is": "Account"}
@@ -109,7 +110,7 @@ class BillingPages:
 
     async def _unlock(self, secret: str) -> tuple[str, str]:
         """The account of the key that was shown, and the key's id."""
-        found = await self._ledger.identify(key_digest(self._runtime.key_pepper, secret)) if secret else None
+        found = await identified(self._ledger, self._runtime.peppers, secret) if secret else None
         if found is None:
             raise Locked(_UNKNOWN_KEY)
         if not self._opens(await self._ledger.keys(found.account), found.key_id):

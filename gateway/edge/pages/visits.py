@@ -38,8 +38,19 @@ class Visit:
 class Visits:
     """The visits of one site, which has its pages at `path` and below."""
 
-    def __init__(self, *, secret: str, site: str, path: str, secure: bool, seconds: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        secret: str,
+        accepted: tuple[str, ...] = (),
+        site: str,
+        path: str,
+        secure: bool,
+        seconds: int,
+        clock: Clock,
+    ) -> None:
         self._secret = secret
+        self._accepted = (secret, *accepted)
         self._purpose = f"visit {site}"
         self._name = f"gateway_{site}"
         self._path = path
@@ -50,7 +61,7 @@ class Visits:
     def of(self, request: web.Request) -> Visit:
         """The visit that the request belongs to, or a new one of nobody."""
         text = request.cookies.get(self._name, "")
-        payload = read_signed(self._secret, self._purpose, text) if 0 < len(text) <= _COOKIE_MAX else None
+        payload = read_signed(self._accepted, self._purpose, text) if 0 < len(text) <= _COOKIE_MAX else None
         if payload is None:
             return self.begin()
         version, visit, who, by, expires = orjson.loads(payload)

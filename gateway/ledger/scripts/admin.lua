@@ -70,11 +70,12 @@ end
 -- One key: id, name, disabled, expiry, products, budget, spent this month, held, created, project.
 local function key_facts(key, id)
   local facts = call('HMGET', key, 'name', 'disabled', 'expires', 'products', 'budget', 'spent', 'held', 'created',
-    'month', 'project')
+    'month', 'project', 'pepper')
   if facts[9] ~= month_now() then
     facts[6] = '0'
   end
-  facts[9], facts[10] = facts[10] or '', nil -- keys that were made before there were projects have none
+  -- keys that were made before there were projects, or names of peppers, have none
+  facts[9], facts[10], facts[11] = facts[10] or '', facts[11] or '', nil
   table.insert(facts, 1, id)
   return facts
 end

@@ -1,7 +1,7 @@
 """`gateway.yaml`: listeners, the ledger's server, secrets, upstreams, limits, and which other files are read."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
@@ -344,7 +344,12 @@ class GatewaySettings(Settings):
         max_length=100,
     )
     key_pepper: Annotated[Secret, AfterValidator(_pepper)] = key(
-        "Mixed into the digests of API keys; changing it makes every key unknown. May be `file:/path`"
+        "Mixed into the digests of API keys; keys of another are unknown unless that is accepted. May be `file:/path`"
+    )
+    key_peppers_accepted: list[Annotated[Secret, AfterValidator(_pepper)]] = key(
+        "Other peppers, the newest first: keys that were made with one are taken too, and go over to `key_pepper`",
+        default=list,
+        max_length=4,
     )
     trust_forwarded_for: Flag = key(
         "Take the client's address from X-Forwarded-For (behind a balancer of ours)", default=False
@@ -378,7 +383,8 @@ def secret_keys(model: type[Settings]) -> frozenset[str]:
     """The names of the keys that hold secrets, at any depth."""
     found: set[str] = set()
     for name, info in model.model_fields.items():
-        if any(_marks_secret(mark) for mark in info.metadata):
+        parts = (getattr(part, "__metadata__", ()) for part in get_args(info.annotation))  # those of a list
+        if any(_marks_secret(mark) for marks in (info.metadata, *parts) for mark in marks):
             found.add(name)
     return frozenset(found)
 
