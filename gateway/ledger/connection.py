@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._aborted = True
-        if self.transport is not None:
+        if self.transport is not None and not self.gone.done():  # asyncio's is then of no loop any more, and would fail
             self.transport.abort()
 
     def _greeted(self, reply: object) -> None:

@@ -308,7 +308,7 @@ class Books:
             self.watches.topped_up = grant.amount
         if grant.kind == "correction":
             self.watches.count(now, -grant.amount)
-        self.look(now, back=grant.kind == "correction")
+        self.look(now, given=grant.kind)
         return grant, entry
 
     def seen(self, operation: str, content: object) -> Any:

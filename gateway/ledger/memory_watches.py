@@ -19,8 +19,8 @@ from gateway.ports import Delivery, Entry, Grant, Key, Watch
 class Scene:
     """What has happened, and how the account stands after it.
 
-    `moved`: the grants that a charge took from; `key`: the one that it charged; `back`: a correction gave something
-    back; `swept`: it is a sweep.
+    `moved`: the grants that a charge took from; `key`: the one that it charged; `given`: the kind of what was
+    given; `swept`: it is a sweep.
     """
 
     account: str
@@ -29,7 +29,7 @@ class Scene:
     grants: Mapping[str, Grant]
     moved: Iterable[str] = ()
     key: Key | None = None
-    back: bool = False
+    given: str = ""
     swept: bool = False
 
 
@@ -114,8 +114,8 @@ class Watches:
             threshold = rules.percent_of(self.topped_up, watch.amount)
         if not watch.told:
             return (("below",), [("", scene.balance)]) if scene.balance < threshold else ((), [])
-        room = max(rules.percent_of(threshold, 10), rules.HEADROOM_MIN) if scene.back else 0
-        return (() if scene.balance >= threshold + room else watch.told), []
+        room = max(rules.percent_of(threshold, 10), rules.HEADROOM_MIN) if scene.given == "correction" else 0
+        return (() if scene.given and scene.balance >= threshold + room else watch.told), []
 
     def _grants(self, watch: Watch, scene: Scene) -> list[tuple[str, int]]:
         """The grants that the watch would tell of, with what is left of each."""

@@ -415,3 +415,19 @@ def test_urls_and_their_defaults() -> None:
     assert Address.parse("redis://u:p@[::1]:7/2").where == "redis://[::1]:7/2"
     assert Address.parse("rediss://h:1").where == "rediss://h:1/0"
     assert Address.parse("unix:///a%20b/s.sock?db=4").greeting() == [("SELECT", "4"), ("CLIENT", "SETNAME", "gateway")]
+
+
+async def test_what_is_still_being_written_does_not_break_close(relay: CuttingRelay) -> None:
+    """A link that is closed while the server is slow to read lets it read, and is closed then."""
+    link = SingleLink(LinkSettings(url=relay.url))
+    await link.open()
+    await link.call("PING")
+    relay.pause()
+    waiting = link.call("SET", "large", b"x" * 16_000_000)
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(link.close())
+    await asyncio.sleep(0.05)
+    relay.resume()
+    await closing
+    with pytest.raises(LinkDown, match="closed"):
+        await waiting

@@ -108,6 +108,21 @@ async def test_what_a_session_gives_back_is_no_recovery(world: World) -> None:
     assert len(await told(ledger)) == 1
 
 
+async def test_only_what_is_given_is_a_recovery(world: World) -> None:
+    """A balance that a correction brought back above the threshold, but not well above, has not recovered when it is
+    charged there, swept, or watched again, whatever else is watched."""
+    ledger = await watched(world, watching(), watching("spent_day", 1000 * DOLLAR, "day"))
+    await spend(ledger, 25.5)
+    assert len(await told(ledger)) == 1
+    await correct(ledger, 1, "back")
+    await spend(ledger, 0.1, "call-2")
+    await ledger.sweep("acme")
+    await ledger.put_watch(account="acme", watch=watching())
+    assert [watch.told for watch in await ledger.watches("acme")] == [(), ("below",)]
+    await spend(ledger, 1, "call-3")
+    assert await told(ledger) == []
+
+
 async def test_a_watch_that_is_put_below_its_threshold_tells_at_once(world: World) -> None:
     """So does one with another amount; the same one again does not, with whatever data. A dropped one is silent, and
     put again it has a number of its own."""

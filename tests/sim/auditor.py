@@ -6,6 +6,7 @@ Does not know: the scripts, or the ledger's own `verify`. What must be true is i
 """
 
 import copy
+from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ _READ = (
     ("usage:{month}", "hash"), ("volume:{month}", "hash"), ("autopay", "hash"), ("posts", "names"),
     ("outbox", "times"), ("dead", "times"), ("queue:jobs", "times"), ("submitting", "times"), ("ledger", "{last}"),
 )  # fmt: skip
-_LOOK = Script(
+LOOK = Script(
     "look",
     """local found = {}
 for i, key in ipairs(KEYS) do
@@ -77,12 +78,13 @@ class Auditor:
         self._books = {account: Books() for account in self.accounts}
         self._marked: dict[str, Books] = {}
         self.checks = 0
+        self.answers: Counter[str] = Counter()  # by verb and tag
 
     def look(self, account: str, now_ms: int) -> Awaitable[Reply]:
         """Ask for everything that is stored of an account. The question leaves at once."""
         month = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
         names = [f"{self._prefix}:{{{account}}}:{name.format(month=month, account=account)}" for name, _ in _READ]
-        return self._link.run(_LOOK, names, [how.format(last=self._books[account].last) for _, how in _READ])
+        return self._link.run(LOOK, names, [how.format(last=self._books[account].last) for _, how in _READ])
 
     def saw(self, deed: Deed, reply: Any, found: Any) -> None:
         """A deed was done and answered so, and this is what is stored then. Raises Violation."""
@@ -90,7 +92,10 @@ class Auditor:
         if isinstance(reply, Exception):
             raise Violation(account, "a script failed", f"{deed.command}: {reply}")
         seen = _seen(deed.at_ms, found, self._books[account].last)
-        self._judge(account, seen, deed, reply[0].decode(), reply[2:])  # between them: how many holds have ended
+        tag = reply[0].decode()
+        why = f" {reply[2].decode()}" if tag == "refused" else ""
+        self.answers[f"{deed.command.verb} {tag}{why}"] += 1
+        self._judge(account, seen, deed, tag, reply[2:])  # between them: how many holds have ended
 
     async def check(self, account: str, now_ms: int) -> Seen:
         """Nothing was done, and everything must be true."""

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.sim.deeds import SEP, Broken, Deed, Entry, Hold, Law, Seen
+from tests.sim.laws_of_alerts import Alerts, Outbox
+from tests.sim.laws_of_jobs import Names, Queue, Steps
+from tests.sim.laws_of_payments import Autopay, Payments, Refunds
 
 #: What each verb answers when it is done: that is its answer for ever.
 _DONE = {
@@ -122,4 +125,7 @@ class Counted(Law):
 
 def laws_of_an_account() -> list[Law]:
     """All of them, as they begin."""
-    return [Money(), FirstAnswers(), Counted()]
+    return [
+        Money(), FirstAnswers(), Counted(), Alerts(), Outbox(), Queue(), Steps(), Names(), Payments(), Autopay(),
+        Refunds(),
+    ]  # fmt: skip

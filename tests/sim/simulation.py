@@ -10,32 +10,36 @@ import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.core.errors import LedgerUnavailable
-from gateway.core.money import NANOS_PER_USD, Nanos
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
-from gateway.ports import Key
-from tests.sim.actors import PLANS, Disk, Process, Upstream
+from tests.sim import customers
+from tests.sim.administrators import administrate, open_account
 from tests.sim.auditor import Auditor
+from tests.sim.bank import hear, pay
+from tests.sim.configs import CONFIGS
 from tests.sim.deeds import Deed, Violation
+from tests.sim.processes import Disk, Outside, Process
 from tests.sim.shrink import Stage, shrink, told
+from tests.sim.workers import work
 from tests.sim.world import FAIR, Weather, World
 
 ACCOUNTS: Final = 6
 PROCESSES: Final = 3
-#: Steps between two arrivals, two deaths of a process, two of the server, and two that it comes back from without its
-#: last writes.
-ARRIVAL_STEPS, DEATH_STEPS, RESTART_STEPS, LOSS_STEPS = 4, 250, 5000, 3500
+#: Steps between two arrivals, deaths of a process, reloads of a config, deaths of the server, and deaths that it comes
+#: back from without its last writes.
+ARRIVAL_STEPS, DEATH_STEPS, RELOAD_STEPS, RESTART_STEPS, LOSS_STEPS = 4, 250, 150, 5000, 3500
 #: So many steps may be lost then.
 LOST_STEPS_MAX: Final = 60
 #: After the traffic: longer than any lease, job, deadline and back-off.
-QUIET_SECONDS: Final = 900.0
+QUIET_SECONDS: Final = 400.0
 #: A process that dies leaves what it wrote to the page cache, which the server's own death does not touch: nothing is
 #: fsynced, and what is lost is lost by us, to the byte.
 _NO_FSYNC: Final = ("--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
@@ -98,14 +102,14 @@ class History:
         self.link = link
         self.auditor = Auditor(link, [f"account-{number}" for number in range(ACCOUNTS)])
         self.world = World(seed, link, self.auditor, source)
-        self.upstream = Upstream()
+        self.outside = Outside()
         self._names = count(1)
         self.processes: list[Process] = []
 
     def told(self) -> Counter[str]:
         """What happened."""
-        counts = Counter(self.world.counts)
-        counts["operations"], counts["checks"] = self.world.operations, self.auditor.checks
+        counts = Counter(self.world.counts) + self.auditor.answers
+        counts["operations"], counts["checks"] = len(self.world.done), self.auditor.checks
         counts.update(promise.fate for promise in self.auditor.promises.values())
         return counts
 
@@ -117,12 +121,14 @@ class History:
         self.processes = [self._process(number, Disk()) for number in range(PROCESSES)]
         world.weather = Weather()
         lose_at = 0
-        while world.operations < operations:
+        while len(world.done) < operations:
             await world.step()
             if world.steps % ARRIVAL_STEPS == 0:
                 self._arrive()
             if world.steps % DEATH_STEPS == 0:
                 self._die()
+            if world.steps % RELOAD_STEPS == 0:
+                self._reload()
             if world.steps % RESTART_STEPS == 0 and not lose_at:
                 await self._restart()
             if world.steps % LOSS_STEPS == 0:
@@ -136,41 +142,44 @@ class History:
 
     async def _open(self) -> None:
         """The accounts, on a line that loses nothing."""
-        process = Process("opening", self.world, self.auditor, self.upstream, Disk(), loops=False)
+        process = Process("opening", self.world, self.auditor, self.outside, Disk())
 
         async def life() -> None:
             for account in self.auditor.accounts:
-                await process.ledger.open_account(
-                    operation=f"open-{account}", account=account, plan=PLANS[0], signup=Nanos(8 * NANOS_PER_USD)
-                )
-                key = Key(id=f"{account}-key", account=account)
-                await process.ledger.put_key(operation=f"key-{account}", key=key, digest=f"{account}-digest")
+                await open_account(process, account)
 
         self.world.start(process.gateway, life())
         while await self.world.step():
             pass
 
     def _process(self, number: int, disk: Disk) -> Process:
-        return Process(f"gateway-{number}", self.world, self.auditor, self.upstream, disk)
+        process = Process(f"gateway-{number}", self.world, self.auditor, self.outside, disk)
+        process.keep_house()
+        work(process)
+        process.every(4.0, partial(hear, process))
+        return process
 
     def _arrive(self) -> None:
         """Somebody comes."""
+        dice, number = self.world.dice, next(self._names)
+        process, account, name = dice.choice(self.processes), dice.choice(self.auditor.accounts), f"h{number}"
+        lives: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "call": lambda: customers.call(process, account, name),
+            "job": lambda: customers.job(process, account, name),
+            "session": lambda: customers.session(process, account, name),
+            "named call": lambda: customers.named_call(process, account, name, f"name-{number // 200}"),
+            "token": lambda: customers.token(process, account, name),
+            "payment": lambda: pay(process, account, name),
+            "administrator": lambda: administrate(process, account, f"op-{name}"),
+        }
+        (life,) = dice.choices(tuple(lives), weights=(24, 20, 14, 8, 2, 8, 24))
+        self.world.start(process.gateway, lives[life]())
+
+    def _reload(self) -> None:
+        """One gateway reads another config; the others still have theirs."""
         dice = self.world.dice
-        process, account, name = (
-            dice.choice(self.processes),
-            dice.choice(self.auditor.accounts),
-            f"h{next(self._names)}",
-        )
-        roll = dice.random()
-        if roll < 0.4:
-            life = process.call(account, name)
-        elif roll < 0.6:
-            life = process.job(account, name)
-        elif roll < 0.75:
-            life = process.session(account, name)
-        else:
-            life = process.administrate(account, f"op-{name}")
-        self.world.start(process.gateway, life)
+        dice.choice(self.processes).config = dice.choice(CONFIGS)
+        self.world.note("reload")
 
     def _die(self) -> None:
         """A process is killed, and another takes its place and its disk."""

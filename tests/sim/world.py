@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.ledger.connection import NOTHING, Packed, Part
-from gateway.ledger.link import LinkDown, LinkError, RedisLink, Reply, Script, State
+from gateway.ledger.link import LinkDown, RedisLink, Reply, Script, State
 from gateway.ledger.lua import PRELUDES, script
 from tests.ledger.ledgers import START_MS, ClockedLink
-from tests.sim.auditor import Auditor
+from tests.sim.auditor import LOOK, Auditor
 from tests.sim.deeds import Command, Deed, words
 
 #: The server does at most so many requests before anybody learns of one.
@@ -57,7 +57,7 @@ class Gateway:
 
     name: str
     alive: bool = True
-    actors: dict[asyncio.Task[None], None] = field(default_factory=dict)  # in order, as a set's depends on addresses
+    actors: dict[asyncio.Task[object], None] = field(default_factory=dict)  # in order, as a set's depends on addresses
 
 
 class World:
@@ -71,7 +71,6 @@ class World:
         self.counts: dict[str, int] = {}
         self.faults: list[BaseException] = []
         self.done: list[Deed] = []
-        self.operations = 0
         self._auditor = auditor
         self._loop = asyncio.get_running_loop()
         self._real = ClockedLink(real, lambda: self.now_ms, source)
@@ -95,13 +94,13 @@ class World:
         self._sleepers.append((self.now_ms + max(1, round(seconds * 1000)), self._sleeps, future))
         await future
 
-    def start(self, gateway: Gateway, life: Coroutine[Any, Any, None]) -> None:
+    def start(self, gateway: Gateway, life: Coroutine[Any, Any, object]) -> None:
         """An actor begins to live in a process."""
         task = asyncio.create_task(life)
         gateway.actors[task] = None
         task.add_done_callback(lambda done: self._ended(gateway, done))
 
-    def _ended(self, gateway: Gateway, task: asyncio.Task[None]) -> None:
+    def _ended(self, gateway: Gateway, task: asyncio.Task[object]) -> None:
         gateway.actors.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.faults.append(error)
@@ -140,7 +139,7 @@ class World:
             self._echoes.remove(due[0])
             self.note("doubled")
             await self._do([due[0][1].command])
-        elif self._requests and (not self._sleepers or self.dice.random() < 0.7):
+        elif self._requests and (not self._sleepers or self.dice.random() < 0.15 * len(self._requests)):
             await self._serve()
         elif self._sleepers:
             self._wake()
@@ -151,9 +150,8 @@ class World:
         return True
 
     async def load(self) -> None:
-        """Have the server know every script: an answer is then to what stands when it was asked."""
-        for verb in PRELUDES:
-            await self._real.link.call("SCRIPT", "LOAD", self._real.clocked(script(verb)).source)
+        """Have the server know every script."""
+        await load(self._real)
 
     async def _serve(self) -> None:
         """Some of the requests arrive, in any order: the server does them before anybody learns of one."""
@@ -184,24 +182,19 @@ class World:
 
     async def _do(self, commands: Sequence[Command]) -> list[Any]:
         """The server's answers. The auditor sees what each script did, in the same journey."""
-        self.operations += len(commands)
-        under_way: list[tuple[Deed, Awaitable[Reply], Awaitable[Reply] | None]] = []
+        asked: list[tuple[Deed, int]] = []  # and where its answer will be
+        under_way: list[Awaitable[Reply]] = []
         for command in commands:
-            deed = Deed(self.now_ms, command)
-            if not command.account:
-                under_way.append((deed, command.send(self._real), None))
-                continue
-            self.done.append(deed)
-            under_way.append((deed, command.send(self._real), self._auditor.look(command.account, deed.at_ms)))
-        answers: list[Any] = []
-        for deed, doing, looking in under_way:
-            try:
-                answers.append(await doing)
-            except LinkError as error:  # it is the actor's to judge
-                answers.append(error)
-            if looking is not None:
-                self._auditor.saw(deed, answers[-1], await looking)
-        return answers
+            asked.append((Deed(self.now_ms, command), len(under_way)))
+            under_way.append(command.send(self._real))
+            if command.account:
+                under_way.append(self._auditor.look(command.account, self.now_ms))
+        answers: list[Any] = await asyncio.gather(*under_way, return_exceptions=True)
+        for deed, place in asked:
+            if deed.command.account:
+                self.done.append(deed)
+                self._auditor.saw(deed, answers[place], answers[place + 1])
+        return [answers[place] for _, place in asked]
 
     def _wake(self) -> None:
         """The next one who waits for time goes on; now and then another first, as clocks of machines differ."""
@@ -210,6 +203,12 @@ class World:
         self.now_ms = max(self.now_ms, at)
         if not future.done():
             future.set_result(None)
+
+
+async def load(real: ClockedLink) -> None:
+    """Have the server know every script: else one is sent again, behind those that were sent after it."""
+    scripts = (LOOK, *(real.clocked(script(verb)) for verb in PRELUDES))
+    await asyncio.gather(*(real.link.call("SCRIPT", "LOAD", one.source) for one in scripts))
 
 
 def _fail(request: Request) -> None:

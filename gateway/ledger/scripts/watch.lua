@@ -94,16 +94,16 @@ local function prune(its, stays)
 end
 
 -- What each kind looks at. `what` is what happened: `moved` what a charge took from grants, `key` that it charged,
--- `back` for a correction that gave back, `swept` for a sweep.
+-- `given` the kind of what was given, `swept` for a sweep.
 local judges = {}
 
 function judges.balance_below(its, balance, what)
   local threshold, now = threshold_of(its), tonumber(balance)
   if threshold and its.told == '' and now < threshold then
     tell(its, 'below', '', balance, balance)
-  elseif threshold and its.told ~= '' and now >= threshold then
-    -- What a session gives back at its end is no recovery: the next one takes it again.
-    if not what.back or now >= threshold + math.max(percent_of(threshold, 10), HEADROOM_MIN) then
+  elseif threshold and its.told ~= '' and what.given and now >= threshold then
+    -- What a session gives back at its end is no recovery: the next one takes it again. Nor is a charge that leaves it.
+    if what.given ~= 'correction' or now >= threshold + math.max(percent_of(threshold, 10), HEADROOM_MIN) then
       its.told, its.changed = '', true
     end
   end
@@ -234,7 +234,7 @@ local function given_back(balance, given, kind)
   if kind == 'correction' and string.find(watched, 'd', 1, true) then
     count_spending(minus(given))
   end
-  look(balance, {back = kind == 'correction'})
+  look(balance, {given = kind})
   if kind == 'purchase' then
     arm(read_watches()) -- a percentage is of another amount now
   end
