@@ -43,6 +43,8 @@ _ANOMALIES: Final[Mapping[str, Mapping[str, str]]] = {
         "silent": "A session was paid for, and hardly anything was sent in it",
     },
 }
+#: Why autopay is off where no payment failed.
+_TAKEN_BACK: Final = frozenset({"refund", "dispute"})
 #: ASCII, and nothing that could end a header.
 _MAIL_ADDRESS: Final = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,8}"
@@ -128,6 +130,10 @@ def _words(account: str, kind: str, data: Mapping[str, Any]) -> tuple[str, str]:
             said = "autopay is off" if over else "a payment of autopay failed"
             balance = "Too many payments failed one after the other." if over else "It is tried again."
             balance += f" The last reason was: {data['why']}." if data.get("why") else ""
+            if over and data.get("why") in _TAKEN_BACK:
+                balance = (
+                    f"A payment was taken back ({data['why']}). Nobody is charged until somebody turns it on again."
+                )
         case "test":
             said, balance = "a test", "This is a test of an alert. Nothing has happened."
         case _:

@@ -177,6 +177,15 @@ def reset(autopay: Autopay) -> Autopay:
     return replace(autopay, state=after(autopay.state, AutopayMove.RESET), failures=0, retry_ms=0, why="")
 
 
+def taken_back(autopay: Autopay, *, balance: int, why: str, stop: bool) -> Autopay:
+    """After a payment was taken back: whoever has just got money back is not charged for it again at once, and with
+    `stop` not later either, until somebody turns it on.
+    """
+    if not autopay.enabled or not (stop or balance < autopay.threshold):
+        return autopay
+    return replace(autopay, enabled=False, why=why)
+
+
 def whole_cents(amount: int) -> int:
     """The least whole number of cents that is not less, in nano-dollars."""
     return amount + -amount % CENT

@@ -146,7 +146,7 @@ class AutopayOperations:
             "attempt": stored.attempt or None,
             "charging": format_usd(stored.amount) if stored.state == AutopayState.CHARGING else None,
             "failures": stored.failures,
-            "why": stored.why if failed else None,
+            "why": (stored.why or None) if failed or not stored.enabled else None,
             "retry_at": when(stored.retry_ms) if stored.state == AutopayState.FAILED else None,
         }
 

@@ -64,7 +64,7 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "begin_payment": ("autopays",),
     "fail_payment": ("autopays",),
     "credit_payment": ("admin", "charge", "autopays", "payments"),
-    "reverse_payment": ("admin", "charge", "payments"),
+    "reverse_payment": ("admin", "charge", "autopays", "payments"),
     "put_watch": (),
     "drop_watch": (),
     "watches": (),

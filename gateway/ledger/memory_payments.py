@@ -101,7 +101,16 @@ class MemoryPayments(MemoryStore):
         return books.done(operation, amount, made)
 
     async def reverse_payment(
-        self, *, account: str, provider: str, payment: str, source: str, amount: Nanos, final: bool, why: str
+        self,
+        *,
+        account: str,
+        provider: str,
+        payment: str,
+        source: str,
+        amount: Nanos,
+        final: bool,
+        why: str,
+        stop: bool = False,
     ) -> Nanos:
         """See ports.Ledger."""
         payment_rules.check_payment(provider, payment, amount)
@@ -119,6 +128,8 @@ class MemoryPayments(MemoryStore):
         known.sources = sources
         known.facts = payment_rules.reversal_data(operation, why, source, amount, final=final)
         _balance(books, now, known, operation)
+        if back < 0:
+            books.autopay = states.taken_back(books.autopay, balance=books.balance, why=why, stop=stop)
         return books.done(f"{operation} {source} {amount} {final}", None, Nanos(known.taken))
 
 

@@ -79,14 +79,24 @@ class Payments(Store):
         return records.grant(*answer[0])
 
     async def reverse_payment(
-        self, *, account: str, provider: str, payment: str, source: str, amount: Nanos, final: bool, why: str
+        self,
+        *,
+        account: str,
+        provider: str,
+        payment: str,
+        source: str,
+        amount: Nanos,
+        final: bool,
+        why: str,
+        stop: bool = False,
     ) -> Nanos:
         """See ports.Ledger."""
         payment_rules.check_payment(provider, payment, amount)
         operation = payment_rules.payment_operation(provider, payment)
         data = records.json(payment_rules.reversal_data(operation, why, source, amount, final=final))
         args: list[Part] = [operation, source, str(amount), str(int(final)), data, _MOST, _KNOWN_SECONDS, _BACK]
-        keys = [self._names.payment(account, provider, payment)]
+        args += [str(int(stop)), why]
+        keys = [self._names.payment(account, provider, payment), self._names.autopay(account)]
         tag, answer = await self._run("reverse_payment", account, keys, args)
         if tag == b"too_much":
             raise LedgerRefused(rules.TOO_MUCH)

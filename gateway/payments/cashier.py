@@ -30,6 +30,8 @@ AUTOPAY_CHANNEL: Final = "autopay"
 _METHOD_SECONDS_MAX: Final = 3 * 86_400
 #: Others are told of as one: ops may name them as they like.
 _PROVIDERS: Final = frozenset({"stripe", "webhook"})
+#: Whoever disputes a payment is not charged again without being asked.
+_DISPUTE: Final = "dispute"
 #: What is told of an autopay whose attempt failed, by how it stands then.
 _ALERTS: Final = {AutopayState.FAILED: "autopay_failed", AutopayState.DISABLED: "autopay_disabled"}
 
@@ -112,8 +114,12 @@ class Cashier:
             amount=event.amount,
             final=event.final,
             why=event.why,
+            stop=event.why == _DISPUTE,
         )
         self.tell(provider, event.account, event.why, event.amount)
+        autopay = await self._ledger.autopay(event.account)
+        if not autopay.enabled and autopay.why == event.why:
+            await self._alert(event.account, "autopay_disabled", f"{event.why}:{event.source}", event.amount, event.why)
 
     async def _add_method(self, provider: str, account: str, customer: str, method: str, operation: str) -> None:
         """Keep a card; an autopay that waited for one goes on."""

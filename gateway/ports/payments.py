@@ -65,13 +65,23 @@ class PaymentLedger(Protocol):
         """
 
     async def reverse_payment(
-        self, *, account: str, provider: str, payment: str, source: str, amount: Nanos, final: bool, why: str
+        self,
+        *,
+        account: str,
+        provider: str,
+        payment: str,
+        source: str,
+        amount: Nanos,
+        final: bool,
+        why: str,
+        stop: bool = False,
     ) -> Nanos:
         """A refund or a dispute (`source`: each by its own word) takes so much of a payment back, all in all.
 
         What all sources take, and never more than was paid, is a `correction` entry, as of a charge; what comes back
         (a dispute that was won) is one too. Of what one source says in whatever order the most holds, until it is
         `final`. A payment that is not known yet is known from then on. The answer is what is taken back now.
+        What is taken turns autopay off, where that would make the same payment again at once, or with `stop`.
         LedgerRefused if the balance would pass BALANCE_MAX.
         """
 

@@ -498,19 +498,28 @@ class Machine(RuleBasedStateMachine):
         amount=st.sampled_from([0, 1, 333, 4000, BALANCE_MAX]).map(Nanos),
         attempt=st.sampled_from(["", "a1", "a2"]),
         upgrades=st.sampled_from([{}, {}, {"free": "payg"}, {"payg": "free"}]),
-        told=st.lists(st.tuples(st.sampled_from(["refund", "dp_1"]), amounts, st.booleans()), max_size=3),
+        told=st.lists(
+            st.tuples(st.sampled_from(["refund", "dp_1"]), amounts, st.booleans(), st.booleans()), max_size=3
+        ),
         lose=lost,
     )
     def pay(
         self, account: str, payment: str, amount: Nanos, attempt: str, upgrades: dict[str, str],
-        told: list[tuple[str, Nanos, bool]], lose: int,
+        told: list[tuple[str, Nanos, bool, bool]], lose: int,
     ) -> None:  # fmt: skip
         """A payment is told, between what takes it back: in no order."""
         its: dict[str, Any] = {"account": account, "provider": "stripe", "payment": payment}
-        for number, (source, taken, final) in enumerate(told):
+        for number, (source, taken, final, stop) in enumerate(told):
             if number == 1:
                 self.do("credit_payment", lose, **its, amount=amount, attempt=attempt, upgrades=upgrades)
-            self.do("reverse_payment", lose, **its, source=source, amount=taken, final=final, why="refund")
+            its_take: dict[str, Any] = {
+                "source": source,
+                "amount": taken,
+                "final": final,
+                "why": "refund",
+                "stop": stop,
+            }
+            self.do("reverse_payment", lose, **its, **its_take)
         self.do("credit_payment", lose, **its, amount=amount, attempt=attempt, upgrades=upgrades)
 
     @rule(

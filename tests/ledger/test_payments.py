@@ -23,12 +23,18 @@ async def paid(ledger: Ledger, payment: str = "pi_1", amount: int = usd(20), **m
 
 
 async def taken(
-    ledger: Ledger, amount: int, source: str = "refund", *, final: bool = False, payment: str = "pi_1"
+    ledger: Ledger,
+    amount: int,
+    source: str = "refund",
+    *,
+    final: bool = False,
+    payment: str = "pi_1",
+    stop: bool = False,
 ) -> int:
     """What is taken back of it, after a source said so much."""
     return await ledger.reverse_payment(
         account="acme", provider="stripe", payment=payment, source=source, amount=Nanos(amount), final=final,
-        why="refund",
+        why="refund", stop=stop,
     )  # fmt: skip
 
 
@@ -126,6 +132,28 @@ async def test_payments_that_make_no_sense_are_refused(world: World) -> None:
 
 
 # ---- refunds and disputes
+
+
+async def test_nobody_is_charged_at_once_for_what_was_given_back(world: World) -> None:
+    """A refund that leaves less than the threshold turns autopay off, and says why; one that leaves enough does not,
+    but where it is to stop. Told again, it leaves alone what somebody turned on since."""
+    ledger = await autopaying(world, signup=usd(40))
+    await paid(ledger, "x:autopay")
+    assert await taken(ledger, usd(10), payment="x:autopay") == usd(10)
+    assert (await ledger.autopay("acme")).enabled, "fifty are left"
+    assert await taken(ledger, usd(20), "dp_1", payment="x:autopay", stop=True) == usd(20)
+    found = await ledger.autopay("acme")
+    assert (found.enabled, found.why, found.state) == (False, "refund", AutopayState.IDLE)
+    await ledger.set_autopay(operation="on", account="acme", changes={"enabled": True})
+    assert await taken(ledger, usd(20), "dp_1", payment="x:autopay", stop=True) == usd(20)
+    assert (await ledger.autopay("acme")).enabled
+    await paid(ledger, "pi_2")
+    await ledger.settle(bill(amount=usd(20)))
+    assert (await ledger.autopay("acme")).why == ""
+    await taken(ledger, usd(20), payment="pi_2")
+    assert await balance(ledger) == usd(20)
+    assert (await begin(ledger)).verdict == "off"
+    assert await ledger.verify("acme") == []
 
 
 async def test_refunds_take_back_what_they_say_all_in_all(world: World) -> None:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.alerts import ALERT, notice_of
 from gateway.core.autopay import AutopayState
-from gateway.core.money import parse_usd
-from gateway.ports import Checkout, Plan
+from gateway.core.money import ZERO, parse_usd
+from gateway.ports import Checkout, Plan, Watch
 from tests.fakes.stripe import GOOD
 from tests.harness import Running
-from tests.payments.shop import provider_at, shop, until, usd
+from tests.pages.visitor import Visitor
+from tests.payments.shop import customer_of, provider_at, shop, until, usd
 
 
 async def call(gateway: Running, key: str) -> int:
@@ -120,6 +122,40 @@ async def test_autopay_charges_what_is_missing(tmp_path: Path, empty_redis: str)
         await until(lambda: has(gateway, "50"))
         await stripe.told()
         assert stripe.paid == [2900, 4000]
+        assert await gateway.ledger.verify("acme") == []
+
+
+async def test_what_autopay_paid_can_be_refunded(tmp_path: Path, empty_redis: str) -> None:
+    """The money goes back and is not taken again: autopay is off, its page says why, and whoever asked is told."""
+    async with shop(tmp_path, empty_redis) as (gateway, stripe), Visitor(gateway.url + "/billing") as visitor:
+        stripe.copies, stripe.shuffled = 2, True
+        key = await gateway.open_account("acme", credit="21")
+        its = {"provider": "stripe", "customer": customer_of(stripe), "method": GOOD}
+        await gateway.ledger.set_autopay(operation="card", account="acme", changes=its)
+        await visitor.sign_in(key)
+        await visitor.see("/funds")
+        await visitor.send("/funds/autopay", threshold="25", target="50", monthly_cap="", enabled="yes")
+        await until(lambda: has(gateway, "50"))
+        to = [{"id": "x", "type": "slack", "url": "https://127.0.0.1/"}]
+        watch = Watch(id="off", kind="autopay_disabled", amount=ZERO, channel=ALERT, data={"to": to})
+        await gateway.ledger.put_watch(account="acme", watch=watch)
+        (payment,) = stripe.intents
+        await stripe.refund(payment, 2900)
+        await until(lambda: has(gateway, "21"))
+        await stripe.told()
+
+        async def told() -> bool:
+            return len(await gateway.ledger.deliveries("acme", dead=True)) == 1  # nobody listens there
+
+        await until(told)
+        await asyncio.sleep(0.5)
+        assert stripe.paid == [2900]
+        assert "It was turned off: a payment was taken back (refund)." in await visitor.see("/funds")
+        (delivery,) = await gateway.ledger.deliveries("acme", dead=True)
+        assert "A payment was taken back (refund)" in notice_of("acme", "off", delivery.payload).text
+        await visitor.send("/funds/autopay", threshold="25", target="50", monthly_cap="", enabled="yes")
+        await until(lambda: has(gateway, "50"))
+        assert stripe.paid == [2900, 2900]
         assert await gateway.ledger.verify("acme") == []
 
 

@@ -1,9 +1,9 @@
 -- autopays: the prelude of the verbs that look at an account's autopay.
 --
--- KEYS of those verbs: KEYS 7 autopay, or 8 where 7 is op:<operation>; ARGV as each says.
+-- KEYS of those verbs: the last one, 7 or 8, is autopay; ARGV as each says.
 --   autopay  HASH    v enabled ('1' or '0') threshold target cap ('' none) provider customer method, as it is set;
 --                    state attempt by amount begun (ms) failures retry (ms) month paid why, as it stands (core.autopay)
-local AUTOPAY = string.match(KEYS[7], ':autopay$') and KEYS[7] or KEYS[8]
+local AUTOPAY = KEYS[8] or KEYS[7]
 
 -- All of it: name and value in turn.
 local function autopay_now()

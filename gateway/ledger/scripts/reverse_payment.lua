@@ -1,8 +1,9 @@
 -- reverse_payment: what a refund or a dispute takes back of a payment, all in all.
 --
--- KEYS  1-6 as in lib, 7 pay:<provider>:<payment>
+-- KEYS  1-6 as in lib, 7 pay:<provider>:<payment>, 8 autopay
 -- ARGV  2 operation that credits the payment, 3 source, 4 amount, 5 '1' if that is final, 6 what an entry of it explains
---       (JSON), 7 the most an account may hold, 8 seconds for which it is known, 9 priority of what comes back
+--       (JSON), 7 the most an account may hold, 8 seconds for which it is known, 9 priority of what comes back,
+--       10 '1' if autopay is off after it whatever the balance is, 11 why
 -- Answers  reversed, what is taken back now
 --          too_much                   the balance would pass the most
 --          unknown                    no such account
@@ -28,4 +29,9 @@ if ARGV[5] == '1' then
 end
 call('EXPIRE', PAYMENT, ARGV[8])
 call('HINCRBY', ACCOUNT, 'changes', 1)
-return answer('reversed', even(ARGV[2], ARGV[9]))
+local now = even(ARGV[2], ARGV[9])
+if back < 0 and facts('enabled', '0') == '1'
+    and (ARGV[10] == '1' or tonumber(call('HGET', ACCOUNT, 'balance')) < tonumber(facts('threshold'))) then
+  call('HSET', AUTOPAY, 'enabled', '0', 'why', ARGV[11])
+end
+return answer('reversed', now)
