@@ -42,8 +42,11 @@ test-failover: $(DEV) ## primaries behind sentinels and in a cluster that die un
 fuzz: $(DEV) ## every parser of ours with fresh hostile examples, for 10 minutes (MINUTES=...): how many, as a table
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
 
-bench: $(DEV) ## the gateway beside a textbook aiohttp proxy, interleaved (needs wrk and nginx)
+bench: $(DEV) ## the gateway beside a textbook aiohttp proxy and nginx, interleaved; fails where a target is missed (wrk, nginx)
 	$(BIN)/python -m benchmarks.run
+
+bench-peers: $(DEV) ## the same beside LiteLLM, Portkey and Envoy, installed for the run where that can be done
+	$(BIN)/python -m benchmarks.peers
 
 bench-path: $(DEV) ## what each layer of the gateway costs a process, without sockets, and in bytecodes by function
 	$(BIN)/python -m benchmarks.path
@@ -80,4 +83,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-path bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-peers bench-path bench-ws soak-ws format lock clean

@@ -22,9 +22,9 @@ from typing import Final, cast
 from aiohttp import web
 from multidict import CIMultiDict
 
+from benchmarks.harness import seed, write_config
 from benchmarks.memory import UPSTREAM_PATH, UPSTREAM_PORT, Customers, MemoryLoop
 from benchmarks.passthrough import proxy
-from benchmarks.run import seed, write_config
 from benchmarks.upstream import BODY
 from gateway.edge.app import Gateway, Observing, open_ledger
 from gateway.edge.proxy import CustomerServer

@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.run import (
+from benchmarks.harness import (
     GATEWAY_PORT,
     SECRET,
     SUPPORT,
@@ -124,7 +124,7 @@ def gateway(directory: Path) -> Iterator[tuple[int, Runtime]]:
         runtime = load(path, dict(os.environ))
         asyncio.run(seed(runtime))
         argv = (sys.executable, "-m", "gateway", "serve", "-c", str(path), "--workers", "1")
-        with process(directory / "gateway.log", TESTED, *argv) as pid:
+        with process(directory / "gateway.log", (TESTED,), *argv) as pid:
             wait_until_up(GATEWAY_PORT)
             yield pid, runtime
             print("\n" + asyncio.run(books(runtime)))
@@ -149,7 +149,7 @@ def relays(directory: Path) -> Iterator[dict[str, tuple[int, int]]]:
         found["gateway"] = (GATEWAY_PORT, stack.enter_context(gateway(directory))[0])
         for name, (port, argv) in designs.items():
             log = directory / f"{name.replace(' ', '-')}.log"
-            found[name] = (port, stack.enter_context(process(log, TESTED, *argv)))
+            found[name] = (port, stack.enter_context(process(log, (TESTED,), *argv)))
             wait_until_up(port)
         yield found
 

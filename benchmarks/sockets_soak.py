@@ -21,7 +21,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.run import GATEWAY_PORT, OPS_PORT, SUPPORT, books
+from benchmarks.harness import GATEWAY_PORT, OPS_PORT, SUPPORT, books
 from benchmarks.sockets import AUTHORIZED, UPSTREAM_PORT, gateway, memory
 from benchmarks.sockets_support import HEAD, INTERVAL, MASK, Session, Upstream, opening_of
 from gateway.core.frames import CLOSE, TEXT, encoded
