@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from tests.harness import Running, running
+from gateway.core.money import Nanos, parse_usd
+from gateway.core.months import following, month_of
+from gateway.edge.pages.wording import month as words
+from gateway.edge.pages.wording import usd_exact
+from tests.harness import ADMIN_TOKEN, Running, running
 from tests.pages.test_funds_pages import once_of
 from tests.pages.visitor import Visitor
-from tests.pipeline.helpers import CHAT, CHAT_PATH
+from tests.pipeline.helpers import CHAT, CHAT_PATH, chat
 
 
 def on_request(data: dict[str, Any]) -> None:
@@ -38,6 +42,29 @@ async def test_what_the_next_plan_brings_and_that_a_payment_leads_there_where_on
         await gw.ledger.change_account(operation="o", account="acme", tier="contracted")
         text = await visitor.see("/prices")
         assert "To change your plan, ask" in text and "Upgrade to" not in text
+
+
+async def test_what_is_committed_to_is_shown_with_what_is_missing(gw: Running) -> None:
+    """On the plan's page and in the operators' picture: this month, how far it is, and what comes later."""
+    key = await gw.open_account("acme")
+    now = month_of((await gw.ledger.account("acme")).created_ms)
+    async with Visitor(gw.url + "/billing") as visitor, Visitor(gw.ops_url + "/admin/ui") as operator:
+        await visitor.sign_in(key)
+        await operator.sign_in(ADMIN_TOKEN)
+        assert "Commitment" not in await visitor.see("/prices")
+        assert "Commits to" not in await operator.see("/accounts/acme")
+        await gw.ledger.commit(operation="1", account="acme", month=now, amount=parse_usd("100"))
+        await gw.ledger.commit(operation="2", account="acme", month=following(now), amount=parse_usd("250"))
+        charged = (await chat(gw, key)).charge or Nanos(0)
+        text = await visitor.see("/prices")
+        assert f"you pay at least $100.00 . {usd_exact(charged)} of it was charged so far." in text
+        assert f"{usd_exact(parse_usd('100') - charged)} by now, is charged then." in text
+        later = f"From {words(following(now))} on: at least $250.00 a month."
+        assert later in text
+        assert f"Commits to $100.00 in {words(now)}" in await operator.see("/accounts/acme")
+        await gw.ledger.commit(operation="3", account="acme", month=now, amount=Nanos(1))
+        text = await visitor.see("/prices")
+        assert "was charged: it is reached." in text and later not in text
 
 
 async def test_an_upgrade_for_the_asking(tmp_path: Path, empty_redis: str) -> None:

@@ -18,6 +18,7 @@ from gateway.core.record import record
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import requests_of_keys
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.job_operations import open_jobs
 from gateway.edge.keys import identified
 from gateway.edge.pages import billing_view as view
@@ -99,6 +100,7 @@ class BillingPages:
         self.see("/keys", self._keys)
         PlanPages(
             self, plans=PlanOperations(ledger=ledger, runtime=runtime), runtime=runtime, clock=clock,
+            commitments=CommitmentOperations(ledger=ledger, clock=clock),
             pays_here=not paying.providers.keys() <= {BILLING_SYSTEM},
         )  # fmt: skip
         FundsPages(

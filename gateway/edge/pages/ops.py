@@ -219,7 +219,7 @@ class OpsPages:
         name, before = _account_of(request), request.query.get("before", "")
         try:
             picture = await ops_view.picture(
-                self._ledger, self._runtime, name, now_ms=int(self._clock.now() * 1000), before=before,
+                self._ledger, self._runtime, name, clock=self._clock, before=before,
                 entries=_PAGE_ENTRIES, jobs=_JOBS_SHOWN, deliveries=_DELIVERIES_SHOWN,
             )  # fmt: skip
         except LedgerRefused as error:  # an unknown account, or no entry's id

@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 from gateway.core.alerts import ALERT
 from gateway.core.record import record
 from gateway.edge.alert_operations import view_alert
+from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.job_operations import open_jobs
 from gateway.edge.pages import billing_view as view
+from gateway.edge.pages import plan_view
 from gateway.edge.pages.funds_view import alert as alert_line
-from gateway.ports import Ledger
+from gateway.ports import Clock, Ledger
 from gateway.settings.runtime import Runtime
 
 #: What a page says after a form, by the word in its address.
@@ -39,23 +41,24 @@ async def picture(
     runtime: Runtime,
     name: str,
     *,
-    now_ms: int,
+    clock: Clock,
     before: str,
     entries: int,
     jobs: int,
     deliveries: int,
 ) -> dict[str, Any]:
     """All that is known of an account, so many of each at most. The reads leave in one write."""
-    (account, keys, holds), (followed, autopay, watches), (lines, waiting, dead) = await asyncio.gather(
+    (account, keys, holds), (followed, autopay, watches), committed, (lines, waiting, dead) = await asyncio.gather(
         asyncio.gather(ledger.account(name), ledger.keys(name), ledger.holds(name)),
         asyncio.gather(open_jobs(ledger, name, limit=jobs), ledger.autopay(name), ledger.watches(name)),
+        CommitmentOperations(ledger=ledger, clock=clock).show(name),
         asyncio.gather(
             ledger.entries(name, before=before, limit=entries + 1, newest_first=True),
             ledger.deliveries(name, limit=deliveries),
             ledger.deliveries(name, dead=True, limit=deliveries),
         ),
     )
-    names = view.key_names(keys)
+    names, now_ms = view.key_names(keys), int(clock.now() * 1000)
     page = lines[:entries]
     return {
         "standing": view.standing(runtime, account),
@@ -63,6 +66,7 @@ async def picture(
         "holds": view.hold_lines(runtime, holds, names),
         "jobs": view.job_lines(runtime, followed, names),
         "autopay": autopay,
+        "commitment": plan_view.commitment(committed),
         "alerts": [alert_line(view_alert(watch)) for watch in watches if watch.channel == ALERT],
         "lines": view.entry_lines(runtime, page, names),
         "older": page[-1].id if len(lines) > entries else "",

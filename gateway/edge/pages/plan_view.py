@@ -1,13 +1,15 @@
-"""What the pages show of plans, made of what plan_operations answers.
+"""What the pages show of plans, made of what plan_operations and commitment_operations answer.
 
-Owns: how two plans are set beside each other, in words. Pure. Does not know: the operations, how it is laid out.
+Owns: how two plans are set beside each other, in words; how far a commitment is. Pure.
+Does not know: the operations, how it is laid out.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.core.money import parse_usd
+from gateway.core.money import Nanos, parse_usd
 from gateway.core.record import record
+from gateway.edge.pages.billing_view import Share, share
 from gateway.edge.pages.wording import span, spoken, usd_short
 
 _NOT: Final = "not included"
@@ -26,6 +28,36 @@ class Difference:
     now: str
     then: str
     new: bool
+
+
+@record
+class CommitmentLine:
+    """What an account commits to in a month, and how much of it was charged; what it commits to later on."""
+
+    month: str
+    committed: Nanos
+    charged: Nanos
+    missing: Nanos
+    reached: Share
+    later: tuple[tuple[str, Nanos], ...]
+
+
+def commitment(shown: Terms) -> CommitmentLine | None:
+    """From what commitment_operations answers; None where nothing is committed to."""
+    committed, charged = parse_usd(shown["committed"]), parse_usd(shown["charged"])
+    later = tuple(
+        (each["from"], parse_usd(each["amount"])) for each in shown["schedule"] if each["from"] > shown["month"]
+    )
+    if not committed and not later:
+        return None
+    return CommitmentLine(
+        month=shown["month"],
+        committed=committed,
+        charged=charged,
+        missing=parse_usd(shown["missing"]),
+        reached=share(charged, committed),
+        later=later,
+    )
 
 
 @record
