@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 
 import click
 
+from gateway.cli_accounts import account_argument
 from gateway.cli_output import EXIT_REFUSED, Failure, Unreachable, table
-from gateway.cli_shared import Desk, Invocation, common, on_ledger
+from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.core.money import Nanos, format_usd
 from gateway.edge.admin_views import Data, view_drift
 from gateway.edge.archiving import Restoration, differences, restore, unknown_here
 from gateway.exports.archive import Archive
+from gateway.ledger.repairing import Trust
 from gateway.ports import ExportFailed
 from gateway.settings.exports import PostgresExport
 from gateway.settings.runtime import Runtime
@@ -47,6 +49,57 @@ async def verify_against(desk: Desk, accounts: Sequence[str]) -> list[Data]:
         {"account": account, "ok": not found, "drift": [view_drift(drift) for drift in found]}
         for account, found in drifts.items()
     ]
+
+
+@click.command("repair")
+@account_argument
+@click.option(
+    "--trust",
+    required=True,
+    type=click.Choice(["entries", "counter"]),
+    help="What is right where they differ: the sum of the entries, or the balance as it stands.",
+)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the ledger's entry.")
+@click.option("--apply", "applied", is_flag=True, help="Do it. Without, it is only said what would be done.")
+@idempotent
+@common
+def repair_ledger(
+    invocation: Invocation, *, account: str, trust: Trust, reason: str, applied: bool, idempotency_key: str | None
+) -> None:
+    """Make the numbers of an account agree again, by an entry that says what was done.
+
+    Exit code 1 if something differs and is not repaired.
+    """
+
+    async def work(desk: Desk) -> Data:
+        done = await desk.ledger.repair(
+            operation=named_operation(idempotency_key).id,
+            account=account,
+            trust=trust,
+            data={"reason": reason, "actor": desk.actor},
+            apply=applied,
+        )
+        return {
+            "account": account,
+            "drift": [view_drift(drift) for drift in done.drift],
+            "amount": format_usd(done.amount),
+            "balance": format_usd(done.balance),
+            "entry": done.entry_id or None,
+        }
+
+    result = on_ledger(invocation, work)
+    invocation.show(result, _repaired)
+    if result["drift"] and result["entry"] is None:
+        raise click.exceptions.Exit(EXIT_REFUSED)
+
+
+def _repaired(data: Data) -> str:
+    if not data["drift"]:
+        return f"every number of {data['account']} agrees: there is nothing to repair"
+    rows = [(drift["what"], drift["stored"], drift["recomputed"]) for drift in data["drift"]]
+    does = "was repaired by entry " + data["entry"] if data["entry"] else "would be repaired (with --apply) by an entry"
+    told = f"{data['account']} {does} of {data['amount']} USD; its balance is {data['balance']} USD then"
+    return f"{table(('what', 'stored', 'recomputed'), rows)}\n{told}"
 
 
 @click.command("restore")

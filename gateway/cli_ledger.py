@@ -6,7 +6,7 @@ Owns: their options and tables. Does not know: what the operations do (edge/oper
 import click
 
 from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
-from gateway.cli_archive import restore_ledger, verify_against
+from gateway.cli_archive import repair_ledger, restore_ledger, verify_against
 from gateway.cli_output import EXIT_REFUSED, facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.admin_bodies import Correct, GiveGrant, Refund, read_page
@@ -226,6 +226,7 @@ def accept(invocation: Invocation) -> None:
     invocation.show(on_ledger(invocation, work), lambda data: f"a new epoch has begun: {data['epoch']}")
 
 
+ledger.add_command(repair_ledger)
 ledger.add_command(restore_ledger)
 
 

@@ -130,7 +130,10 @@ _READING: Final = frozenset(
         *("commitment", "peppers"),
     }
 )
-_ABOUT: Final = ("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment")
+_ABOUT: Final = (
+    *("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment", "trust"),
+    "applied",
+)
 
 idempotent = click.option(
     "--idempotency-key",

@@ -30,6 +30,7 @@ from gateway.observe.metrics import Metrics
 from gateway.ports import Ledger
 from gateway.settings.runtime import Runtime
 from gateway.workers.loops import forever
+from gateway.workers.verifier import Verifier
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: One that lived so long is replaced at once.
@@ -37,6 +38,7 @@ _STEADY_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.5
 _PAUSE_SECONDS_MAX: Final = 30.0
 _LOG_SECONDS: Final = 0.2
+_VERIFY_SECONDS: Final = 1.0
 #: For clients that keep connections: a request may be on its way while we close.
 _LINGER_SECONDS: Final = 10.0
 #: One reload after the other does not fill the memory with workers that end.
@@ -81,6 +83,7 @@ class Supervisor:
         self._operators: Operators | None = None
         self._exports = AsyncExitStack()
         self._exporting: Exporting | None = None
+        self._verifier: Verifier | None = None
         #: The worker in each place, and all that live: those that end, too.
         self._placed: dict[int, Child] = {}
         self._living: set[Child] = set()
@@ -226,13 +229,21 @@ class Supervisor:
         if last is not None:
             await last.__aexit__()
 
-    # ---- the export
+    # ---- the ledger's own
+
+    async def verify(self) -> None:
+        """Compare the numbers of the next accounts."""
+        if self._verifier is not None:
+            await self._verifier.round()
 
     async def _export(self) -> None:
-        """Export by the config as it is now, after the exporters of the last one have let go of their sinks."""
+        """Export, and verify, by the config as it is now, once the last one's exporters have let go of their sinks."""
         await self._exports.aclose()
         settings = self.runtime.exports
         observer = self._observing.all
+        self._verifier = Verifier(
+            ledger=self._ledger, observer=observer, accounts_max=self.runtime.limits.verify_accounts
+        )
         self._exporting = Exporting(
             settings, ledger=self._ledger, observer=observer, clock=SystemClock(), on=settings.serve
         )
@@ -245,8 +256,9 @@ class Supervisor:
         """Everybody's metrics as one. No counter goes down: those of a worker that is over were added to ours."""
         await asyncio.gather(*(child.report() for child in self._living))
         self._observing.all.flush()
-        if self._exporting is not None:
-            self._observing.metrics.gauges.update(self._exporting.gauges())
+        for part in (self._exporting, self._verifier):
+            if part is not None:
+                self._observing.metrics.gauges.update(part.gauges())
         everybody = Metrics(version=__version__, config=self.runtime.digest)
         everybody.add(self._observing.metrics.figures(), living=True)
         for child in self._living:
@@ -283,6 +295,7 @@ async def supervise(
         loops = [
             asyncio.create_task(forever("logs", _LOG_SECONDS, observing.keep_flushing, observing.all)),
             asyncio.create_task(forever("fitness", LOOK_SECONDS, fitness.look, observing.all)),
+            asyncio.create_task(forever("verifier", _VERIFY_SECONDS, supervisor.verify, observing.all)),
         ]
         try:
             await supervisor.start(ledger, url)

@@ -18,9 +18,12 @@ from gateway.settings.exports import PostgresExport
 
 _SUMS: Final = """
 select count(*) as entries, coalesce(sum(amount), 0)::bigint as total,
-       (array_agg(ms || '-' || seq order by ms, seq) filter (where balance <> running))[1] as wrong
-from (select ms, seq, amount, balance, sum(amount) over (order by ms, seq) as running
-      from entries where account = $1 and (ms, seq) < ($2::bigint, $3::bigint)) as told
+       (array_agg(ms || '-' || seq order by ms, seq) filter (where balance <> running and not vouched))[1] as wrong
+from (select ms, seq, amount, balance, running,
+             bool_or(balance = running and operation like 'repair:%')
+                 over (order by ms, seq rows between 1 following and unbounded following) is true as vouched
+      from (select ms, seq, amount, balance, operation, sum(amount) over (order by ms, seq) as running
+            from entries where account = $1 and (ms, seq) < ($2::bigint, $3::bigint)) as summed) as told
 """
 _ENTRIES: Final = """
 select ms, seq, kind, amount, balance, operation, (extract(epoch from at) * 1000)::bigint as at_ms, data

@@ -238,17 +238,33 @@ class Administration(Store):
             raise UnknownAccount(f"no account {account!r}")
         return [records.entry(*line) for line in found or []]
 
-    async def verify(self, account: str) -> Sequence[Drift]:
+    async def verify(self, account: str, *, entries: bool = True) -> Sequence[Drift]:
         """See ports.Ledger. Exact under traffic: the state and the last entry's id are read in one script, and entries
         before that one never change."""
-        _, answer = await self._run("state", account, [self._names.keys(account)], await self._months())
-        state, start = State.read(answer), "-"
-        entered = Entered.after(state.account.get("trimmed", ""))
-        while page := await self._page(account, start, state.last_entry):
+        state = await self._state(account, counted=entries)
+        trimmed = state.account.get("trimmed", "")
+        if entries:
+            entered = Entered.after(trimmed)
+            await self._enter(account, entered, "-", state.last_entry)
+        else:
+            last = await self._page(account, state.last_entry, state.last_entry)
+            balance = records.entry(*last[0]).balance if last else int(trimmed.partition(" ")[2] or 0)
+            entered = Entered.up_to(balance)
+        return recompute(account, state, entered)
+
+    async def _state(self, account: str, *, counted: bool = True) -> State:
+        """All but the entries, at one moment; what is counted by month only where it is asked for."""
+        months = await self._months() if counted else []
+        _, answer = await self._run("state", account, [self._names.keys(account)], months)
+        return State.read(answer)
+
+    async def _enter(self, account: str, entered: Entered, start: str, end: str) -> str:
+        """Read the entries from there to this id; where to go on."""
+        while page := await self._page(account, start, end):
             for line in page:
                 entered.add(records.entry(*line))
             start = f"({page[-1][0].decode()}"
-        return recompute(account, state, entered)
+        return start
 
     async def _months(self) -> list[Part]:
         """The months of which usage may be kept, by the server's clock."""

@@ -14,6 +14,7 @@ import orjson
 from gateway.ledger import records
 from gateway.ledger.payment_rules import payment_operation
 from gateway.ledger.rules import CORRECTION_PRIORITY, NEVER_MS, SEPARATOR, day_of
+from gateway.ledger.rules import grant_id as grant_name
 from gateway.ledger.verify import Entered
 from gateway.ports import Entry
 
@@ -39,6 +40,10 @@ class RebuiltGrant:
         expires = "" if self.expires_ms is None else str(self.expires_ms)
         words = ("1", self.kind, str(self.amount), str(self.priority), expires, str(self.created_ms))
         return SEPARATOR.join(words)
+
+    def burn_order(self, grant_id: str) -> tuple[int, str]:
+        """Where it stands among others."""
+        return self.priority, self.burn_member(grant_id)
 
     def burn_member(self, grant_id: str) -> str:
         """Its place among those of its priority."""
@@ -116,6 +121,8 @@ class Rebuilt:
         self.debt -= paid
         facts: Mapping[str, Any]
         facts = entry.data if entry.kind == "grant" else {"kind": "correction", "priority": CORRECTION_PRIORITY}
+        if not moved and entry.amount > paid:  # a repair: what it gives is in no grant of its own
+            moved = {grant_name(self.grants_made + 1): entry.amount}
         for grant_id in moved:
             self.grants_made = max(self.grants_made, int(grant_id.lstrip("g")))
             made = RebuiltGrant(
@@ -144,6 +151,11 @@ class Rebuilt:
                 grant.left -= taken
                 if not grant.left:
                     del self.grants[grant_id]
+        for grant_id, grant in sorted(self.grants.items(), key=lambda pair: pair[1].burn_order(pair[0])):
+            taken = min(grant.left, owed)  # a repair: what it takes is of no grant that it names
+            owed, grant.left = owed - taken, grant.left - taken
+            if not grant.left:
+                del self.grants[grant_id]
         self.debt += owed
 
     def _charge(self, entry: Entry) -> None:

@@ -14,6 +14,7 @@ from gateway.ledger.payments import Payments
 from gateway.ledger.programmes import Programmes
 from gateway.ledger.queues import Queues
 from gateway.ledger.refunds import Refunds
+from gateway.ledger.repairing import Repairing
 from gateway.ledger.restoring import Restoring
 from gateway.ledger.usage import Usage
 from gateway.ledger.watching import Watching
@@ -33,6 +34,7 @@ class RedisLedger(
     Refunds,
     Exports,
     Restoring,
+    Repairing,
 ):
     """`ports.Ledger` on Redis. `link` is opened and closed by its owner; its faults are LedgerUnavailable here."""
 

@@ -59,6 +59,8 @@ ENTRIES_MAX: Final = 1000
 USAGE_DAYS: Final = 400
 #: The most that one charge adds to a volume, in millionths of a unit.
 VOLUME_MAX: Final = 10**16
+#: With this begin the operations of repairs: their entries vouch for those before them.
+REPAIR: Final = "repair:"
 SEPARATOR: Final = "\x1f"  # between the fields of a stored record
 
 _ENTRY_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from gateway.core.months import month_of
 from gateway.ledger import records
-from gateway.ledger.rules import NEVER_MS, day_of
+from gateway.ledger.rules import NEVER_MS, REPAIR, day_of
 from gateway.ledger.usage import days_of
 from gateway.ports import Drift, Entry, Grant, Hold
 
@@ -75,11 +75,23 @@ class Entered:
         entry_id, balance = trimmed.split(" ")
         return cls(total=int(balance), forgotten_ms=int(entry_id.partition("-")[0]))
 
+    @classmethod
+    def up_to(cls, balance: int) -> Self:
+        """Of nothing after the last entry, whose balance this is: the sum of all, if it is right."""
+        return cls(total=balance, forgotten_ms=NEVER_MS)
+
+    def proven_usage(self, state: State) -> dict[tuple[str, str, str], int]:
+        """What was charged on each day that is counted, but for the first, in which counting may have begun."""
+        first = max(min((day for day, _, _ in state.usage), default="9999"), day_of(self.forgotten_ms))
+        return {line: self.usage[line] for line in sorted(state.usage.keys() | self.usage.keys()) if line[0] > first}
+
     def add(self, entry: Entry) -> None:
         """The next entry."""
         self.total += entry.amount
         if entry.balance != self.total and not self.wrong:
             self.wrong = {f"entry.{entry.id}.balance": (entry.balance, self.total)}
+        elif entry.operation.startswith(REPAIR) and entry.balance == self.total:
+            self.wrong = {}  # it was looked at, and the entry says what was done
         if entry.kind in {"charge", "correction"}:
             month = entry.data["key_id"], month_of(entry.at_ms)
             self.spent[month] = max(0, self.spent[month] - entry.amount)
@@ -137,10 +149,9 @@ def _keys(state: State, holds: Sequence[Hold], entered: Entered) -> dict[str, tu
 
 
 def _usage(state: State, entered: Entered) -> dict[str, tuple[int, int]]:
-    """What was charged on each day that is counted, but for the first, in which counting may have begun."""
-    first = max(min((day for day, _, _ in state.usage), default="9999"), day_of(entered.forgotten_ms))
-    lines = {line for line in state.usage.keys() | entered.usage.keys() if line[0] > first}
-    return {f"usage.{'/'.join(line)}": (state.usage.get(line, 0), entered.usage[line]) for line in sorted(lines)}
+    """What was charged, as counted and as entered."""
+    proven = entered.proven_usage(state)
+    return {f"usage.{'/'.join(line)}": (state.usage.get(line, 0), charged) for line, charged in proven.items()}
 
 
 def _order(state: State, holds: Sequence[Hold], grants: Sequence[Grant]) -> dict[str, tuple[int, int]]:

@@ -61,6 +61,8 @@ GAUGES: Final = {
     "gateway_ledger_up": "Whether the ledger answers.",
     "gateway_config_last_reload_successful": "Whether the last change of the config, or of certificates, was taken up.",
     "gateway_config_last_reload_success_timestamp_seconds": "When one was last taken up.",
+    "gateway_ledger_drift_accounts": "Accounts whose numbers do not agree.",
+    "gateway_ledger_drift_nanos": "Nano-dollars by which balances differ from their entries.",
     "gateway_ledger_faults": "Faults of the ledger's servers that can lose money.",
 }
 GAUGES_BY_PRODUCT: Final = {

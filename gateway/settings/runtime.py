@@ -556,6 +556,7 @@ class Limits:
     drain_seconds: float = 600.0
     sweep_seconds: float = 1.0
     sweep_accounts: int = 200
+    verify_accounts: int = 5
     spool_bytes_max: int = 256 * 1024 * 1024
 
 

@@ -157,6 +157,18 @@ def test_verify_finds_a_difference(shell: Shell) -> None:
     assert ["acme", "balance", "49998750000", "49998749999"] in [line.split() for line in result.stdout.splitlines()]
     assert shell.call("ledger", "verify", "other").exit_code == 0
     assert '"ok": false' in shell.call("ledger", "verify", "acme", "--json").stdout
+    words = ("ledger", "repair", "acme", "--trust", "entries", "--reason", "a slip")
+    told = shell.call(*words)
+    assert told.exit_code == 1
+    assert "would be repaired (with --apply) by an entry of 0.000000000 USD" in " ".join(told.stdout.split())
+    assert shell.call("ledger", "verify").exit_code == 1, "it was only told"
+    assert "was repaired by entry" in shell.ok(*words, "--apply")
+    assert "every number agrees" in shell.ok("ledger", "verify")
+    assert "nothing to repair" in shell.ok(*words, "--apply")
+    (line,) = [line for line in shell.json("audit", "list")["items"] if line["about"].get("applied")][-1:]
+    assert (line["action"], line["account"], line["about"]["trust"]) == ("gateway ledger repair", "acme", "entries")
+    assert "no sink" in shell.refused("export", "run")
+    assert "no `export.postgres`" in shell.refused("ledger", "verify", "--against", "postgres")
 
 
 def test_verify_of_an_unknown_account(shell: Shell) -> None:

@@ -202,6 +202,13 @@ async def test_verify_against_the_rows_finds_what_differs(link: SingleLink, data
     ]  # fmt: skip
     assert [account for account, _ in found] == ["account-0", "account-1", "account-1", "account-2", "account-9"]
     assert found[2][1].startswith("archive.entry.")
+    await stage.charge("account-0", 1)
+    done = await stage.ledger.repair(
+        operation="fix", account="account-0", trust="counter", data={"reason": "by hand"}, apply=True
+    )
+    assert done.amount == 1
+    await exported(stage, exporter)
+    assert await proven(stage, database) == [each for each in found if each[0] != "account-0"]
     await exporter.close()
 
 

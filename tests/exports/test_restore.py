@@ -1,5 +1,6 @@
 """A ledger that was lost, made anew from what was exported: the same books, and nothing is done twice."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import LedgerRefused, OperationConflict
 from gateway.core.money import Nanos
+from gateway.core.months import month_of
 from gateway.edge.archiving import differences, restore
 from gateway.exports.archive import Archive
 from gateway.exports.postgres import PostgresSink
@@ -32,6 +34,7 @@ async def books(ledger: RedisLedger, account: str) -> dict[str, Any]:
         "entries": list(await ledger.entries(account, limit=10_000)),
         "usage": list(await ledger.usage(account, since="2026-01-01", until="2027-01-31")),
         "volumes": [await ledger.volumes(account, month=f"2026-{month}") for month in ("11", "12")],
+        "commitment": await ledger.commitment(account),
         "autopay": await ledger.autopay(account),
         "watches": list(await ledger.watches(account)),
         "changes": list(await ledger.changes([account])),
@@ -65,6 +68,11 @@ async def eventful(ledger: RedisLedger) -> None:
         operation="auto", account="acme",
         changes={"enabled": True, "threshold": usd(5), "target": usd(50), "provider": "stripe", "customer": "cus_1"},
     )  # fmt: skip
+    month = month_of(int(time.time() * 1000))
+    await ledger.commit(operation="commit", account="acme", month=month, amount=usd(100))
+    identity = await ledger.identify("acme-key-digest")
+    assert identity is not None
+    await ledger.move_key(identity=identity, old="acme-key-digest", new="newer-digest", pepper="p2")
     await admitted(ledger, ask("open", plan=Plan(tier="payg", rate_card="gold")))
 
 
@@ -101,7 +109,7 @@ async def test_a_lost_ledger_is_made_anew(link: SingleLink, database: PostgresEx
     assert not await ledger.export_behind(sink="postgres", account="acme")
     assert await ledger.export_behind(sink="jsonl", account="acme"), "another sink goes on where it was"
 
-    identity = await ledger.identify("acme-key-digest")
+    identity = await ledger.identify("newer-digest")
     assert identity is not None
     assert (identity.account, identity.key_id) == ("acme", "acme-key")
     receipt = await ledger.settle(bill("b", usd(8), key_id="other"))

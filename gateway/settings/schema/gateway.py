@@ -218,6 +218,10 @@ class LimitsSettings(Settings):
     )
     sweep_seconds: Seconds = key("Pause between two rounds of the sweeper", default=1.0, unit="seconds", gt=0, le=3600)
     sweep_accounts: Whole = key("Accounts swept in one round", default=200, unit="accounts", ge=1, le=1_000_000)
+    verify_accounts: Whole = key(
+        "Accounts whose numbers the supervisor compares each second; 0: none", default=5, unit="accounts", ge=0,
+        le=10_000,
+    )  # fmt: skip
     spool_bytes_max: Whole = key(
         "Size of the spool on disk", default=256 * MEBIBYTE, unit="bytes", ge=MEBIBYTE, le=1024 * 1024 * MEBIBYTE
     )
