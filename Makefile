@@ -52,6 +52,15 @@ bench-path: $(DEV) ## what each layer of the gateway costs a process, without so
 	$(BIN)/python -m benchmarks.path
 	$(BIN)/python -m benchmarks.bytecodes
 
+bench-sse: $(DEV) ## streams of events beside a textbook proxy and nginx: time to the first bytes, an event's way, 2,000 streams at once
+	$(BIN)/python -m benchmarks.streams
+
+bench-uploads: $(DEV) ## a gibibyte through the gateway beside a textbook proxy, and the memory that it takes
+	$(BIN)/python -m benchmarks.uploads
+
+bench-workers: $(DEV) ## two workers on two cores beside one on one
+	$(BIN)/python -m benchmarks.workers
+
 bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays, interleaved (nginx if there is one)
 	$(BIN)/python -m benchmarks.sockets
 
@@ -83,4 +92,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-peers bench-path bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-peers bench-path bench-sse bench-uploads bench-workers bench-ws soak-ws format lock clean
