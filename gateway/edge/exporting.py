@@ -10,6 +10,7 @@ from typing import Final, Self
 from gateway.core.errors import LedgerUnavailable
 from gateway.exports.cloudevents import CloudEventsSink
 from gateway.exports.jsonl import JsonlSink
+from gateway.exports.kafka import KafkaSink
 from gateway.exports.postgres import PostgresSink
 from gateway.ports import Clock, Ledger, Observer, Sink
 from gateway.settings.exports import Exports
@@ -32,6 +33,8 @@ def make_sinks(settings: Exports) -> list[Sink]:
         sinks.append(JsonlSink(settings.jsonl))
     if settings.cloudevents is not None:
         sinks.append(CloudEventsSink(settings.cloudevents))
+    if settings.kafka is not None:
+        sinks.append(KafkaSink(settings.kafka))
     return sinks
 
 

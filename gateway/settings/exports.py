@@ -42,6 +42,22 @@ class CloudEventsExport:
     seconds_max: float = 30.0
 
 
+KafkaMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaExport:
+    """A topic of Kafka. `username` "": nobody signs in. `seconds_max` for a batch."""
+
+    servers: tuple[str, ...]
+    topic: str
+    tls: bool = True
+    username: str = ""
+    password: str = field(default="", repr=False)
+    mechanism: KafkaMechanism = "SCRAM-SHA-512"
+    seconds_max: float = 30.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exports:
     """Where the ledger is exported to. `keep_days` None: no entry is forgotten. `serve`: `gateway serve` exports."""
@@ -52,8 +68,9 @@ class Exports:
     postgres: PostgresExport | None = None
     jsonl: JsonlExport | None = None
     cloudevents: CloudEventsExport | None = None
+    kafka: KafkaExport | None = None
 
     @property
     def sinks(self) -> tuple[str, ...]:
         """The names of those that there are."""
-        return tuple(name for name in ("postgres", "jsonl", "cloudevents") if getattr(self, name) is not None)
+        return tuple(name for name in ("postgres", "jsonl", "cloudevents", "kafka") if getattr(self, name) is not None)

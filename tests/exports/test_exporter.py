@@ -11,10 +11,12 @@ import pytest
 from gateway.exports.cloudevents import CloudEventsSink
 from gateway.exports.jsonl import JsonlSink
 from gateway.ledger.link import SingleLink
+from gateway.ports import Watch
 from gateway.settings.exports import CloudEventsExport, JsonlExport
 from gateway.workers.export import Exporter, pause_seconds
 from tests.exports.stage import Stage, firsts
 from tests.fakes.events import EventService
+from tests.ledger.ledgers import usd
 
 
 @pytest.fixture
@@ -213,3 +215,22 @@ async def test_old_entries_are_forgotten_behind_the_export(link: SingleLink, tmp
     assert operations(tmp_path) == stage.made
     assert [await stage.ledger.verify(account) for account in stage.made] == [[], []]
     await exporter.close()
+
+
+async def test_no_sink_but_the_database_is_given_secrets(
+    link: SingleLink, tmp_path: Path, service: EventService
+) -> None:
+    """What is stored beside entries (digests of keys, webhooks with their secrets) is in no file and no event."""
+    stage = Stage(link, "jsonl", "cloudevents")
+    await stage.traffic(1, 3)
+    watch = Watch(id="low", kind="balance_below", amount=usd(1), channel="hook", data={"secret": "whsec_s3cret"})
+    await stage.ledger.put_watch(account="account-0", watch=watch)
+    sinks = (JsonlSink(JsonlExport(directory=tmp_path)), CloudEventsSink(CloudEventsExport(url=service.url)))
+    for sink in sinks:
+        exporter = stage.exporter(sink)
+        await all_of_it(stage, exporter)
+        await exporter.close()
+    said = b"".join(path.read_bytes() for path in tmp_path.iterdir()) + orjson.dumps(service.events)
+    assert b"account-0-1" in said
+    assert b"s3cret" not in said
+    assert b"account-0-digest" not in said

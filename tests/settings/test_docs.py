@@ -11,7 +11,13 @@ from gateway.settings.schema.alerts import AlertsSettings, SmtpSettings
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.checked import models_in
-from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, JsonlSettings, PostgresSettings
+from gateway.settings.schema.exports import (
+    CloudEventsSettings,
+    ExportSettings,
+    JsonlSettings,
+    KafkaSettings,
+    PostgresSettings,
+)
 from gateway.settings.schema.gateway import (
     AdminTokenSettings,
     CustomersListenerSettings,
@@ -100,6 +106,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("export.postgres", PostgresSettings),
         ("export.jsonl", JsonlSettings),
         ("export.cloudevents", CloudEventsSettings),
+        ("export.kafka", KafkaSettings),
         ("payments", PaymentsSettings),
         ("payments.autopay", AutopaySettings),
         ("payments.stripe", StripeSettings),

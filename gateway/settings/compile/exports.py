@@ -5,7 +5,7 @@ Owns: nothing but the way from keys to the runtime. Does not know: sinks.
 
 from pathlib import Path
 
-from gateway.settings.exports import CloudEventsExport, Exports, JsonlExport, PostgresExport
+from gateway.settings.exports import CloudEventsExport, Exports, JsonlExport, KafkaExport, PostgresExport
 from gateway.settings.schema.exports import ExportSettings, PostgresSettings
 
 
@@ -18,6 +18,7 @@ def _postgres(settings: PostgresSettings) -> PostgresExport:
 def compile_exports(settings: ExportSettings) -> Exports:
     """The exports, compiled."""
     postgres = settings.postgres
+    kafka = settings.kafka
     jsonl, events = settings.jsonl, settings.cloudevents
     return Exports(
         serve=settings.serve,
@@ -25,5 +26,6 @@ def compile_exports(settings: ExportSettings) -> Exports:
         walk_accounts=settings.walk_accounts,
         postgres=None if postgres is None else _postgres(postgres),
         jsonl=None if jsonl is None else JsonlExport(**{**dict(jsonl), "directory": Path(jsonl.directory)}),
+        kafka=None if kafka is None else KafkaExport(**{**dict(kafka), "servers": tuple(kafka.servers)}),
         cloudevents=None if events is None else CloudEventsExport(**{**dict(events), "events": tuple(events.events)}),
     )

@@ -4,13 +4,14 @@ Owns: the keys of each sink. Does not know: how they are reached.
 """
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from gateway.settings.exports import EventKind
-from gateway.settings.schema.base import BaseUrl, Filled, Flag, Seconds, Secret, Settings, Whole, key, plain_text
+from gateway.settings.exports import EventKind, KafkaMechanism
+from gateway.settings.schema.base import BaseUrl, Filled, Flag, Seconds, Secret, Settings, Whole, Word, key, plain_text
 
 _MEBIBYTE = 1024 * 1024
 
@@ -77,6 +78,42 @@ class CloudEventsSettings(Settings):
     seconds_max: Seconds = key("Longest wait for an answer", default=30.0, unit="seconds", gt=0, le=300)
 
 
+def _server(text: str) -> str:
+    if not re.fullmatch(r"[^\s:,/]+:[0-9]{1,5}", text):
+        raise ValueError("must be a host with its port, like kafka-1.internal:9092")
+    return text
+
+
+def _topic(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9._-]{1,249}", text):
+        raise ValueError("the name of a topic is letters, digits, dots, dashes and underscores (at most 249)")
+    return text
+
+
+class KafkaSettings(Settings):
+    """A topic of Kafka. Needs the extra `kafka` of this package."""
+
+    servers: list[Annotated[Filled, AfterValidator(_server)]] = key("Some of its servers", min_length=1)
+    topic: Annotated[Filled, AfterValidator(_topic)] = key("Where messages go, by account")
+    tls: Flag = key("Speak TLS, and check the servers' certificates", default=True)
+    username: Word = key("Whom we sign in as", default="", shown="nobody")
+    password: Secret = key("The password. May be `file:/path`", default="", shown="none")
+    mechanism: Annotated[KafkaMechanism, BeforeValidator(plain_text)] = key(
+        "How we sign in: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`", default="SCRAM-SHA-512"
+    )
+    seconds_max: Seconds = key("Longest time for a batch", default=30.0, unit="seconds", gt=0, le=300)
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if find_spec("aiokafka") is None:
+            raise ValueError("its library is not installed: it is the extra `kafka` of credit-gateway")
+        if self.username and not self.password:
+            raise ValueError("a username needs its password")
+        if self.username and not self.tls:
+            raise ValueError("a password is not sent without TLS")
+        return self
+
+
 class ExportSettings(Settings):
     """Where entries of the ledger are kept beside Redis. Without a sink nothing is exported."""
 
@@ -93,8 +130,10 @@ class ExportSettings(Settings):
     jsonl: JsonlSettings | None = key("Files of JSON lines", default=None, shown="off")
     cloudevents: CloudEventsSettings | None = key("A service that takes CloudEvents", default=None, shown="off")
 
+    kafka: KafkaSettings | None = key("A topic of Kafka", default=None, shown="off")
+
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        if self.keep_days is not None and not (self.postgres or self.jsonl or self.cloudevents):
+        if self.keep_days is not None and not (self.postgres or self.jsonl or self.cloudevents or self.kafka):
             raise ValueError("keep_days needs a sink that keeps what is forgotten here")
         return self
