@@ -16,11 +16,10 @@ from gateway.edge.admin_views import CURRENCY, Data, view_grant, when
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
 from gateway.edge.paying import Paying
 from gateway.payments.billing_system import NAME as BILLING_SYSTEM
-from gateway.payments.cashier import AUTOPAY_CHANNEL
-from gateway.ports import Checkout, Clock, Ledger, PaymentPaid, PaymentRefused, Watch
+from gateway.payments.cashier import AUTOPAY_WATCH, watch_of
+from gateway.ports import Checkout, Clock, Ledger, PaymentPaid, PaymentRefused
 from gateway.settings.runtime import Runtime
 
-_WATCH: Final = "autopay.balance"  # a dot: no alert can be called so
 _NO_PROVIDER: Final = "nobody charges payers here: ask whoever runs this service to add credit"
 
 
@@ -49,10 +48,12 @@ class AutopayOperations:
         self._check(wanted)
         if wanted.enabled:  # watched before it is on: what cannot be watched is not on either
             await self._watch(account, wanted)
-        if defaults:  # apart, so that a repeat of the operation is the same
-            await self._ledger.set_autopay(operation=f"{operation}:defaults", account=account, changes=defaults)
-        changed = await self._ledger.set_autopay(operation=operation, account=account, changes=changes)
-        await self._watch(account, await self._ledger.autopay(account))
+        try:
+            if defaults:  # apart, so that a repeat of the operation is the same
+                await self._ledger.set_autopay(operation=f"{operation}:defaults", account=account, changes=defaults)
+            changed = await self._ledger.set_autopay(operation=operation, account=account, changes=changes)
+        finally:  # what is refused, or is a repeat, was watched for nothing
+            await self._watch(account, await self._ledger.autopay(account))
         if changed.enabled:
             await self._paying.cashier.look(account, f"set:{_short(operation)}")
         return self._view(account, changed)
@@ -123,10 +124,9 @@ class AutopayOperations:
     async def _watch(self, account: str, autopay: Autopay) -> None:
         """Watch the account's balance for autopay, or no longer."""
         if autopay.enabled:
-            watch = Watch(id=_WATCH, kind="balance_below", amount=autopay.threshold, channel=AUTOPAY_CHANNEL)
-            await self._ledger.put_watch(account=account, watch=watch)
+            await self._ledger.put_watch(account=account, watch=watch_of(autopay))
         else:
-            await self._ledger.drop_watch(account=account, watch_id=_WATCH)
+            await self._ledger.drop_watch(account=account, watch_id=AUTOPAY_WATCH)
 
     def _view(self, account: str, stored: Autopay) -> Data:
         stored = replace(stored, **self._defaults(stored))

@@ -22,10 +22,13 @@ from gateway.ports import (
     PaymentPaid,
     PaymentReversed,
     PaymentTold,
+    Watch,
 )
 from gateway.settings.payments import Payments
 
 AUTOPAY_CHANNEL: Final = "autopay"
+#: The watch of an account's autopay. A dot: no alert can be called so.
+AUTOPAY_WATCH: Final = "autopay.balance"
 #: A payment that is told again after so long says nothing of the card that is charged now.
 _METHOD_SECONDS_MAX: Final = 3 * 86_400
 #: Others are told of as one: ops may name them as they like.
@@ -34,6 +37,11 @@ _PROVIDERS: Final = frozenset({"stripe", "webhook"})
 _DISPUTE: Final = "dispute"
 #: What is told of an autopay whose attempt failed, by how it stands then.
 _ALERTS: Final = {AutopayState.FAILED: "autopay_failed", AutopayState.DISABLED: "autopay_disabled"}
+
+
+def watch_of(autopay: Autopay) -> Watch:
+    """What is watched for an autopay that is on."""
+    return Watch(id=AUTOPAY_WATCH, kind="balance_below", amount=autopay.threshold, channel=AUTOPAY_CHANNEL)
 
 
 class Cashier:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.core.autopay import Autopay
-from gateway.payments.cashier import Cashier
+from gateway.payments.cashier import Cashier, watch_of
 from gateway.ports import (
     Dead,
     Delivered,
@@ -64,7 +64,10 @@ class AutopayCourier:
             )
             autopay = begun.autopay
             match begun.verdict:
-                case "off" | "disabled" | "enough":
+                case "enough":  # a change of its settings that was cut down may have left another threshold watched
+                    await self._ledger.put_watch(account=delivery.account, watch=watch_of(autopay))
+                    return Delivered()
+                case "off" | "disabled":
                     return Delivered()
                 case "suspended":
                     return Retry(why="the account is suspended", seconds=_SUSPENDED_SECONDS)

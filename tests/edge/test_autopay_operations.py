@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.ports import Plan, Watch
-from tests.fakes.stripe import FakeStripe
+from tests.fakes.stripe import GOOD, FakeStripe
 from tests.harness import ADMIN_TOKEN, Running
-from tests.payments.shop import shop, until, usd
+from tests.payments.shop import customer_of, shop, until, usd
 
 UNSET = {
     "account": "acme", "enabled": False, "threshold": "25.000000000", "target": "50.000000000", "monthly_cap": None,
@@ -97,6 +97,23 @@ async def test_what_cannot_be_is_refused(desk: Desk) -> None:
         assert (status, problem["errors"][0]["pointer"]) == (422, pointer), body
     assert await desk("GET", "autopay") == (200, UNSET)
     assert desk.stripe.requests == []
+
+
+async def test_what_is_refused_leaves_the_watch_as_it_was(desk: Desk) -> None:
+    """A name that was used for another change is a conflict; autopay still pays where it was set to."""
+    its = {"provider": "stripe", "customer": customer_of(desk.stripe), "method": GOOD}
+    await desk.ledger.set_autopay(operation="card", account="acme", changes=its)
+    await desk.ledger.grant(operation="more", account="acme", kind="goodwill", amount=usd(60))
+    assert (await desk("PATCH", "autopay", {"enabled": True, "threshold": "25"}, "k"))[0] == 200
+    status, problem = await desk("PATCH", "autopay", {"threshold": "90", "target": "150"}, "k")
+    assert (status, problem["code"]) == (409, "operation_conflict")
+
+    async def looked() -> bool:
+        return not await desk.ledger.deliveries("acme")
+
+    await until(looked)
+    await desk.ledger.correct(operation="spent", account="acme", key_id="", amount=usd(-60), data={})
+    await until(lambda: paid(desk, 2900))
 
 
 async def test_autopay_that_cannot_be_watched_is_not_on(desk: Desk) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.core.autopay import AutopayState
 from gateway.ledger.memory import MemoryLedger
-from gateway.payments.cashier import Cashier
+from gateway.payments.cashier import Cashier, watch_of
 from gateway.ports import Dead, Delivered, Delivery, PaymentProvider, Plan, Retry
 from gateway.settings.payments import Payments
 from gateway.workers.autopay import AutopayCourier
@@ -108,7 +109,7 @@ async def test_what_is_missing_is_paid(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("deaths", range(1, 6))
+@pytest.mark.parametrize("deaths", range(1, 7))
 async def test_a_worker_that_dies_anywhere_leaves_one_payment(scene: Scene, deaths: int, after: bool) -> None:
     """Killed before or after any call to the ledger or to Stripe: whoever comes next ends the same payment."""
     await scene.open()
@@ -116,7 +117,7 @@ async def test_a_worker_that_dies_anywhere_leaves_one_payment(scene: Scene, deat
         died = not isinstance(await scene.visit(deaths=deaths, after=after), Delivered)
     except Killed:
         died = True
-    assert died == (deaths <= 4)
+    assert died == (deaths <= 5)
     scene.stripe.forget_keys()  # and it took a day
     assert await scene.visit() == Delivered()
     assert (scene.stripe.paid, await scene.balance()) == ([2900], usd(50))
@@ -196,6 +197,15 @@ async def test_two_workers_at_once_are_one_payment(scene: Scene) -> None:
     assert {type(first), type(second)} == {Delivered, Retry}
     assert await scene.visit() == Delivered()
     assert (scene.stripe.paid, len(scene.stripe.intents), await scene.balance()) == ([2900], 1, usd(50))
+
+
+async def test_a_watch_of_another_threshold_is_put_right(scene: Scene) -> None:
+    """A change of the settings was cut down after it was watched for: whoever looks next watches for what is set."""
+    await scene.open(balance=60)
+    wanted = watch_of(await scene.ledger.autopay("acme"))
+    await scene.ledger.put_watch(account="acme", watch=replace(wanted, amount=usd(90)))
+    assert await scene.visit() == Delivered()
+    assert await scene.ledger.watches("acme") == [wanted]
 
 
 async def test_off_is_off(scene: Scene) -> None:

@@ -47,7 +47,7 @@ async def picture(
     jobs: int,
     deliveries: int,
 ) -> dict[str, Any]:
-    """All that is known of an account, so many of each at most. The reads leave in one write."""
+    """All that is known of an account, so many of each at most."""
     (account, keys, holds), (followed, autopay, watches), committed, (lines, waiting, dead) = await asyncio.gather(
         asyncio.gather(ledger.account(name), ledger.keys(name), ledger.holds(name)),
         asyncio.gather(open_jobs(ledger, name, limit=jobs), ledger.autopay(name), ledger.watches(name)),
