@@ -39,7 +39,7 @@ _ANOMALIES: Final[Mapping[str, Mapping[str, str]]] = {
         "lost": "The service was lost in the middle of a session",
         "unreported": "The service ended a session without a report of its usage, and it was charged by the clock",
         "usage_unknown": "A session ended without a report of its usage, and was charged by an estimate",
-        "whole_length": "A session ran as long as any may, and was ended",
+        "whole_length": "A session ran as long as any may",
         "silent": "A session was paid for, and hardly anything was sent in it",
     },
 }

@@ -347,8 +347,8 @@ class OpenSession:
         if not self._meter.begun:
             return
         what = anomaly_of(
-            self._told, broken=self._broken, estimated=call.estimated, slices=self._slices.count,
-            whole_length=now >= self._opened_at + self._spec.seconds_max, client_bytes=self.relay.traffic.client_bytes,
+            self._told, self._spec, broken=self._broken, estimated=call.estimated, slices=self._slices.count,
+            seconds=now - self._opened_at, client_bytes=self.relay.traffic.client_bytes,
         )  # fmt: skip
         if what:
             at_ms = int(self._parts.clock.now() * 1000)

@@ -11,6 +11,8 @@ from gateway.settings.runtime import Session
 
 #: Less than this is no audio: a handful of frames that set up and end a session.
 _SILENT_BYTES_MAX: Final = 1024
+#: The service's own limit is as long as ours, and began a moment before: such a share of it is all of it.
+_WHOLE: Final = 0.99
 
 
 def broken_off(told: SessionWatcher, spec: Session) -> str:
@@ -26,15 +28,15 @@ def broken_off(told: SessionWatcher, spec: Session) -> str:
 
 
 def anomaly_of(
-    told: SessionWatcher, *, broken: str, estimated: bool, whole_length: bool, slices: int, client_bytes: int
+    told: SessionWatcher, spec: Session, *, broken: str, estimated: bool, seconds: float, slices: int, client_bytes: int
 ) -> str:
-    """The word for it, or "". `broken` is how the service ended it; `whole_length`: it ran as long as any may."""
+    """The word for it, or "". `broken` is how the service ended it; `seconds`: how long it was open."""
     code = None if told.refused is None else told.refused.code
     if estimated:
         return "usage_unknown"
     if broken:
         return broken
-    if code is Code.SESSION_EXPIRED and whole_length:
+    if seconds >= spec.seconds_max * _WHOLE:
         return "whole_length"
     if code is Code.SESSION_IDLE or (slices > 1 and client_bytes < _SILENT_BYTES_MAX):
         return "silent"
