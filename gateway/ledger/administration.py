@@ -244,7 +244,7 @@ class Administration(Store):
         state = await self._state(account, counted=entries)
         trimmed = state.account.get("trimmed", "")
         if entries:
-            entered = Entered.after(trimmed)
+            entered = Entered.after(trimmed, state.refunds.keys())
             await self._enter(account, entered, "-", state.last_entry)
         else:
             last = await self._page(account, state.last_entry, state.last_entry)

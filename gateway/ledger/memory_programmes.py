@@ -74,4 +74,5 @@ class MemoryProgrammes(MemoryStore):
                 now, "commitment", -missing, commitments.operation_of(month), data | books.burn(missing)
             )
             books.look(now, moved=entry.data["grants"])
+        books.done(commitments.operation_of(month), month, month)
         return True

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.core import commitments
 from gateway.ledger import records
 from gateway.ledger.payment_rules import payment_operation
 from gateway.ledger.rules import CORRECTION_PRIORITY, NEVER_MS, SEPARATOR, day_of
@@ -87,6 +88,8 @@ class Rebuilt:
     ends: dict[str, tuple[str, int]] = field(default_factory=dict)  # by hold: how it ended, when
     operations: dict[str, tuple[str, int]] = field(default_factory=dict)  # what is remembered of each, when it was done
     entries: int = 0
+    granted: str = ""  # the last month that had a monthly grant
+    closed: str = ""  # the last month that was short of a commitment
 
     def add(self, entry: Entry) -> None:
         """The next entry."""
@@ -101,6 +104,10 @@ class Rebuilt:
             self._charge(entry)
         if "refunds" in entry.data and entry.kind == "correction":
             self.refunds[entry.data["refunds"]] += entry.amount
+        if entry.data.get("kind") == "monthly":
+            self.granted = max(self.granted, entry.data["month"])
+        if entry.kind == "commitment":
+            self.closed = max(self.closed, entry.data["month"])
         if "payment_operation" in entry.data:
             self._reverse(entry)
         elif entry.at_ms >= self.remember_ms and entry.kind in {"grant", "correction"}:
@@ -190,6 +197,27 @@ class Rebuilt:
         if grant is None:  # debt took all of it
             return f"1 {UNTOLD} []"
         return f"1 {digest} " + orjson.dumps(["granted", [grants[0], grant.record, str(grant.left)]]).decode()
+
+
+def months_done(rebuilt: Rebuilt, facts: Mapping[str, str]) -> dict[str, str]:
+    """What is done by calendar month, where the entries know more than what was stored beside them."""
+    commitment = commitments.read(facts.get("commitment", ""))
+    while commitment.closing and commitment.closing <= rebuilt.closed:
+        commitment = commitments.closed(commitment)
+    found = {"granted": max(facts.get("granted", ""), rebuilt.granted), "commitment": commitments.written(commitment)}
+    return {name: text for name, text in found.items() if text or name in facts}
+
+
+def volume_hashes(
+    rebuilt: Rebuilt, stored: Mapping[str, Mapping[str, str]], since_month: str
+) -> dict[str, dict[str, str]]:
+    """The volumes of months, from that month on: as they were stored, and not less than charges took."""
+    found = {month: dict(volumes) for month, volumes in stored.items()}
+    for (month, sku), volume in rebuilt.entered.volumes.items():
+        if month >= since_month:
+            of_month = found.setdefault(month, {})
+            of_month[sku] = str(max(volume, int(of_month.get(sku, "0"))))
+    return found
 
 
 def usage_hashes(rebuilt: Rebuilt, since_month: str) -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from gateway.ledger import records
 from gateway.ledger.administration import Administration
 from gateway.ledger.connection import Part
 from gateway.ledger.rules import REPAIR, SEPARATOR, USAGE_DAYS
-from gateway.ledger.verify import Entered, State, recompute
+from gateway.ledger.verify import Entered, State, recompute, refunds_of, volumes_of
 from gateway.ports import Drift
 
 Trust = Literal["entries", "counter"]
@@ -49,7 +49,7 @@ class Repairing(Administration):
         start = "-"
         for _ in range(_LOOKS_MAX):
             state = await self._state(account)
-            entered = entered or Entered.after(state.account.get("trimmed", ""))
+            entered = entered or Entered.after(state.account.get("trimmed", ""), state.refunds.keys())
             start = await self._enter(account, entered, start, state.last_entry)
             drift = tuple(recompute(account, state, entered))
             stored = int(state.account["balance"])
@@ -74,7 +74,7 @@ class Repairing(Administration):
 
 
 def _numbers(state: State, entered: Entered) -> list[Part]:
-    """What keys spent, and usage, as the entries have it: those that are proven by them and differ."""
+    """What keys spent, usage, volumes and refunds, as the entries have it: those that are proven by them and differ."""
     words: list[Part] = []
     for key_id, key in state.keys.items():
         spent = entered.spent[key_id, key["month"]]
@@ -86,4 +86,10 @@ def _numbers(state: State, entered: Entered) -> list[Part]:
             words += [f"usage:{day[:7]}", line, str(charged), lives]
             if (day, product, key_id) not in state.usage:  # how often is not known any more
                 words += [f"usage:{day[:7]}", f"{line}{SEPARATOR}n", "1", lives]
+    for sku, (there, taken) in volumes_of(state, entered).items():
+        month = max(month for month, each in entered.volumes if each == sku)
+        volume = state.volumes[month].get(sku, 0) + taken - there
+        words += [f"volume:{month}", sku, str(volume), str(USAGE_DAYS * 86_400)] if taken != there else []
+    for entry_id, (stored, found) in refunds_of(state, entered).items():
+        words += ["refunds", entry_id, str(found), ""] if stored != found else []
     return words

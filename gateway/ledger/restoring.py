@@ -15,7 +15,7 @@ from gateway.core.errors import LedgerRefused
 from gateway.core.months import month_of
 from gateway.ledger.connection import Part
 from gateway.ledger.payment_rules import KNOWN_SECONDS
-from gateway.ledger.rebuilding import Rebuilt, stream_fields, usage_hashes
+from gateway.ledger.rebuilding import Rebuilt, months_done, stream_fields, usage_hashes, volume_hashes
 from gateway.ledger.rules import USAGE_DAYS
 from gateway.ledger.store import Store
 from gateway.ports import Entry
@@ -92,6 +92,7 @@ class Restoring(Store):
         )
         facts = {name: text for name, text in standing["account"].items() if name != "trimmed"}
         facts |= {"balance": str(rebuilt.balance), "debt": str(rebuilt.debt), "held": "0", **forget.fact()}
+        facts |= months_done(rebuilt, facts)
         facts["grants_made"] = str(max(rebuilt.grants_made, int(facts.get("grants_made", "0"))))
         await self._call("HSET", self._names.account(account), *_flat(facts))
         autopay = standing.get("autopay", {})
@@ -168,7 +169,8 @@ class Restoring(Store):
         ):
             if facts:
                 commands.append(("HSET", name, *_flat(facts)))
-        for month, volumes in standing.get("volumes", {}).items():
+        since = month_of(now - USAGE_DAYS * _DAY_MS)
+        for month, volumes in volume_hashes(rebuilt, standing.get("volumes", {}), since).items():
             commands += self._expiring(self._names.volume(account, month), volumes, USAGE_DAYS * 86_400)
         return commands
 

@@ -128,7 +128,7 @@ def item_data(charge: Charge) -> list[dict[str, Any]]:
 def charge_data(settlement: Settlement, items: Any = None) -> dict[str, Any]:
     """What the entry of a charge says for itself: its items (JSON already, where given), by which prices, for what."""
     charge = settlement.charge
-    return {
+    data = {
         "items": item_data(charge) if items is None else items,
         "price_version": charge.price_version,
         "rate_card": charge.rate_card,
@@ -139,6 +139,9 @@ def charge_data(settlement: Settlement, items: Any = None) -> dict[str, Any]:
         "route": settlement.route,
         "upstream_id": settlement.upstream_id,
     }
+    if settlement.volumes is not None:
+        data["volumes"] = dict(settlement.volumes)
+    return data
 
 
 def monthly_data(month: str, expires_ms: int) -> dict[str, Any]:

@@ -27,12 +27,14 @@ class State:
     burn: Mapping[bytes, bytes]
     keys: Mapping[str, Mapping[str, str]]
     usage: Mapping[tuple[str, str, str], int]
+    volumes: Mapping[str, Mapping[str, int]]
+    refunds: Mapping[str, int]
     last_entry: str
 
     @classmethod
     def read(cls, answer: Sequence[Any]) -> Self:
         """From the answer of state.lua."""
-        account, holds, due, grants, burn, keys, usage, last = answer
+        account, holds, due, grants, burn, keys, months, refunds, last = answer
         return cls(
             account=records.pairs(account),
             holds=_pairs(holds),
@@ -42,9 +44,14 @@ class State:
             keys={key_id.decode(): records.pairs(flat) for key_id, flat in keys},
             usage={
                 (day.day, day.product, day.key_id): day.charged
-                for month, flat in usage
+                for month, flat, _ in months
                 for day in days_of(month.decode(), records.pairs(flat))
             },
+            volumes={
+                month.decode(): {sku: int(volume) for sku, volume in records.pairs(flat).items()}
+                for month, _, flat in months
+            },
+            refunds={entry_id: int(amount) for entry_id, amount in records.pairs(refunds).items()},
             last_entry=last.decode(),
         )
 
@@ -56,7 +63,8 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 @dataclass(slots=True)
 class Entered:
-    """What entries say, one after the other: their sum, each key's corrected charges by month, the first wrong one.
+    """What entries say, one after the other: their sum, each key's corrected charges by month, volumes by month and
+    SKU, what was given back of charges (and of how much, of those that `refunds` names), the first wrong one.
 
     Where entries were forgotten (`trimmed`), it begins with what they added up to, and knows nothing of their days.
     """
@@ -65,15 +73,19 @@ class Entered:
     forgotten_ms: int = 0
     spent: Counter[tuple[str, str]] = field(default_factory=Counter)
     usage: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    volumes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refunds: Set[str] = frozenset()
+    refunded: Counter[str] = field(default_factory=Counter)
+    charges: dict[str, int] = field(default_factory=dict)
     wrong: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
-    def after(cls, trimmed: str) -> Self:
+    def after(cls, trimmed: str, refunds: Set[str]) -> Self:
         """Of what follows those that were forgotten, as the account says it: the last one's id, the balance then."""
         if not trimmed:
-            return cls()
+            return cls(refunds=refunds)
         entry_id, balance = trimmed.split(" ")
-        return cls(total=int(balance), forgotten_ms=int(entry_id.partition("-")[0]))
+        return cls(refunds=refunds, total=int(balance), forgotten_ms=int(entry_id.partition("-")[0]))
 
     @classmethod
     def up_to(cls, balance: int) -> Self:
@@ -98,6 +110,12 @@ class Entered:
             if entry.data["key_id"]:
                 product = entry.data["product"] if entry.kind == "charge" else ""
                 self.usage[day_of(entry.at_ms), product, entry.data["key_id"]] -= entry.amount
+        for sku, volume in entry.data.get("volumes", {}).items():
+            self.volumes[month_of(entry.at_ms), sku] += volume
+        if "refunds" in entry.data:
+            self.refunded[entry.data["refunds"]] += entry.amount
+        if entry.id in self.refunds and entry.kind == "charge":
+            self.charges[entry.id] = -entry.amount
 
 
 def recompute(account: str, state: State, entered: Entered) -> list[Drift]:
@@ -120,6 +138,9 @@ def recompute(account: str, state: State, entered: Entered) -> list[Drift]:
         **_open(state, holds),
         **_keys(state, holds, entered),
         **_usage(state, entered),
+        **{f"volume.{sku}": pair for sku, pair in volumes_of(state, entered).items()},
+        **{f"refunded.{entry_id}": pair for entry_id, pair in refunds_of(state, entered).items()},
+        **_charges_given_back(state, entered),
         **_order(state, holds, grants),
     }
     return [
@@ -152,6 +173,43 @@ def _usage(state: State, entered: Entered) -> dict[str, tuple[int, int]]:
     """What was charged, as counted and as entered."""
     proven = entered.proven_usage(state)
     return {f"usage.{'/'.join(line)}": (state.usage.get(line, 0), charged) for line, charged in proven.items()}
+
+
+def volumes_of(state: State, entered: Entered) -> dict[str, tuple[int, int]]:
+    """Of each SKU at least what charges took. More may be there: taken for charges that are to come, or never came.
+
+    One month may have taken what is charged in the next: all together are compared, but for the oldest that is kept,
+    where something may have been forgotten.
+    """
+    kept = [month for month, volumes in state.volumes.items() if volumes]
+    first = min(kept, default="9999")
+    forgotten = max(month_of(entered.forgotten_ms), first if first == min(state.volumes, default="") else "")
+    there: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
+    for volumes in state.volumes.values():
+        there.update(volumes)
+    for (month, sku), volume in entered.volumes.items():
+        if month > forgotten:
+            taken[sku] += volume
+    return {sku: (there[sku], max(there[sku], volume)) for sku, volume in sorted(taken.items())}
+
+
+def refunds_of(state: State, entered: Entered) -> dict[str, tuple[int, int]]:
+    """What was given back of each charge, as counted and, where no entry is forgotten, as entered."""
+    pairs: dict[str, tuple[int, int]] = {}
+    for entry_id in sorted(state.refunds.keys() | entered.refunded.keys()):
+        stored, found = state.refunds.get(entry_id, 0), entered.refunded[entry_id]
+        pairs[entry_id] = (stored, max(found, stored) if entered.forgotten_ms else found)
+    return pairs
+
+
+def _charges_given_back(state: State, entered: Entered) -> dict[str, tuple[int, int]]:
+    """What was given back of each charge that is known, and the most that could be: the charge."""
+    pairs: dict[str, tuple[int, int]] = {}
+    for entry_id, charge in entered.charges.items():
+        most = max(state.refunds[entry_id], entered.refunded[entry_id])
+        pairs[f"refunded.{entry_id}.most"] = (most, min(most, charge))
+    return pairs
 
 
 def _order(state: State, holds: Sequence[Hold], grants: Sequence[Grant]) -> dict[str, tuple[int, int]]:

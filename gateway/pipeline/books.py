@@ -75,7 +75,7 @@ class Books:
             except LedgerRefused:  # it has ended, or was charged for something else: settle says so
                 self._observer.event("volume_refused", product=settlement.product)
             else:
-                settlement = replace(settlement, charge=stepped(charge, table, before))
+                settlement = replace(settlement, charge=stepped(charge, table, before), volumes=used)
         return await self._ledger.settle(settlement)
 
     async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:

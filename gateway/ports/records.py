@@ -188,7 +188,8 @@ class Settlement:
     """One charge for one hold. The operation's id is the hold's: a hold is settled at most once.
 
     Carries everything that the entry explains, so that it can be replayed from a spool long after.
-    `resource_usage` is kept with the job (audio seconds for a later product priced by them).
+    `resource_usage` is kept with the job (audio seconds for a later product priced by them). `volumes` is what it took
+    of its month (`take_volume`), if anything.
     """
 
     account: str
@@ -201,6 +202,7 @@ class Settlement:
     upstream_id: str = ""
     resource: ResourceRef | None = None
     resource_usage: Mapping[str, Any] = field(default_factory=dict)
+    volumes: Mapping[str, int] | None = None
 
     @property
     def begins_call(self) -> bool:

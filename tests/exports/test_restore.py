@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import LedgerRefused, OperationConflict
 from gateway.core.money import Nanos
+from gateway.core.monthly import MonthlyGrant
 from gateway.core.months import month_of
 from gateway.edge.archiving import differences, restore
 from gateway.exports.archive import Archive
@@ -60,7 +61,7 @@ async def eventful(ledger: RedisLedger) -> None:
     charge = (await ledger.entries("acme"))[2]
     await ledger.refund(operation="r1", account="acme", entry_id=charge.id, amount=usd(0.4), data={"reason": "sorry"})
     await ledger.take_volume(account="acme", hold_id="v", volumes={"tts": 1_500_000})
-    await ledger.settle(bill("v", usd(1)))
+    await ledger.settle(bill("v", usd(1), volumes={"tts": 1_500_000}))
     await ledger.change_account(operation="up", account="acme", tier="payg", rate_card="gold")
     await ledger.change_key(operation="off", account="acme", key_id="other", changes={"disabled": True, "name": "old"})
     await ledger.put_watch(account="acme", watch=Watch(id="low", kind="balance_below", amount=usd(1), channel="hook"))
@@ -70,6 +71,8 @@ async def eventful(ledger: RedisLedger) -> None:
     )  # fmt: skip
     month = month_of(int(time.time() * 1000))
     await ledger.commit(operation="commit", account="acme", month=month, amount=usd(100))
+    plan, grant = Plan(tier="payg", rate_card="gold"), MonthlyGrant(amount=usd(3))
+    await ledger.grant_monthly(account="acme", plan=plan, month=month, grant=grant, expires_ms=FAR_MS)
     identity = await ledger.identify("acme-key-digest")
     assert identity is not None
     await ledger.move_key(identity=identity, old="acme-key-digest", new="newer-digest", pepper="p2")

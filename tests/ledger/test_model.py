@@ -614,9 +614,10 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         """Take volume for a hold: open, ended, or never seen; and perhaps charge it."""
         hold_id = self.hold(account, pick)
-        self.do("take_volume", lose, account=account, hold_id=hold_id, volumes=volumes)
+        taken = self.do("take_volume", lose, account=account, hold_id=hold_id, volumes=volumes)
         if charged:
-            self.do("settle", lose, settlement=bill(hold_id, amount, account=account, key_id="one"))
+            its = volumes if isinstance(taken, dict) else None
+            self.do("settle", lose, settlement=bill(hold_id, amount, account=account, key_id="one", volumes=its))
 
     # ---- trying again what was done before
 

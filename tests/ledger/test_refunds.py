@@ -9,7 +9,7 @@ from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.ports import Ledger, Receipt
 from tests.ledger import ledgers
-from tests.ledger.ledgers import World, bill, opened, sum_of_entries, usd
+from tests.ledger.ledgers import RedisWorld, World, bill, opened, sum_of_entries, usd
 
 world, cluster_url = ledgers.world, ledgers.cluster_url  # fixtures
 
@@ -80,3 +80,25 @@ async def test_what_is_no_charge_is_not_given_back(world: World) -> None:
     with pytest.raises(UnknownAccount):
         await refund(ledger, charge.id, None, account="nobody")
     assert (await ledger.account("acme")).balance == usd(48)
+
+
+async def test_verify_finds_what_was_given_back_beyond_a_charge_or_is_not_counted(world: World) -> None:
+    """A counter that the entries do not explain, one that is lost, one above its charge."""
+    if not isinstance(world, RedisWorld):
+        pytest.skip("only a store can be wrong")
+    ledger = await opened(world)
+    entry = await charged(ledger)
+    await refund(ledger, entry, 0.5)
+    assert await ledger.verify("acme") == []
+    for counted, wrong in (
+        (usd(0.4), {"": (usd(0.4), usd(0.5))}),
+        (usd(9), {"": (usd(9), usd(0.5)), ".most": (usd(9), usd(2))}),
+    ):
+        await world.direct.call("HSET", "gw:{acme}:refunds", entry, str(counted))
+        found = {drift.what: (drift.stored, drift.recomputed) for drift in await ledger.verify("acme")}
+        assert found == {f"refunded.{entry}{what}": amounts for what, amounts in wrong.items()}
+    await world.direct.call("DEL", "gw:{acme}:refunds")
+    await refund(ledger, entry, 2, "again")
+    await world.direct.call("HSET", "gw:{acme}:refunds", entry, str(usd(2.5)))
+    (drift,) = await ledger.verify("acme")
+    assert (drift.what, drift.stored, drift.recomputed) == (f"refunded.{entry}.most", usd(2.5), usd(2))

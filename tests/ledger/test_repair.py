@@ -1,13 +1,15 @@
 """Numbers that were made to differ by hand: found, told, and made to agree, either way, by an entry that says so."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from gateway.core.money import Nanos
+from gateway.core.months import month_of
 from gateway.ledger.link import SingleLink
-from gateway.ledger.rebuilding import Rebuilt
+from gateway.ledger.rebuilding import Rebuilt, months_done, volume_hashes
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.repairing import Repair, Trust
 from gateway.ports import Key, Ledger
@@ -174,3 +176,32 @@ async def test_drift_is_told_once_and_counted(link: SingleLink) -> None:
     await link.call("DEL", "gw:{quiet-1}:holds")
     assert await once_round() == (0, 0)
     assert (await ledger.account("acme")).balance == Nanos(usd(9) + 11)
+
+
+async def test_volumes_and_refunds_are_counted_anew(link: SingleLink) -> None:
+    """A volume below what charges took of it, and what was given back: as the entries have them."""
+    ledger = await made(link)
+    await ledger.take_volume(account="acme", hold_id="v", volumes={"sku": 7})
+    receipt = await ledger.settle(bill("v", DOLLAR, volumes={"sku": 7}))
+    await ledger.refund(operation="r", account="acme", entry_id=receipt.entry_id, amount=Nanos(5), data={})
+    month = month_of(int(time.time() * 1000))
+    await link.call("HSET", f"gw:{{acme}}:volume:{month}", "sku", "2")
+    await link.call("HSET", "gw:{acme}:refunds", receipt.entry_id, "1")
+    done = await repair(ledger, "counter")
+    assert {drift.what for drift in done.drift} == {"volume.sku", f"refunded.{receipt.entry_id}"}
+    assert await ledger.verify("acme") == []
+    assert await ledger.volumes("acme", month=month) == {"sku": 7}
+
+
+def test_months_are_done_as_far_as_entries_know() -> None:
+    """What was stored beside them may be older: a month that was given, or charged, is not done once more; volumes are
+    never less than charges took.
+    """
+    rebuilt = Rebuilt(remember_ms=0, granted="2026-12", closed="2026-11")
+    rebuilt.entered.volumes.update({("2026-12", "a"): 7, ("2026-12", "b"): 1, ("2025-01", "a"): 9})
+    stale = {"granted": "2026-11", "commitment": "2026-10:2026-10=5,2027-01=0"}
+    assert months_done(rebuilt, stale) == {"granted": "2026-12", "commitment": "2026-12:2026-10=5,2027-01=0"}
+    assert months_done(Rebuilt(remember_ms=0), stale) == stale
+    assert months_done(Rebuilt(remember_ms=0), {}) == {}
+    stored = {"2026-12": {"a": "2", "b": "3"}}
+    assert volume_hashes(rebuilt, stored, "2026-01") == {"2026-12": {"a": "7", "b": "3"}}

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from tests.ledger import ledgers
-from tests.ledger.ledgers import World, admitted, ask, bill, opened, usd
+from tests.ledger.ledgers import RedisWorld, World, admitted, ask, bill, opened, usd
 
 world, cluster_url = ledgers.world, ledgers.cluster_url  # fixtures
 
@@ -50,6 +50,22 @@ async def test_what_is_not_charged_takes_nothing(world: World) -> None:
         await ledger.take_volume(account="nobody", hold_id="x", volumes={"a": 1})
     with pytest.raises(UnknownAccount):
         await ledger.volumes("nobody", month="2026-11")
+
+
+async def test_verify_finds_volumes_that_charges_took_and_are_not_there(world: World) -> None:
+    """A counter below what the entries say was taken; what was taken for a charge that never came is no drift."""
+    if not isinstance(world, RedisWorld):
+        pytest.skip("only a store can be wrong")
+    ledger = await opened(world)
+    for hold, volume in (("a", 5), ("b", 7), ("never", 100)):
+        await ledger.take_volume(account="acme", hold_id=hold, volumes={"sku": volume})
+        if hold != "never":
+            await ledger.settle(bill(hold, usd(1), volumes={"sku": volume}))
+        await world.advance(5 * 86_400)
+    assert await ledger.verify("acme") == []
+    await world.direct.call("HINCRBY", "gw:{acme}:volume:2026-12", "sku", -101)
+    (drift,) = await ledger.verify("acme")
+    assert (drift.what, drift.stored, drift.recomputed) == ("volume.sku", 11, 12)
 
 
 async def test_at_once_no_two_get_the_same_part(world: World) -> None:

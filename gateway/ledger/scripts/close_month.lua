@@ -22,6 +22,7 @@ end
 
 -- From here it must succeed: only writes.
 call('HSET', ACCOUNT, 'commitment', ARGV[5])
+call('HINCRBY', ACCOUNT, 'changes', 1)
 if ARGV[6] ~= '0' then
   local moved, owed = burn(ARGV[6])
   local balance = add(ACCOUNT, 'balance', minus(ARGV[6]))
