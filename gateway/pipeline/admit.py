@@ -342,10 +342,11 @@ class Admission:
             add_ons = pricing.add_ons_of(call.route, call.sources)
             missing = next((name for name in add_ons if name not in tier.products), "")
             product, models = self._runtime.products.get(missing, product), models if not missing else ()
+        tiers = self._runtime.tiers if tier is None else {**self._runtime.tiers, tier.name: tier}
         having = [
-            tier.title
-            for tier in self._runtime.tiers.values()
-            if (share := tier.products.get(product.name)) is not None
+            each.title
+            for each in tiers.values()
+            if (share := each.products.get(product.name)) is not None
             and (share.models is None or share.models.issuperset(models))
         ]
         title = tier.title if tier is not None else "unknown"

@@ -60,6 +60,17 @@ async def test_the_cookie_is_not_good_for_the_api_nor_for_billing(gw: Running) -
                 assert reply.status == 303
 
 
+async def test_what_an_account_has_in_place_of_its_plans_is_shown(gw: Running) -> None:
+    """Each override by its name, and the account's own overdraft."""
+    await gw.open_account("acme")
+    overrides = {"overdraft": str(parse_usd("12.5")), "speech-to-text.concurrency": "777"}
+    await gw.ledger.change_account(operation="o", account="acme", overrides=overrides)
+    async with Visitor(gw.ops_url + "/admin/ui") as visitor:
+        await visitor.sign_in(ADMIN_TOKEN)
+        text = await visitor.see("/accounts/acme")
+        assert "speech-to-text.concurrency" in text and "777" in text and "$12.50" in text
+
+
 async def test_accounts_are_found_by_a_part_of_their_id(gw: Running) -> None:
     """A part lists those that have it, a whole id leads to the account, and long lists have pages."""
     for number in range(60):

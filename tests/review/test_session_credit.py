@@ -137,6 +137,19 @@ async def test_a_refusal_in_the_middle_has_its_words(small: Running) -> None:
     )
 
 
+async def test_what_an_account_loses_of_its_plan_ends_its_open_sessions(small: Running) -> None:
+    """Within a second, though the slice is paid; its own plan is not among those that are said to have the product."""
+    key = await small.open_account("a", tier="payg", credit="1")
+    socket = await begun(small, key)
+    name = "streaming-speech-to-text.included"
+    await small.ledger.change_account(operation="out", account="a", overrides={name: "no"})
+    said, code = await to_the_end(socket)
+    assert code == 1008
+    assert said[-1]["error"].endswith(
+        "Your plan (Pay as you go) does not include Streaming speech-to-text. It is included in: Free, Contracted."
+    )
+
+
 def turns_cost(changes: Mapping[str, Change]) -> Mapping[str, Change]:
     """The config in which turns cost as well, as they are reported."""
     before = changes["config/products/streaming.yaml"]
