@@ -23,9 +23,12 @@ from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.core.monthly import MonthlyGrant
 from gateway.core.months import begins_ms, following, month_of
 from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.rebuilding import Rebuilt
 from gateway.ports import (
     Admitted,
     Entry,
+    Grant,
+    GrantKind,
     Key,
     NamedCall,
     Naming,
@@ -36,6 +39,7 @@ from gateway.ports import (
     Renewed,
     Resource,
     ResourceRef,
+    UsageDay,
     Watch,
 )
 from tests.fakes.link import CuttingRelay
@@ -667,6 +671,7 @@ class Machine(RuleBasedStateMachine):
             assert len(given) == len(set(given))  # 3
             assert account.held == 0 or min(hold.amount for hold in open_holds) >= 0  # 4: with admit's `available`
             assert facts["drift"] == []
+            assert replayed(entries) == (account.debt, account.grants, facts["usage"])
         for ref in REFS:  # 7: of its own account only, with its own facts
             for account_id, facts in found.items():
                 assert facts["owned"][ref] == (ref in {r.ref for r in facts["resources"]}), account_id
@@ -744,6 +749,27 @@ async def read(world: World, account: str) -> dict[str, Any]:
         "resources": [found for found in resources if found is not None],
         "entries": [replace(entry, id="", data={**entry.data, "refunds": ""}) for entry in entries],
     }
+
+
+def replayed(entries: Sequence[Entry]) -> tuple[int, tuple[Grant, ...], list[UsageDay]]:
+    """What the entries alone say of debt, grants and usage: from these a lost ledger is restored."""
+    rebuilt = Rebuilt(remember_ms=0)
+    for entry in entries:
+        rebuilt.add(entry)
+    grants = tuple(
+        Grant(
+            id=grant_id, kind=cast("GrantKind", grant.kind), amount=Nanos(grant.amount), remaining=Nanos(grant.left),
+            priority=grant.priority, expires_ms=grant.expires_ms, created_ms=grant.created_ms,
+        )
+        for grant_id, grant in sorted(rebuilt.grants.items(), key=lambda pair: pair[1].burn_order(pair[0]))
+    )  # fmt: skip
+    usage = [
+        UsageDay(
+            day=day, product=product, key_id=key_id, calls=rebuilt.calls[day, product, key_id], charged=Nanos(charged)
+        )
+        for (day, product, key_id), charged in sorted(rebuilt.entered.usage.items())
+    ]
+    return rebuilt.debt, grants, usage
 
 
 async def charges_of(world: World, account: str) -> list[str]:
