@@ -17,19 +17,27 @@ from gateway.edge.tokens import read_token, write_token
 from gateway.pipeline.call import Client
 from gateway.ports import Clock, Identity, Ledger, TemporaryToken
 from gateway.settings.runtime import Route
+from gateway.upstream.headers import KEY_HEADERS
 
 _SECRET_MAX: Final = 512
 _TOKEN_MAX: Final = 2048
 _TOKEN_PARAMETER: Final = "token"  # noqa: S105 - its name
+#: `Token` is how Deepgram's clients say it.
+_KEY_SCHEMES: Final = frozenset({"bearer", "token"})
 _NOBODY: Final = Refused(code=Code.UNAUTHORIZED)
 
 
 def credential_of(headers: CIMultiDictProxy[str], longest: int = _SECRET_MAX) -> str | None:
-    """The key as it was sent: raw, or after `Bearer`. None where there is none that could be a key."""
-    value = headers.get("Authorization", "").strip()
+    """The key as it was sent: in `Authorization`, raw or after `Bearer` or `Token`; else in a header that some
+    service's clients send theirs in. None where there is none that could be a key.
+    """
+    value = headers.get("Authorization")
+    if value is None:
+        value = next((headers[name] for name in KEY_HEADERS if name in headers), "")
+    value = value.strip()
     scheme, _, rest = value.partition(" ")
     if rest:
-        value = rest.strip() if scheme.lower() == "bearer" else ""
+        value = rest.strip() if scheme.lower() in _KEY_SCHEMES else ""
     return value if 0 < len(value) <= longest else None
 
 

@@ -28,11 +28,14 @@ HOP_BY_HOP: Final = frozenset(
 #: What `Connection` mostly says: nothing that names a field beside those.
 _USUAL: Final = frozenset({"keep-alive", "Keep-Alive", "close", "Upgrade", "upgrade", "keep-alive, Upgrade"})
 
+#: Headers that clients send their key in beside `Authorization`: Anthropic's, ElevenLabs', Azure's and Google's.
+KEY_HEADERS: Final = ("x-api-key", "xi-api-key", "api-key", "x-goog-api-key")
+
 #: Never passed on from a client: credentials, what the gateway sets itself, and what it answers itself.
 _NOT_FROM_CLIENTS: Final = HOP_BY_HOP | {
     "host",
     "authorization",
-    "x-api-key",
+    *KEY_HEADERS,
     "expect",
     "forwarded",
     "x-account-id",

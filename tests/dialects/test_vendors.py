@@ -1,0 +1,258 @@
+"""Other vendors' clients, unmodified, against the shipped config of their products: served, charged, and refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import deepgram
+import elevenlabs
+import httpx
+import openai
+import pytest
+import yaml
+from deepgram.core.api_error import ApiError as DeepgramError
+from deepgram.environment import DeepgramClientEnvironment
+from elevenlabs.core import ApiError as ElevenLabsError
+
+from gateway.core.money import parse_usd
+from gateway.edge.app import Gateway, open_ledger
+from gateway.ledger.redis import RedisLedger
+from gateway.settings.load import load
+from gateway.settings.runtime import Runtime
+from tests.dialects.vendors import AUDIO, Vendors, vendors
+from tests.harness import ROOT, open_account, serving
+from tests.pipeline.helpers import NO_CREDIT
+
+# Deepgram's client still names what its library for sockets has given up.
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")]
+
+ENVIRONMENT = {
+    "GATEWAY_ADMIN_TOKEN": "test-admin-token-0123456789",
+    "GATEWAY_KEY_PEPPER": "test-pepper",
+    "OPENAI_API_KEY": "openai",
+    "ANTHROPIC_API_KEY": "anthropic",
+    "DEEPGRAM_API_KEY": "deepgram",
+    "ELEVENLABS_API_KEY": "elevenlabs",
+}
+ASKED: list[Any] = [{"role": "user", "content": "Hello?"}]
+DOLLAR = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gateway with the config of config/dialects in front of the four."""
+
+    gateway: Gateway
+    runtime: Runtime
+    ledger: RedisLedger
+    vendors: Vendors
+    http: httpx.Client  # for clients that do not close their own
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway.customers_port}"
+
+    async def account(self, account: str = "a", *, credit: str = "1", tier: str = "payg") -> str:
+        """An account's key."""
+        return await open_account(self.ledger, self.runtime, account, credit=credit, tier=tier)
+
+    async def spent(self, account: str = "a") -> int:
+        """What it has paid of its dollar, once nothing is held any more."""
+        for _ in range(200):
+            found = await self.ledger.account(account)
+            if not found.held:
+                return DOLLAR - int(found.balance)
+            await asyncio.sleep(0.02)
+        raise AssertionError("something is still held")
+
+
+@pytest.fixture
+async def gate(tmp_path: Path, empty_redis: str) -> AsyncIterator[Gate]:
+    """The shipped files, with the addresses of the four changed, and nothing else."""
+    async with vendors() as (found, url):
+        for source in (ROOT / "config" / "dialects").glob("*.yaml"):
+            (tmp_path / source.name).write_text(source.read_text())
+        path = tmp_path / "gateway.yaml"
+        data = yaml.safe_load(path.read_text())
+        data |= {"spool_directory": str(tmp_path / "spool"), "redis": {"url": empty_redis}}
+        data |= {"customers": {"port": 0}, "ops": {"port": 0}}
+        for upstream in data["upstreams"].values():
+            upstream["base_url"] = url
+        path.write_text(yaml.safe_dump(data))
+        runtime = load(path, ENVIRONMENT)
+        with httpx.Client(follow_redirects=True) as http:
+            async with open_ledger(runtime) as ledger, serving(runtime, ledger) as (gateway, _):
+                yield Gate(gateway, runtime, ledger, found, http)
+
+
+async def test_openai(gate: Gate) -> None:
+    """Chat, whole and streamed, responses, whole and streamed, and embeddings, to the nano-dollar."""
+    key = await gate.account()
+    async with openai.AsyncOpenAI(base_url=f"{gate.url}/v1", api_key=key, max_retries=0) as client:
+        said = await client.chat.completions.create(model="gpt-5.2", messages=ASKED)
+        assert said.choices[0].message.content == "Hello."
+        chat = 800 * 1750 + 200 * 175 + 50 * 14000
+        assert await gate.spent() == chat
+        texts = [
+            chunk.choices[0].delta.content
+            async for chunk in await client.chat.completions.create(model="gpt-5.2", messages=ASKED, stream=True)
+        ]
+        assert texts == ["Hello."]
+        assert await gate.spent() == 2 * chat
+
+        response = await client.responses.create(model="gpt-5-mini", input="Hello?", store=False)
+        assert response.output_text == "Hello."
+        one = 1500 * 250 + 500 * 25 + 100 * 2000
+        assert await gate.spent() == 2 * chat + one
+        stream = await client.responses.create(model="gpt-5-mini", input="Hello?", store=False, stream=True)
+        assert [event.type async for event in stream][-1] == "response.completed"
+        assert await gate.spent() == 2 * chat + 2 * one
+
+        found = await client.embeddings.create(model="text-embedding-3-small", input="Hello?", encoding_format="float")
+        assert found.data[0].embedding == [0.5, -0.5]
+        assert await gate.spent() == 2 * chat + 2 * one + 8 * 20
+
+        with pytest.raises(openai.BadRequestError, match="send the whole input"):
+            await client.responses.create(model="gpt-5-mini", input="Hello?", previous_response_id="resp_foreign")
+        with pytest.raises(openai.BadRequestError, match="tools"):
+            await client.responses.create(model="gpt-5-mini", input="x", tools=[{"type": "web_search"}])
+
+
+async def test_openai_without_credit(gate: Gate) -> None:
+    """The client raises its own error, with the one message."""
+    key = await gate.account(credit="0")
+    async with openai.AsyncOpenAI(base_url=f"{gate.url}/v1", api_key=key) as client:
+        with pytest.raises(openai.BadRequestError) as raised:
+            await client.chat.completions.create(model="gpt-5.2", messages=ASKED)
+    assert raised.value.code == "insufficient_quota"
+    assert NO_CREDIT in raised.value.message
+    assert gate.vendors.requests == []
+
+
+async def test_anthropic(gate: Gate) -> None:
+    """The cache on top of the input, searches on their own; of a stream, what its last report says."""
+    key = await gate.account()
+    async with anthropic.AsyncAnthropic(base_url=gate.url, api_key=key, max_retries=0) as client:
+        said = await client.messages.create(model="claude-sonnet-4-6", max_tokens=200, messages=ASKED)
+        assert said.content[0].type == "text"
+        assert said.content[0].text == "Hello."
+        whole = 1000 * 3000 + 2000 * 300 + 300 * 3750 + 100 * 6000 + 100 * 15000 + 2 * 10_000_000
+        assert await gate.spent() == whole
+        async with client.messages.stream(model="claude-sonnet-4-6", max_tokens=200, messages=ASKED) as stream:
+            assert await stream.get_final_text() == "Hello."
+        assert await gate.spent() == whole + 25 * 3000 + 15 * 15000
+        assert (await client.messages.count_tokens(model="claude-sonnet-4-6", messages=ASKED)).input_tokens == 14
+        assert await gate.spent() == whole + 25 * 3000 + 15 * 15000
+
+
+async def test_anthropic_stream_that_breaks_off_is_not_charged_by_its_first_event(gate: Gate) -> None:
+    """One token is what the first event says of the answer; what was held is charged, for nobody reported more."""
+    key = await gate.account()
+    gate.vendors.cut = True
+    async with anthropic.AsyncAnthropic(base_url=gate.url, api_key=key, max_retries=0) as client:
+        with pytest.raises(Exception, match=r"peer closed|incomplete|terminated|Connection"):
+            async with client.messages.stream(model="claude-sonnet-4-6", max_tokens=200, messages=ASKED) as stream:
+                await stream.get_final_text()
+    assert await gate.spent() >= 200 * 15000
+
+
+async def test_anthropic_refusals(gate: Gate) -> None:
+    """Every refusal is an error of the client's own kind."""
+    empty, free = await gate.account("empty", credit="0"), await gate.account("free", tier="free")
+
+    async def refused(key: str, **more: Any) -> anthropic.APIStatusError:
+        async with anthropic.AsyncAnthropic(base_url=gate.url, api_key=key, max_retries=0) as client:
+            with pytest.raises(anthropic.APIStatusError) as raised:
+                await client.messages.create(model="claude-sonnet-4-6", max_tokens=200, messages=ASKED, **more)
+        return raised.value
+
+    error = await refused(empty)
+    assert isinstance(error, anthropic.BadRequestError)
+    assert error.body == {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": NO_CREDIT},
+        "request_id": error.response.headers["X-Gateway-Call-Id"],
+    }
+    assert isinstance(await refused("nobody's"), anthropic.AuthenticationError)
+    assert isinstance(await refused(free), anthropic.PermissionDeniedError)
+    assert "service_tier" in (await refused(empty, service_tier="auto")).message
+    assert gate.vendors.requests == []
+
+
+def _deepgram(gate: Gate, key: str) -> deepgram.DeepgramClient:
+    sockets = gate.url.replace("http", "ws")
+    places = DeepgramClientEnvironment(base=gate.url, production=sockets, agent=sockets, agent_rest=gate.url)
+    return deepgram.DeepgramClient(api_key=key, environment=places, httpx_client=gate.http)
+
+
+async def test_deepgram(gate: Gate) -> None:
+    """A recording by its seconds and channels, a socket by the audio that it was sent, speech by its characters."""
+    client = _deepgram(gate, await gate.account())
+
+    def transcribed() -> Any:
+        return client.listen.v1.media.transcribe_file(request=bytes(32000), model="nova-3", diarize=True)
+
+    found = await asyncio.to_thread(transcribed)
+    assert found.results.channels[0].alternatives[0].transcript == "hello"
+    recording = parse_usd("0.019005")  # 181 seconds at 0.0043 and 0.002 dollars a minute
+    assert await gate.spent() == recording
+
+    def talk() -> None:
+        with client.listen.v1.connect(model="nova-3", encoding="linear16", sample_rate=16000) as socket:
+            for _ in range(10):
+                socket.send_media(bytes(3200))
+            socket.send_close_stream()
+            assert socket.recv().type == "Metadata"
+
+    await asyncio.to_thread(talk)
+    second = 128_333  # 0.0077 dollars a minute, rounded once
+    assert await gate.spent() == recording + second
+
+    def spoken() -> bytes:
+        return b"".join(client.speak.v1.audio.generate(text="Grüß dich!", model="aura-2-thalia-en"))
+
+    assert await asyncio.to_thread(spoken) == AUDIO
+    assert await gate.spent() == recording + second + 10 * 30_000
+
+
+async def test_deepgram_refusals(gate: Gate) -> None:
+    """By the client's own error; what costs more than there are prices for does not pass."""
+    empty, paying = _deepgram(gate, await gate.account("empty", credit="0")), _deepgram(gate, await gate.account())
+
+    def refused(client: deepgram.DeepgramClient, **more: Any) -> DeepgramError:
+        with pytest.raises(DeepgramError) as raised:
+            client.listen.v1.media.transcribe_file(request=bytes(32000), model="nova-3", **more)
+        return raised.value
+
+    error = await asyncio.to_thread(refused, empty)
+    assert (error.status_code, error.body["err_msg"]) == (400, NO_CREDIT)
+    error = await asyncio.to_thread(lambda: refused(paying, summarize="v2"))
+    assert "summarize" in error.body["err_msg"]
+    error = await asyncio.to_thread(lambda: refused(paying, callback="https://example.com/told"))
+    assert "Callbacks" in error.body["err_msg"]
+    error = await asyncio.to_thread(refused, _deepgram(gate, "nobody's"))
+    assert (error.status_code, error.body["err_code"]) == (401, "INVALID_AUTH")
+    assert gate.vendors.requests == []
+
+
+async def test_elevenlabs(gate: Gate) -> None:
+    """Characters of the text, by the model's price, whole and streamed; without credit its own error."""
+    key, empty = await gate.account(), await gate.account("empty", credit="0")
+
+    def spoken(key: str, *, stream: bool) -> bytes:
+        client = elevenlabs.ElevenLabs(base_url=gate.url, api_key=key, httpx_client=gate.http)
+        speak = client.text_to_speech.stream if stream else client.text_to_speech.convert
+        return b"".join(speak(voice_id="v1", text="Grüß dich!", model_id="eleven_flash_v2_5"))
+
+    assert await asyncio.to_thread(spoken, key, stream=False) == AUDIO
+    assert await gate.spent() == 10 * 50_000
+    assert await asyncio.to_thread(spoken, key, stream=True) == AUDIO
+    assert await gate.spent() == 20 * 50_000
+    with pytest.raises(ElevenLabsError) as raised:
+        await asyncio.to_thread(spoken, empty, stream=True)
+    assert (raised.value.status_code, raised.value.body["detail"]) == (
+        400, {"status": "quota_exceeded", "message": NO_CREDIT},
+    )  # fmt: skip
