@@ -6,14 +6,15 @@ Owns: what each changes; that a change is tried until its outcome is known. Does
 from functools import partial
 
 from gateway.core.money import NANOS_PER_USD, Nanos
+from gateway.core.months import month_of
 from gateway.ports import Key, Watch
 from tests.sim.bank import BANK
-from tests.sim.configs import AUTOPAY, PLANS, WATCHED
+from tests.sim.configs import AUTOPAY, COMMITTED, PLANS, WATCHED
 from tests.sim.processes import Process, poor, some, tried
 
 DEEDS = (
     *("grant", "grant", "grant", "grant", "plan", "plan", "status", "key", "budget", "correct", "correct"),
-    *("refund", "refund", "watch", "autopay", "autopay", "post", "post", "revive"),
+    *("refund", "refund", "watch", "commit", "autopay", "autopay", "post", "post", "revive"),
 )
 
 
@@ -24,6 +25,9 @@ async def open_account(process: Process, account: str) -> None:
     await ledger.open_account(operation=f"open-{account}", account=account, plan=plan, signup=signup)
     key = Key(id=f"{account}-key", account=account)
     await ledger.put_key(operation=f"key-{account}", key=key, digest=f"{account}-digest")
+    if not poor(account):
+        month = month_of(process.world.now_ms)
+        await ledger.commit(operation=f"commit-{account}", account=account, month=month, amount=COMMITTED)
     for watch in WATCHED:
         await ledger.put_watch(account=account, watch=watch)
     autopay = {"enabled": True, "provider": BANK, **AUTOPAY}
@@ -67,6 +71,9 @@ async def administrate(process: Process, account: str, operation: str) -> None:
                 refund = partial(ledger.refund, entry_id=charge.id, amount=back, data={"reason": "simulated"})
                 if await changed(refund, f"{operation}:{charge.id}", account=account):
                     acknowledged[f"{operation}:{charge.id}"] = account
+        case "commit":
+            month = month_of(process.world.now_ms + dice.choice((0, 40 * 86_400_000)))
+            await changed(partial(ledger.commit, month=month, amount=amount), operation, account=account)
         case "watch":
             watch: Watch = dice.choice(WATCHED)
             await tried(ledger.put_watch(account=account, watch=watch))

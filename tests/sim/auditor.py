@@ -143,6 +143,11 @@ class Auditor:
             seen = await self.check(account, now_ms)
             if seen.holds or seen.facts["held"] != "0":
                 raise Violation(account, "holds are left", sorted(seen.holds))
+            for law in self._books[account].laws:
+                try:
+                    law.reckon()
+                except Broken as broken:
+                    raise Violation(account, *broken.args) from None
         for name, promise in self.promises.items():
             charged = self._books[promise.account].charged.get(name)
             if promise.fate == "owed" and name not in self.lost:

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.core.admission import Concurrency
 from gateway.core.money import NANOS_PER_USD, Nanos
+from gateway.core.monthly import MonthlyGrant
 from gateway.core.pricing import Charge, LineItem, PriceTable, make_price
 from gateway.core.steps import make_step
 from gateway.ports import Plan, ResourceRef, Settlement, Watch
@@ -50,6 +51,8 @@ WATCHED: Final = (
     Watch(id="day", kind="spent_day", amount=20 * NANOS_PER_USD, channel="alert"),
     Watch(id="grants", kind="grant_nearly_spent", amount=80, channel="alert"),
 )
+MONTHLY: Final = MonthlyGrant(amount=Nanos(NANOS_PER_USD // 2))
+COMMITTED: Final = Nanos(40 * NANOS_PER_USD)
 PAYMENTS: Final = Payments(
     amount_min=Nanos(NANOS_PER_USD // 10),
     amount_max=Nanos(4 * NANOS_PER_USD),

@@ -119,6 +119,9 @@ class Law:
     def stands(self, seen: Seen) -> None:
         """So everything stands after it. Raises Broken."""
 
+    def reckon(self) -> None:
+        """The history is over, and whole. Raises Broken."""
+
 
 def words(parts: Sequence[Part]) -> tuple[str, ...]:
     """Parts of a command as text."""

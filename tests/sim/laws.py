@@ -12,7 +12,7 @@ from typing import Any
 from tests.sim.deeds import SEP, Broken, Deed, Entry, Hold, Law, Seen
 from tests.sim.laws_of_alerts import Alerts, Outbox
 from tests.sim.laws_of_jobs import Names, Queue, Steps
-from tests.sim.laws_of_payments import Autopay, Payments, Refunds
+from tests.sim.laws_of_payments import Autopay, Months, Payments, Refunds
 
 #: What each verb answers when it is done: that is its answer for ever.
 _DONE = {
@@ -127,5 +127,5 @@ def laws_of_an_account() -> list[Law]:
     """All of them, as they begin."""
     return [
         Money(), FirstAnswers(), Counted(), Alerts(), Outbox(), Queue(), Steps(), Names(), Payments(), Autopay(),
-        Refunds(),
+        Refunds(), Months(),
     ]  # fmt: skip

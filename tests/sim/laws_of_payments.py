@@ -124,5 +124,43 @@ class Refunds(Law):
                 raise Broken("more came back than was charged", charge)
 
 
+class Months(Law):
+    """A month has one monthly grant at most, and what it is short of its commitment is charged once it is over."""
+
+    def __init__(self) -> None:
+        self._commitment = ""
+        self._charged: Counter[str] = Counter()  # by month
+        self._short: list[tuple[str, int, int]] = []  # a month that was closed, what it was committed to, and charged
+        self._given: set[str] = set()
+
+    def saw(self, deed: Deed, tag: str, reply: Sequence[Any], seen: Seen) -> None:
+        """What was committed to before the month was closed."""
+        if deed.command.verb == "close_month" and self._commitment != seen.facts.get("commitment", ""):
+            month = deed.command.arg(3)
+            begins = [pair.split("=") for pair in self._commitment.partition(":")[2].split(",")]
+            committed = [int(amount) for begin, amount in begins if begin <= month]
+            if month >= _month(deed.at_ms):
+                raise Broken("a month is closed that is not over", month)
+            self._short.append((month, committed[-1] if committed else 0, int(deed.command.arg(6))))
+        self._commitment = seen.facts.get("commitment", "")
+
+    def entered(self, entry: Entry) -> None:
+        """Count what is charged; a grant of its month."""
+        if entry.kind in {"charge", "correction"} and entry.data.get("key_id"):
+            self._charged[_month(entry.at_ms)] -= entry.amount
+        if entry.kind == "grant" and entry.data["kind"] == "monthly":
+            month = _month(entry.at_ms)
+            if month in self._given:
+                raise Broken("two grants of a month", month)
+            self._given.add(month)
+
+    def reckon(self) -> None:
+        """What a month was short of is said by whoever closes it, and is right in a whole history alone."""
+        for month, committed, short in self._short:
+            wanted = max(0, committed - max(0, self._charged[month]))
+            if short != wanted:
+                raise Broken("a month was short of something else", f"{month}: {short}, not {wanted}")
+
+
 def _month(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m")

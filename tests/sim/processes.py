@@ -13,15 +13,17 @@ from typing import Any, TypeVar, cast
 from gateway.core.admission import Concurrency
 from gateway.core.errors import LedgerRefused, LedgerUnavailable, Refused
 from gateway.core.money import NANOS_PER_USD, ZERO, Nanos
+from gateway.core.monthly import expires_ms
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.spool import Spool
 from gateway.payments.cashier import Cashier
 from gateway.pipeline.books import Books
 from gateway.pipeline.leases import Leases
-from gateway.ports import AdmissionRequest, Admitted, Clock, Observer, PaymentEvent, PlanChanged
+from gateway.ports import AdmissionRequest, Admitted, Clock, Monthly, Observer, PaymentEvent, PlanChanged
+from gateway.workers.commitments import Commitments
 from tests.ledger.ledgers import ask
 from tests.sim.auditor import Auditor, Promise
-from tests.sim.configs import CONFIGS, PAYMENTS, PLANS, PRICES, Config
+from tests.sim.configs import CONFIGS, MONTHLY, PAYMENTS, PLANS, PRICES, Config
 from tests.sim.world import Gateway, World
 
 LEASE_SECONDS = 30
@@ -94,6 +96,7 @@ class Process:
         )  # fmt: skip
         self.leases = Leases(ledger=self.ledger, observer=observer, lease_seconds=LEASE_SECONDS)
         self.cashier = Cashier(ledger=self.ledger, settings=PAYMENTS, observer=observer, clock=clock)
+        self._commitments = Commitments(ledger=self.ledger, observer=observer)
         self.plans: dict[str, Any] = {}
 
     def every(self, seconds: float, turn: Callable[[], Awaitable[object]]) -> None:
@@ -114,7 +117,18 @@ class Process:
 
     async def _sweep(self) -> None:
         for account in self.auditor.accounts:
-            await tried(self.ledger.sweep(account))
+            swept = await tried(self.ledger.sweep(account))
+            if swept is not None and swept.monthly is not None:
+                await tried(self._commitments.visit(account, swept.monthly))
+                await tried(self._grant(account, swept.monthly))
+
+    async def _grant(self, account: str, monthly: Monthly) -> None:
+        if monthly.granted < monthly.now:
+            month, grant = monthly.now, MONTHLY
+            expires = expires_ms(grant, self.world.now_ms)
+            await self.ledger.grant_monthly(
+                account=account, plan=monthly.plan, month=month, grant=grant, expires_ms=expires
+            )
 
     async def admitted(
         self, account: str, hold: str, places: Concurrency = CALLS

@@ -1,6 +1,7 @@
 """The simulator: histories without a fault in them, and faults that it must find."""
 
 import secrets
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -14,9 +15,10 @@ STEPS_MAX = 15
 HAPPENED = (
     *("doubled", "kill", "reload", "reply-lost", "request-lost", "server-killed", "writes-lost", "owed", "free"),
     *("accept accepted", "admit queued", "begin_payment begun", "bury buried", "claim_deliveries claimed"),
-    *("claim_queued claimed", "correct corrected", "credit_payment credited", "enqueue queued", "keep_answer kept"),
-    *("name_call done", "post posted", "put_off put_off", "refund refunded", "reject rejected", "renew renewed"),
-    *("reverse_payment reversed", "submit_later later", "submitted submitted", "take_volume taken", "use_once used"),
+    *("claim_queued claimed", "commit committed", "correct corrected", "credit_payment credited", "enqueue queued"),
+    *("grant_monthly given", "keep_answer kept", "name_call done", "post posted", "put_off put_off", "refund refunded"),
+    *("reject rejected", "renew renewed", "reverse_payment reversed", "submit_later later", "submitted submitted"),
+    *("take_volume taken", "use_once used"),
 )
 
 
@@ -25,11 +27,17 @@ def without(line: str, instead: str) -> Callable[[str], str]:
     return lambda source: source.replace(line, instead)
 
 
-@pytest.mark.parametrize("seed", [1, None], ids=["fixed seed", "fresh seed"])
-async def test_a_history_of_faults_loses_and_doubles_nothing(seed: int | None) -> None:
+@pytest.mark.parametrize("seed", [23, None], ids=["fixed seed", "fresh seed"])
+async def test_a_history_of_faults_loses_and_doubles_nothing(
+    seed: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Lines that lose and double, processes and servers that are killed: every invariant holds after every step."""
-    told = await simulate(secrets.randbits(32) if seed is None else seed, OPERATIONS)
-    assert not [what for what in HAPPENED if not told[what]], told
+    happened = HAPPENED if seed is None else (*HAPPENED, "close_month closed")
+    seed = secrets.randbits(32) if seed is None else seed
+    with capsys.disabled():
+        sys.stdout.write(f"[seed {seed}]")
+    told = await simulate(seed, OPERATIONS)
+    assert not [what for what in happened if not told[what]], told
 
 
 async def test_a_seed_is_a_history() -> None:
@@ -48,7 +56,7 @@ MISTAKES = {
     "places leak": ("call('HINCRBY', ACCOUNT, 'open.' .. class, -1)", "", "counted"),
     "debt stays": ("owed = add(ACCOUNT, 'debt', '-' .. paid)", "owed = '0'", "debt"),
     "operations are forgotten": (
-        "call('SET', KEYS[7], '1 ' .. ARGV[2] .. ' ' .. cjson", "call('HMGET', ACCOUNT, cjson", "twice"
+        "call('SET', KEYS[7], '1 ' .. ARGV[2] .. ' ' .. cjson", "call('HMGET', ACCOUNT, cjson", "twice|otherwise"
     ),
     "usage is lost": ("call('HINCRBY', usage, line, charge)", "", "usage is not what was charged"),
     "keys get nothing back": ("count_back(KEYS[8], ARGV[4])", "", "a key has spent something else"),
@@ -75,8 +83,8 @@ async def test_a_mistake_in_a_script_is_found(mistake: str) -> None:
     source = without(line, instead)
     assert any(line in script(verb).source for verb in PRELUDES), "no script has this line any more"
     with pytest.raises(Failed, match=found) as caught:
-        await simulate(3, 4 * OPERATIONS, source=source)
-    assert "--seed 3" in str(caught.value)
+        await simulate(5, 4 * OPERATIONS, source=source)
+    assert "--seed 5" in str(caught.value)
     shortest = caught.value.shortest
     assert 0 < len(shortest) < STEPS_MAX, str(caught.value)
     async with a_server() as (_, link):

@@ -27,7 +27,7 @@ _ECHO_SECONDS_MAX = 20.0
 
 
 #: A month ends about here: some histories begin before it.
-BEFORE_MONTH_ENDS_MS = START_MS + (7 * 24 + 11) * 3_600_000 + 50 * 60_000
+BEFORE_MONTH_ENDS_MS = START_MS + (7 * 24 + 11) * 3_600_000 + 56 * 60_000
 
 
 @dataclass(frozen=True)
