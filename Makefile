@@ -39,6 +39,9 @@ test-faults: $(DEV) ## workers and Redis killed under open sessions, jobs and pa
 test-failover: $(DEV) ## primaries behind sentinels and in a cluster that die under load (ROUNDS=...): what is lost, as a table
 	$(BIN)/python -m tests.failover --rounds $(or $(ROUNDS),5)
 
+prove: $(DEV) ## every promise about money under every fault, in less than 20 minutes, as one table
+	$(BIN)/python -m tests.prove $(if $(SEED),--seed $(SEED))
+
 fuzz: $(DEV) ## every parser of ours with fresh hostile examples, for 10 minutes (MINUTES=...): how many, as a table
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
 
@@ -92,4 +95,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak fuzz test-faults test-failover bench bench-peers bench-path bench-sse bench-uploads bench-workers bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak prove fuzz test-faults test-failover bench bench-peers bench-path bench-sse bench-uploads bench-workers bench-ws soak-ws format lock clean

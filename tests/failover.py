@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +103,7 @@ class Outcome:
     lost: int
     away_seconds: float
     drifts: int
+    doubled: int = 0
     in_flight: int = ACCOUNTS
 
 
@@ -168,12 +170,13 @@ async def _opened(ledger: RedisLedger) -> list[str]:
 
 
 async def _outcome(ledger: RedisLedger, acknowledged: Mapping[str, set[str]], away: float) -> Outcome:
-    lost = drifts = 0
+    lost = drifts = doubled = 0
     for name, known in acknowledged.items():
-        found = {entry.operation for entry in await ledger.entries(name, limit=100_000)}
-        lost += len(known - found)
+        found = Counter(entry.operation for entry in await ledger.entries(name, limit=100_000))
+        lost += len(known - found.keys())
+        doubled += found.total() - len(found)
         drifts += len(await ledger.verify(name))
-    return Outcome(sum(map(len, acknowledged.values())), lost, away, drifts)
+    return Outcome(sum(map(len, acknowledged.values())), lost, away, drifts, doubled)
 
 
 async def _charge(

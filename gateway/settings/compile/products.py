@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.core.extract import Field
-from gateway.core.money import Nanos
+from gateway.core.money import ZERO, Nanos
 from gateway.settings.compile.asked import Asked
 from gateway.settings.compile.errors import compile_errors
 from gateway.settings.compile.metering import (
@@ -80,7 +80,7 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
         whole_body_bytes_max=settings.whole_body_bytes_max,
         drain_seconds_max=settings.drain_seconds_max,
         drain_bytes_max=settings.drain_bytes_max,
-        without_ledger=_without_ledger(settings.on_ledger_unavailable),
+        without_ledger=_without_ledger(settings.on_ledger_unavailable, place.at("on_ledger_unavailable"), scope),
         queues=any(job.queue is not None for job in settings.jobs.values()),
     )
     made = Made(settings=settings, place=place, product=product)
@@ -89,8 +89,12 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
     return made
 
 
-def _without_ledger(settings: LedgerAwaySettings) -> WithoutLedger | None:
-    account, in_all = settings.allow_up_to, settings.in_all
+def _without_ledger(settings: LedgerAwaySettings, place: Place, scope: Scope) -> WithoutLedger | None:
+    account, in_all = settings.allow_up_to or ZERO, settings.in_all
+    if in_all is not None and in_all < account:
+        scope.report.add(place.at("in_all"), "is less than `allow_up_to`: no account could reach that")
+    if in_all is not None and not account:
+        scope.report.add(place.at("in_all"), "bounds nothing without `allow_up_to`")
     if not account:
         return None
     return WithoutLedger(account=account, in_all=Nanos(account * _ACCOUNTS_AT_ONCE) if in_all is None else in_all)
