@@ -1,7 +1,11 @@
 """The link to a Redis (or Valkey) cluster: one `SingleLink` per server, each command to the owner of its key.
 
-Owns: the map of the slots' owners and when to ask for it again, redirections.
+Owns: the map of the slots' owners and when to ask for it again, redirections, that a script meets a whole slot.
 Does not know: slots of keys (slots), transports, replies, repeats on one server (link), or what the commands mean.
+
+While a slot moves key by key, a server checks only the keys that a script names: one that writes others would find them
+gone, and make them anew beside those that have left. So each script also names a key that never exists. A server that
+has not all of the keys named answers TRYAGAIN while the slot moves, and asks nothing of the sort at any other time.
 """
 
 import asyncio
@@ -23,7 +27,7 @@ from gateway.ledger.link import (
     SingleLink,
     State,
 )
-from gateway.ledger.slots import SLOTS, command_slot, hash_slot
+from gateway.ledger.slots import SLOTS, command_slot, hash_slot, never_of
 
 REDIRECTIONS_MAX: Final = 8
 _SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
@@ -84,6 +88,15 @@ class _Run:
         )  # fmt: skip
 
 
+def _whole(script: Script) -> Script:
+    """The script, which does not see the last of its keys."""
+    flags, body = "", script.source
+    if body.startswith("#!"):
+        flags, _, body = body.partition("\n")
+        flags += "\n"
+    return Script(script.name, f"{flags}KEYS[#KEYS] = nil {body}")
+
+
 class ClusterLink:
     """A `RedisLink` to a cluster: `redis+cluster://[user:pass@]host[:port][,host[:port]...]` (TLS: `rediss+cluster`).
 
@@ -98,6 +111,7 @@ class ClusterLink:
         self._seeds = _seeds(settings.url)
         self._nodes: dict[_Place, SingleLink] = {}
         self._owners: list[SingleLink | None] = [None] * SLOTS
+        self._scripts: dict[str, Script] = {}
         self._refreshing: asyncio.Task[str] | None = None
         self._refreshed_at = float("-inf")
         self._why = "not open"
@@ -150,8 +164,13 @@ class ClusterLink:
         last_args: Packed = NOTHING,
     ) -> Reply:
         key = first_keys.first or (keys[0] if keys else None)
-        slot = hash_slot(key) if key is not None else None
-        return await self._perform(_Run(slot, script, keys, args, first_keys, last_args))
+        if key is None:
+            return await self._perform(_Run(None, script, keys, args, first_keys, last_args))
+        whole = self._scripts.get(script.sha1)
+        if whole is None:
+            whole = self._scripts[script.sha1] = _whole(script)
+        named = (*keys, never_of(key))
+        return await self._perform(_Run(hash_slot(key), whole, named, args, first_keys, last_args))
 
     # Sending
 

@@ -41,6 +41,13 @@ def hash_slot(key: str | bytes) -> int:
     return binascii.crc_hqx(raw, 0) % SLOTS
 
 
+def never_of(key: str) -> str:
+    """A key in the slot of another one, and beginning as that does, that never exists."""
+    start = key.find("{")
+    tagged = start >= 0 and key.find("}", start + 1) > start + 1
+    return f"{key}:never" if tagged else f"{{{key}}}:never"
+
+
 def command_slot(parts: tuple[Part, ...]) -> int | None:
     """The slot of a command's first key; None for a command without one, which any server may answer."""
     word = parts[0].decode() if isinstance(parts[0], bytes) else str(parts[0])

@@ -11,7 +11,7 @@ import pytest
 from gateway.ledger.cluster import ClusterLink
 from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script, SingleLink
 from gateway.ledger.links import open_link
-from gateway.ledger.slots import command_slot, hash_slot
+from gateway.ledger.slots import command_slot, hash_slot, never_of
 from tests.ledger.clusters import RANGES, Cluster, make_servers
 from tests.ledger.sentinels import free_ports
 
@@ -61,6 +61,12 @@ async def test_slots_are_the_servers_own(cluster: Cluster, key: str, slot: int) 
     assert key in {"a{}b", "{x"} or hash_slot(key) == slot
 
 
+@pytest.mark.parametrize("key", ["gw:{a}:account", "plain", "{x", "}{y}", "{{z}}"])
+def test_a_key_that_never_exists_is_in_the_slot_of_the_other(key: str) -> None:
+    """With a hash tag or without one."""
+    assert hash_slot(never_of(key)) == hash_slot(key)
+
+
 def test_the_slot_of_a_command() -> None:
     """The first key decides, wherever the command has it; commands without one have no slot."""
     slot = hash_slot("k")
@@ -92,16 +98,19 @@ async def test_scripts_run_at_the_owner_of_their_first_key(cluster_link: Cluster
 
 
 async def test_a_slot_on_the_move_is_followed(cluster: Cluster, cluster_link: ClusterLink) -> None:
-    """ASK while a slot moves, MOVED after it did: the caller sees neither, and the new owner is remembered."""
+    """ASK while a slot moves, MOVED after it did: the caller sees neither. Scripts wait until the slot is whole."""
     slot = hash_slot("{moving}")
     source = next(index for index, (first, last) in enumerate(RANGES) if first <= slot <= last)
     target = (source + 1) % 3
     await cluster.begin_move(slot, source, target)
     try:
         assert await cluster_link.call("SET", "{moving}:a", "asked") == b"OK"
-        assert await cluster_link.run(ADD, ["{moving}:n"], [3]) == 3
-        assert await cluster.ask(target, "CLUSTER", "COUNTKEYSINSLOT", slot) == 2
+        adding = asyncio.ensure_future(cluster_link.run(ADD, ["{moving}:n"], [3]))
+        done, _ = await asyncio.wait([adding], timeout=0.3)
+        assert not done
+        assert await cluster.ask(target, "CLUSTER", "COUNTKEYSINSLOT", slot) == 1
         await cluster.end_move(slot, target)
+        assert await adding == 3
         assert await cluster_link.call("GET", "{moving}:a") == b"asked"
         assert await cluster_link.run(ADD, ["{moving}:n"], [4]) == 7
     finally:
