@@ -55,6 +55,9 @@ bench-path: $(DEV) ## what each layer of the gateway costs a process, without so
 	$(BIN)/python -m benchmarks.path
 	$(BIN)/python -m benchmarks.bytecodes
 
+profile: $(DEV) ## a flame graph of the path of a call, in build/
+	$(BIN)/python -m benchmarks.flame
+
 bench-sse: $(DEV) ## streams of events beside a textbook proxy and nginx: time to the first bytes, an event's way, 2,000 streams at once
 	$(BIN)/python -m benchmarks.streams
 
@@ -95,4 +98,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak prove fuzz test-faults test-failover bench bench-peers bench-path bench-sse bench-uploads bench-workers bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger profile bench-sse bench-uploads bench-workers bench-ws soak-ws format lock clean

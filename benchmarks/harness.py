@@ -145,7 +145,7 @@ def wait_until_up(port: int, seconds: float = 20) -> None:
 
 
 def load_run(
-    port: int, connections: int, seconds: float, directory: Path, headers: Mapping[str, str] | None = None
+    port: int, connections: int, seconds: int, directory: Path, headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Calls as fast as they are answered, on so many connections: how many, how long they took."""
     argv = [sys.executable, "-m", "benchmarks.load", str(port), str(connections), str(seconds), SECRET]
@@ -154,7 +154,7 @@ def load_run(
         more = "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in (headers or {}).items())
         script.write_text(WRK_SCRIPT.format(key=SECRET, body=BODY.decode()) + more)
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        argv = f"wrk -t1 -c{connections} -d{seconds:g}s --timeout 30s --latency -s {script} {url}".split()
+        argv = f"wrk -t1 -c{connections} -d{seconds}s --timeout 30s --latency -s {script} {url}".split()
     done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
     found = re.search(r"(\{.*\})", done.stdout)
     assert found is not None, done.stdout

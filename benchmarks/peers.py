@@ -114,7 +114,7 @@ PEERS: Final[dict[str, Callable[[Stage, Path], AbstractContextManager[Design]]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--install", type=Path, help="where peers are installed, and stay")
     options = parser.parse_args()
@@ -133,7 +133,7 @@ def main() -> None:
                 print(f"{name} is left out: {reason}")
         for connections in (options.connections, 1):
             rows = measure(designs, on, rounds=options.rounds, seconds=options.seconds, connections=connections)
-            table(rows, designs, f"{connections} connections, {options.rounds} rounds of {options.seconds:g} s")
+            table(rows, designs, f"{connections} connections, {options.rounds} rounds of {options.seconds} s")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def envoy(on: Stage, binary: str) -> Iterator[Design]:
         yield Design(ENVOY_PORT, pid)
 
 
-def measure(designs: Mapping[str, Design], on: Stage, *, rounds: int, seconds: float, connections: int) -> Runs:
+def measure(designs: Mapping[str, Design], on: Stage, *, rounds: int, seconds: int, connections: int) -> Runs:
     """The runs of each design, interleaved."""
     rows: Runs = {name: [] for name in designs}
     for number in range(rounds):
@@ -172,17 +172,18 @@ def standing(on: Stage) -> Iterator[dict[str, Design]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     with stage() as on, standing(on) as designs:
         for design in designs.values():
             load_run(design.port, options.connections, 1, on.directory)
         rows = measure(designs, on, rounds=options.rounds, seconds=options.seconds, connections=options.connections)
-        table(rows, designs, f"{options.connections} connections, {options.rounds} rounds of {options.seconds:g} s")
+        table(rows, designs, f"{options.connections} connections, {options.rounds} rounds of {options.seconds} s")
+        alone_seconds = max(1, options.seconds // 2)
         alone = {"direct": Design(UPSTREAM_PORT, on.upstream), **designs}
-        single = measure(alone, on, rounds=options.rounds, seconds=options.seconds / 2, connections=1)
-        table(single, alone, f"1 connection, {options.rounds} rounds of {options.seconds / 2:g} s")
+        single = measure(alone, on, rounds=options.rounds, seconds=alone_seconds, connections=1)
+        table(single, alone, f"1 connection, {options.rounds} rounds of {alone_seconds} s")
         met = verdict(rows, single)
     raise SystemExit(0 if met else 1)
 

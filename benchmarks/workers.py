@@ -15,7 +15,7 @@ from benchmarks.harness import GATEWAY_PORT, SUPPORT, TESTED, load_run, stage
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     rps: dict[int, list[float]] = {1: [], 2: []}
