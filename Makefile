@@ -67,6 +67,9 @@ bench-uploads: $(DEV) ## a gibibyte through the gateway beside a textbook proxy,
 bench-workers: $(DEV) ## two workers on two cores beside one on one
 	$(BIN)/python -m benchmarks.workers
 
+bench-ledger: $(DEV) ## admissions and settlements per second of a core of Redis, with up to 100,000 holds and 1,000 grants
+	$(BIN)/python -m benchmarks.ledger
+
 bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays, interleaved (nginx if there is one)
 	$(BIN)/python -m benchmarks.sockets
 
