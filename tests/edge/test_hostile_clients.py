@@ -163,7 +163,8 @@ async def test_a_head_that_drips_in_is_not_waited_for_for_ever(gw: Running) -> N
                 break
             await client.send(bytes([byte]))
             await asyncio.sleep(0.02)
-        assert await ended == b""
+        with suppress(ConnectionResetError):  # a byte that was under way met a closed connection
+            assert await ended == b""
         assert time.monotonic() - began < 5
 
 
