@@ -20,7 +20,7 @@ import aiohttp
 import orjson
 
 from gateway.core.errors import LedgerUnavailable
-from gateway.core.money import parse_usd
+from gateway.core.money import format_usd, parse_usd
 from gateway.edge.app import Gateway, Observing, open_ledger
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
@@ -335,7 +335,7 @@ async def pass_through(state: State, directory: Path, *, each: int, begin: async
         await books.open()
         ledger = RedisLedger(books)
         keys = {name: await open_account(ledger, runtime, name, credit="100") for name in ("a", "b", "c")}
-        poor = f"{POOR_CALLS * CHARGE / 10**9:.9f}"
+        poor = format_usd(POOR_CALLS * CHARGE)
         keys["poor"] = await open_account(ledger, runtime, "poor", credit=poor)
         await books.close()
         if begin is not None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.core.money import format_usd
+
 _HEADS: Final = (
     "fault", "times", "calls in flight", "charges lost", "charges doubled", "overspend ($)", "holds leaked",
     "slowest refusal (s)", "recovery (s)", "bound",
@@ -46,7 +48,7 @@ def table(rows: Iterable[Proof]) -> str:
 
 
 def _cells(row: Proof) -> list[str]:
-    overspent = f"{row.overspent_nanos / 10**9:.9f}" if row.overspent_nanos else "0"
+    overspent = format_usd(row.overspent_nanos) if row.overspent_nanos else "0"
     counts = [str(count) for count in (row.times, row.in_flight, row.lost, row.doubled)]
     waits = [_seconds(row.refusal_seconds, 2), _seconds(row.recovery_seconds, 1)]
     return [row.fault, *counts, overspent, str(row.leaked), *waits, row.bound]
