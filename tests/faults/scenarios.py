@@ -21,7 +21,6 @@ from tests.faults.figures import Figures, all_entries, by_session, figures
 from tests.faults.jobs import jobs_followed
 from tests.faults.payments import payments_made
 from tests.faults.stage import (
-    LEASE_SECONDS,
     RENEW_BEFORE_SECONDS,
     SLICE_SECONDS,
     SOON_SECONDS,
@@ -255,11 +254,9 @@ async def _cut(served: Served, world: World, crowds: Sequence[Crowd]) -> None:
 
 
 async def _again(served: Served, crowds: Sequence[Crowd]) -> None:
-    """Whoever was cut connects again, and is admitted at once: long before the leases are over."""
-    started = time.monotonic()
+    """Whoever was cut connects again, and is admitted at the first attempt, whatever is still held for the lost ones."""
     for crowd in crowds:
         await crowd.join(served, len(crowd.lost))
-    assert time.monotonic() - started < LEASE_SECONDS
 
 
 async def _lost_with_it(stage: Stage, fault: str, world: World, crowds: Sequence[Crowd]) -> list[Figures]:
