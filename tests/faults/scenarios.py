@@ -254,7 +254,7 @@ async def _cut(served: Served, world: World, crowds: Sequence[Crowd]) -> None:
 
 
 async def _again(served: Served, crowds: Sequence[Crowd]) -> None:
-    """Whoever was cut connects again, and is admitted at the first attempt, whatever is still held for the lost ones."""
+    """Whoever was cut connects again, and is admitted at the first attempt, leases or no."""
     for crowd in crowds:
         await crowd.join(served, len(crowd.lost))
 
