@@ -16,6 +16,8 @@ from gateway.core.record import record
 
 #: After so many windows that nobody used, a quota is the configured one again, however large it was.
 IDLE_WINDOWS_MAX: Final = 100
+#: The rate of this name is each key's own; those of all other names are the account's, whichever key is used.
+KEY_RATE: Final = "key"
 
 
 @record

@@ -105,6 +105,7 @@ OF_ACCOUNT: Final[Mapping[str, tuple[_Reading, _Showing]]] = {
     "overdraft": (_money, lambda text: format_usd(Nanos(int(text)))),
     "monthly_grant": (_grant, _grant_shown),
     "requests": (_requests, _as_it_is),
+    "requests_per_key": (_requests, _as_it_is),
 }
 OF_PRODUCT: Final[Mapping[str, tuple[_Reading, _Showing]]] = {
     "included": (_flag, lambda text: text == YES),

@@ -51,6 +51,7 @@ _PLAN: Final = shape(
     monthly_grant=perhaps(shape(amount=USD, days=perhaps(COUNT))),
     currency=CURRENCY,
     requests=_RATES,
+    requests_per_key=_RATES,
     products=many(
         shape(
             product=TEXT,

@@ -105,6 +105,7 @@ class PlanOperations:
             "monthly_grant": given and {"amount": format_usd(given.amount), "days": given.days or None},
             **CURRENCY,
             "requests": _view_rates(tier.rates, per_model=False),
+            "requests_per_key": _view_rates(tier.per_key, per_model=False),
             "products": products,
         }
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-from gateway.core.admission import Demand, RateState, Standing, Window
+from gateway.core.admission import KEY_RATE, Demand, Rate, RateState, Standing, Window
 from gateway.core.autopay import Autopay
 from gateway.core.commitments import Commitment
 from gateway.core.errors import OperationConflict
@@ -100,7 +100,7 @@ class Books:
     passed: dict[str, tuple[int, AdmissionRequest, Admitted]] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     months: dict[str, str] = field(default_factory=dict)  # the month that a key's `spent` is of
-    rates: dict[str, Window] = field(default_factory=dict)  # the last window that was counted in
+    rates: dict[tuple[str, str], Window] = field(default_factory=dict)  # the last window that was counted in
     resources: dict[ResourceRef, tuple[Resource, float]] = field(default_factory=dict)  # and until when
     bodies: dict[ResourceRef, bytes] = field(default_factory=dict)  # what is kept of the requests of jobs that wait
     submitting: dict[ResourceRef, int] = field(default_factory=dict)  # jobs that have their place: when to claim again
@@ -341,6 +341,11 @@ class Books:
 def content_of(settlement: Settlement) -> object:
     """What tells two charges of one hold apart."""
     return settlement.charge.amount, settlement.charge.items
+
+
+def counted_as(rate: Rate, key_id: str) -> tuple[str, str]:
+    """Whose window of a rate a request is counted in: the account's, or that of its key."""
+    return rate.name, key_id if rate.name == KEY_RATE else ""
 
 
 def demand_of(request: AdmissionRequest) -> Demand:

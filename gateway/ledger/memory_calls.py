@@ -12,7 +12,7 @@ from gateway.core.admission import judge, waits, window_at
 from gateway.core.errors import Code, OperationConflict, Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.ledger import rules
-from gateway.ledger.memory_books import End, Open, demand_of, hold_of
+from gateway.ledger.memory_books import End, Open, counted_as, demand_of, hold_of
 from gateway.ledger.memory_store import MemoryStore
 from gateway.ports import (
     AdmissionRequest,
@@ -57,7 +57,7 @@ class MemoryCalls(MemoryStore):
             return replace(first, resources=records) if len(records) == len(found) else Refused(code=Code.NOT_FOUND)
         if request.key_id in books.keys and request.plan != books.plan:
             return PlanChanged(plan=books.plan)
-        windows = [window_at(rate, books.rates.get(rate.name), now) for rate in request.rates]
+        windows = [window_at(rate, books.rates.get(counted_as(rate, request.key_id)), now) for rate in request.rates]
         standing = books.standing(request, now, windows)
         verdict = judge(demand_of(request), standing)
         if isinstance(verdict, Refused):
@@ -67,7 +67,7 @@ class MemoryCalls(MemoryStore):
 
         queued = waits(demand_of(request), standing)
         for rate, window in zip(request.rates, windows, strict=True):
-            books.rates[rate.name] = replace(window, count=window.count + 1)
+            books.rates[counted_as(rate, request.key_id)] = replace(window, count=window.count + 1)
         answer = Admitted(
             hold=verdict,
             available=Nanos(standing.available - verdict),

@@ -385,13 +385,13 @@ def _places(share: TierProduct | None, route: Route) -> Concurrency | None:
 def _rates(tier: Tier | None, route: Route, models: tuple[str, ...]) -> tuple[Rate, ...]:
     if tier is None:
         return ()
-    share = tier.products.get(route.product.name)
+    share, of_all = tier.products.get(route.product.name), (*tier.rates, *tier.per_key)
     if share is None or not route.metered:
-        return tier.rates
+        return of_all
     if not share.per_model:
-        return (*tier.rates, *share.rates)
+        return (*of_all, *share.rates)
     named = tuple(replace(rate, name=f"{rate.name}-{model}") for rate in share.per_model for model in models[:1])
-    return (*tier.rates, *share.rates, *named)
+    return (*of_all, *share.rates, *named)
 
 
 def _names_ours(requirement: Requirement, value: str) -> bool:

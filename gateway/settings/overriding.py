@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.core import monthly
-from gateway.core.admission import Concurrency, Rate, Scaling
+from gateway.core.admission import KEY_RATE, Concurrency, Rate, Scaling
 from gateway.core.money import Nanos
 from gateway.core.monthly import MonthlyGrant
 from gateway.core.overrides import NONE, YES, read
 from gateway.ports import Plan
 from gateway.settings.runtime import Tier, TierProduct
 
-#: The rate of all requests of an account; those of products are named after them.
+#: The rate of all requests of an account; those of products are named after them, and KEY_RATE is each key's own.
 ACCOUNT_RATE: Final = "account"
 
 
@@ -39,12 +39,13 @@ def overridden(tier: Tier, overrides: str) -> Tier:
         share = products.pop(product, None)
         if its.get("included", YES if share is not None else "no") == YES:
             products[product] = _share(product, share or TierProduct(), its)
-    requests = of_account.get("requests")
+    requests, of_key = of_account.get("requests"), of_account.get("requests_per_key")
     return replace(
         tier,
         overdraft=Nanos(int(of_account["overdraft"])) if "overdraft" in of_account else tier.overdraft,
         monthly_grant=_given(of_account["monthly_grant"]) if "monthly_grant" in of_account else tier.monthly_grant,
         rates=tier.rates if requests is None else _rates(ACCOUNT_RATE, requests),
+        per_key=tier.per_key if of_key is None else _rates(KEY_RATE, of_key),
         products=products,
     )
 

@@ -486,7 +486,7 @@ class TierProduct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """A named plan. Amounts in nano-dollars; `rates` count every request of an account."""
+    """A named plan. Amounts in nano-dollars; `rates` count every request of an account, `per_key` those of each key."""
 
     name: str
     title: str
@@ -496,6 +496,7 @@ class Tier:
     rates: tuple[Rate, ...]
     products: Mapping[str, TierProduct]
     monthly_grant: MonthlyGrant | None = None
+    per_key: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

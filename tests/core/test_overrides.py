@@ -13,6 +13,7 @@ GIVEN: list[tuple[str, Any, str, Any]] = [
     ("overdraft", "0", "0", "0.000000000"),
     ("requests", "20000/300", "20000/300", "20000/300"),
     ("requests", "none", "none", "none"),
+    ("requests_per_key", "60/1", "60/1", "60/1"),
     ("monthly_grant", "50/month", "50000000000/month", "50.000000000/month"),
     ("monthly_grant", "0.5/30", "500000000/30", "0.500000000/30"),
     ("monthly_grant", "none", "none", "none"),

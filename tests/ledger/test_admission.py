@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.core.admission import Rate, Scaling
+from gateway.core.admission import KEY_RATE, Rate, Scaling
 from gateway.core.errors import Code, OperationConflict, Refused
 from gateway.core.money import BALANCE_MAX, Nanos
-from gateway.ports import Admitted, Plan, PlanChanged, Resource, ResourceRef
+from gateway.ports import Admitted, Key, Plan, PlanChanged, Resource, ResourceRef
 from tests.ledger import ledgers
 from tests.ledger.ledgers import (
     DOLLAR,
@@ -227,6 +227,26 @@ async def test_all_rates_are_checked_before_any_is_counted(world: World) -> None
     wide, none = Rate(name="wide", quota=2, window_seconds=60), Rate(name="none", quota=0, window_seconds=60)
     await refused(ledger, ask("a", rates=(wide, none)))
     assert (await admitted(ledger, ask("a", rates=(wide,)))).rates[0].remaining == 1
+
+
+async def test_each_key_has_the_rate_of_keys_for_itself(world: World) -> None:
+    """One key's requests leave another's alone, whichever calls they are; those of both count in the account's rate."""
+    ledger = await opened(world)
+    await ledger.put_key(operation="second", key=Key(id="second", account="acme"), digest="second")
+    rates = (Rate(name="account", quota=4, window_seconds=60), Rate(name=KEY_RATE, quota=2, window_seconds=10))
+    for number, metered in enumerate((True, False)):
+        answer = await admitted(ledger, ask(f"a{number}", rates=rates, metered=metered))
+        assert [state.remaining for state in answer.rates] == [3 - number, 1 - number]
+    await world.advance(4)
+    no = await refused(ledger, ask("a2", rates=rates))
+    assert (no.details, no.retry_after_seconds) == ({"rate": "key", "quota": "2"}, 6)
+    answer = await admitted(ledger, ask("b0", key_id="second", rates=rates))
+    assert [state.remaining for state in answer.rates] == [1, 1], "what was refused counted in no rate"
+    assert (await admitted(ledger, ask("b1", key_id="second", rates=rates[1:]))).rates[0].remaining == 0
+    await world.advance(6)
+    assert (await admitted(ledger, ask("a2", rates=rates))).rates[1].remaining == 1
+    await refused(ledger, ask("a3", rates=rates))
+    assert not await ledger.verify("acme")
 
 
 async def test_a_quota_follows_its_use(world: World) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from gateway.core.admission import Concurrency, Rate, Scaling
+from gateway.core.admission import KEY_RATE, Concurrency, Rate, Scaling
 from gateway.core.errors import LedgerRefused, Refused
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.core.monthly import MonthlyGrant
@@ -85,6 +85,7 @@ REFS = tuple(ResourceRef(kind="transcript", id=f"t{n}") for n in range(4))
 RATES = (
     Rate(name="minute", quota=6, window_seconds=60),
     Rate(name="burst", quota=3, window_seconds=1, scaling=Scaling(grow_percent=50, quota_max=7)),
+    Rate(name=KEY_RATE, quota=4, window_seconds=20),
 )
 ON: dict[str, Any] = {"enabled": True, "threshold": 5_000_000, "target": 50_000_000, "provider": "stripe"}
 AUTOPAYS = (

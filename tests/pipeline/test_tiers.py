@@ -25,6 +25,7 @@ from tests.pipeline.helpers import (
     submitted,
     without_rates,
 )
+from tests.pipeline.sockets import PRO, connected, to_the_end
 
 
 @pytest.fixture
@@ -311,6 +312,33 @@ async def test_a_limit_of_requests_holds_over_all_gateways(pair: tuple[Running, 
             *(gw.call("GET", "/v2/transcript", key) for gw in (first, second) for _ in range(20))
         )
         assert sorted(got.status for got in answers) == [200] * 10 + [429] * 30
+
+
+async def test_a_key_that_runs_wild_leaves_the_others_of_its_account(tmp_path: Path, empty_redis: str) -> None:
+    """A limit of requests for each key, of the plan or the account's own; tokens of a key count as the key."""
+
+    def each(data: dict[str, Any]) -> None:
+        data["tiers"]["payg"]["requests_per_key"] = {"quota": 2, "window_seconds": 60}
+
+    async with running(tmp_path, empty_redis, changes={"config/tiers.yaml": each}) as gw:
+        wild = await gw.open_account("a", credit="10")
+        await gw.ledger.put_key(
+            operation="k", key=Key(id="calm", account="a"), digest=key_digest(gw.runtime.key_pepper, "calm-key")
+        )
+        token = (await gw.call("GET", "/v3/token?expires_in_seconds=60", wild)).json["token"]
+        first = await gw.call("GET", "/v2/transcript", wild)
+        assert (first.status, first.headers["RateLimit"].rpartition(", ")[2]) == (200, '"key";r=0;t=60')
+        assert '"key";q=2;w=60' in first.headers["RateLimit-Policy"]
+        refused = await gw.call("GET", "/v2/transcript", wild)
+        assert (refused.status, refused.code) == (429, "rate_limited")
+        assert refused.headers["RateLimit"].startswith('"key";r=0;t=') and 0 < int(refused.headers["Retry-After"]) <= 60
+        async with connected(gw, None, f"{PRO}&token={token}") as socket:
+            await to_the_end(socket)
+            assert socket.close_code == 1008
+        assert (await gw.call("GET", "/v2/transcript", "calm-key")).status == 200
+        await gw.ledger.change_account(operation="own", account="a", overrides={"requests_per_key": "3/60"})
+        assert (await gw.call("GET", "/v2/transcript", wild)).status == 200
+        assert (await gw.call("GET", "/v2/transcript", wild)).code == "rate_limited"
 
 
 async def test_refusals_come_in_the_order_of_the_guards(tmp_path: Path, empty_redis: str) -> None:

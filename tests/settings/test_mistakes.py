@@ -95,6 +95,15 @@ def test_discounts_of_two_products_for_one_sku(project: Project) -> None:
     assert any("whose discounts differ: give it one of its own" in problem for problem in project.problems())
 
 
+def test_a_product_by_the_name_of_another_limit(project: Project) -> None:
+    """Its requests would be counted as those of each key, or of the account."""
+    project.edit("guardrails", "product: guardrails", "product: key")
+    tiers = project.path("config/tiers.yaml").read_text()
+    limited = "key: {requests: {quota: 1, window_seconds: 1}}"
+    project.write("config/tiers.yaml", tiers.replace("guardrails: {}", limited))
+    assert sum("has the name of another limit" in problem for problem in project.problems()) == 3
+
+
 def test_a_file_of_each_kind_once(project: Project) -> None:
     """A second tiers or prices file is a problem; a file that is included twice is read once."""
     shutil.copy(project.path("config/tiers.yaml"), project.directory / "config" / "tiers2.yaml")

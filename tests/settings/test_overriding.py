@@ -59,7 +59,11 @@ def test_a_monthly_grant_of_its_own() -> None:
 
 def test_a_limit_may_be_taken_away_or_made() -> None:
     """`none` is no limit, where the plan has one; where it has none, one is made."""
-    tier = own(requests="none", speech__concurrency="none", stream__requests="none", stream__concurrency="3")
+    tier = own(
+        requests="none", requests_per_key="2/1", speech__concurrency="none", stream__requests="none",
+        stream__concurrency="3",
+    )  # fmt: skip
+    assert tier.per_key == (Rate(name="key", quota=2, window_seconds=1),)
     assert tier.rates == () and tier.products["speech"].concurrency is None and tier.products["stream"].rates == ()
     assert tier.products["stream"].concurrency == Concurrency(name="stream", limit=3)
 

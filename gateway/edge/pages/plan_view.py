@@ -112,6 +112,7 @@ def _of_account(plan: Terms) -> tuple[tuple[str, str], ...]:
         ("Credit each month", given),
         ("May go below zero", usd_short(overdraft) if overdraft else _NONE),
         ("All requests together", _rates(plan["requests"]) or _UNLIMITED),
+        ("Requests of each key", _rates(plan["requests_per_key"]) or _UNLIMITED),
     )
 
 

@@ -10,6 +10,7 @@
 -- Callers  RedisLedger.admit
 local IDLE_WINDOWS_MAX = 100 -- as in core.admission
 local FREE_CALL_MS = '60000' -- as in ledger/rules
+local KEY_RATE = 'key' -- as in core.admission: each key is counted for itself, in its own hash
 
 local fields = {'status', 'tier', 'rate_card', 'overrides', 'balance', 'held'}
 for i = 13, #ARGV, 3 do
@@ -103,10 +104,11 @@ if refusal then
 end
 -- 6 rates: all are checked before any is counted. A window is stored as "start:count[:quota]"; the request is in the
 -- last one, or in one that starts now.
-local counted, states = {}, ''
+local counted, of_key, states = {}, nil, ''
 for i = 13, #ARGV, 3 do
   local name, quota, window = ARGV[i], ARGV[i + 1], ARGV[i + 2] + 0
-  local start, count, quota_then = string.match(account[7 + (i - 13) / 3] or '', '^(%d+):(%d+):?(%d*)$')
+  local of_keys = name == KEY_RATE and call('HGET', KEY, 'rate')
+  local start, count, quota_then = string.match(of_keys or account[7 + (i - 13) / 3] or '', '^(%d+):(%d+):?(%d*)$')
   local elapsed, in_force = start and NOW - start, ''
   if string.find(quota, ':', 1, true) then
     quota = scaled(quota, tonumber(quota_then), tonumber(count), elapsed, window)
@@ -119,8 +121,13 @@ for i = 13, #ARGV, 3 do
   if quota - count <= 0 then
     return seen() or answer('refused', 'rate_limited', amount(math.max(1, reset)), name, amount(quota))
   end
-  counted[#counted + 1] = 'rate.' .. name
-  counted[#counted + 1] = start .. format(':%d', count + 1) .. in_force
+  local now_counted = start .. format(':%d', count + 1) .. in_force
+  if name == KEY_RATE then
+    of_key = now_counted
+  else
+    counted[#counted + 1] = 'rate.' .. name
+    counted[#counted + 1] = now_counted
+  end
   states = states .. (states == '' and '' or ',') .. format('%d:%d', quota - count - 1, reset) .. in_force
 end
 -- 7 concurrency: without a place it waits for one, behind those that do
@@ -148,7 +155,10 @@ if METERED then
 elseif states ~= '' then
   call('SET', ENDING, '1 passed ' .. ARGV[3] .. ' ' .. balance .. ' ' .. held .. ' ' .. states, 'PX', FREE_CALL_MS)
 end
-if states ~= '' then
+if counted[1] then
   call('HSET', ACCOUNT, unpack(counted))
+end
+if of_key then
+  call('HSET', KEY, 'rate', of_key)
 end
 return admitted(hold, balance, held, states, waits and 'queued' or nil)

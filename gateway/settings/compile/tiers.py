@@ -5,14 +5,20 @@ Owns: the names of rates and of concurrency classes. Does not know: accounts.
 
 from collections.abc import Collection, Mapping
 
-from gateway.core.admission import Concurrency, Rate, Scaling
+from gateway.core.admission import KEY_RATE, Concurrency, Rate, Scaling
 from gateway.core.monthly import MonthlyGrant, days_of
 from gateway.settings.compile.samples import unknown_models
 from gateway.settings.compile.scope import Scope
 from gateway.settings.overriding import ACCOUNT_RATE
 from gateway.settings.problems import Place
 from gateway.settings.runtime import Product, Tier, TierProduct
-from gateway.settings.schema.plans import ProductRequestsSettings, TierProductSettings, TierSettings, TiersSettings
+from gateway.settings.schema.plans import (
+    ProductRequestsSettings,
+    RequestsSettings,
+    TierProductSettings,
+    TierSettings,
+    TiersSettings,
+)
 
 
 def compile_tiers(
@@ -31,7 +37,7 @@ def _tier(name: str, settings: TierSettings, place: Place, products: Mapping[str
         where = place.at("products", product)
         if scope.known(where, product, scope.products, "product", at_key=True) and product in products:
             shares[product] = _share(product, share, where, products[product], scope)
-    requests, given = settings.requests, settings.monthly_grant
+    given = settings.monthly_grant
     return Tier(
         name=name,
         title=settings.title,
@@ -39,11 +45,16 @@ def _tier(name: str, settings: TierSettings, place: Place, products: Mapping[str
         monthly_grant=None if given is None else MonthlyGrant(amount=given.amount, days=days_of(given.expires_after)),
         rate_card=settings.rate_card,
         overdraft=settings.overdraft,
-        rates=()
-        if requests is None
-        else (Rate(name=ACCOUNT_RATE, quota=requests.quota, window_seconds=requests.window_seconds),),
+        rates=_of_all(ACCOUNT_RATE, settings.requests),
+        per_key=_of_all(KEY_RATE, settings.requests_per_key),
         products=shares,
     )
+
+
+def _of_all(name: str, requests: RequestsSettings | None) -> tuple[Rate, ...]:
+    if requests is None:
+        return ()
+    return (Rate(name=name, quota=requests.quota, window_seconds=requests.window_seconds),)
 
 
 def _share(name: str, settings: TierProductSettings, place: Place, product: Product, scope: Scope) -> TierProduct:
@@ -52,6 +63,11 @@ def _share(name: str, settings: TierProductSettings, place: Place, product: Prod
     rates: tuple[Rate, ...] = ()
     requests = settings.requests
     if requests is not None:
+        if name in (ACCOUNT_RATE, KEY_RATE):
+            scope.report.add(
+                place.at("requests"),
+                f"the limit of a product is called like it, and {name} has the name of another limit",
+            )
         if requests.per_model and product.models is None:
             scope.report.add(place.at("requests", "per_model"), f"{name} has no models to count by")
         scaling = None if requests.scaling is None else _scaling(requests, place.at("requests", "scaling"), scope)

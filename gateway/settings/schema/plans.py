@@ -109,6 +109,10 @@ class TierSettings(Settings):
     rate_card: Name = key("Rate card of accounts without one of their own")
     overdraft: Money = key("How far below zero an account may go", default=ZERO, unit="dollars", shown='"0"')
     requests: RequestsSettings | None = key("Limit of all requests of an account", default=None, shown="no limit")
+    requests_per_key: RequestsSettings | None = key(
+        "Limit of all requests of each of its keys, with the sessions of the key's tokens", default=None,
+        shown="no limit",
+    )  # fmt: skip
     products: dict[Name, TierProductSettings] = key("What it includes, by product", default=dict, shown="nothing")
 
 
