@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Context
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, Literal
 
 from gateway.core.extract import Field, Sources, first_reported
@@ -56,6 +56,7 @@ class Price:
         return round_half_up(numerator * self.numerator, denominator * self.denominator)
 
 
+@lru_cache(maxsize=16_384)  # each version, rate card and reload lists nearly all of them again
 def make_price(sku: str, per: str, usd: str, discount_percent: str = "0") -> Price:
     """Compile a listed price. ValueError for text that is no decimal, KeyError for an unknown `per`."""
     unit, size = PER[per]
