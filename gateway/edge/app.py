@@ -326,8 +326,9 @@ class Gateway:
         self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
         of_one = 0 if runtime.trust_forwarded_for else limits.connections_per_address_max
         self._customers = CustomerServer(
-            self.pipeline, limits, self._own, of_address_max=of_one, end_sessions=self.pipeline.sessions.end_all
-        )
+            self.pipeline, limits, self._own, of_address_max=of_one, observer=observer,
+            end_sessions=self.pipeline.sessions.end_all,
+        )  # fmt: skip
         self.accepting = False
 
     async def __aenter__(self) -> Self:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Protocol
 
 from gateway.edge.attempts import neighbourhood
+from gateway.ports import Observer
 from gateway.settings.runtime import Limits
 
 
@@ -25,8 +26,9 @@ class Guest(Protocol):
 class Door:
     """Counts connections in and out. `of_address_max` 0: an address may have any number."""
 
-    def __init__(self, limits: Limits, *, of_address_max: int = 0) -> None:
+    def __init__(self, limits: Limits, *, of_address_max: int = 0, observer: Observer | None = None) -> None:
         self._limits = limits
+        self._observer = observer
         self._of_address_max = of_address_max
         self._inside: dict[Guest, str] = {}
         self._of_address: Counter[str] = Counter()
@@ -42,9 +44,12 @@ class Door:
         self._of_address[who] += 1
         if self._watch is None:
             self._look_again()
-        return len(self._inside) <= self._limits.connections_max and (
+        room = len(self._inside) <= self._limits.connections_max and (
             not self._of_address_max or self._of_address[who] <= self._of_address_max
         )
+        if not room and self._observer is not None:
+            self._observer.event("connection_refused")
+        return room
 
     def leave(self, guest: Guest) -> None:
         """A connection is gone."""
@@ -69,6 +74,8 @@ class Door:
         latest = asyncio.get_running_loop().time() - self._limits.head_seconds_max
         for guest in list(self._inside):
             if 0.0 < guest.head_began < latest:
+                if self._observer is not None:
+                    self._observer.event("head_too_slow")
                 guest.force_close()
         if self._inside:
             self._look_again()

@@ -86,7 +86,7 @@ class Operators:
             app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, paying=self._paying, clock=clock
         )
         self._own = OwnRoutes(app, prefixes=("",), answer_seconds_max=_ANSWER_SECONDS_MAX)
-        self._server = CustomerServer(_Elsewhere(observer), runtime.limits, self._own)
+        self._server = CustomerServer(_Elsewhere(observer), runtime.limits, self._own, observer=observer)
 
     async def __aenter__(self) -> Self:
         """Listen: on `listener`, or where the config says."""

@@ -16,6 +16,7 @@ from gateway.edge.connection import CustomerConnection
 from gateway.edge.door import Door
 from gateway.edge.own import OwnRoutes
 from gateway.pipeline.call import Answer, Client
+from gateway.ports import Observer
 from gateway.settings.runtime import Limits
 
 _LOGGER: Final = logging.getLogger("gateway.customers")
@@ -48,6 +49,7 @@ class CustomerServer(web.Server):
         own: OwnRoutes | None = None,
         *,
         of_address_max: int = 0,
+        observer: Observer | None = None,
         end_sessions: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(_not_asked, handler_cancellation=False)
@@ -55,7 +57,7 @@ class CustomerServer(web.Server):
         self._end_sessions = end_sessions
         self._own = own
         self.limits = limits
-        self.door = Door(limits, of_address_max=of_address_max)
+        self.door = Door(limits, of_address_max=of_address_max, observer=observer)
         self.calls: set[RequestClient] = set()
         self._ends_at: float | None = None
         self._lingers_to = 0.0

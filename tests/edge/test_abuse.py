@@ -36,6 +36,7 @@ from tests.upstream.proxying import (
     chat_bytes,
     chat_upstream,
     get_bytes,
+    metric,
     nothing_held,
     opened,
     until,
@@ -187,6 +188,7 @@ async def test_an_address_has_so_many_connections(tmp_path: Path, empty_redis: s
                 return False
 
         await until(room)
+        assert (await metric(gw, 'gateway_events_total{event="connection_refused"')).popitem()[1] >= 1
     door = gw.gateway._customers.door
     assert repr(door) == "<Door inside=0 addresses=0>"
 
@@ -259,6 +261,7 @@ async def test_slow_heads(tmp_path: Path, empty_redis: str) -> None:
         waits: list[Awaitable[float]] = [silent() for _ in range(40)]
         waits += [drip(b"") for _ in range(40)] + [drip(get_bytes(FREE_PATH)) for _ in range(20)] + [well()]
         assert max(await asyncio.gather(*waits)) < 5
+        assert (await metric(gw, 'gateway_events_total{event="head_too_slow"')).popitem()[1] >= 60
 
 
 async def test_slow_bodies(tmp_path: Path, empty_redis: str) -> None:
@@ -393,6 +396,50 @@ async def test_a_reply_that_inflates_beyond_measure(tmp_path: Path, empty_redis:
         assert (got.status, got.body) == (200, bomb)
         assert time.process_time() - cpu < 1.5
         assert peak_bytes() - peak < 80_000_000
+        await nothing_held(gw)
+
+
+async def test_a_reply_in_no_coding_that_is_read(tmp_path: Path, empty_redis: str) -> None:
+    """A bomb in two codings, or in one that was not asked for, is never inflated; in deflate it is, up to its limit."""
+    bomb = b'{"padding":"' + b"x" * 10_000_000 + b'",' + CHARGED[1:]
+    codings = {"br": b"\xff" * 1000, "zstd": b"(\xb5/\xfd" + b"\x00" * 1000, "gzip, br": gzip.compress(bomb, 1),
+               "gzip, gzip": gzip.compress(gzip.compress(bomb, 1)), "deflate": zlib.compress(bomb, 1)}  # fmt: skip
+    replies = iter(codings.items())
+
+    async def script(line: Line) -> None:
+        while True:
+            asked = await line.request()
+            assert set((asked.one("Accept-Encoding") or b"").split(b", ")) <= {b"gzip", b"deflate"}
+            coding, body = next(replies)
+            await line.send(message("HTTP/1.1 200 OK", JSON, f"Content-Encoding: {coding}", body=body))
+
+    upstream = ScriptedUpstream(script)
+    async with before(upstream, tmp_path, empty_redis, llm={"metered_body_bytes_max": 1_000_000}) as gw:
+        key = await gw.open_account("a")
+        peak, cpu = peak_bytes(), time.process_time()
+        for body in codings.values():
+            async with await opened(gw) as client:
+                got = await client.ask(chat_bytes(key, "Accept-Encoding: gzip, deflate, br, zstd"))
+                assert (got.status, got.body) == (200, body)
+        assert time.process_time() - cpu < 1.5
+        assert peak_bytes() - peak < 30_000_000
+        assert sum((await metric(gw, 'gateway_events_total{event="usage_unknown"')).values()) == len(codings)
+        await nothing_held(gw)
+
+
+async def test_a_stream_that_inflates_beyond_measure(tmp_path: Path, empty_redis: str) -> None:
+    """A piece of a compressed stream that grows a thousandfold cuts the stream: nobody gets it, and nothing is held."""
+    bomb = gzip.compress(b"data: " + b"x" * 40_000_000, 1)
+    head = message("HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Content-Encoding: gzip", body=bomb)
+    async with before(answering(head), tmp_path, empty_redis) as gw:
+        key = await gw.open_account("a")
+        peak, cpu = peak_bytes(), time.process_time()
+        async with await opened(gw) as client:
+            await client.send(chat_bytes(key, "Accept-Encoding: gzip", body=orjson.dumps({**CHAT, "stream": True})))
+            assert len(await client.rest()) < 30_000_000
+        assert time.process_time() - cpu < 2
+        assert peak_bytes() - peak < 80_000_000
+        await until(lambda: gw.gateway.pipeline._open == 0)
         await nothing_held(gw)
 
 
