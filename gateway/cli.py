@@ -21,6 +21,7 @@ from gateway.cli_alerts import alerts
 from gateway.cli_autopay import autopay, payments
 from gateway.cli_config import check_command, reload_command
 from gateway.cli_export import export
+from gateway.cli_health import health_command
 from gateway.cli_jobs import jobs
 from gateway.cli_ledger import credits_, ledger
 from gateway.cli_outbox import outbox
@@ -45,6 +46,7 @@ def main() -> None:
 
 main.add_command(check_command, "check")
 main.add_command(reload_command, "reload")
+main.add_command(health_command, "health")
 main.add_command(accounts, "accounts")
 main.add_command(keys, "keys")
 main.add_command(credits_, "credits")

@@ -14,7 +14,7 @@ from gateway.cli_output import Failure, table
 from gateway.cli_reports import repriced
 from gateway.cli_shared import Invocation, common, default_config, on_ledger
 from gateway.edge.admin_bodies import rate_cards
-from gateway.edge.control import ask
+from gateway.edge.control import ANSWER_SECONDS_MAX, ask
 from gateway.settings.overview import price_table
 
 
@@ -23,21 +23,24 @@ from gateway.settings.overview import price_table
 def reload_command(invocation: Invocation) -> None:
     """Have the gateways that run here take up the config, and print what that changed or why it did not."""
     found = asked(invocation, "reload")
-    if not found:
-        place = invocation.spool_directory.absolute()
-        raise Failure(f"No gateway that keeps its spool in {place} runs on this machine.", code="not_running")
     if not all(each["ok"] for each in found):
         reasons = [each["reason"] for each in found if not each["ok"]]
         raise Failure("\n".join(reasons), code="reload_failed", facts={"gateways": found})
     invocation.show({"gateways": found}, lambda told: "\n".join(map(_reloaded, told["gateways"])))
 
 
-def asked(invocation: Invocation, word: str) -> list[dict[str, Any]]:
-    """What each gateway that runs here answers. Failure if one says nothing."""
+def asked(
+    invocation: Invocation, word: str, *, some: bool = True, seconds_max: float = ANSWER_SECONDS_MAX
+) -> list[dict[str, Any]]:
+    """What each gateway that runs here answers. Failure if one says nothing, or there are to be `some` and none is."""
     try:
-        return ask(invocation.spool_directory, word)
+        found = ask(invocation.spool_directory, word, seconds_max=seconds_max)
     except (OSError, ValueError) as error:
         raise Failure(f"A gateway does not answer: {error}", code="no_answer") from None
+    if some and not found:
+        place = invocation.spool_directory.absolute()
+        raise Failure(f"No gateway that keeps its spool in {place} runs on this machine.", code="not_running")
+    return found
 
 
 def _reloaded(found: dict[str, Any]) -> str:
@@ -70,7 +73,7 @@ def check_command(invocation: Invocation, *, rate_card: str | None, diff: bool) 
     runtime = invocation.runtime()
     if diff:
         yesterday = on_ledger(invocation, lambda desk: desk.prices.dry_run_of_all())
-        running = asked(invocation, "preview")
+        running = asked(invocation, "preview", some=False)
         invocation.show({"ok": True, "digest": runtime.digest, "running": running, "yesterday": yesterday}, _differing)
         return
     cards = rate_cards(runtime)

@@ -25,7 +25,7 @@ _PATTERN: Final = "control-*.sock"
 _WORD_BYTES_MAX: Final = 32
 _ASK_SECONDS_MAX: Final = 5.0
 #: A reload starts workers, which may take their time.
-_ANSWER_SECONDS_MAX: Final = 150.0
+ANSWER_SECONDS_MAX: Final = 150.0
 
 
 class Control:
@@ -81,12 +81,12 @@ class Control:
             writer.close()
 
 
-def ask(directory: Path, word: str) -> list[dict[str, Any]]:
+def ask(directory: Path, word: str, *, seconds_max: float = ANSWER_SECONDS_MAX) -> list[dict[str, Any]]:
     """The answer of every gateway that runs with this directory. OSError if one does not answer."""
     found = []
     for path in sorted(directory.glob(_PATTERN)):
         with suppress(ConnectionRefusedError, FileNotFoundError), socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(_ANSWER_SECONDS_MAX)
+            line.settimeout(seconds_max)
             with _short(directory) as short:
                 line.connect(f"{short}/{path.name}")
             line.sendall(f"{word}\n".encode())

@@ -5,7 +5,7 @@ Owns: what "ready" means. Does not know: how the numbers come about, or how conn
 
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -117,15 +117,18 @@ class Operators:
         return web.json_response({"status": "ok", "version": __version__})
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        """It should get traffic."""
+        found = await self.readiness()
+        return web.json_response(found, status=200 if found["ready"] else 503)
+
+    async def readiness(self) -> dict[str, Any]:
+        """Whether it should get traffic, and why not."""
         ledger, accepting = await self._ledger_up(), self._accepting()
-        is_ready = ledger and accepting > 0
-        checks = {
+        return {
+            "ready": ledger and accepting > 0,
             "ledger": "ok" if ledger else "unavailable",
             "config": self._runtime.digest,
             "workers": accepting,
         }
-        return web.json_response({"ready": is_ready, **checks}, status=200 if is_ready else 503)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         metrics = await self._measured()

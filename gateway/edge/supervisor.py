@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from gateway import __version__
 from gateway.edge.app import Observing, SystemClock, open_ledger, open_redis
@@ -127,6 +127,11 @@ class Supervisor:
         await asyncio.gather(*(child.show(runtime.customers_tls) for child in self._placed.values()))
         assert self._operators is not None, "operators are served from the start"
         await self._operators.show(runtime.ops_tls)
+
+    async def health(self) -> dict[str, Any]:
+        """What operators are told of it."""
+        assert self._operators is not None, "operators are served from the start"
+        return await self._operators.readiness()
 
     async def stop(self) -> None:
         """End all workers, then the operators' listener."""
@@ -302,7 +307,7 @@ async def supervise(
             if ready is not None:
                 ready()
             reloading = Reloading(supervisor, reread, observing)
-            answers = {"reload": reloading.reload, "preview": reloading.preview}
+            answers = {"reload": reloading.reload, "preview": reloading.preview, "health": supervisor.health}
             await stack.enter_async_context(Control(runtime.spool_directory, answers, observing))
             loops.append(asyncio.create_task(_reloads(hangup, reloading.reload)))
             loops.append(asyncio.create_task(forever("files", RELOAD_LOOK_SECONDS, reloading.look, observing.all)))
