@@ -38,6 +38,7 @@ from gateway.ledger.redis import RedisLedger
 from gateway.ledger.spool import Spool
 from gateway.observe.logs import Logs
 from gateway.observe.metrics import Metrics
+from gateway.observe.saturation import PROBE_SECONDS, measure, probe
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.books import Books
@@ -60,6 +61,7 @@ from gateway.ports import (
     Ledger,
     Observer,
     PaymentTold,
+    QueueLeft,
     SessionFinished,
 )
 from gateway.settings.routing import Router
@@ -120,6 +122,11 @@ class Observers:
         for observer in self._observers:
             observer.job_looked(record)
 
+    def queue_left(self, record: QueueLeft) -> None:
+        """See `Observer`."""
+        for observer in self._observers:
+            observer.queue_left(record)
+
     def delivery_tried(self, record: DeliveryTried) -> None:
         """See `Observer`."""
         for observer in self._observers:
@@ -145,7 +152,7 @@ class Observing:
     """Everybody who is told of things: metrics and logs, and the two as one."""
 
     def __init__(self, runtime: Runtime, *, lines: BinaryIO | None = None) -> None:
-        self.metrics = Metrics(version=__version__, config=runtime.digest)
+        self.metrics = Metrics(version=__version__, config=runtime.digest, products=tuple(runtime.products))
         self.logs = Logs(level=runtime.log_level, stream=lines)
         self.all = Observers(self.metrics, self.logs)
 
@@ -311,6 +318,7 @@ class Gateway:
             forever("replay", 0.2, self._replay, observer),
             forever("adopt", 5.0, self._adopt, observer),
             forever("logs", 0.2, self.observing.keep_flushing, observer),
+            forever("lag", PROBE_SECONDS, partial(probe, self.observing.metrics), observer),
         )
         if runtime.exports.sinks:
             self._loops += (forever("exports", NOTE_SECONDS, ledger.note_exports, observer),)
@@ -386,8 +394,9 @@ class Gateway:
         self.observing.all.flush()
         metrics = self.observing.metrics
         metrics.gauges["gateway_workers"] = int(self.accepting)
-        metrics.gauges["gateway_holds_open"] = len(self.leases)
         metrics.gauges["gateway_sessions_open"] = len(self.pipeline.sessions)
+        metrics.gauges["gateway_connections_open"] = len(self._customers.door)
+        metrics.gauges["gateway_upstream_connections_open"] = len(self.upstreams)
         metrics.gauges["gateway_calls_open"] = self.pipeline.calls_open
         metrics.gauges["gateway_job_looks_open"] = len(self.reconciler)
         metrics.gauges["gateway_job_look_lag_seconds"] = self.reconciler.lag_seconds
@@ -395,7 +404,10 @@ class Gateway:
         metrics.gauges["gateway_delivery_lag_seconds"] = self.outbox.lag_seconds
         metrics.gauges["gateway_spool_pending"] = len(self.spool)
         metrics.gauges["gateway_spool_unwritten"] = self.spool.unwritten
+        metrics.gauges["gateway_spool_oldest_seconds"] = self.books.oldest_seconds()
+        metrics.by_product["gateway_holds_open"] = dict(self.leases.by_product())
         metrics.by_product["gateway_exposure_nanos"] = dict(self.allowance.exposure)
+        measure(metrics, "worker")
         return metrics
 
     async def _replay(self) -> None:

@@ -37,6 +37,10 @@ class Door:
     def __repr__(self) -> str:
         return f"<Door inside={len(self._inside)} addresses={len(self._of_address)}>"
 
+    def __len__(self) -> int:
+        """Connections."""
+        return len(self._inside)
+
     def enter(self, guest: Guest, address: str) -> bool:
         """Whether a new connection is none too many, of all or of its address. It is counted until it leaves."""
         guest.head_began = asyncio.get_running_loop().time()

@@ -27,6 +27,7 @@ from gateway.edge.reloading import LOOK_SECONDS as RELOAD_LOOK_SECONDS
 from gateway.edge.reloading import CannotReload, Reloading
 from gateway.ledger.epoch import Memory
 from gateway.observe.metrics import Metrics
+from gateway.observe.saturation import measure
 from gateway.ports import Ledger
 from gateway.settings.runtime import Runtime
 from gateway.workers.loops import forever
@@ -261,11 +262,14 @@ class Supervisor:
         """Everybody's metrics as one. No counter goes down: those of a worker that is over were added to ours."""
         await asyncio.gather(*(child.report() for child in self._living))
         self._observing.all.flush()
+        metrics = self._observing.metrics
         for part in (self._exporting, self._verifier):
             if part is not None:
-                self._observing.metrics.gauges.update(part.gauges())
-        everybody = Metrics(version=__version__, config=self.runtime.digest)
-        everybody.add(self._observing.metrics.figures(), living=True)
+                metrics.gauges.update(part.gauges())
+        metrics.gauges["gateway_workers_configured"] = self._workers
+        measure(metrics, "supervisor")
+        everybody = Metrics(version=__version__, config=self.runtime.digest, products=tuple(self.runtime.products))
+        everybody.add(metrics.figures(), living=True)
         for child in self._living:
             if child.figures is not None:
                 everybody.add(child.figures, living=True)

@@ -19,6 +19,7 @@ from gateway.ledger.verify import Entered, State, recompute
 from gateway.ports import (
     Account,
     AccountStatus,
+    Backlog,
     Drift,
     Entry,
     Grant,
@@ -26,6 +27,7 @@ from gateway.ports import (
     Hold,
     Identity,
     Key,
+    Lag,
     Plan,
     Receipt,
     Swept,
@@ -74,6 +76,20 @@ class Administration(Store):
     async def ping(self) -> None:
         """See ports.Ledger. Asked of a key, so that a cluster sends it to a server that holds data."""
         await self._call("EXISTS", self._names.accounts)
+
+    async def backlog(self) -> Backlog:
+        """See ports.Ledger. By the indexes, in one write after the time."""
+        now = await self._now_ms()
+        looks, deliveries = await asyncio.gather(
+            self._due(self._names.followed, now), self._due(self._names.outbox, now)
+        )
+        return Backlog(looks=looks, deliveries=deliveries)
+
+    async def _due(self, index: str, now_ms: int) -> Lag:
+        count, first = await asyncio.gather(
+            self._call("ZCOUNT", index, "-inf", now_ms), self._call("ZRANGE", index, 0, 0, "WITHSCORES")
+        )
+        return Lag(accounts=count, since_ms=int(float(first[1])) if count and first else None, now_ms=now_ms)
 
     # ---- administration
 

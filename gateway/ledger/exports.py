@@ -17,7 +17,7 @@ from gateway.ledger import records, rules
 from gateway.ledger.connection import Part
 from gateway.ledger.lua import ENTERING
 from gateway.ledger.store import Store
-from gateway.ports import ExportLag, ExportPage
+from gateway.ports import ExportPage, Lag
 
 
 class Exports(Store):
@@ -52,13 +52,13 @@ class Exports(Store):
         if accounts:
             await self._wait_for(sink, accounts)
 
-    async def export_lag(self, *, sink: str) -> ExportLag:
+    async def export_lag(self, *, sink: str) -> Lag:
         """See ports.Ledger."""
         index = self._names.exporting(sink)
         count, first, now = await asyncio.gather(
             self._call("ZCARD", index), self._call("ZRANGE", index, 0, 0, "WITHSCORES"), self._now_ms()
         )
-        return ExportLag(accounts=count, since_ms=int(float(first[1])) if first else None, now_ms=now)
+        return Lag(accounts=count, since_ms=int(float(first[1])) if first else None, now_ms=now)
 
     async def lease_export(self, *, sink: str, seconds: float) -> bool:
         """See ports.Ledger."""

@@ -18,6 +18,7 @@ from gateway.ledger.memory_store import MemoryStore
 from gateway.ports import (
     Account,
     AccountStatus,
+    Backlog,
     Drift,
     Entry,
     Grant,
@@ -25,6 +26,7 @@ from gateway.ports import (
     Hold,
     Identity,
     Key,
+    Lag,
     Plan,
     Receipt,
     Swept,
@@ -51,6 +53,16 @@ class MemoryAdministration(MemoryStore):
 
     async def ping(self) -> None:
         """See ports.Ledger."""
+
+    async def backlog(self) -> Backlog:
+        """See ports.Ledger."""
+        every, now = self._books.values(), self._clock()
+        return Backlog(
+            looks=_due(now, [list(books.followed.values()) for books in every]),
+            deliveries=_due(
+                now, [[delivery.due_ms for delivery in books.posts.listed(now, dead=False)] for books in every]
+            ),
+        )
 
     # ---- administration
 
@@ -224,3 +236,9 @@ class MemoryAdministration(MemoryStore):
             entered = books.entries[-1].balance if books.entries else 0
         drift = Drift(account=account, what="balance", stored=books.balance, recomputed=entered)
         return [drift] if drift.stored != drift.recomputed else []
+
+
+def _due(now_ms: int, times: Sequence[Sequence[int]]) -> Lag:
+    """Of the times of several accounts."""
+    due = [min(of_one) for of_one in times if of_one and min(of_one) <= now_ms]
+    return Lag(accounts=len(due), since_ms=min(due, default=None), now_ms=now_ms)

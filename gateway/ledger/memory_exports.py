@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.ledger import rules
 from gateway.ledger.memory_store import MemoryStore
-from gateway.ports import ExportLag, ExportPage
+from gateway.ports import ExportPage, Lag
 
 
 class MemoryExports(MemoryStore):
@@ -43,10 +43,10 @@ class MemoryExports(MemoryStore):
         for account, since in accounts.items():
             waiting[account] = min(since, waiting.get(account, since))
 
-    async def export_lag(self, *, sink: str) -> ExportLag:
+    async def export_lag(self, *, sink: str) -> Lag:
         """See ports.Ledger."""
         waiting = self._waiting[sink]
-        return ExportLag(accounts=len(waiting), since_ms=min(waiting.values(), default=None), now_ms=self._clock())
+        return Lag(accounts=len(waiting), since_ms=min(waiting.values(), default=None), now_ms=self._clock())
 
     async def lease_export(self, *, sink: str, seconds: float) -> bool:  # noqa: ARG002 - the port's
         """See ports.Ledger. There is no other process."""

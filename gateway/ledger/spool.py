@@ -51,6 +51,11 @@ class Spool:
         return len(self._pending)
 
     @property
+    def first(self) -> Record | None:
+        """What is replayed next."""
+        return self._pending[0] if self._pending else None
+
+    @property
     def unwritten(self) -> int:
         """Records that are in memory only, because the disk did not take them: they would die with the process."""
         return len(self._unwritten)

@@ -17,7 +17,7 @@ import orjson
 import structlog
 
 from gateway.observe.repeats import Repeats
-from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, PaymentTold, SessionFinished
+from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, PaymentTold, QueueLeft, SessionFinished
 
 _BATCH_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
@@ -57,6 +57,11 @@ class Logs:
         """One line for a job that a look found to be over."""
         if self._calls and record.over:
             self._append(b'{"event":"job",%b' % orjson.dumps(record, option=_LINE)[1:])
+
+    def queue_left(self, record: QueueLeft) -> None:
+        """One line for a job that waited."""
+        if self._calls:
+            self._append(b'{"event":"queue",%b' % orjson.dumps(record, option=_LINE)[1:])
 
     def delivery_tried(self, record: DeliveryTried) -> None:
         """One line for each attempt."""

@@ -269,7 +269,7 @@ class Admission:
         call.metered = request.metered
         call.queued = answer.queued
         if request.metered:
-            self._leases.add(call.id, request.account)
+            self._leases.add(call.id, request.account, request.product)
         call.record = next((record for record in answer.resources if record.hold), None)
 
     def _rate_card(self, plan: Plan, tier: Tier | None) -> str:

@@ -165,6 +165,12 @@ class Books:
             self._observer.event("spool_rejected", value=refused)
         return done, refused
 
+    def oldest_seconds(self) -> float:
+        """For how long the operation has waited in the spool that is next."""
+        first = self._spool.first
+        at = self._clock.now() if first is None else first.get("at")
+        return max(0.0, self._clock.now() - at) if isinstance(at, int | float) else 0.0
+
     async def _apply(self, record: Record) -> None:
         try:
             at, operation = record["at"], self._operation(record)

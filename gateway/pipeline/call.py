@@ -108,6 +108,7 @@ class Call:
     """Everything known of one call so far."""
 
     __slots__ = (
+        "admit_seconds",
         "admitted_hold",
         "answered",
         "available",
@@ -191,6 +192,7 @@ class Call:
         self.upstream_status = 0
         self.request_bytes = 0
         self.reply_bytes = 0
+        self.admit_seconds = 0.0
         self.upstream_seconds = 0.0
         self.settle_seconds = 0.0
 

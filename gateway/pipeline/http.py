@@ -160,6 +160,7 @@ class HttpPipeline:
             page = await own_page(call, self._ledger, self._upstreams, self._request_headers(call), queue)
             return self._refuse(call, page) if isinstance(page, Refused) else self._whole(call, page)
         started = self._clock.monotonic()
+        call.admit_seconds = started - call.started
         async with await self._forward(call) as reply:
             call.upstream_seconds = self._clock.monotonic() - started
             if _shows_result(call) and reply.status < 300 and call.record is not None:
@@ -394,6 +395,7 @@ class HttpPipeline:
         record.estimated = call.estimated
         record.client_gone = call.client.gone and not call.answered
         record.seconds = self._clock.monotonic() - call.started
+        record.admit_seconds = call.admit_seconds
         record.upstream_seconds = call.upstream_seconds
         record.settle_seconds = call.settle_seconds
         record.request_bytes = call.request_bytes

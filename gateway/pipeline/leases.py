@@ -4,20 +4,20 @@ Owns: which holds are in service here. A process that is killed renews nothing, 
 Does not know: calls, amounts.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.ports import Ledger, Observer
 
 
 class Leases:
-    """Open holds by id, with their accounts. `lease_seconds` is what admission gave and renewal gives again."""
+    """Open holds by id, with their accounts and products. `lease_seconds` is what they were given, and are again."""
 
     def __init__(self, *, ledger: Ledger, observer: Observer, lease_seconds: int) -> None:
         self._ledger = ledger
         self._observer = observer
         self.lease_seconds = lease_seconds
-        self._open: dict[str, str] = {}
+        self._open: dict[str, tuple[str, str]] = {}
 
     def __repr__(self) -> str:
         return f"<Leases open={len(self._open)} lease_seconds={self.lease_seconds}>"
@@ -25,9 +25,13 @@ class Leases:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, hold_id: str, account: str) -> None:
+    def add(self, hold_id: str, account: str, product: str) -> None:
         """From now on the hold is renewed."""
-        self._open[hold_id] = account
+        self._open[hold_id] = (account, product)
+
+    def by_product(self) -> Counter[str]:
+        """How many are open of each product."""
+        return Counter(product for _, product in self._open.values())
 
     def discard(self, hold_id: str) -> None:
         """The hold has ended, or now belongs to the store."""
@@ -36,7 +40,7 @@ class Leases:
     async def renew(self) -> None:
         """Extend every lease; a hold that is gone is not asked for again (its settlement will be late)."""
         by_account: dict[str, list[str]] = defaultdict(list)
-        for hold_id, account in self._open.items():
+        for hold_id, (account, _) in self._open.items():
             by_account[account].append(hold_id)
         for account, hold_ids in by_account.items():
             try:

@@ -22,7 +22,7 @@ from gateway.pipeline.callbacks import Callbacks, echo, wish
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed
-from gateway.ports import Clock, Ledger, Observer, QueuedJob, Resource
+from gateway.ports import Clock, Ledger, Observer, QueuedJob, QueueLeft, Resource
 from gateway.settings.runtime import Job, Queue, Route
 from gateway.upstream.client import UpstreamClient
 
@@ -154,6 +154,7 @@ class Queueing:
                 account=account, ref=record.ref, hold_id=record.hold, upstream=found, look_seconds=look_seconds
             )
             self._observer.event("job_submitted", product=record.product)
+            self._left(queued, "submitted")
         elif status >= 500 or status in _LATER:
             await self._later(queued)
         else:
@@ -174,6 +175,20 @@ class Queueing:
         await self._jobs.tell(queued.account, record, job.queue.failed)
         await self._ledger.reject(account=queued.account, ref=record.ref, hold_id=record.hold, reason=why)
         self._observer.event("job_rejected", product=record.product)
+        self._left(queued, "rejected")
+
+    def _left(self, queued: QueuedJob, outcome: str) -> None:
+        record = queued.record
+        self._observer.queue_left(
+            QueueLeft(
+                account=queued.account,
+                key_id=record.key_id,
+                call_id=record.hold,
+                product=record.product,
+                outcome=outcome,
+                seconds=max(0.0, self._clock.now() - record.created_ms / 1000),
+            )
+        )
 
 
 def _places(call: Call) -> Concurrency:

@@ -142,7 +142,7 @@ class Slices:
         self.hold_id, self.hold = renewal.request.hold_id, answer.hold
         self._whole = answer.hold >= renewal.request.estimate
         self.count += 1
-        self._leases.add(self.hold_id, call.account)
+        self._leases.add(self.hold_id, call.account, call.route.product.name)
         call.available = answer.available
         assert call.table is not None, "a renewal without prices"
         self._meter.change(now, call.table)

@@ -1,7 +1,7 @@
 """The ports: what the path of a call needs of the world outside, as promises, and the records that cross them."""
 
 from gateway.ports.courier import PAUSES_SECONDS, Courier, Dead, Delivered, Retry
-from gateway.ports.exports import ExportFailed, ExportLag, ExportPage, Sink
+from gateway.ports.exports import ExportFailed, ExportPage, Sink
 from gateway.ports.ledger import Ledger
 from gateway.ports.observer import (
     CallFinished,
@@ -11,6 +11,7 @@ from gateway.ports.observer import (
     JobLooked,
     Observer,
     PaymentTold,
+    QueueLeft,
     SessionFinished,
 )
 from gateway.ports.payments import (
@@ -35,6 +36,7 @@ from gateway.ports.records import (
     AdmissionRequest,
     Admitted,
     AuditLine,
+    Backlog,
     Delivery,
     Drift,
     Entry,
@@ -44,6 +46,7 @@ from gateway.ports.records import (
     Hold,
     Identity,
     Key,
+    Lag,
     Monthly,
     NamedCall,
     Naming,
@@ -71,6 +74,7 @@ __all__ = [
     "AdmissionRequest",
     "Admitted",
     "AuditLine",
+    "Backlog",
     "CallFinished",
     "Checkout",
     "CheckoutPage",
@@ -83,7 +87,6 @@ __all__ = [
     "Drift",
     "Entry",
     "ExportFailed",
-    "ExportLag",
     "ExportPage",
     "ExportTried",
     "FollowedJob",
@@ -93,6 +96,7 @@ __all__ = [
     "Identity",
     "JobLooked",
     "Key",
+    "Lag",
     "Ledger",
     "MethodAdded",
     "Monthly",
@@ -112,6 +116,7 @@ __all__ = [
     "PaymentUnknown",
     "Plan",
     "PlanChanged",
+    "QueueLeft",
     "QueuedJob",
     "Receipt",
     "Renewal",

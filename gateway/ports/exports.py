@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from gateway.core.errors import GatewayError
 from gateway.core.record import record
-from gateway.ports.records import Entry
+from gateway.ports.records import Entry, Lag
 
 
 @record
@@ -27,20 +27,6 @@ class ExportPage:
     changes: int
     read_ms: int = 0
     standing: Mapping[str, Any] | None = None
-
-
-@record
-class ExportLag:
-    """How far a sink is behind: accounts with something that it has not had, and since when (store's clock, ms)."""
-
-    accounts: int
-    since_ms: int | None
-    now_ms: int
-
-    @property
-    def seconds(self) -> float:
-        """For how long the account waits that has waited longest."""
-        return 0.0 if self.since_ms is None else max(0.0, (self.now_ms - self.since_ms) / 1000)
 
 
 class ExportFailed(GatewayError):
@@ -86,7 +72,7 @@ class ExportLedger(Protocol):
     async def put_back_exports(self, *, sink: str, accounts: Mapping[str, int]) -> None:
         """Let accounts wait for the sink, since then (ms); those that wait since an earlier time keep that."""
 
-    async def export_lag(self, *, sink: str) -> ExportLag:
+    async def export_lag(self, *, sink: str) -> Lag:
         """How many accounts wait for the sink, and since when."""
 
     async def lease_export(self, *, sink: str, seconds: float) -> bool:

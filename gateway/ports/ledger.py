@@ -18,6 +18,7 @@ from gateway.ports.records import (
     AdmissionRequest,
     Admitted,
     AuditLine,
+    Backlog,
     Delivery,
     Drift,
     Entry,
@@ -352,6 +353,9 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
 
     async def ping(self) -> None:
         """Return if the ledger can answer; LedgerUnavailable if not."""
+
+    async def backlog(self) -> Backlog:
+        """What is due and nobody has claimed, of all accounts. An account may be in it whose work ended just now."""
 
     # ---- administration
 

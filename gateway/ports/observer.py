@@ -43,6 +43,7 @@ class CallFinished:
     estimated: bool
     client_gone: bool
     seconds: float
+    admit_seconds: float  # from its head to its forwarding, with its body read; 0: it was not forwarded
     upstream_seconds: float
     settle_seconds: float
     request_bytes: int
@@ -85,6 +86,21 @@ class JobLooked:
     charged: Nanos
     estimated: bool
     late: bool
+    seconds: float
+
+
+@record
+class QueueLeft:
+    """A job has left the queue of its account, told to observers, after so many seconds.
+
+    `outcome`: submitted, rejected.
+    """
+
+    account: str
+    key_id: str
+    call_id: str
+    product: str
+    outcome: str
     seconds: float
 
 
@@ -147,6 +163,9 @@ class Observer(Protocol):
 
     def job_looked(self, record: JobLooked) -> None:
         """The gateway looked at a job by itself."""
+
+    def queue_left(self, record: QueueLeft) -> None:
+        """A job waits for its place no longer."""
 
     def delivery_tried(self, record: DeliveryTried) -> None:
         """A delivery was tried."""

@@ -135,6 +135,28 @@ class FollowedJob:
 
 
 @record
+class Lag:
+    """What waits: accounts with some of it, and since when the one that has waited longest (store's clock, ms)."""
+
+    accounts: int
+    since_ms: int | None
+    now_ms: int
+
+    @property
+    def seconds(self) -> float:
+        """For how long that has waited."""
+        return 0.0 if self.since_ms is None else max(0.0, (self.now_ms - self.since_ms) / 1000)
+
+
+@record
+class Backlog:
+    """What is due and has not been taken up: looks at jobs, and deliveries."""
+
+    looks: Lag
+    deliveries: Lag
+
+
+@record
 class AdmissionRequest:
     """One call at the gate. `hold_id` is the call's id and the operation's id.
 

@@ -222,6 +222,9 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {self._endpoint} open={self._open} idle={len(self._idle)}>"
 
+    def __len__(self) -> int:
+        return self._open
+
     async def send(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> PooledReply:
         """One request, and its reply's head. A kept connection that proves closed is tried once more where safe."""
         head = self._head(method, path_and_query, headers, body)
@@ -400,6 +403,10 @@ class PooledUpstreamClient:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {list(self._pools.values())}>"
+
+    def __len__(self) -> int:
+        """Open connections, idle ones included."""
+        return sum(map(len, self._pools.values()))
 
     def send(
         self, upstream: UpstreamAddress, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body

@@ -134,3 +134,22 @@ async def test_what_is_shown_changes_under_open_connections(
                 head = await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
             writer.close()
+
+
+async def scraped(gw: Running, accept: str) -> tuple[str, list[str]]:
+    async with gw.http.get(f"{gw.ops_url}/metrics", headers={"Accept": accept}) as response:
+        return response.content_type, (await response.text()).splitlines()
+
+
+async def test_metrics_are_told_in_the_form_that_is_asked_for(gw: Running) -> None:
+    """OpenMetrics, which ends in its own last line, or the older form; both have what is due and not taken up."""
+    kind, lines = await scraped(gw, "application/openmetrics-text; version=1.0.0")
+    assert (kind, lines[-1], "gateway_ledger_up 1.0" in lines) == ("application/openmetrics-text", "# EOF", True)
+    await gw.open_account("a")
+    due = False
+    for number in range(20):  # the outbox takes it up within half a second: most are seen before
+        await gw.ledger.post(account="a", delivery_id=f"d-{number}", channel="none", payload={})
+        kind, lines = await scraped(gw, "*/*")
+        assert (kind, lines[-1] == "# EOF", "gateway_ledger_up 1.0" in lines) == ("text/plain", False, True)
+        due = due or "gateway_delivery_lag_accounts 1.0" in lines
+    assert due

@@ -24,7 +24,7 @@ class Told:
     def call_finished(self, record: Any) -> None:
         """Nobody calls here."""
 
-    session_finished = job_looked = delivery_tried = payment_told = call_finished
+    session_finished = job_looked = queue_left = delivery_tried = payment_told = call_finished
 
     def export_tried(self, record: ExportTried) -> None:
         self.batches.append(record)

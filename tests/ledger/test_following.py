@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import UnknownAccount
-from gateway.ports import FollowedJob, Ledger, Resource, ResourceRef
+from gateway.ports import FollowedJob, Lag, Ledger, Resource, ResourceRef
 from tests.ledger import ledgers
 from tests.ledger.ledgers import START_MS, RedisWorld, World, admitted, ask, bill, opened
 
@@ -42,7 +42,10 @@ async def test_a_job_is_claimed_when_its_look_is_due(world: World) -> None:
     job = await made(ledger)
     assert await claimed(ledger) == []
     await world.advance(12)
+    backlog = await ledger.backlog()
+    assert backlog.looks == Lag(accounts=1, since_ms=START_MS + 10_000, now_ms=START_MS + 12_000)
     (found,) = await ledger.claim_jobs(limit=5, lease_seconds=60)
+    assert (await ledger.backlog()).looks.accounts == 0
     record = replace(job, created_ms=START_MS, deadline_ms=START_MS + 3_600_000)
     assert found == FollowedJob(account="acme", record=record, look_ms=START_MS + 10_000, now_ms=START_MS + 12_000)
 

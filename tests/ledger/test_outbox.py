@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.errors import LedgerRefused, UnknownAccount
 from gateway.ledger import rules
-from gateway.ports import Delivery, Ledger
+from gateway.ports import Delivery, Lag, Ledger
 from tests.ledger import ledgers
 from tests.ledger.ledgers import START_MS, MemoryWorld, RedisWorld, World, opened
 
@@ -45,6 +45,23 @@ async def test_a_delivery_is_claimed_when_it_is_due(world: World) -> None:
     assert await claimed(ledger) == []
     await world.advance(1)
     assert await claimed(ledger) == ["d-1"]
+
+
+async def test_what_nobody_claims_is_in_the_backlog(world: World) -> None:
+    """Once it is due, by account, since the time at which the first was; not while somebody has claimed it."""
+    ledger = await opened(world)
+    await opened(world, account="beta")
+    await posted(ledger, seconds=10)
+    await posted(ledger, "d-2", seconds=20)
+    await posted(ledger, account="beta", seconds=15)
+    assert (await ledger.backlog()).deliveries == Lag(accounts=0, since_ms=None, now_ms=START_MS)
+    await world.advance(30)
+    backlog = await ledger.backlog()
+    assert backlog.deliveries == Lag(accounts=2, since_ms=START_MS + 10_000, now_ms=START_MS + 30_000)
+    assert backlog.deliveries.seconds == 20
+    assert (backlog.looks.accounts, backlog.looks.seconds) == (0, 0)
+    await claimed(ledger)
+    assert (await ledger.backlog()).deliveries.accounts == 0
 
 
 async def test_what_is_delivered_is_gone_and_cannot_be_posted_again(world: World) -> None:

@@ -21,6 +21,7 @@ from gateway.ports import (
     Key,
     PaymentTold,
     Plan,
+    QueueLeft,
     Renewal,
     Resource,
     ResourceRef,
@@ -45,6 +46,9 @@ class Events:
 
     def job_looked(self, record: JobLooked) -> None:
         raise AssertionError("nor looks at jobs")
+
+    def queue_left(self, record: QueueLeft) -> None:
+        raise AssertionError("nor submits")
 
     def delivery_tried(self, record: DeliveryTried) -> None:
         raise AssertionError("nor delivers")

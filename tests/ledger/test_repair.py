@@ -153,7 +153,7 @@ async def test_drift_is_told_once_and_counted(link: SingleLink) -> None:
         def call_finished(self, record: Any) -> None:
             """Nobody calls here."""
 
-        session_finished = job_looked = delivery_tried = payment_told = export_tried = call_finished
+        session_finished = job_looked = queue_left = delivery_tried = payment_told = export_tried = call_finished
 
         def event(self, name: str, *, value: int = 1, **facts: str) -> None:
             self.events.append((facts["account"], facts["what"]))

@@ -83,7 +83,7 @@ class Heard(Observer):
     def call_finished(self, record: Any) -> None:
         """Nobody calls here."""
 
-    session_finished = job_looked = delivery_tried = export_tried = call_finished
+    session_finished = job_looked = queue_left = delivery_tried = export_tried = call_finished
 
     def payment_told(self, record: PaymentTold) -> None:
         self.payments.append(record)

@@ -54,7 +54,7 @@ class Stage:
     def call_finished(self, record: Any) -> None:
         """Nobody calls here."""
 
-    session_finished = job_looked = payment_told = export_tried = call_finished
+    session_finished = job_looked = queue_left = payment_told = export_tried = call_finished
 
     def delivery_tried(self, record: DeliveryTried) -> None:
         """Remember it."""

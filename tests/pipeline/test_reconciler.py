@@ -58,7 +58,7 @@ class Scene:
     def call_finished(self, record: Any) -> None:
         """Nobody calls here."""
 
-    session_finished = job_looked = delivery_tried = payment_told = export_tried = call_finished
+    session_finished = job_looked = queue_left = delivery_tried = payment_told = export_tried = call_finished
 
     async def accept(self, **counts: int) -> None:
         """So many open jobs of each kind, all due."""

@@ -37,6 +37,9 @@ class Told:
     def job_looked(self, record: Any) -> None:
         """Nor is a job looked at."""
 
+    def queue_left(self, record: Any) -> None:
+        """Nor does a job wait."""
+
     def delivery_tried(self, record: Any) -> None:
         """Nor is anything delivered."""
 

@@ -144,7 +144,7 @@ async def session(process: Process, account: str, hold: str) -> None:
             break
         request = asked
         promise = process.auditor.promises[request.hold_id] = Promise(account, renewed.hold, fate="free")
-        process.leases.add(request.hold_id, account)
+        process.leases.add(request.hold_id, account, request.product)
     else:
         await books.release(account, request.hold_id)
     if total and dice.random() < 0.3:

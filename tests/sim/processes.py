@@ -145,7 +145,7 @@ class Process:
             if answer is None or isinstance(answer, Refused):
                 return None
             promise.amount = answer.hold
-            self.leases.add(hold, account)
+            self.leases.add(hold, account, "")
             return promise, request, answer
         return None
 

@@ -29,6 +29,7 @@ LEASE_SECONDS = 3
 SETTLED = 'gateway_calls_total{outcome="settled",product="llm-gateway",route="chat.completions",status_class="2xx"}'
 CHARGED = 'gateway_charges_nanos_total{basis="reported",product="llm-gateway"}'
 SECONDS = 'gateway_call_seconds_count{product="llm-gateway"}'
+HOLDS = 'gateway_holds_open{product="llm-gateway"}'
 pytestmark = pytest.mark.system
 
 
@@ -78,7 +79,7 @@ async def test_workers_share_a_port_and_their_metrics_are_one(tmp_path: Path, em
             assert set(await asyncio.gather(*(world.chat(served, key, **TOKENS) for _ in range(100)))) == {200}
         metrics = await served.metrics()
         assert (metrics[SETTLED], metrics[CHARGED], metrics[SECONDS]) == (400, 400 * CHARGE, 400)
-        assert (metrics["gateway_workers"], metrics["gateway_holds_open"]) == (4, 0)
+        assert (metrics["gateway_workers"], metrics[HOLDS]) == (4, 0)
         assert await served.end() == 0
         assert served.errors == ""
         boots = Counter(line["call_id"][:16] for line in events(served, "call"))
@@ -102,7 +103,7 @@ async def test_a_killed_worker_is_replaced_and_what_it_counted_stays(tmp_path: P
         os.kill(first, signal.SIGKILL)
         await until_told(served, "worker_lost", 1)
         metrics = await served.metrics()
-        going_on = metrics["gateway_holds_open"]  # what the other worker serves
+        going_on = metrics[HOLDS]  # what the other worker serves
         assert (metrics[SETTLED], metrics[CHARGED]) == (40, 40 * CHARGE)
         assert await world.chat(served, key, **TOKENS) == 200
         await counted(served, "gateway_workers", 2)

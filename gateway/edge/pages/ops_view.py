@@ -94,6 +94,7 @@ def figures(counted: Mapping[str, Any]) -> Figures:
     outcomes: dict[str, int] = defaultdict(int)
     for (_, _, outcome, _), count in counted["counts"]["gateway_calls"]:
         outcomes[outcome] += int(count)
+    summed = {name: sum(products.values()) for name, products in counted["by_product"].items()}
     rows = [
         (code, sum(products.values()), tuple(sorted(products.items(), key=lambda each: -each[1])))
         for code, products in refused.items()
@@ -101,7 +102,7 @@ def figures(counted: Mapping[str, Any]) -> Figures:
     return Figures(
         refusals=tuple(sorted(rows, key=lambda row: -row[1])),
         outcomes=tuple(sorted(outcomes.items(), key=lambda each: -each[1])),
-        gauges=tuple(sorted(counted["gauges"].items())),
+        gauges=tuple(sorted({**counted["gauges"], **summed}.items())),
     )
 
 
