@@ -30,6 +30,7 @@ from gateway.edge.pages.billing import add_billing_pages
 from gateway.edge.paying import add_payment_routes, make_paying
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler, make_submissions
+from gateway.edge.tracing import around
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.epoch import Epoch, Memory
 from gateway.ledger.link import LinkDown, LinkSettings
@@ -245,9 +246,11 @@ class Gateway:
         limits = runtime.limits
         self.runtime = runtime
         self.observing = observing or Observing(runtime)
-        observer = self.observing.all
+        self._tracing = tracing = around(runtime.tracing, clock, self.observing.all)
+        observer, ledger = tracing.observer(self.observing.all), tracing.ledger(ledger)
         self.spool = Spool(runtime.spool_directory, bytes_max=limits.spool_bytes_max)
         self.upstreams = PooledUpstreamClient()
+        upstreams = tracing.upstreams(self.upstreams)
         self.outward = Outward(allow=runtime.outward.allow, plain_http=runtime.outward.plain_http)
         self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
         self.allowance = Allowance(lambda: self.spool.is_sound)
@@ -259,7 +262,7 @@ class Gateway:
             operation_seconds=runtime.redis.operation_seconds,
             prices=runtime.prices,
         )
-        jobs = Jobs(runtime=runtime, books=self.books, upstreams=self.upstreams, clock=clock)
+        jobs = Jobs(runtime=runtime, books=self.books, upstreams=upstreams, clock=clock)
         identifier = Identifier(
             ledger, runtime.peppers, clock, unknown_per_minute_max=limits.unknown_keys_per_minute_max,
             trust_forwarded_for=runtime.trust_forwarded_for,
@@ -275,7 +278,7 @@ class Gateway:
         grants = MonthlyGrants(tiers=runtime.tiers, ledger=ledger, observer=observer, clock=clock)
         admission = Admission(
             runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance, named=named,
-            callbacks=callbacks, identify=identifier, grants=grants, observer=observer, clock=clock,
+            callbacks=callbacks, identify=tracing.identify(identifier), grants=grants, observer=observer, clock=clock,
         )  # fmt: skip
         self.conclusion = Conclusion(
             books=self.books, jobs=jobs, allowance=self.allowance, named=named, observer=observer, clock=clock
@@ -287,15 +290,15 @@ class Gateway:
         )  # fmt: skip
         sessions = Sessions(
             runtime=runtime, parts=parts, admission=admission, ledger=ledger, conclusion=self.conclusion,
-            dialer=self.dialer, write_token=identifier.write,
+            dialer=tracing.dialer(self.dialer), write_token=identifier.write,
         )  # fmt: skip
         queueing = Queueing(
-            ledger=ledger, conclusion=self.conclusion, callbacks=callbacks, jobs=jobs, upstreams=self.upstreams,
+            ledger=ledger, conclusion=self.conclusion, callbacks=callbacks, jobs=jobs, upstreams=upstreams,
             observer=observer, clock=clock, answer_seconds_max=limits.hold_lease_seconds / 2,
         )  # fmt: skip
         self.pipeline = HttpPipeline(
             runtime=runtime, router=Router(runtime.routes), admission=admission, conclusion=self.conclusion, jobs=jobs,
-            leases=self.leases, ledger=ledger, upstreams=self.upstreams, observer=observer, clock=clock,
+            leases=self.leases, ledger=ledger, upstreams=upstreams, observer=observer, clock=clock,
             call_ids=call_id_maker(), sessions=sessions, queueing=queueing,
         )  # fmt: skip
         self.submissions = make_submissions(runtime, ledger=ledger, queueing=queueing, observer=observer)
@@ -320,6 +323,7 @@ class Gateway:
             forever("logs", 0.2, self.observing.keep_flushing, observer),
             forever("lag", PROBE_SECONDS, partial(probe, self.observing.metrics), observer),
         )
+        self._loops += tracing.loops()
         if runtime.exports.sinks:
             self._loops += (forever("exports", NOTE_SECONDS, ledger.note_exports, observer),)
         self._tasks: list[asyncio.Task[None]] = []
@@ -334,7 +338,7 @@ class Gateway:
         self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
         of_one = 0 if runtime.trust_forwarded_for else limits.connections_per_address_max
         self._customers = CustomerServer(
-            self.pipeline, limits, self._own, of_address_max=of_one, observer=observer,
+            tracing.pipeline(self.pipeline), limits, self._own, of_address_max=of_one, observer=observer,
             end_sessions=self.pipeline.sessions.end_all,
         )  # fmt: skip
         self.accepting = False
@@ -379,6 +383,7 @@ class Gateway:
         await self.upstreams.close()
         await self.outward.close()
         await self.dialer.close()
+        await self._tracing.close()
         if lost := self.spool.close():
             observer.event("spool_failed", value=lost, operation="any")
         self.observing.logs.info("stopped", pid=os.getpid(), spooled=len(self.spool))

@@ -5,15 +5,13 @@ the other, so that none overtakes another.
 Does not know: what the service makes of them. It tells a repeat by `source` and `id`, as CloudEvents has it.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import aiohttp
 import orjson
 
-from gateway import __version__
 from gateway.exports.lines import entry_line, usage_lines
+from gateway.exports.posting import NotTaken, Poster
 from gateway.ports import Entry, ExportFailed, ExportPage
 from gateway.settings.exports import CloudEventsExport
 
@@ -31,7 +29,9 @@ class CloudEventsSink:
 
     def __init__(self, settings: CloudEventsExport) -> None:
         self._settings = settings
-        self._session: aiohttp.ClientSession | None = None
+        token = settings.bearer_token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._poster = Poster(settings.url, headers=headers, seconds_max=settings.seconds_max)
 
     def __repr__(self) -> str:
         return f"<CloudEventsSink {self._settings.mode}>"
@@ -49,9 +49,7 @@ class CloudEventsSink:
 
     async def close(self) -> None:
         """See ports.Sink."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._poster.close()
 
     def _events(self, account: str, entry: Entry) -> Iterator[dict[str, Any]]:
         if "entries" in self._settings.events:
@@ -74,30 +72,7 @@ class CloudEventsSink:
         }
 
     async def _post(self, body: bytes, content_type: str) -> None:
-        """2xx: it has them. The answer's body is nothing to us."""
-        settings, headers = self._settings, {"Content-Type": content_type}
-        if settings.bearer_token:
-            headers["Authorization"] = f"Bearer {settings.bearer_token}"
         try:
-            async with (
-                asyncio.timeout(settings.seconds_max),
-                self._open().post(settings.url, data=body, headers=headers, allow_redirects=False) as reply,
-            ):
-                reply.close()
-                status = reply.status
-        except TimeoutError:
-            raise ExportFailed(f"nothing within {settings.seconds_max:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise ExportFailed(type(error).__name__) from None
-        if not 200 <= status < 300:
-            raise ExportFailed(f"answered {status}")
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                headers={"User-Agent": f"credit-gateway/{__version__}"},
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        return self._session
+            await self._poster.post(body, {"Content-Type": content_type})
+        except NotTaken as error:
+            raise ExportFailed(str(error)) from None

@@ -8,6 +8,7 @@ import asyncio
 import random
 from typing import Final, Literal
 
+from gateway.core import tracecontext
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import ZERO
 from gateway.pipeline.jobs import Concluded, Jobs, Seen
@@ -135,5 +136,6 @@ def tell_of_look(
             estimated=charge is not None and charge.basis == "estimated",
             late=settled is not None and not isinstance(settled, str) and settled.late,
             seconds=(now_ms - record.created_ms) / 1000,
+            trace=str(record.facts.get(tracecontext.FACT, "")),
         )
     )

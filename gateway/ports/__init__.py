@@ -13,6 +13,7 @@ from gateway.ports.observer import (
     PaymentTold,
     QueueLeft,
     SessionFinished,
+    TracedCallFinished,
 )
 from gateway.ports.payments import (
     Checkout,
@@ -130,6 +131,7 @@ __all__ = [
     "Sink",
     "Swept",
     "TemporaryToken",
+    "TracedCallFinished",
     "UsageDay",
     "Watch",
     "WatchKind",

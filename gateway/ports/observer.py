@@ -51,6 +51,13 @@ class CallFinished:
     upstream_status: int
 
 
+@open_record
+class TracedCallFinished(CallFinished):
+    """A call of a trace, recorded or not. `trace_id`: 32 hexadecimal digits, which its client may have given."""
+
+    trace_id: str
+
+
 @record
 class SessionFinished:
     """One session, told to observers when it is over, beside its call.
@@ -75,6 +82,7 @@ class JobLooked:
 
     `outcome` while it is open: running, unknown (to the service), silent (the service said nothing); when it is `over`:
     settled, released, spooled, gone, expired, conflict (its hold had another end). `seconds` since it was accepted.
+    `trace`: the span of the call that made it, as `traceparent` writes it; empty where that was not recorded.
     """
 
     account: str
@@ -87,6 +95,7 @@ class JobLooked:
     estimated: bool
     late: bool
     seconds: float
+    trace: str
 
 
 @record

@@ -87,7 +87,7 @@ class Resource:
     `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads), `queued` while a job
     waits for its place at the upstream. A job that has waited has an id of ours; `upstream` is the upstream's then.
     `hold` is the job's hold id, `facts` what its price needs of the request (of an upload: what is known of its audio,
-    see `core.audio`), `usage` what it was settled on.
+    see `core.audio`) and which span made it (`core.tracecontext`), `usage` what it was settled on.
     `deadline_ms` is how long it is waited for, `gone_ms` since when the upstream does not know it (0: it does).
     """
 

@@ -242,6 +242,7 @@ class _Loading:
             pages=Pages(**dict(settings.pages)),
             payments=compile_payments(settings.payments),
             exports=compile_exports(settings.export),
+            tracing=None if settings.tracing is None else settings.tracing.compiled(),
             products={product.product.name: product.product for product in made},
             routes=tuple(route for product in made for route, _ in product.routes),
             tiers=plans,

@@ -22,6 +22,7 @@ from gateway.settings.exports import Exports
 from gateway.settings.origins import Origins
 from gateway.settings.payments import Payments
 from gateway.settings.tls import Tls
+from gateway.settings.tracing import Tracing
 
 #: What services put behind a model's name: `-20260131`, `-2026-01-31`.
 _DATE: Final = re.compile(r"-[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}$")
@@ -639,6 +640,7 @@ class Runtime:
     payments: Payments = field(default_factory=Payments)
     outward: Outward = field(default_factory=Outward)
     exports: Exports = field(default_factory=Exports)
+    tracing: Tracing | None = None  # None: calls are not traced
     smtp: Smtp | None = None  # None: no mails are sent
     pages: Pages = field(default_factory=Pages)
     products: Mapping[str, Product]

@@ -33,6 +33,10 @@ class EventService:
         self.requests.append({name.lower(): value for name, value in request.headers.items()})
         status = self.answers.pop(0) if self.answers else 204
         if status < 300 or status == 599:  # 599: it has them, and the answer does not say so
-            data = orjson.loads(body)
-            self.events += data if isinstance(data, list) else [data]
+            await self.take(request, body)
         return web.Response(status=status)
+
+    async def take(self, _request: web.Request, body: bytes) -> None:
+        """Keep what came."""
+        data = orjson.loads(body)
+        self.events += data if isinstance(data, list) else [data]

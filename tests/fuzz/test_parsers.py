@@ -25,6 +25,7 @@ from gateway.core.errors import GatewayError, Refused
 from gateway.core.extract import Field, Places, first_reported
 from gateway.core.money import Nanos
 from gateway.core.repeats import repeats_a_name
+from gateway.core.tracecontext import read_traceparent
 from gateway.edge.callbacks import read_callback_token, write_callback_token
 from gateway.edge.heads import ambiguity, is_last
 from gateway.edge.signed import read_signed, write_signed
@@ -397,3 +398,16 @@ def test_a_head_is_judged_alike_however_it_is_cut(data: bytes, places: list[int]
         assert len(lengths) <= 1 and len(whole.headers.getall("Host", [])) <= 1
         assert "#" not in whole.path
         assert is_last(whole) or not whole.chunked
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@given(mutated(TRACEPARENT.encode()).map(lambda text: text.decode("latin-1")))
+def test_a_trace_is_read_as_it_is_written(text: str) -> None:
+    """What is read of a `traceparent` is written as a field that says the same, and whatever else comes is none."""
+    found = read_traceparent(text)
+    if found is not None:
+        assert read_traceparent(str(found)) == found
+        assert str(found)[3:53].rstrip("-") in text
+        assert len(str(found)) == len(TRACEPARENT)

@@ -82,6 +82,7 @@ from gateway.settings.schema.session import (
     SessionSettings,
 )
 from gateway.settings.schema.stream import DropsSettings, StreamSettings
+from gateway.settings.schema.tracing import OtlpSettings, TracingSettings
 from tests.settings.project import ROOT
 
 DOCUMENT = ROOT / "docs" / "reference" / "configuration.md"
@@ -107,6 +108,8 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("export.jsonl", JsonlSettings),
         ("export.cloudevents", CloudEventsSettings),
         ("export.kafka", KafkaSettings),
+        ("tracing", TracingSettings),
+        ("tracing.otlp", OtlpSettings),
         ("payments", PaymentsSettings),
         ("payments.autopay", AutopaySettings),
         ("payments.stripe", StripeSettings),

@@ -27,6 +27,7 @@ from gateway.settings.schema.base import (
 from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, PostgresSettings
 from gateway.settings.schema.payments import BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.product import ErrorsSettings
+from gateway.settings.schema.tracing import OtlpSettings, TracingSettings
 from gateway.settings.tls import Tls, server_context
 
 MEBIBYTE = 1024 * 1024
@@ -372,6 +373,7 @@ class GatewaySettings(Settings):
     pages: PagesSettings = key("The pages for people", default=PagesSettings)
     export: ExportSettings = key("Where the ledger is kept beside Redis", default=ExportSettings)
     payments: PaymentsSettings = key("How credit is bought", default=PaymentsSettings)
+    tracing: TracingSettings | None = key("Traces of calls, told to a collector", default=None, shown="off")
     errors: ErrorsSettings = key(
         "The dialect of refusals that no product words: unknown paths",
         default=lambda: ErrorsSettings(body={"error": "{message}"}),
@@ -400,6 +402,6 @@ def _marks_secret(mark: Any) -> bool:
 #: Keys whose lines are never shown, and where they are.
 _WITH_SECRETS: tuple[type[Settings], ...] = (
     GatewaySettings, UpstreamSettings, RedisYaml, StripeSettings, BillingSystemSettings,
-    CloudEventsSettings, PostgresSettings,
+    CloudEventsSettings, PostgresSettings, OtlpSettings,
 )  # fmt: skip
 SECRETS = frozenset[str]().union(*map(secret_keys, _WITH_SECRETS))
