@@ -34,7 +34,10 @@ test: $(DEV) ## every test, with real Redis servers that the tests start
 sim: $(DEV) ## the simulator of the credit engine (SEED=..., OPERATIONS=...): every invariant after every step
 	$(BIN)/python -m tests.sim --operations $(or $(OPERATIONS),1000000) $(if $(SEED),--seed $(SEED))
 
-soak: $(DEV) ## the long runs: the stateful ledger model with fresh seeds, two processes under load
+soak: $(DEV) ## all six products at 70 % of capacity with a fault every minute, for 30 minutes (MINUTES=...): a page, in build/
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30)
+
+soak-tests: $(DEV) ## the tests that take long: the stateful ledger model with fresh seeds, two processes under load
 	$(BIN)/pytest -q -m soak
 
 test-faults: $(DEV) ## workers and Redis killed under open sessions, jobs and payments (SESSIONS=...): what is lost, as a table
@@ -73,6 +76,9 @@ bench-workers: $(DEV) ## two workers on two cores beside one on one
 
 bench-ledger: $(DEV) ## admissions and settlements per second of a core of Redis, with up to 100,000 holds and 1,000 grants
 	$(BIN)/python -m benchmarks.ledger
+
+bench-scale: $(DEV) ## a thousand to a million accounts in one Redis (ACCOUNTS=...): bytes of each, and that calls stay as fast
+	$(BIN)/python -m benchmarks.scale $(if $(ACCOUNTS),--accounts $(ACCOUNTS))
 
 bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays, interleaved (nginx if there is one)
 	$(BIN)/python -m benchmarks.sockets
@@ -116,4 +122,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger profile bench-sse bench-uploads bench-workers bench-ws soak-ws check-deploy image-steps format lock clean
+.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-ws soak-ws check-deploy image-steps format lock clean

@@ -11,6 +11,7 @@ import asyncio
 import statistics
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from typing import Final
 import uvloop
 
 from gateway.core.admission import Rate
-from gateway.core.money import Nanos, parse_usd
+from gateway.core.money import ZERO, Nanos, parse_usd
 from gateway.core.pricing import Charge, LineItem
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
@@ -43,20 +44,30 @@ def cpu_seconds(pid: int) -> float:
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
-class Bench:
-    """A ledger with one account, and the server's time for what is asked of it."""
+def digest_of(account: str) -> str:
+    """As long as the digest of a key."""
+    return sha256(account.encode()).hexdigest()
 
-    def __init__(self, ledger: RedisLedger, pid: int) -> None:
+
+class Bench:
+    """A ledger, and the server's time for what is asked of it. Calls are of one account, or by turns of `accounts`."""
+
+    def __init__(self, ledger: RedisLedger, pid: int, accounts: Callable[[int], str] = lambda _: ACCOUNT) -> None:
         self.ledger = ledger
         self.pid = pid
         self.numbers: Iterator[int] = count()
+        self.accounts = accounts
 
-    async def open(self) -> None:
-        """The account, its key and its credit."""
+    def account_of(self, call_id: str) -> str:
+        """Whose call it is, by its number."""
+        return self.accounts(int(call_id[16:], 16))
+
+    async def open(self, account: str = ACCOUNT, *, signup: Nanos = ZERO) -> None:
+        """An account, its key and its credit."""
         ledger = self.ledger
-        await ledger.open_account(operation="open", account=ACCOUNT, plan=PLAN)
-        await ledger.put_key(operation="key", key=Key(id="key", account=ACCOUNT), digest="0" * 32)
-        await self.grant(1, parse_usd("5000000"))
+        await ledger.open_account(operation="open", account=account, plan=PLAN, signup=signup)
+        await ledger.put_key(operation="key", key=Key(id="key", account=account), digest=digest_of(account))
+        await ledger.grant(operation="g1", account=account, kind="purchase", amount=parse_usd("5000000"))
 
     async def grant(self, number: int, amount: Nanos) -> None:
         await self.ledger.grant(operation=f"g{number}", account=ACCOUNT, kind="purchase", amount=amount)
@@ -64,9 +75,9 @@ class Bench:
     async def admit(self, call_id: str) -> None:
         answer = await self.ledger.admit(
             AdmissionRequest(
-                account=ACCOUNT, key_id="key", plan=PLAN, hold_id=call_id, product="llm-gateway", entitled=True,
-                metered=True, estimate=Nanos(1_234_567), overdraft=Nanos(0), covers_estimate=False, rates=RATES,
-                concurrency=None, lease_seconds=LEASE_SECONDS, price_version=CHARGE.price_version,
+                account=self.account_of(call_id), key_id="key", plan=PLAN, hold_id=call_id, product="llm-gateway",
+                entitled=True, metered=True, estimate=Nanos(1_234_567), overdraft=Nanos(0), covers_estimate=False,
+                rates=RATES, concurrency=None, lease_seconds=LEASE_SECONDS, price_version=CHARGE.price_version,
             )
         )  # fmt: skip
         assert isinstance(answer, Admitted), answer
@@ -74,8 +85,8 @@ class Bench:
     async def settle(self, call_id: str) -> None:
         receipt = await self.ledger.settle(
             Settlement(
-                account=ACCOUNT, hold_id=call_id, key_id="key", product="llm-gateway", route="chat.completions",
-                call_id=call_id, charge=CHARGE, upstream_id="chatcmpl-bench",
+                account=self.account_of(call_id), hold_id=call_id, key_id="key", product="llm-gateway",
+                route="chat.completions", call_id=call_id, charge=CHARGE, upstream_id="chatcmpl-bench",
             )
         )  # fmt: skip
         assert not receipt.late, receipt

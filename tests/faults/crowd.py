@@ -78,14 +78,15 @@ class Talker:
     async def connect(cls, http: aiohttp.ClientSession, at: Served, key: str, kind: Kind) -> "Talker":
         """Connect, again and again where nobody answers or the answer is no, until a session has begun."""
         deadline = time.monotonic() + _CONNECT_SECONDS_MAX
-        while (talker := await cls._tried(http, at, key, kind)) is None:
+        while (talker := await cls.tried(http, at, key, kind)) is None:
             assert time.monotonic() < deadline, "nobody opens a session"
             await asyncio.sleep(0.05)
-        talker._tasks = [asyncio.create_task(talker._talk()), asyncio.create_task(talker._listen())]
+        talker.start()
         return talker
 
     @classmethod
-    async def _tried(cls, http: aiohttp.ClientSession, at: Served, key: str, kind: Kind) -> "Talker | None":
+    async def tried(cls, http: aiohttp.ClientSession, at: Served, key: str, kind: Kind) -> "Talker | None":
+        """Connect once. A session that has begun, and in which nobody talks yet."""
         try:
             socket = await dialled(http, at, key, kind)
             if kind.opening is not None:
@@ -97,6 +98,14 @@ class Talker:
             return cls(kind, socket, begun[kind.id])
         await socket.close()
         return None
+
+    def start(self) -> None:
+        """Talk and listen."""
+        self._tasks = [asyncio.create_task(self._talk()), asyncio.create_task(self._listen())]
+
+    def vanish(self) -> None:
+        """Be gone, without a word."""
+        self.socket._writer.transport.abort()
 
     @property
     def lost(self) -> bool:

@@ -19,6 +19,7 @@ from gateway.core.money import parse_usd
 from gateway.ledger.embedded import EmbeddedRedis
 from tests.faults.figures import Figures, all_entries
 from tests.faults.stage import Stage, kill, start_again
+from tests.harness import Change
 from tests.pipeline.helpers import sandbox, until, without_rates
 from tests.pipeline.hooks import Hooks
 from tests.system.processes import Served, World
@@ -114,7 +115,7 @@ async def jobs_followed(stage: Stage) -> list[Figures]:
     """
     async with (
         stage.redis() as redis,
-        World(stage.directory, redis.url, _CHANGES).opened() as world,
+        World(stage.directory, redis.url, CHANGES).opened() as world,
         Hooks() as hooks,
     ):
         served = await world.serve("one", workers=2)
@@ -158,7 +159,7 @@ def _soon_looked_at(data: dict[str, Any]) -> None:
     job["callback"]["grace_seconds"] = 3
 
 
-_CHANGES: Final = {
+CHANGES: Final[dict[str, Change]] = {
     "gateway.yaml": _closely_followed,
     "config/products/speech-to-text.yaml": _soon_looked_at,
     "config/tiers.yaml": without_rates,

@@ -50,7 +50,7 @@ class Stage:
         self, redis: EmbeddedRedis, *, grace_seconds: float = GRACE_SECONDS, **limits: Any
     ) -> AsyncIterator[tuple[World, list[Crowd]]]:
         """A vendor and a ledger, and a crowd of each product with an account of its own."""
-        async with World(self.directory, redis.url, _changes(limits, grace_seconds)).opened() as world:
+        async with World(self.directory, redis.url, changes(grace_seconds, **limits)).opened() as world:
             keys = {kind: await world.open_account(kind.name, credit="1000") for kind in (STREAMING, AGENTS)}
             yield world, [Crowd(world.http, kind, key) for kind, key in keys.items()]
 
@@ -59,7 +59,9 @@ class Stage:
         await asyncio.gather(*(crowd.join(served, self.sessions) for crowd in crowds))
 
 
-def _changes(limits: Mapping[str, Any], grace_seconds: float) -> Mapping[str, Change]:
+def changes(grace_seconds: float = GRACE_SECONDS, **limits: Any) -> Mapping[str, Change]:
+    """The config of the stage."""
+
     def gateway(data: dict[str, Any]) -> None:
         data["limits"].update({"hold_lease_seconds": LEASE_SECONDS, "sweep_seconds": 0.2, **limits})
         data["redis"].update(command_seconds_max=1.0, connect_seconds_max=1.0)

@@ -1,0 +1,1 @@
+"""A gateway that runs for long, with everything going on and something breaking every minute."""

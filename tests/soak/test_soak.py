@@ -1,0 +1,32 @@
+"""A minute of `make soak`, and that it sees what must not be."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.faults import FAULTS
+from tests.soak.run import Options, soak
+from tests.soak.samples import Series
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(240)
+async def test_a_minute_in_which_everything_breaks(tmp_path: Path) -> None:
+    """Each fault comes once under the traffic of all six products: what was served is charged, once, and no more."""
+    options = Options(directory=tmp_path, minutes=1.3, fault_seconds=7.0, share=0.5, sessions=4)
+    found = await soak(options)
+    assert not found.wrong, found.page
+    assert len(found.injected) == len(FAULTS)
+
+
+def rising(by: float) -> Series:
+    """Memory that rises so much in the run, with a fault's peak in it every now and then."""
+    return Series("MiB", [(point * 5.0, 80 + by * point / 90 + (200 if point % 9 == 3 else 0)) for point in range(90)])
+
+
+def test_a_leak_is_no_peak() -> None:
+    """What a fault raises for a moment is flat, as is warming up by a little; what goes on rising is not."""
+    assert rising(0).flat
+    assert rising(10).flat
+    assert not rising(60).flat
+    assert rising(60).per_hour == pytest.approx(60 * 3600 / 450, rel=0.2)
