@@ -6,7 +6,7 @@ Does not know: where usage comes from, what day it is, who pays.
 A rate is a fraction (nano-dollars per unit of quantity), so `0.21 per hour` charges a second exactly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Context
 from fractions import Fraction
@@ -184,6 +184,17 @@ class Charge:
     price_version: str
     rate_card: str
     basis: Literal["reported", "clock", "estimated"] = "reported"
+
+
+def at_most(items: Iterable[LineItem], most: int) -> tuple[LineItem, ...]:
+    """The lines with no more than `most` in all: what is beyond it is left out of the last ones."""
+    found = list(items)
+    over = max(0, sum(item.amount for item in found) - most)
+    for index in range(len(found) - 1, -1, -1):
+        less = min(over, found[index].amount)
+        found[index] = replace(found[index], amount=Nanos(found[index].amount - less))
+        over -= less
+    return tuple(found)
 
 
 @record

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Final
 
 from gateway.core.money import Nanos, decimal_ratio, round_half_up
-from gateway.core.pricing import Charge, LineItem, Price, PriceTable, Step, exact_text
+from gateway.core.pricing import Charge, LineItem, Price, PriceTable, Step, at_most, exact_text
 
 MILLIONTHS: Final = 1_000_000
 _EXACT: Final = Context(prec=1000)
@@ -35,22 +35,31 @@ def volumes(charge: Charge, table: PriceTable) -> dict[str, int]:
     """What a charge adds to the month, by SKU, of those that have steps."""
     found: dict[str, int] = {}
     for item in charge.items:
-        if item.sku in table.steps and (counted := _counted(item)):
+        if _has_steps(item, table) and (counted := _counted(item)):
             found[item.sku] = found.get(item.sku, 0) + counted
     return found
 
 
 def stepped(charge: Charge, table: PriceTable, before: Mapping[str, int]) -> Charge:
-    """The charge at the steps' prices, where its month had so much before: a line for each step that it is in."""
+    """The charge at the steps' prices, where its month had so much before: a line for each step that it is in.
+
+    It is never more than it was: of a session that was cut, a line may cost less than its quantity does.
+    """
     reached = dict(before)
     items: list[LineItem] = []
     for item in charge.items:
-        if item.sku not in reached:
+        if item.sku not in reached or not _has_steps(item, table):
             items.append(item)
             continue
         items += _lines(item, table, reached[item.sku])
         reached[item.sku] += _counted(item)
-    return replace(charge, amount=Nanos(sum(item.amount for item in items)), items=tuple(items))
+    found = at_most(items, charge.amount)
+    return replace(charge, amount=Nanos(sum(item.amount for item in found)), items=found)
+
+
+def _has_steps(item: LineItem, table: PriceTable) -> bool:
+    """A session in which prices change has lines of the old ones too, which this table says nothing of."""
+    return item.sku in table.steps and item.unit_price == table.prices[item.sku].listed
 
 
 def _lines(item: LineItem, table: PriceTable, before: int) -> Iterator[LineItem]:

@@ -19,6 +19,7 @@ from gateway.settings.runtime import PriceBook
 
 #: No rate card: nothing has steps.
 NO_PRICES: Final = PriceBook(starts=(), versions=(), tables={})
+NO_TABLE: Final = PriceTable(version="", rate_card="", prices={})
 #: What became of a charge. Nothing was charged by a `conflict`: the hold had another end.
 Settled = Receipt | Literal["spooled", "conflict"]
 
@@ -59,24 +60,37 @@ class Books:
 
     def _settle(self, settlement: Settlement) -> Awaitable[Receipt]:
         """Charge, by the steps that the charge is in where its rate card has some."""
-        charge = settlement.charge
-        table = self._prices.pinned(charge.price_version, charge.rate_card)
-        if table is None or not table.steps:
-            return self._ledger.settle(settlement)
-        return self._settle_by_steps(settlement, table)
+        if self.has_steps(settlement):
+            return self._settle_by_steps(settlement)
+        return self._ledger.settle(settlement)
 
-    async def _settle_by_steps(self, settlement: Settlement, table: PriceTable) -> Receipt:
-        """A repeat takes no volume again, and costs the same."""
+    async def _settle_by_steps(self, settlement: Settlement) -> Receipt:
+        return await self._ledger.settle(await self.by_steps(settlement))
+
+    def has_steps(self, settlement: Settlement) -> bool:
+        """Whether what it costs may depend on what its month had before."""
+        return bool(self._table(settlement).steps)
+
+    async def by_steps(self, settlement: Settlement) -> Settlement:
+        """The settlement at the prices of the steps that it is in. A repeat takes no volume again, and costs the same.
+
+        Raises LedgerUnavailable.
+        """
+        charge, table = settlement.charge, self._table(settlement)
+        used = volumes(charge, table)
+        if not used:
+            return settlement
+        account, hold_id = settlement.account, settlement.hold_id
+        try:
+            before = await self._ledger.take_volume(account=account, hold_id=hold_id, volumes=used)
+        except LedgerRefused:  # it has ended, or was charged for something else: settle says so
+            self._observer.event("volume_refused", product=settlement.product)
+            return settlement
+        return replace(settlement, charge=stepped(charge, table, before), volumes=used)
+
+    def _table(self, settlement: Settlement) -> PriceTable:
         charge = settlement.charge
-        if used := volumes(charge, table):
-            account, hold_id = settlement.account, settlement.hold_id
-            try:
-                before = await self._ledger.take_volume(account=account, hold_id=hold_id, volumes=used)
-            except LedgerRefused:  # it has ended, or was charged for something else: settle says so
-                self._observer.event("volume_refused", product=settlement.product)
-            else:
-                settlement = replace(settlement, charge=stepped(charge, table, before), volumes=used)
-        return await self._ledger.settle(settlement)
+        return self._prices.pinned(charge.price_version, charge.rate_card) or NO_TABLE
 
     async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
         """Give a hold back."""

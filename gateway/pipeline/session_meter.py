@@ -9,13 +9,13 @@ what the session costs, however often it was renewed, and a report at its end co
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, Literal
 
 from gateway.core.money import ZERO, Nanos
-from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for, exact_text
+from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, at_most, charge_for, exact_text
 from gateway.core.usage import Quantity, Usage, read_usage
 from gateway.pipeline.pricing import ran_model
 from gateway.settings.runtime import Metering, Product
@@ -208,16 +208,12 @@ class SessionMeter:
         netted = min(back, total)  # one line may give back what another takes
         over = max(netted, total - most if most is not None else 0)
         self._waived += over - netted
-        for index in range(len(items) - 1, -1, -1):
-            less = min(over, items[index].amount)
-            items[index] = replace(items[index], amount=Nanos(items[index].amount - less))
-            over -= less
-        amount = sum(item.amount for item in items)
+        amount = total - over
         self._charged += amount - (back - netted)
         table = self.table
         charge = Charge(
             amount=Nanos(amount),
-            items=tuple(items),
+            items=at_most(items, amount),
             price_version=table.version,
             rate_card=table.rate_card,
             basis=basis,

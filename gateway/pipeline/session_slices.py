@@ -89,6 +89,7 @@ class Slices:
         self._whole = call.admitted_hold >= call.estimate
         self._pending: Renewal | None = None
         self._back = 0
+        self._listed = 0  # what the ledger was asked for, at the prices of the first unit
         self.hold_id = call.id  # "" once nothing is held any more
         self.hold = call.admitted_hold
         self.count = 1
@@ -133,6 +134,7 @@ class Slices:
         call, renewal = self._call, self._pending
         self._pending = None
         call.move(Move.RENEW)
+        self._listed += renewal.settlement.charge.amount
         call.charged = Nanos((call.charged or 0) + answer.receipt.charged)
         call.late = call.late or answer.receipt.late
         self._leases.discard(renewal.settlement.hold_id)
@@ -149,8 +151,11 @@ class Slices:
         return None
 
     async def _ask(self, renewal: Renewal) -> Renewed:
+        settlement = renewal.settlement
+        if self._books.has_steps(settlement):
+            settlement = await self._books.by_steps(settlement)
         for _ in range(PLANS_MAX):
-            answer = await self._ledger.renew(renewal)
+            answer = await self._ledger.renew(replace(renewal, settlement=settlement))
             if not isinstance(answer, PlanChanged):
                 return answer
             self._plan = answer.plan
@@ -209,9 +214,10 @@ class Slices:
         elif hold_id:
             release = hold_id
         call = self._call
-        call.charged = Nanos((call.charged or 0) + sum(each.charge.amount for each in settlements) - back)
+        paid = call.charged or ZERO
+        call.charged = Nanos(paid + sum(each.charge.amount for each in settlements) - back)
         call.estimated = charge.basis == "estimated"
-        return partial(self._close, settlements, release, back)
+        return partial(self._close, settlements, release, back, paid)
 
     def _last_charge(self, now: float, *, held: bool) -> tuple[Charge, Nanos]:
         meter, table = self._meter, self._meter.table
@@ -225,13 +231,19 @@ class Slices:
             return replace(nothing_owed(table), amount=self.hold, items=(item,), basis="estimated"), ZERO
         return meter.take(now, most=None if held else ZERO, basis=self._basis())
 
-    async def _close(self, settlements: list[Settlement], release: str, back: Nanos) -> Closed:
+    async def _close(self, settlements: list[Settlement], release: str, back: Nanos, paid: Nanos) -> Closed:
         outcome, late = "released", False
+        listed, taken = self._listed, int(paid)
         for settlement in settlements:
             settled: Settled = await self._books.settle(settlement)
             outcome = settled if isinstance(settled, str) else "settled"
             late = late or (not isinstance(settled, str) and settled.late)
+            listed += settlement.charge.amount
+            taken += settlement.charge.amount if isinstance(settled, str) else settled.charged
+        if taken < listed:  # volume steps: what goes back is worth what it was charged at, on average
+            back = Nanos(back * taken // listed)
         call = self._call
+        call.charged = Nanos(taken - back)
         if release:
             await self._books.release(call.account, release)
         if back:

@@ -1,14 +1,16 @@
 """Volume steps from end to end: what calls and jobs cost together, on two gateways at once, and over an outage."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.errors import LedgerUnavailable
-from gateway.core.money import Nanos, parse_usd
+from gateway.core.money import Nanos, format_usd, parse_usd, round_half_up
 from gateway.core.months import month_of
 from gateway.core.pricing import Charge, LineItem, PriceTable, make_price
 from gateway.core.steps import MILLIONTHS, make_step
@@ -20,7 +22,8 @@ from gateway.settings.runtime import PriceBook
 from tests.harness import Running, running
 from tests.ledger.ledgers import MemoryWorld as World
 from tests.ledger.ledgers import ask, opened, usd
-from tests.pipeline.helpers import beside, charges, chat, finished, submitted, without_rates
+from tests.pipeline.helpers import beside, charges, chat, finished, submitted, until, without_rates
+from tests.pipeline.sockets import PRO_SECOND, begun, slices, to_the_end
 
 
 def stepped_card(data: dict[str, Any]) -> None:
@@ -76,6 +79,67 @@ async def test_jobs_and_calls_at_once_share_the_steps_exactly(pair: tuple[Runnin
     await finished(one, other, await submitted(one, other, 7200, speech_models=["universal-2"]))
     assert (await charges(one, "other"))[-1]["amount"] == parse_usd("0.30")
     assert not await one.ledger.verify("acme")
+
+
+def streaming_card(data: dict[str, Any]) -> None:
+    """Half the price above two seconds of streaming."""
+    data["rate_cards"]["acme"] = {"steps": {"streaming.*": [{"above": "2 seconds", "percent": "50"}]}}
+
+
+@pytest.fixture
+async def streaming(tmp_path: Path, empty_redis: str) -> AsyncIterator[Running]:
+    """A gateway with steps for sessions, whose slices are of half a second."""
+    small = slices(slice_seconds=0.5, renew_before_seconds=0.1, warn_seconds=0, grace_seconds=1)
+    async with running(tmp_path, empty_redis, changes={**small, "config/prices.yaml": streaming_card}) as gateway:
+        yield gateway
+
+
+async def test_the_slices_of_a_session_share_the_steps_exactly(streaming: Running) -> None:
+    """Each slice is charged the part of the month that it took, the one at the boundary at both prices; the report at
+    the end changes nothing of that, and the books agree with the volumes."""
+    key = await streaming.open_account("acme", credit="1", rate_card="acme")
+    socket = await begun(streaming, key)
+    await asyncio.sleep(2.8)
+    await socket.send_json({"type": "Terminate"})
+    said, code = await to_the_end(socket)
+    assert code == 1000
+    assert await until(lambda: nothing_held(streaming, "acme"))
+    made = await charges(streaming, "acme")
+    assert len(made) >= 4
+    before = Fraction(0)
+    for charge in made:
+        taken = sum(Fraction(item["quantity"]) for item in charge["items"])
+        assert charge["amount"] == sum(item["amount"] for item in charge["items"])
+        for item in charge["items"]:
+            price = Fraction(PRO_SECOND, 1 if before < 2 else 2)
+            cost = Fraction(item["quantity"]) * price
+            assert item["amount"] == round_half_up(cost.numerator, cost.denominator)
+            before += Fraction(item["quantity"])
+            assert before <= 2 or price < PRO_SECOND
+        assert sum(charge["volumes"].values()) == taken * MILLIONTHS
+    month = month_of((await streaming.ledger.entries("acme"))[-1].at_ms)
+    assert sum((await streaming.ledger.volumes("acme", month=month)).values()) == before * MILLIONTHS
+    reported = said[-1]["session_duration_seconds"]
+    assert reported == 3
+    left = (await streaming.ledger.account("acme")).balance
+    assert abs(parse_usd("1") - left - Fraction(5, 2) * PRO_SECOND) <= len(made)
+    assert not await streaming.ledger.verify("acme")
+
+
+async def test_credit_lasts_as_long_as_the_steps_make_it(streaming: Running) -> None:
+    """Credit for three seconds at the first price is two of them, and two at half of it: it is cut after four."""
+    key = await streaming.open_account("acme", credit=format_usd(Nanos(3 * PRO_SECOND)), rate_card="acme")
+    started = time.monotonic()
+    said, code = await to_the_end(await begun(streaming, key))
+    assert 3.5 < time.monotonic() - started < 5.5
+    assert code == 1008, said
+    assert await until(lambda: nothing_held(streaming, "acme"))
+    assert (await streaming.ledger.account("acme")).balance < PRO_SECOND // 10
+    assert not await streaming.ledger.verify("acme")
+
+
+async def nothing_held(gw: Running, account: str) -> bool:
+    return not (await gw.ledger.account(account)).open_holds
 
 
 class Leaving(MemoryLedger):

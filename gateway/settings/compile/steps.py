@@ -46,13 +46,6 @@ def _above(step: StepSettings, unit: str) -> int:
 
 def check_steps(card: RateCardSettings, place: Place, tables: Sequence[PriceTable], scope: Scope) -> None:
     """`tables`: the card's prices without steps, in every version."""
-    timed = {
-        meter.sku_of(rule, model)
-        for meter in scope.metered
-        if meter.product in scope.sockets
-        for rule in meter.metering.rules
-        for model in meter.model_names()
-    }
     prices = [price for table in tables for price in table.prices.values()]
     for key, steps in card.steps.items():
         where = place.at(key)
@@ -62,10 +55,6 @@ def check_steps(card: RateCardSettings, place: Place, tables: Sequence[PriceTabl
         if not named:
             near = nearest(key, {price.sku for price in prices})
             scope.report.add(where, f'"{key}" is no SKU, or prefix of one with a *{near}', at_key=True)
-        sessions = sorted({price.sku for price in mine if price.sku in timed})
-        if sessions:
-            message = f"{sessions[0]} is charged by sessions, which are paid in slices and have no steps"
-            scope.report.add(where, message, at_key=True)
         for number, step in enumerate(steps):
             for price in mine:
                 if wrong := _wrong(step, steps[:number], price):
