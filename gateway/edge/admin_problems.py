@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.core.errors import LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
+from gateway.core.errors import Code, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Invalid
 from gateway.edge.alert_operations import TooManyTests, UnknownAlert
 from gateway.edge.job_operations import UnknownJob
@@ -58,8 +58,12 @@ CUSTOMERS: Final[Mapping[str, Kind]] = {
     "too_many_unknown_keys": Kind(429, "Too many unknown keys came from this address"),
     "rate_limited": Kind(429, "Too many requests with this key"),
 }
-KINDS: Final[Mapping[str, Kind]] = {**PROBLEMS, **CUSTOMERS}
-
+#: What services are told that hold credit.
+HOLDERS: Final[Mapping[str, Kind]] = {
+    "unknown_hold": Kind(404, "There is no such hold"),
+    "hold_ended": Kind(409, "The hold has ended"),
+}
+KINDS: Final[Mapping[str, Kind]] = {**PROBLEMS, **CUSTOMERS, **HOLDERS}
 
 #: The JSON schema of every problem.
 SHAPE: Final[Mapping[str, Any]] = {
@@ -69,7 +73,7 @@ SHAPE: Final[Mapping[str, Any]] = {
         "type": {"type": "string"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "code": {"enum": list(KINDS)},
+        "code": {"enum": list(dict.fromkeys([*KINDS, *map(str, Code)]))},
         "detail": {"type": "string"},
         "errors": {
             "type": "array",
@@ -87,18 +91,22 @@ SHAPE: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemReply:
-    """One problem, told. `errors` has every single thing that is wrong, `headers` what HTTP wants beside it."""
+    """One problem, told. `errors` has every single thing that is wrong, `headers` what HTTP wants beside it.
+
+    `refusal`: not the request has it, but the call that it is about, whose code this is.
+    """
 
     code: str
     detail: str
     errors: tuple[Mapping[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    refusal: Kind | None = None
 
     def response(self) -> web.Response:
         """The problem as an HTTP answer."""
-        kind = KINDS[self.code]
+        kind = self.refusal or KINDS[self.code]
         body: dict[str, Any] = {
-            "type": f"urn:gateway:problem:{self.code}",
+            "type": f"urn:gateway:{'refusal' if self.refusal else 'problem'}:{self.code}",
             "title": kind.title,
             "status": kind.status,
             "code": self.code,

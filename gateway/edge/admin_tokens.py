@@ -15,7 +15,9 @@ from typing import Final
 
 from gateway.settings.runtime import AdminScope, Runtime
 
-SCOPES: Final[tuple[AdminScope, ...]] = ("read", "billing", "admin")
+SCOPES: Final[tuple[AdminScope, ...]] = ("read", "billing", "admin", "credit")
+#: What is served to other services of ours, and not to people: the token of ops is none for it.
+FOR_SERVICES: Final[frozenset[AdminScope]] = frozenset({"credit"})
 #: The name of whoever has the config's `admin_token`.
 ROOT_NAME: Final = "admin"
 _PREFIX: Final = "gwa_"
@@ -35,7 +37,7 @@ class AdminTokens:
     def __init__(self, runtime: Runtime) -> None:
         known = [(token.sha256, Actor(token.name, token.scopes)) for token in runtime.admin_tokens]
         if runtime.admin_token:
-            known.append((token_digest(runtime.admin_token), Actor(ROOT_NAME, frozenset(SCOPES))))
+            known.append((token_digest(runtime.admin_token), Actor(ROOT_NAME, frozenset(SCOPES) - FOR_SERVICES)))
         self._known = tuple(known)
 
     @property

@@ -28,6 +28,7 @@ from gateway.edge.listening import Opening, listen
 from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.billing import add_billing_pages
 from gateway.edge.paying import add_payment_routes, make_paying
+from gateway.edge.plugging import add_plug_ins
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler, make_submissions
 from gateway.edge.tracing import around
@@ -276,10 +277,12 @@ class Gateway:
             write_token=partial(write_callback_token, runtime.key_pepper), clock=clock,
         )  # fmt: skip
         grants = MonthlyGrants(tiers=runtime.tiers, ledger=ledger, observer=observer, clock=clock)
-        admission = Admission(
-            runtime=runtime, ledger=ledger, jobs=jobs, leases=self.leases, allowance=self.allowance, named=named,
-            callbacks=callbacks, identify=tracing.identify(identifier), grants=grants, observer=observer, clock=clock,
+        make_admission = partial(
+            Admission,
+            runtime=runtime, ledger=ledger, jobs=jobs, allowance=self.allowance, named=named,
+            callbacks=callbacks, grants=grants, observer=observer, clock=clock,
         )  # fmt: skip
+        admission = make_admission(leases=self.leases, identify=tracing.identify(identifier))
         self.conclusion = Conclusion(
             books=self.books, jobs=jobs, allowance=self.allowance, named=named, observer=observer, clock=clock
         )
@@ -292,14 +295,15 @@ class Gateway:
             runtime=runtime, parts=parts, admission=admission, ledger=ledger, conclusion=self.conclusion,
             dialer=tracing.dialer(self.dialer), write_token=identifier.write,
         )  # fmt: skip
+        call_ids = call_id_maker()
         queueing = Queueing(
             ledger=ledger, conclusion=self.conclusion, callbacks=callbacks, jobs=jobs, upstreams=upstreams,
             observer=observer, clock=clock, answer_seconds_max=limits.hold_lease_seconds / 2,
         )  # fmt: skip
         self.pipeline = HttpPipeline(
-            runtime=runtime, router=Router(runtime.routes), admission=admission, conclusion=self.conclusion, jobs=jobs,
-            leases=self.leases, ledger=ledger, upstreams=upstreams, observer=observer, clock=clock,
-            call_ids=call_id_maker(), sessions=sessions, queueing=queueing,
+            runtime=runtime, router=Router(runtime.forwarded), admission=admission, conclusion=self.conclusion,
+            jobs=jobs, leases=self.leases, ledger=ledger, upstreams=upstreams, observer=observer, clock=clock,
+            call_ids=call_ids, sessions=sessions, queueing=queueing,
         )  # fmt: skip
         self.submissions = make_submissions(runtime, ledger=ledger, queueing=queueing, observer=observer)
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
@@ -335,7 +339,11 @@ class Gateway:
         add_billing_pages(own, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         add_callback_routes(own, take=called_back.take, pepper=runtime.peppers, clock=clock, observer=observer)
-        self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks"))
+        plugged = add_plug_ins(
+            own, runtime=runtime, make_admission=make_admission, identifier=identifier, ledger=ledger, books=self.books,
+            observer=observer, clock=clock, call_ids=call_ids,
+        )  # fmt: skip
+        self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks", *plugged))
         of_one = 0 if runtime.trust_forwarded_for else limits.connections_per_address_max
         self._customers = CustomerServer(
             tracing.pipeline(self.pipeline), limits, self._own, of_address_max=of_one, observer=observer,

@@ -94,11 +94,12 @@ def view_charge(entry: Entry) -> Data:
         "basis": _text(data, "basis"),
         "late": bool(data.get("late")),
         "reason": _text(data, "reason"),
-        "items": [_view_item(item) for item in data.get("items", ())],
+        "items": [view_item(item) for item in data.get("items", ())],
     }
 
 
-def _view_item(item: Mapping[str, Any]) -> Data:
+def view_item(item: Mapping[str, Any]) -> Data:
+    """One line of a charge."""
     return {
         "sku": str(item["sku"]),
         "quantity": str(item["quantity"]),

@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.payments.cashier import AUTOPAY_CHANNEL
 from gateway.pipeline.callbacks import WEBHOOK
+from gateway.pipeline.unsettled import UNSETTLED, UnsettledCourier
 from gateway.ports import Clock, Courier, Ledger, Observer
 from gateway.settings.runtime import Runtime
 from gateway.upstream.outward import Outward
@@ -26,5 +27,6 @@ def make_outbox(
     mail = None if runtime.smtp is None else MailCarrier(runtime.smtp)
     alerts = alert_couriers(ledger=ledger, outward=outward, peppers=runtime.peppers, clock=clock, mail=mail)
     couriers: dict[str, Courier] = {WEBHOOK: WebhookCourier(outward), AUTOPAY_CHANNEL: autopay, **alerts}
+    couriers[UNSETTLED] = UnsettledCourier(ledger=ledger, observer=observer)
     lease_seconds = max(runtime.limits.hold_lease_seconds, _LEASE_SECONDS_MIN)
     return Outbox(ledger=ledger, couriers=couriers, observer=observer, clock=clock, lease_seconds=lease_seconds)

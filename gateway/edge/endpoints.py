@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 import orjson
 from aiohttp import web
 
+from gateway.core.errors import Code
 from gateway.edge.admin_bodies import (
     PAGE_ITEMS_DEFAULT,
     PAGE_ITEMS_MAX,
@@ -109,6 +110,7 @@ class Endpoint(Generic[Desk_contra]):
     status: int = 200
     query: tuple[Parameter, ...] = ()
     problems: tuple[str, ...] = ()
+    refusals: tuple[Code, ...] = ()  # for which the call that it is about may be refused
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway import __version__
+from gateway.core.errors import REFUSALS
 from gateway.edge.admin_bodies import Body, Change
 from gateway.edge.admin_problems import KINDS, SHAPE
 from gateway.edge.admin_views import Data
@@ -106,6 +107,8 @@ def _problems(endpoint: Endpoint[Any], also: tuple[str, ...]) -> dict[str, Data]
     by_status: dict[str, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(str(KINDS[code].status), []).append(code)
+    for refusal in endpoint.refusals:
+        by_status.setdefault(str(REFUSALS[refusal].status), []).append(str(refusal))
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {

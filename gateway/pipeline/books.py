@@ -201,7 +201,7 @@ class Books:
         arguments = record["arguments"]
         match record["operation"]:
             case "settle":
-                return partial(self._settle, _settlement(arguments))
+                return partial(self._settle, read_settlement(arguments))
             case "release":
                 ref = arguments["resource"] and ResourceRef(**arguments["resource"])
                 account, hold_id = arguments["account"], arguments["hold_id"]
@@ -226,7 +226,8 @@ class Books:
                 raise LedgerRefused(f"unknown operation {other!r} in the spool")
 
 
-def _settlement(fields: dict[str, Any]) -> Settlement:
+def read_settlement(fields: dict[str, Any]) -> Settlement:
+    """A settlement that was written as plain data."""
     charge = fields["charge"]
     items = tuple(LineItem(**{**item, "amount": Nanos(item["amount"])}) for item in charge["items"])
     ref = fields["resource"] and ResourceRef(**fields["resource"])

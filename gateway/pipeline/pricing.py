@@ -198,6 +198,13 @@ def update_facts(route: Route, fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def read_facts(route: Route, request: Any) -> dict[str, Any]:
+    """The request's fields that the price of a call is read from, cut down to what pricing looks at."""
+    if type(request) is not dict:
+        return {}
+    return {name: _slim(request[name]) for name in sorted(route.read_fields) if request.get(name) is not None}
+
+
 def _slim(value: Any, depth: int = 4) -> Any:
     """Enough of a value to tell whether it is on and which model it names; a customer's texts are not kept."""
     if type(value) is str:

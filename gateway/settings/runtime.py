@@ -27,7 +27,7 @@ from gateway.settings.tracing import Tracing
 #: What services put behind a model's name: `-20260131`, `-2026-01-31`.
 _DATE: Final = re.compile(r"-[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}$")
 
-MeterKind = Literal["none", "fixed", "response", "sse", "job", "session"]
+MeterKind = Literal["none", "fixed", "response", "sse", "job", "session", "reported"]
 UnknownUsage = Literal["charge_hold", "charge_floor", "charge_estimate", "charge_nothing"]
 
 
@@ -49,6 +49,10 @@ class Upstream:
     looks_per_second_max: float = 10.0  # of one worker, at jobs that nobody asks for; and at once:
     looks_max: int = 10
     verify_tls: bool = True
+
+
+#: Of a product that is not forwarded anywhere: its calls are told over the credit API, or by forward-auth.
+NO_UPSTREAM: Final = Upstream(name="", base_url="", credential="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -470,6 +474,13 @@ class Product:
     #: None: refuse. Else what one process may serve while the ledger is away.
     without_ledger: WithoutLedger | None = None
     queues: bool = False  # it has jobs that may wait for their place
+    #: What becomes of a hold of the credit API or of forward-auth that nobody ends in time.
+    on_unsettled: Literal["release", "charge_hold"] = "release"
+
+    @property
+    def forwarded(self) -> bool:
+        """Whether there is a service that calls are forwarded to."""
+        return bool(self.upstream.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -603,7 +614,23 @@ class Pages:
     secure_cookies: bool = False
 
 
-AdminScope = Literal["read", "billing", "admin"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlugIn:
+    """Ways to the ledger for what is not proxied: which are on, whom they trust, how long their holds live.
+
+    `trusted` are addresses and networks whose requests to /authz need no token. Seconds as named.
+    """
+
+    credit_api: bool = False
+    forward_auth: bool = False
+    trusted: tuple[str, ...] = ()
+    uri_header: str = "X-Forwarded-Uri"
+    method_header: str = "X-Forwarded-Method"
+    hold_seconds: int = 60
+    hold_seconds_max: int = 86_400
+
+
+AdminScope = Literal["read", "billing", "admin", "credit"]
 #: Which files are taken up when they change, without being asked.
 ReloadOnChange = Literal["certificates", "everything", "nothing"]
 
@@ -643,6 +670,7 @@ class Runtime:
     tracing: Tracing | None = None  # None: calls are not traced
     smtp: Smtp | None = None  # None: no mails are sent
     pages: Pages = field(default_factory=Pages)
+    plug_in: PlugIn = field(default_factory=PlugIn)
     products: Mapping[str, Product]
     routes: tuple[Route, ...]
     tiers: Mapping[str, Tier]
@@ -652,6 +680,11 @@ class Runtime:
     digest: str  # of the files read, for /readyz and metrics
     reload_on_change: ReloadOnChange = "certificates"
     origins: Origins = field(default_factory=Origins, repr=False, compare=False)
+
+    @property
+    def forwarded(self) -> tuple[Route, ...]:
+        """The routes whose calls are forwarded."""
+        return tuple(route for route in self.routes if route.product.forwarded)
 
     @property
     def peppers(self) -> tuple[str, ...]:

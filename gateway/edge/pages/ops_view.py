@@ -5,7 +5,7 @@ Does not know: HTTP, how facts are worded or laid out.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -108,7 +108,8 @@ def figures(counted: Mapping[str, Any]) -> Figures:
 
 def config(runtime: Runtime, now: float) -> dict[str, Any]:
     """The config in force, without its secrets."""
-    upstreams = {product.upstream.name: product.upstream for product in runtime.products.values()}
+    upstreams = {product.upstream.name: product.upstream for product in runtime.products.values() if product.forwarded}
+    routes = Counter(route.product.name for route in runtime.routes)
     redis = urlsplit(runtime.redis.url)
     where = f"{redis.hostname}:{redis.port or 6379}" if redis.hostname else redis.scheme or "embedded"
     card = runtime.tiers[runtime.default_tier].rate_card
@@ -124,7 +125,7 @@ def config(runtime: Runtime, now: float) -> dict[str, Any]:
         ),
         "upstreams": [(name, upstream.base_url) for name, upstream in sorted(upstreams.items())],
         "products": [
-            (name, product.title, sum(route.product.name == name for route in runtime.routes), product.upstream.name)
+            (name, product.title, routes[name], product.upstream.name or "none")
             for name, product in sorted(runtime.products.items())
         ],
         "tiers": list(runtime.tiers.values()),

@@ -34,13 +34,16 @@ _AT_SETTLEMENT: Final = ("reply", "job")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Who meters: a job (`of_job`), or a route with these parameters and required kinds of resources, or a socket."""
+    """Who meters: a job (`of_job`), or a route with these parameters and required kinds of resources, or a socket, or
+    whoever settles the call and reports its usage by the measures' names (`reported`).
+    """
 
     of_job: bool = False
     parameters: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     fixed_hold: bool = False
     session: SessionSettings | None = None
+    reported: bool = False
 
 
 def compile_metering(
@@ -113,15 +116,20 @@ def check_parameter(field: Field, place: Place, parameters: Sequence[str], scope
 
 
 def _measure(name: str, settings: MeasureSettings, place: Place, reading: Reading, scope: Scope) -> Measure:
-    for index, field in enumerate(settings.fields):
+    for index, field in enumerate(settings.fields if not reading.reported else ()):
         _check_field(field, place.at("from", index), reading, scope)
     if settings.clock and reading.session is None:
         scope.report.add(place.at("clock"), "only a session is measured by the clock: its route has meter: session")
-    if not settings.fields and not settings.clock:
+    fields = tuple(settings.fields)
+    if reading.reported:
+        if fields or settings.count != "value":
+            scope.report.add(place.at("from" if fields else "count"), "this measure is reported by its name: remove it")
+        fields = (Field("frame", (name,)),)
+    elif not fields and not settings.clock:
         scope.report.add(place, "nothing reports this measure: add from", at_key=True)
     return Measure(
         name=name,
-        fields=tuple(settings.fields),
+        fields=fields,
         count=settings.count,
         default=settings.default,
         clock=settings.clock,
@@ -225,6 +233,9 @@ def _check_field(field: Field, place: Place, reading: Reading, scope: Scope) -> 
     check_parameter(field, place, reading.parameters, scope)
     if field.source == "resource":
         scope.report.add(place, "what a resource is said to be is no usage: only an estimate reads it")
+        return
+    if reading.reported and field.source in ("reply_header", "job", "frame"):
+        scope.report.add(place, "whoever settles the call tells its request and its reply: write request.x or reply.x")
         return
     if reading.session is not None and field.source in ("reply", "reply_header", "job"):
         scope.report.add(place, "a session has no reply and no job: write frame.x, request.x or query.x")

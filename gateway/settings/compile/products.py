@@ -25,6 +25,7 @@ from gateway.settings.compile.streams import check_stream, compile_stream
 from gateway.settings.problems import Place
 from gateway.settings.routing import Pattern, parse_pattern
 from gateway.settings.runtime import (
+    NO_UPSTREAM,
     Callback,
     Creation,
     Job,
@@ -49,6 +50,8 @@ from gateway.settings.schema.product import (
 
 #: So many accounts may reach their bound without the ledger, unless the config says how much that is in all.
 _ACCOUNTS_AT_ONCE: Final = 100
+#: Of a route that nothing is found by: it is named over the credit API.
+NO_PATTERN: Final = Pattern(methods=frozenset(), host=None, segments=(), parameters=())
 _METER_KEYS: Final = ("usage", "charges", "hold", "sample", "free_fields")
 
 
@@ -67,12 +70,15 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
     """The product and its jobs; the routes need the jobs of every product and come after."""
     errors = compile_errors(settings.errors, place.at("errors"), scope)
     models = _models(settings, place, scope)
-    scope.known(place.at("upstream"), settings.upstream, scope.upstream_names, "upstream")
-    nowhere = Upstream(name=settings.upstream, base_url="", credential="")  # only to find the other problems
+    upstream = NO_UPSTREAM
+    if settings.upstream is not None:
+        scope.known(place.at("upstream"), settings.upstream, scope.upstream_names, "upstream")
+        nowhere = Upstream(name=settings.upstream, base_url="", credential="")  # only to find the other problems
+        upstream = scope.upstreams.get(settings.upstream, nowhere)
     product = Product(
         name=settings.product,
         title=settings.title,
-        upstream=scope.upstreams.get(settings.upstream, nowhere),
+        upstream=upstream,
         errors=errors,
         models=models,
         strip_reply_fields=tuple(settings.strip_reply_fields),
@@ -82,6 +88,7 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
         drain_bytes_max=settings.drain_bytes_max,
         without_ledger=_without_ledger(settings.on_ledger_unavailable, place.at("on_ledger_unavailable"), scope),
         queues=any(job.queue is not None for job in settings.jobs.values()),
+        on_unsettled=settings.on_unsettled,
     )
     made = Made(settings=settings, place=place, product=product)
     for kind, job in settings.jobs.items():
@@ -181,22 +188,24 @@ def _route(
     settings: RouteSettings, place: Place, product: Product, jobs: Mapping[str, Job], scope: Scope
 ) -> Route | None:
     try:
-        pattern = parse_pattern(settings.match, settings.host)
+        pattern = NO_PATTERN if settings.match is None else parse_pattern(settings.match, settings.host)
     except ValueError as error:
         scope.report.add(place.at("match"), str(error))
         return None
+    _check_forwarding(settings, product, place, scope)
     _check_meter(settings, place, scope)
     _check_resources(settings, pattern, place, scope)
     check_socket(settings, pattern, place, scope)
     check_stream(settings, product, place, scope)
     required = tuple(requirement.resource for requirement in settings.requires)
     metering = None
-    if settings.meter in ("fixed", "response", "sse", "session"):
+    if settings.meter in ("fixed", "response", "sse", "session", "reported"):
         reading = Reading(
             parameters=pattern.parameters,
             required=required,
             fixed_hold=settings.hold is not None,
             session=settings.session,
+            reported=settings.meter == "reported",
         )
         metering = compile_metering(settings, place, reading, product.models, scope)
         scope.metered.append(Metered(place=place, product=product.name, metering=metering, models=product.models))
@@ -276,6 +285,26 @@ def _listing(settings: ListingSettings) -> Listing:
 # ---- what must go together
 
 
+def _check_forwarding(settings: RouteSettings, product: Product, place: Place, scope: Scope) -> None:
+    """Whether a route is for calls that are forwarded, or for those that are only told, as its product is."""
+    if product.forwarded:
+        if settings.match is None:
+            scope.report.add(place, "calls are forwarded by their path: add match", at_key=True)
+        if settings.meter == "reported":
+            message = "this product has an upstream, whose replies report usage: write meter: response (or fixed, sse)"
+            scope.report.add(place.at("meter"), message)
+        return
+    if settings.meter not in ("reported", "fixed", "none"):
+        message = f"this product has no upstream, so nothing of meter: {settings.meter} is seen: write meter: reported"
+        scope.report.add(place.at("meter"), message)
+    elif settings.meter == "none" and settings.match is None:
+        scope.report.add(place, "nothing leads to this route: add match, for forward-auth, or a meter", at_key=True)
+    for key in ("requires", "creates", "deletes", "lists", "mints", "public"):
+        if getattr(settings, key):
+            message = "this product has no upstream, so what its replies name is not known: remove it"
+            scope.report.add(place.at(key), message, at_key=True)
+
+
 def _check_meter(settings: RouteSettings, place: Place, scope: Scope) -> None:
     meter, add = settings.meter, scope.report.add
     given = [key for key in _METER_KEYS if getattr(settings, key)]
@@ -293,10 +322,12 @@ def _check_meter(settings: RouteSettings, place: Place, scope: Scope) -> None:
                 add(place.at(key), f"a job is charged by its own {key}: move this to jobs.{settings.job}", at_key=True)
     elif settings.job is not None:
         add(place.at("job"), "a route that makes a job has meter: job", at_key=True)
-    if meter in ("response", "sse", "fixed", "session") and not settings.charges:
+    if meter in ("response", "sse", "fixed", "session", "reported") and not settings.charges:
         add(place.at("meter"), f"this route is unpriced: meter: {meter} needs charges")
     if meter in ("response", "sse") and not settings.usage:
         add(place.at("meter"), f"meter: {meter} needs usage: where the quantities are read from")
+    if meter == "reported" and not settings.usage:
+        add(place.at("meter"), "meter: reported needs usage: which quantities are reported")
 
 
 def _check_resources(settings: RouteSettings, pattern: Pattern, place: Place, scope: Scope) -> None:

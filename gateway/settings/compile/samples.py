@@ -41,8 +41,8 @@ def check_sample(sample: SampleSettings, route: Route, place: Place, scope: Scop
     usage = read_usage(metering.measures, sources)
     for measure in metering.measures:
         if measure.name in usage.missing:
-            fields = " or ".join(map(str, measure.fields))
-            told = "reply" if route.session is None else "frame"
+            fields = " or ".join(map(str, measure.fields)) if route.meter != "reported" else measure.name
+            told = "usage" if route.meter == "reported" else "reply" if route.session is None else "frame"
             scope.report.add(place.at(told), f"the sample does not report {measure.name}: {fields} is missing")
     if usage.missing:
         return
@@ -67,7 +67,7 @@ def _sources(sample: SampleSettings, route: Route) -> Sources:
         "reply": sample.reply,
         "reply_header": {name.lower(): value for name, value in sample.reply_headers.items()},
         "job": sample.job,
-        "frame": sample.frame,
+        "frame": sample.usage or sample.frame,
     }
 
 

@@ -290,6 +290,37 @@ class PagesSettings(Settings):
     )
 
 
+def _network(text: str) -> str:
+    if Allowed.of([_allowed(text)]).names:
+        raise ValueError("must be an address or a network like 10.1.0.0/16: names can be anybody's")
+    return text
+
+
+class PlugInSettings(Settings):
+    """Ways to the ledger for what is not proxied. They are at the customers' listener."""
+
+    credit_api: Flag = key("Serve the credit API, `/credit/v1`, to tokens with the scope `credit`", default=False)
+    forward_auth: Flag = key("Serve forward-auth, `/authz`, to such tokens, and to `trusted` addresses", default=False)
+    trusted: list[Annotated[Word, AfterValidator(_network)]] = key(
+        "Addresses and networks of proxies that need no token at `/authz`. The connection's own address counts, "
+        "whatever headers say",
+        default=list,
+        max_length=100,
+    )
+    uri_header: HeaderName = key(
+        "Header in which a proxy says the original path and query. It must set it itself, whatever its client sent",
+        default="X-Forwarded-Uri",
+    )
+    method_header: HeaderName = key("Header in which it says the original method", default="X-Forwarded-Method")
+    hold_seconds: Whole = key(
+        "A hold ends by itself after this, unless it is renewed or asked for longer", default=60, unit="seconds", ge=3,
+        le=86400,
+    )  # fmt: skip
+    hold_seconds_max: Whole = key(
+        "Longest time that one may ask for, each time", default=86400, unit="seconds", ge=3, le=30 * 86400
+    )
+
+
 class UpstreamSettings(Settings):
     """A service that calls are forwarded to."""
 
@@ -371,6 +402,7 @@ class GatewaySettings(Settings):
     outward: OutwardSettings = key("Requests to addresses that customers name", default=OutwardSettings)
     alerts: AlertsSettings = key("How alerts are sent", default=AlertsSettings)
     pages: PagesSettings = key("The pages for people", default=PagesSettings)
+    plug_in: PlugInSettings = key("Ways to the ledger for what is not proxied", default=PlugInSettings)
     export: ExportSettings = key("Where the ledger is kept beside Redis", default=ExportSettings)
     payments: PaymentsSettings = key("How credit is bought", default=PaymentsSettings)
     tracing: TracingSettings | None = key("Traces of calls, told to a collector", default=None, shown="off")

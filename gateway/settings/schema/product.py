@@ -297,6 +297,7 @@ class SampleSettings(Settings):
     reply: Any = key("Body of the reply; of a job, when it is completed", default=None, shown="none")
     reply_headers: dict[str, str] = key("Headers of the reply", default=dict, shown="none")
     job: dict[str, Any] = key("Record of the job that the price depends on", default=dict, shown="none")
+    usage: dict[Name, Whole] = key("Quantities that are reported (meter reported)", default=dict, shown="none")
     frame: Any = key("Fields of a session's frames, over one another", default=None, shown="none")
     charge: Money = key("What the call costs", unit="dollars")
     version: Filled | None = key("Version of the price list", default=None, shown="the first")
@@ -306,11 +307,16 @@ class RouteSettings(Settings):
     """One thing that clients may do."""
 
     name: Name = key("Name in logs, metrics and entries")
-    match: Filled = key("`METHOD /path` or `METHOD host/path`; `{name}` is one segment, several methods by commas")
+    match: Filled | None = key(
+        "`METHOD /path` or `METHOD host/path`; `{name}` is one segment, several methods by commas. Of a product "
+        "without an upstream: what forward-auth finds it by",
+        default=None, shown="**required** with an upstream",
+    )  # fmt: skip
     host: Filled | None = key("Host that it is for", default=None, shown="every host")
-    meter: Literal["none", "fixed", "response", "sse", "job", "session"] = key(
+    meter: Literal["none", "fixed", "response", "sse", "job", "session", "reported"] = key(
         "`none`: free; `fixed`: per success; `response`: by the reply; `sse`: by the reply, which may be a stream of "
-        "events; `job`: by the job's end; `session`: while its socket is open",
+        "events; `job`: by the job's end; `session`: while its socket is open; `reported`: by whoever settles it, of a "
+        "product without an upstream",
         default="none",
     )
     public: Flag = key("Needs no key", default=False)
@@ -369,12 +375,20 @@ class ProductSettings(Settings):
 
     product: Name = key("Name in tiers, entries and metrics")
     title: Filled = key("Name for people")
-    upstream: Name = key("Service of `gateway.yaml` that calls are forwarded to")
+    upstream: Name | None = key(
+        "Service of `gateway.yaml` that calls are forwarded to", default=None,
+        shown="none: the product is used over the credit API and forward-auth alone",
+    )  # fmt: skip
     errors: ErrorsSettings = key("The dialect of refusals")
     models: ModelsSettings | None = key("The models", default=None, shown="none")
     strip_reply_fields: list[Filled] = key("Fields removed from JSON replies, at any depth", default=list, shown="none")
     on_ledger_unavailable: Annotated[LedgerAwaySettings, BeforeValidator(_refuse)] = key(
         '`refuse`, or `{allow_up_to: "0.50"}` while the ledger is away', default=LedgerAwaySettings, shown="refuse"
+    )
+    on_unsettled: Literal["release", "charge_hold"] = key(
+        "A hold of the credit API or of forward-auth that nobody ends in time: `release` gives it back, so that what "
+        "was done is free unless it is settled later; `charge_hold` charges it",
+        default="release",
     )
     metered_body_bytes_max: Whole = key(
         "Copy of a reply that is kept for metering", default=32 * 1024**2, unit="bytes", ge=1024, le=1024**3

@@ -1,0 +1,107 @@
+"""The credit API over HTTP, `/credit/v1` on the customers' listener: for services of ours that serve calls themselves.
+
+Owns: who may use it (a token with its scope), how a refused call is told there.
+Does not know: which routes there are (credit_routes), what they do (credit_operations), how problems look
+(admin_problems).
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.core.errors import place_of
+from gateway.edge.admin_bodies import Setting
+from gateway.edge.admin_problems import Kind, ProblemReply, telling_problems
+from gateway.edge.admin_tokens import Actor, AdminTokens
+from gateway.edge.credit_operations import CreditOperations, HoldEnded, NotHeld, UnknownHold
+from gateway.edge.credit_routes import BASE, ROUTES, SCOPE
+from gateway.edge.endpoints import Endpoint, answer_of, ask_of
+from gateway.pipeline.refusals import worded
+
+_ACTOR: Final = web.RequestKey("actor", Actor)
+_REALM: Final = 'Bearer realm="gateway credit"'
+_log = logging.getLogger(__name__)
+
+
+def add_credit_api(
+    app: web.Application, *, desk: CreditOperations, tokens: AdminTokens, setting: Callable[[], Setting]
+) -> None:
+    """Put the credit API at `/credit/v1` of the customers' own routes."""
+    api = web.Application(middlewares=[telling_problems(note), _admitting(tokens), telling_refusals])
+    for endpoint in ROUTES:
+        handler = ending(desk, endpoint, setting, lambda request: request[_ACTOR].name)
+        for method in endpoint.methods:
+            api.router.add_route(method, endpoint.path, handler)
+    app.add_subapp(BASE, api)
+
+
+def ending(
+    desk: CreditOperations,
+    endpoint: Endpoint[CreditOperations],
+    setting: Callable[[], Setting],
+    actor_of: Callable[[web.Request], str],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """What answers one route. Two callers' names for their holds never meet."""
+
+    async def handle(request: web.Request) -> web.Response:
+        actor = actor_of(request)
+        ask = await ask_of(request, endpoint, actor=actor, account="", setting=setting, namespace=f"credit:{actor}:")
+        return answer_of(await endpoint.deed(desk, ask), endpoint.status)
+
+    return handle
+
+
+def has_scope(tokens: AdminTokens, token: str) -> Actor | None:
+    """Whose token this is, if it is good for credit."""
+    actor = tokens.actor(token.strip())
+    return actor if actor is not None and SCOPE in actor.scopes else None
+
+
+def _admitting(tokens: AdminTokens) -> Any:
+    """The middleware that lets only who has a token of the scope pass. Before routing's own answers, 404 included."""
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        actor = tokens.actor(token.strip()) if scheme.lower() == "bearer" else None
+        if actor is None:
+            detail = "Send the header Authorization: Bearer, followed by a token with the scope credit."
+            return ProblemReply(code="unauthorized", detail=detail, headers={"WWW-Authenticate": _REALM}).response()
+        if SCOPE not in actor.scopes:
+            challenge = f'{_REALM}, error="insufficient_scope", scope="{SCOPE}"'
+            return ProblemReply(
+                code="insufficient_scope",
+                detail=f"This takes a token with the scope {SCOPE}.",
+                headers={"WWW-Authenticate": challenge},
+            ).response()
+        request[_ACTOR] = actor
+        return await handler(request)
+
+    return admit
+
+
+@web.middleware
+async def telling_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tells a refused call with its own code, status and words, and what is wrong with a hold."""
+    try:
+        return await handler(request)
+    except NotHeld as error:
+        told = worded(error.style, error.refused)
+        headers = {}
+        if (seconds := error.refused.retry_after_seconds) is not None:
+            headers["Retry-After"] = str(seconds)
+        kind = Kind(told.status, "The call is refused")
+        problem = ProblemReply(code=str(error.refused.code), detail=told.message, headers=headers, refusal=kind)
+    except UnknownHold as error:
+        problem = ProblemReply(code="unknown_hold", detail=str(error))
+    except HoldEnded as error:
+        problem = ProblemReply(code="hold_ended", detail=str(error))
+    return problem.response()
+
+
+def note(error: Exception) -> None:
+    """Its type and where: its text could hold what a customer sent."""
+    _log.error("a request failed: %s", place_of(error))

@@ -1,0 +1,333 @@
+"""Bookings: credit held for a call that is served elsewhere, until whoever serves it tells what it came to.
+
+Owns: the life of a hold that no call of ours has: opened by the guards of every call, renewed, and ended once.
+Does not know: HTTP, who may book, how a booking is written so that its holder shows it again (edge/holds).
+
+Nothing is kept of a booking but the ledger's hold: all that its charge needs is in what its holder shows, so that any
+process can end it, also after its hold has expired.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
+
+from gateway.core.errors import OperationConflict, Refused
+from gateway.core.extract import Sources
+from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, charge_for
+from gateway.core.record import record
+from gateway.core.usage import Quantity, Usage, estimate_usage, read_usage
+from gateway.pipeline import pricing
+from gateway.pipeline.admit import Admission
+from gateway.pipeline.bookable import EXPECTED, Bookable
+from gateway.pipeline.books import Books, Settled
+from gateway.pipeline.call import BodyRefused, Call
+from gateway.pipeline.leases import Leases
+from gateway.pipeline.meter import parsed
+from gateway.pipeline.refusals import worded
+from gateway.pipeline.told import ToldClient
+from gateway.pipeline.unsettled import Notes
+from gateway.ports import CallFinished, Clock, Ledger, Observer, Receipt, Settlement
+from gateway.settings.runtime import PriceBook, Route, Runtime
+
+
+@record
+class Booking:
+    """What the holder of a hold keeps of it. `facts` are the request's fields that its price is read from, `known` the
+    quantities that were known before: both are what the settlement begins with. `held` in nano-dollars.
+    """
+
+    hold_id: str
+    account: str
+    key_id: str
+    product: str
+    route: str
+    price_version: str
+    rate_card: str
+    held: Nanos = ZERO
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Quantity] = field(default_factory=dict)
+
+
+@record
+class Opened:
+    """A call was admitted. `booking` None: it is free, and there is nothing to end."""
+
+    call_id: str
+    booking: Booking | None
+    estimate: Nanos = ZERO
+    available: Nanos = ZERO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What a call came to: an amount, or its usage by measure, or what its reply says (JSON data); the usage counts
+    before what the reply says.
+    """
+
+    amount: Nanos | None = None
+    usage: Mapping[str, Quantity] = field(default_factory=dict)
+    reply: Any = None
+
+
+class Bookings:
+    """Opens and ends bookings. `admission` asks clients for their identity; `leases` are those that it adds to."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        book: Mapping[str, Bookable],
+        admission: Admission,
+        leases: Leases,
+        ledger: Ledger,
+        books: Books,
+        observer: Observer,
+        clock: Clock,
+        call_ids: Callable[[], str],
+    ) -> None:
+        self._prices: PriceBook = runtime.prices
+        self._default_card = runtime.tiers[runtime.default_tier].rate_card
+        self.book = book
+        self._admission = admission
+        self._leases = leases
+        self._ledger = ledger
+        self._books = books
+        self._observer = observer
+        self._clock = clock
+        self._call_ids = call_ids
+        self._notes = Notes(ledger)
+
+    def __repr__(self) -> str:
+        return f"<Bookings routes={len(self.book)}>"
+
+    async def open(
+        self,
+        client: ToldClient,
+        route: Route,
+        params: Mapping[str, str],
+        *,
+        hold_id: str = "",
+        expected: Mapping[str, Quantity] | None = None,
+        seconds: int = 0,
+    ) -> Opened | Refused:
+        """Admit a call, and hold what it may cost, by what is `expected` of measures, else as the route expects it,
+        for `seconds` if that is longer than the leases of all.
+
+        The same id again gets the first answer while its hold is open. Raises LedgerUnavailable; OperationConflict
+        where the id was used for something else, or its hold has ended.
+        """
+        call = Call(hold_id or self._call_ids(), client, route, params, self._clock.monotonic())
+        if expected is not None:
+            call.sources[EXPECTED] = {**self._expected(call, client), **expected}
+        try:
+            refused = await self._admit(call)
+        except BodyRefused as error:
+            assert error.refused is not None, "what was told is whole"
+            refused = error.refused
+        finally:
+            self._leases.discard(call.id)  # it is its holder's to renew
+            if call.has_place:
+                self._admission.places.leave(call.account)
+        if refused is not None:
+            call.refuse(refused)
+            call.status = worded(route.product.errors, refused).status
+            self._tell_opened(call)
+            return refused
+        if not call.metered:
+            call.status = 200
+            self._tell_opened(call)
+            return Opened(call_id=call.id, booking=None)
+        booking = self._booking(call)
+        if seconds > self._leases.lease_seconds:
+            await self._ledger.extend(account=call.account, hold_ids=[call.id], lease_seconds=seconds)
+        if self._is_charged(booking) and call.table is not None:
+            held = pricing.charge_of_hold(call.table, booking.held, "nobody ended the hold")
+            await self._notes.post(self.settlement(booking, held), max(seconds, self._leases.lease_seconds))
+        return Opened(call_id=call.id, booking=booking, estimate=call.estimate, available=call.available)
+
+    async def _admit(self, call: Call) -> Refused | None:
+        try:
+            return await self._admission.admit(call)
+        except OperationConflict:
+            # A repeat is told by its plan as well, of which a caller's identity has a hint only.
+            assert call.identity is not None and isinstance(call.client, ToldClient), "it was asked for here"
+            plan = (await self._ledger.account(call.account)).plan
+            if call.has_place:
+                self._admission.places.leave(call.account)
+                call.has_place = False
+            if plan == call.identity.plan:
+                raise
+            call.client.identity = replace(call.identity, plan=plan)
+            return await self._admission.admit(call)
+
+    def _expected(self, call: Call, client: ToldClient) -> Mapping[str, Quantity]:
+        """What the route expects of a call by itself."""
+        request = parsed(client.told) if client.told else None
+        sources = {**call.sources, "request": request, "job": request}
+        return estimate_usage(self.book[call.route.name].measures, sources, len(client.told)).quantities
+
+    def _booking(self, call: Call) -> Booking:
+        assert call.identity is not None and call.table is not None, "it was admitted"
+        request = call.sources.get("request")
+        known: dict[str, Quantity] = {}
+        for measure in self.book[call.route.name].measures:
+            if measure.known_before and (quantity := measure.read(call.sources)) is not None:
+                known[measure.name] = quantity
+        return Booking(
+            hold_id=call.id,
+            account=call.account,
+            key_id=call.identity.key_id,
+            product=call.route.product.name,
+            route=call.route.name,
+            price_version=call.table.version,
+            rate_card=call.table.rate_card,
+            held=call.admitted_hold,
+            facts=pricing.read_facts(call.route, request),
+            known=known,
+        )
+
+    async def renew(self, booking: Booking, seconds: int) -> bool:
+        """Have the hold live for so many seconds from now, if that is longer. False: it has ended."""
+        lost = await self._ledger.extend(account=booking.account, hold_ids=[booking.hold_id], lease_seconds=seconds)
+        if not lost and self._is_charged(booking):
+            await self._notes.put_off(booking.account, booking.hold_id, seconds)
+        return not lost
+
+    async def settle(self, booking: Booking, used: Used) -> tuple[Charge, Settled] | str:
+        """Charge what the call came to, once. Text: why it cannot be charged as it was told.
+
+        Raises OperationConflict where the hold was released, or settled for something else.
+        """
+        started = self._clock.monotonic()
+        charge = self._charge(booking, used)
+        if isinstance(charge, str):
+            return charge
+        settled = await self._books.settle(self.settlement(booking, charge))
+        if settled == "conflict":
+            raise OperationConflict("the hold was released before, or settled for something else")
+        receipt = settled if isinstance(settled, Receipt) else None
+        if receipt is not None and self._is_charged(booking):
+            await self._notes.drop(booking.account, booking.hold_id)
+        self._tell(
+            booking,
+            started,
+            outcome="spooled" if receipt is None else "settled",
+            charged=charge.amount if receipt is None else receipt.charged,
+            late=receipt is not None and receipt.late,
+        )
+        return charge, settled
+
+    async def release(self, booking: Booking) -> bool:
+        """Give the hold back: nothing was delivered. False: it had ended before."""
+        started = self._clock.monotonic()
+        released = await self._ledger.release(account=booking.account, hold_id=booking.hold_id)
+        if released and self._is_charged(booking):
+            await self._notes.drop(booking.account, booking.hold_id)
+        if released:
+            self._tell(booking, started, outcome="released")
+        return released
+
+    def settlement(self, booking: Booking, charge: Charge) -> Settlement:
+        """The charge of a booking, as the ledger takes it."""
+        return Settlement(
+            account=booking.account,
+            hold_id=booking.hold_id,
+            key_id=booking.key_id,
+            product=booking.product,
+            route=booking.route,
+            call_id=booking.hold_id,
+            charge=charge,
+        )
+
+    def _is_charged(self, booking: Booking) -> bool:
+        """Whether the hold is charged if nobody ends it."""
+        found = self.book.get(booking.route)
+        return found is not None and found.by_request.product.on_unsettled == "charge_hold" and booking.held > 0
+
+    # ---- what it costs
+
+    def _charge(self, booking: Booking, used: Used) -> Charge | str:
+        table = self._table(booking)
+        if used.amount is not None:
+            item = LineItem(sku="amount", quantity="1", unit="call", unit_price="as told", amount=used.amount)
+            return Charge(amount=used.amount, items=(item,), price_version=table.version, rate_card=table.rate_card)
+        found = self.book.get(booking.route)
+        if found is None or found.metering is None:
+            return f"the config has no paid route {booking.route} any more: settle an amount"
+        metering = found.metering
+        sources: Sources = {"request": booking.facts, "job": booking.facts, "reply": used.reply}
+        quantities: dict[str, Quantity] = {"calls": 1}
+        quantities |= {measure.name: measure.default for measure in metering.measures if measure.default is not None}
+        quantities |= booking.known
+        if used.reply is not None:
+            quantities |= read_usage(metering.measures, sources).quantities
+        quantities |= used.usage
+        missing = [measure.name for measure in metering.measures if measure.name not in quantities]
+        if missing:
+            return f"not reported: {', '.join(missing)}"
+        model, known = pricing.model_that_ran(found.by_request.product, sources)
+        if not known:
+            self._observer.event("model_unknown", product=found.by_request.product.name)
+        charge = charge_for(metering.rules, Usage(quantities=quantities), sources, model, table)
+        if isinstance(charge, Unpriced):
+            return f"{charge.sku} has no price in the list {table.version}: settle an amount"
+        return charge if charge.amount <= BALANCE_MAX else "it is more than an account may hold"
+
+    def _table(self, booking: Booking) -> PriceTable:
+        """The prices that the hold was taken at, or those of now where the config has them no more."""
+        pinned = self._prices.pinned(booking.price_version, booking.rate_card)
+        if pinned is not None:
+            return pinned
+        card = booking.rate_card
+        known = (self._prices.versions[0], card) in self._prices.tables
+        return self._prices.current(self._clock.now(), card if known else self._default_card)
+
+    # ---- what is told
+
+    def _tell_opened(self, call: Call) -> None:
+        identity = call.identity
+        self._observer.call_finished(
+            _finished(
+                time=self._clock.now(),
+                call_id=call.id,
+                account=identity.account if identity is not None else "",
+                key_id=identity.key_id if identity is not None else "",
+                product=call.route.product.name,
+                route=call.route.name,
+                status=call.status,
+                outcome=call.outcome,
+                code=call.code,
+                seconds=self._clock.monotonic() - call.started,
+            )
+        )
+
+    def _tell(
+        self, booking: Booking, started: float, *, outcome: str, charged: Nanos = ZERO, late: bool = False
+    ) -> None:
+        seconds = self._clock.monotonic() - started
+        self._observer.call_finished(
+            _finished(
+                time=self._clock.now(),
+                call_id=booking.hold_id,
+                account=booking.account,
+                key_id=booking.key_id,
+                product=booking.product,
+                route=booking.route,
+                outcome=outcome,
+                held=booking.held,
+                charged=charged,
+                late=late,
+                seconds=seconds,
+                settle_seconds=seconds if outcome == "settled" else 0.0,
+            )
+        )
+
+
+def _finished(**facts: Any) -> CallFinished:
+    """A call that was served elsewhere: of all else that is told of calls nothing is known."""
+    nothing = {each.name: _NOTHING.get(each.type, ZERO) for each in fields(CallFinished)}
+    return CallFinished(**{**nothing, "method": "POST", "status": 200, **facts})
+
+
+_NOTHING: Final[Mapping[Any, Any]] = {str: "", bool: False, float: 0.0}

@@ -1,0 +1,28 @@
+"""The credit API's reference says everything that the API has, and nothing else."""
+
+import re
+from pathlib import Path
+
+from gateway.edge.admin_problems import HOLDERS
+from gateway.edge.credit_routes import BASE, ROUTES
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "credit-api.md"
+
+
+def sections() -> dict[str, str]:
+    """The text under each heading of the page."""
+    parts = re.split(r"^#{2,3} (.*)$", PAGE.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_route_and_every_problem_is_documented() -> None:
+    """Each route has its section, with the fields of its body and the status of what it makes."""
+    written = {heading.strip("`"): text for heading, text in sections().items() if heading.startswith("`")}
+    assert list(written) == [f"{route.method} {BASE}{route.path}" for route in ROUTES]
+    for route in ROUTES:
+        text = written[f"{route.method} {BASE}{route.path}"]
+        rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+        assert rows == ([] if route.body is None else list(route.body.model_fields))
+        assert ("201." in text) == (route.status == 201)
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", sections()["Problems"], re.MULTILINE)
+    assert rows == [(code, str(kind.status)) for code, kind in HOLDERS.items()]

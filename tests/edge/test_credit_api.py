@@ -1,0 +1,242 @@
+"""The credit API, on a whole gateway: what a service may hold, charge and give back for calls that it serves itself."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import NO_CREDIT
+from gateway.core.money import format_usd, parse_usd
+from gateway.edge.credit_routes import ROUTES
+from gateway.ports import Key
+from tests.edge.documented import try_every_route
+from tests.edge.plugged import READER, Service, plugged
+from tests.harness import ADMIN_TOKEN, Running, running
+from tests.pipeline.helpers import until
+
+
+async def test_a_call_that_is_served_elsewhere(tmp_path: Path, empty_redis: str) -> None:
+    """It is held by its estimate and charged by what it came to, once, at the prices of its product."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        key = await gw.open_account("acme", credit="10")
+        service = Service(gw)
+        hold = await service.hold(api_key=key, route="rendering.create", estimate={"megapixels": 20})
+        assert (hold["estimate"], hold["held"], hold["available"]) == ("2.000000000", "2.000000000", "8.000000000")
+        assert (hold["account"], hold["key"], hold["seconds"]) == ("acme", "key-acme", 60)
+        (open_hold,) = await gw.ledger.holds("acme")
+        assert (open_hold.id, open_hold.amount, open_hold.product) == (hold["hold"], parse_usd("2"), "rendering")
+
+        settle = f"/holds/{hold['id']}/settle"
+        status, told = await service.ask(settle, {"usage": {"pixels": 4}})
+        assert (status, told["code"], told["errors"][0]["pointer"]) == (422, "invalid_request", "/usage/pixels")
+        status, told = await service.ask(settle, {"usage": {"layers": 4}})
+        assert (status, told["errors"][0]["detail"]) == (422, "not reported: megapixels")
+        status, charged = await service.ask(settle, {"usage": {"megapixels": "12.5", "layers": 2}})
+        assert (status, charged["settled"], charged["charged"], charged["late"]) == (200, True, "1.290000000", False)
+        assert [item["amount"] for item in charged["items"]] == ["1.250000000", "0.040000000"]
+        assert await service.ask(settle, {"usage": {"megapixels": "12.5", "layers": 2}}) == (200, charged)  # once
+        status, told = await service.ask(settle, {"usage": {"megapixels": 1}})
+        assert (status, told["code"]) == (409, "operation_conflict")
+        assert await service.ask(f"/holds/{hold['id']}/release", {}) == (
+            200,
+            {"id": hold["id"], "hold": hold["hold"], "released": False},
+        )
+        entry = (await gw.ledger.entries("acme", newest_first=True))[0]
+        assert (entry.id, entry.data["call_id"], entry.data["route"]) == (
+            charged["entry"], hold["hold"], "rendering.create",
+        )  # fmt: skip
+        assert await gw.balance("acme") == parse_usd("8.71") == parse_usd(charged["balance"])
+
+        # What the request switches on is charged, whoever settles; nothing that has no price slips through.
+        rushed = await service.hold(account="acme", product="rendering", request={"rush": True, "size": "A4"})
+        assert rushed["held"] == "0.830000000"  # eight megapixels, where nothing is told
+        _, charged = await service.ask(f"/holds/{rushed['id']}/settle", {"usage": {"megapixels": 1}})
+        assert charged["charged"] == "0.130000000"
+        body = {"account": "acme", "product": "rendering", "request": {"gold": True}}
+        status, told = await service.ask("/holds", body)
+        assert (status, told["code"], told["type"]) == (400, "unpriced_field", "urn:gateway:refusal:unpriced_field")
+
+        # An amount, where the service knows the price itself.
+        priced = await service.hold(account="acme", route="rendering.create", amount="1.5")
+        assert priced["held"] == "1.500000000"
+        _, charged = await service.ask(f"/holds/{priced['id']}/settle", {"amount": "0.000000001"})
+        assert charged["charged"] == "0.000000001"
+        assert await gw.ledger.verify("acme") == [] == await gw.ledger.holds("acme")
+        counted = gw.gateway.measured().figures()["counts"]
+        assert [count for labels, count in counted["gateway_calls"] if labels[2] == "settled"] == [4]
+
+
+async def test_a_product_that_is_proxied_may_be_booked_as_well(tmp_path: Path, empty_redis: str) -> None:
+    """The same tariffs: by what the reply says, and by the quantities of its measures, to the nano-dollar alike."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        await gw.open_account("acme", credit="10")
+        service = Service(gw)
+        reply = {"model": "gpt-5.2", "usage": {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200}}
+        request = {"model": "gpt-5.2", "max_tokens": 500, "messages": [{"role": "user", "content": "x" * 5000}]}
+        hold = await service.hold(account="acme", route="chat.completions", request=request)
+        assert parse_usd(hold["held"]) > 0
+        _, by_reply = await service.ask(f"/holds/{hold['id']}/settle", {"reply": reply})
+        found = next(route for route in gw.runtime.routes if route.name == "chat.completions")
+        assert found.metering is not None
+        names = {measure.name for measure in found.metering.measures}
+        tokens = dict.fromkeys(names, 0) | {"input_tokens": 1000, "output_tokens": 200}
+        hold = await service.hold(
+            account="acme", route="chat.completions", request={"model": "gpt-5.2"}, estimate=tokens
+        )
+        _, by_usage = await service.ask(f"/holds/{hold['id']}/settle", {"usage": tokens})
+        assert hold["held"] == by_usage["charged"] == by_reply["charged"] != "0.000000000"
+        assert by_usage["items"] == by_reply["items"]
+
+        # A job, by its add-ons; the free plan has no LLM gateway, and says so in the product's words.
+        hold = await service.hold(
+            account="acme", route="transcript.create", request={"audio_url": "x", "speaker_labels": True},
+            estimate={"audio_seconds": 3600},
+        )  # fmt: skip
+        _, charged = await service.ask(f"/holds/{hold['id']}/settle", {"usage": {"audio_seconds": 3600}})
+        assert hold["held"] == charged["charged"]
+        assert len(charged["items"]) == 2
+        await gw.open_account("small", tier="free")
+        status, told = await service.ask("/holds", {"account": "small", "route": "chat.completions"})
+        assert (status, told["code"]) == (403, "not_entitled")
+        assert told["detail"].startswith("Your plan (Free) does not include")
+
+
+async def test_who_is_refused_and_how(tmp_path: Path, empty_redis: str) -> None:
+    """Credit that is gone, places that are taken and wrong tokens have the same codes and words as anywhere."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        key = await gw.open_account("empty", credit="0")
+        service = Service(gw)
+        status, told = await service.ask("/holds", {"api_key": key, "product": "rendering"})
+        assert (status, told["code"], told["detail"]) == (400, "insufficient_credit", NO_CREDIT)
+        assert (await service.ask("/holds", {"api_key": "nobody's", "product": "rendering"}))[1][
+            "code"
+        ] == "unauthorized"
+
+        # 30 at once on a balance for two and a half: no more is held than there is, whatever the order.
+        await gw.open_account("racer", credit="2.5")
+        answers = await asyncio.gather(
+            *(
+                service.ask("/holds", {"account": "racer", "route": "rendering.create", "amount": "1"})
+                for _ in range(30)
+            )
+        )
+        held = [parse_usd(data["held"]) for status, data in answers if status == 201]
+        assert (len(held), sum(held)) == (3, parse_usd("2.5"))
+        assert {data["code"] for status, data in answers if status != 201} <= {
+            "insufficient_credit",
+            "too_many_concurrent",
+        }
+
+        assert (await Service(gw, READER).ask("/holds", {}))[1]["code"] == "insufficient_scope"
+        assert (await Service(gw, ADMIN_TOKEN).ask("/holds", {}))[1]["code"] == "insufficient_scope"
+        assert (await Service(gw, "nothing").ask("/nowhere", {}))[0] == 401
+        assert (await service.ask("/holds/gwh_x.y/settle", {"amount": "1"}))[1]["code"] == "unknown_hold"
+        key = await gw.open_account("rich")
+        hold = await service.hold(api_key=key, route="rendering.create", amount="0")
+        forged = hold["id"][:-2] + ("AA" if not hold["id"].endswith("AA") else "BB")
+        assert (await service.ask(f"/holds/{forged}/release", {}))[1]["code"] == "unknown_hold"
+        status, told = await service.ask("/holds", {"account": "nobody", "route": "nothing", "seconds": 0})
+        assert (status, told["code"]) == (422, "invalid_request")
+        await gw.ledger.put_key(operation="second", key=Key(id="second", account="racer"), digest="d" * 64)
+        status, told = await service.ask("/holds", {"account": "racer", "route": "rendering.create"})
+        assert told["errors"] == [{"pointer": "/key", "detail": "the account has several keys: name the one that pays"}]
+        # What is sold without an upstream is not proxied.
+        assert (await gw.call("POST", "/v1/renderings", "secret-of-racer")).code == "route_not_found"
+
+
+async def test_holds_have_names_and_live_as_long_as_they_are_renewed(tmp_path: Path, empty_redis: str) -> None:
+    """A repeat gets the same hold; one that nobody renews ends by itself, and is still charged, late."""
+    async with running(tmp_path, empty_redis, changes=plugged(hold_seconds=3, hold_seconds_max=100)) as gw:
+        await gw.open_account("acme", credit="10")
+        service = Service(gw)
+        body = {"account": "acme", "route": "rendering.create"}
+        first, again = [await service.hold(name="order-7", **body) for _ in range(2)]
+        assert first == again
+        assert len(await gw.ledger.holds("acme")) == 1
+        status, told = await service.ask("/holds", {**body, "amount": "1"}, name="order-7")
+        assert (status, told["code"]) == (409, "operation_conflict")
+        long = await service.hold(seconds=90, **body)
+        status, told = await service.ask("/holds", {**body, "seconds": 101})
+        assert told["errors"][0]["pointer"] == "/seconds"
+        kept = await service.hold(**body)
+        _, renewed = await service.ask(f"/holds/{kept['id']}/renew", {"seconds": 50})
+        assert renewed == {"id": kept["id"], "hold": kept["hold"], "seconds": 50}
+        assert await until(lambda: _left(gw, {long["hold"], kept["hold"]}))  # the first one's time was over
+        status, told = await service.ask(f"/holds/{first['id']}/renew", {})
+        assert (status, told["code"]) == (409, "hold_ended")
+        _, charged = await service.ask(f"/holds/{first['id']}/settle", {"usage": {"megapixels": 1}})
+        assert (charged["late"], charged["charged"]) == (True, "0.100000000")
+        assert (await service.ask(f"/holds/{long['id']}/release", {}))[1]["released"] is True
+        assert (await service.ask(f"/holds/{long['id']}/settle", {"amount": "1"}))[1]["code"] == "operation_conflict"
+        status, told = await service.ask("/holds", body, name="order-7")
+        assert (status, told["code"]) == (409, "operation_conflict")  # that hold has ended
+        assert await gw.balance("acme") == parse_usd("9.9")
+        assert format_usd((await gw.ledger.account("acme")).held) == kept["held"]
+
+
+async def _left(gw: Running, holds: set[str]) -> bool:
+    """Whether these are the holds that are open."""
+    await gw.ledger.sweep("acme")
+    return {hold.id for hold in await gw.ledger.holds("acme")} == holds
+
+
+# schemathesis draws numbers of its own inside a strategy
+@pytest.mark.filterwarnings("default::hypothesis.errors.HypothesisDeprecationWarning")
+async def test_the_api_is_what_its_document_says(tmp_path: Path, empty_redis: str) -> None:
+    """No generated request gets a 5xx, a status, a type or a body that the document has not; bad ones are refused."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        key = await gw.open_account("acme", credit="1000")
+        service = Service(gw)
+        holds = [(await service.hold(api_key=key, product="rendering", amount="0"))["id"] for _ in range(2)]
+
+        def steer(case: Any, number: int) -> None:
+            if "hold" in case.path_parameters and number % 2:
+                case.path_parameters["hold"] = holds[number % len(holds)]
+
+        headers = {"Authorization": f"Bearer {service.token}"}
+        tried = await asyncio.to_thread(try_every_route, f"{gw.url}/credit/v1", headers, steer)
+        assert tried == len(ROUTES) - 1
+        _, document = await service.ask("/openapi.json", method="GET")
+        for route in ROUTES:
+            described = document["paths"][route.path][route.method.lower()]
+            content = described["responses"][str(route.status)]["content"]["application/json"]["schema"]
+            schema = document["components"]["schemas"][content["$ref"].rpartition("/")[2]]
+            assert route.answer == "Document" or schema["additionalProperties"] is False
+        assert json.dumps(document).count("insufficient_credit") == 2  # as a problem's code, and of the route
+        assert await gw.ledger.verify("acme") == []
+
+
+async def test_it_is_off_unless_the_config_says_so(gw: Running) -> None:
+    """Without `plug_in` the paths are none of ours, whatever the token."""
+    assert (await Service(gw).ask("/holds", {}))[0] == 404
+
+
+async def test_what_nobody_settles_is_charged_where_the_product_says_so(tmp_path: Path, empty_redis: str) -> None:
+    """With `on_unsettled: charge_hold` an abandoned hold costs what was held, once; one that was ended does not."""
+    changes = plugged(on_unsettled="charge_hold", hold_seconds=3)
+    async with running(tmp_path, empty_redis, changes=changes) as gw:
+        await gw.open_account("acme", credit="10")
+        service = Service(gw)
+        body = {"account": "acme", "route": "rendering.create"}
+        left = await service.hold(estimate={"megapixels": 5}, **body)
+        settled, released, renewed = [await service.hold(amount="1", **body) for _ in range(2)] + [{}]
+        await service.ask(f"/holds/{settled['id']}/settle", {"amount": "0.25"})
+        await service.ask(f"/holds/{released['id']}/release", {})
+        renewed = await service.hold(amount="1", **body)
+        await service.ask(f"/holds/{renewed['id']}/renew", {"seconds": 60})
+        assert [delivery.id for delivery in await gw.ledger.deliveries("acme")] == [
+            f"unsettled:{each['hold']}" for each in (left, renewed)
+        ]
+        assert await until(lambda: _has(gw, "9.25"), seconds=20)
+        (entry, *_) = await gw.ledger.entries("acme", newest_first=True)
+        assert (entry.data["call_id"], entry.data["basis"], entry.data["late"]) == (left["hold"], "estimated", True)
+        status, told = await service.ask(f"/holds/{left['id']}/settle", {"usage": {"megapixels": 1}})
+        assert (status, told["code"]) == (409, "operation_conflict")
+        assert {hold.id for hold in await gw.ledger.holds("acme")} == {renewed["hold"]}
+        assert await gw.ledger.verify("acme") == []
+
+
+async def _has(gw: Running, usd: str) -> bool:
+    return await gw.balance("acme") == parse_usd(usd)
