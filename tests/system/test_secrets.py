@@ -22,6 +22,7 @@ from gateway.edge.admin_tokens import token_digest
 from gateway.edge.app import Gateway
 from gateway.edge.billing_routes import ROUTES as BILLING_ROUTES
 from gateway.ledger.link import LinkSettings, SingleLink
+from tests.fakes.collector import Collector
 from tests.fakes.events import EventService
 from tests.fakes.stripe import SECRET_KEY, WEBHOOK_SECRET, FakeStripe
 from tests.fakes.upstream import RawClient, chunk, message
@@ -48,6 +49,7 @@ SECRETS = {
     "Stripe's webhook secret": WEBHOOK_SECRET,
     "forged signature": "marker-of-a-signature",
     "token of the events' service": "marker-of-an-events-token",
+    "collector's key": "marker-of-a-collectors-key",
     "mail password": "marker-of-a-mail-password",
     "guessed key": "marker-of-a-guessed-key",
     "guessed admin token": "marker-of-a-guessed-token",
@@ -387,7 +389,7 @@ async def commands(world: World, served: Served, told: Told) -> None:
     await run("reload", "--json")
 
 
-def config_of(stripe: FakeStripe, events: EventService, files: Path) -> Mapping[str, Change]:
+def config_of(stripe: FakeStripe, events: EventService, spans: Collector, files: Path) -> Mapping[str, Change]:
     """Everything switched on that can be without a server of its own."""
     of_calls = called_back()
 
@@ -399,6 +401,8 @@ def config_of(stripe: FakeStripe, events: EventService, files: Path) -> Mapping[
         data["admin_tokens"] = [{"name": "reader", "scopes": ["read"], "sha256": token_digest(READER)}]
         data["alerts"] = {"smtp": {"host": "127.0.0.1", "port": 9, "security": "tls", "sender": "a@gw.example",
                                    "username": "us", "password": SECRETS["mail password"]}}  # fmt: skip
+        otlp = {"url": spans.url, "headers": {"X-Collector-Key": SECRETS["collector's key"]}}
+        data["tracing"] = {"otlp": otlp, "sample": 1}
         data["export"] = {
             "jsonl": {"directory": str(files)},
             "cloudevents": {"url": events.url, "bearer_token": SECRETS["token of the events' service"]},
@@ -434,14 +438,15 @@ async def test_no_secret_is_told(tmp_path: Path, empty_redis: str) -> None:
     where it should not be, and what is kept is what is said to be kept.
     """
     told, secrets, files = Told(), dict(SECRETS), tmp_path / "exported"
-    async with FakeStripe() as stripe, Hooks() as hooks, EventService() as events:
-        async with World(tmp_path / "world", empty_redis, config_of(stripe, events, files)).opened() as world:
+    async with FakeStripe() as stripe, Hooks() as hooks, EventService() as events, Collector() as spans:
+        async with World(tmp_path / "world", empty_redis, config_of(stripe, events, spans, files)).opened() as world:
             served = await everything(world, told, secrets, stripe, hooks)
             for pid in (served.process.pid, *served.workers):
                 told.note("processes", Path(f"/proc/{pid}/cmdline").read_bytes())
             assert await until(partial(_exported, events, files), 20)
             assert await served.end() == 0
             told.note("Redis", *await everything_in(empty_redis))
+        told.note("spans", *spans.bodies)
         told.note("exported", orjson.dumps(events.events), *(path.read_bytes() for path in files.iterdir()))
     told.note("logs", (served.directory / "stdout").read_bytes(), served.errors)
     for path in (served.directory / "spool").rglob("*"):
@@ -450,7 +455,7 @@ async def test_no_secret_is_told(tmp_path: Path, empty_redis: str) -> None:
     assert logged.count(b'"event":"call"') > 30 and b'"event":"session"' in logged and b'"event":"reloaded"' in logged
     assert b'"event":"spooled"' in logged and any(b"holder" in text for text in told.said["spool"])
     places = {"logs", "metrics", "refusals", "admin", "admin's refusals", "pages", "Redis", "exported", "commands"}
-    assert {place for place, texts in told.said.items() if any(texts)} >= places | {"spool", "processes"}
+    assert {place for place, texts in told.said.items() if any(texts)} >= places | {"spool", "spans", "processes"}
     assert told.found(secrets) == {("Redis", name) for name in OF_JOBS | OF_ALERTS}
 
 
