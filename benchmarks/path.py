@@ -26,13 +26,14 @@ from benchmarks.harness import seed, write_config
 from benchmarks.memory import UPSTREAM_PATH, UPSTREAM_PORT, Customers, MemoryLoop
 from benchmarks.passthrough import proxy
 from benchmarks.upstream import BODY
+from gateway.core.upstreams import Upstream
 from gateway.edge.app import Gateway, Observing, open_ledger
 from gateway.edge.proxy import CustomerServer
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.load import load
-from gateway.settings.runtime import Limits, Upstream
+from gateway.settings.runtime import Limits
 from gateway.upstream.client import PooledUpstreamClient
 from gateway.upstream.headers import reply_headers, request_headers
 

@@ -14,10 +14,11 @@ from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSMsgT
 from multidict import CIMultiDict
 
 from gateway.core.errors import Refused
+from gateway.core.upstreams import Upstream
 from gateway.edge.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.http import HttpPipeline
-from gateway.settings.runtime import Limits, Upstream
+from gateway.settings.runtime import Limits
 from gateway.sockets.dial import SocketDialer
 from gateway.sockets.ports import Relay, Watch
 

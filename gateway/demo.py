@@ -201,7 +201,7 @@ def sandbox_of(runtime: Runtime) -> tuple[Listener, str]:
     """
     upstreams = {product.upstream.name: product.upstream for product in runtime.products.values()}
     found = set()
-    for upstream in upstreams.values():
+    for upstream in (place for each in upstreams.values() for place in each.places):
         url = urlsplit(upstream.base_url)
         here = url.scheme == "http" and url.hostname in ("127.0.0.1", "localhost", "::1") and url.port
         found.add((url.hostname or "", url.port or 0, upstream.credential) if here else None)

@@ -48,6 +48,7 @@ class Code(StrEnum):
     RESTARTING = "restarting"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    ENDPOINT_UNAVAILABLE = "endpoint_unavailable"
     INTERNAL = "internal"
 
 
@@ -112,6 +113,9 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.RESTARTING: Refusal(status=503, message="The gateway is restarting. Please connect again."),
     Code.UPSTREAM_UNREACHABLE: Refusal(status=502, message="The service could not be reached. You were not charged."),
     Code.UPSTREAM_TIMEOUT: Refusal(status=504, message="The service did not answer in time. You were not charged."),
+    Code.ENDPOINT_UNAVAILABLE: Refusal(
+        status=503, message="The service cannot be reached where this has to be served. You were not charged."
+    ),
     Code.INTERNAL: Refusal(status=500, message="Internal Server Error"),
 }
 
@@ -154,15 +158,29 @@ class UnknownAccount(LedgerRefused):
 
 
 class UpstreamUnreachable(GatewayError):
-    """No answer could be had from the upstream: refused, reset, or cut before its head was complete."""
+    """No answer could be had from the upstream: refused, reset, or cut before its head was complete.
+
+    `unsent`: nothing of the request has left us. `status`: a socket's handshake was refused with it.
+    """
 
     code = Code.UPSTREAM_UNREACHABLE
+    unsent = False
+    status = 0
+
+
+class EndpointsUnavailable(UpstreamUnreachable):
+    """None of the endpoints that this may go to could be reached, or there is none. Nothing was sent."""
+
+    code = Code.ENDPOINT_UNAVAILABLE
+    retry_after_seconds = 1
+    unsent = True
 
 
 class UpstreamTimeout(GatewayError):
-    """The upstream did not answer within the product's time."""
+    """The upstream did not answer within the product's time. `unsent`: nothing of the request has left us."""
 
     code = Code.UPSTREAM_TIMEOUT
+    unsent = False
 
 
 class OutwardRefused(GatewayError):

@@ -90,6 +90,12 @@ def _grant_shown(text: str) -> Value:
     return f"{format_usd(grant.amount)}/{grant.days or monthly.MONTH}"
 
 
+def _region(value: Value) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", value):
+        raise ValueError("it is the name of a region")
+    return value
+
+
 def _number_or_word(text: str) -> Value:
     return int(text) if text.isdigit() else text
 
@@ -106,6 +112,7 @@ OF_ACCOUNT: Final[Mapping[str, tuple[_Reading, _Showing]]] = {
     "monthly_grant": (_grant, _grant_shown),
     "requests": (_requests, _as_it_is),
     "requests_per_key": (_requests, _as_it_is),
+    "region": (_region, _as_it_is),
 }
 OF_PRODUCT: Final[Mapping[str, tuple[_Reading, _Showing]]] = {
     "included": (_flag, lambda text: text == YES),

@@ -169,6 +169,9 @@ def _override(name: str, given: Any, products: Mapping[str, Product]) -> str | N
     if given is None:
         return None
     text = overrides.written(name, given)
+    if not dot and limit == "region":
+        regions = {place.region for each in products.values() for place in each.upstream.places} - {""}
+        _named(text, "region", regions)
     if dot and limit in ("queued_max", "when_negative") and not products[product].queues:
         raise ValueError(f"{product} has no jobs with a queue")
     if dot and limit == "models" and text != "all":

@@ -31,6 +31,7 @@ from gateway.edge.paying import add_payment_routes, make_paying
 from gateway.edge.plugging import add_plug_ins
 from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler, make_submissions
+from gateway.edge.services import Services
 from gateway.edge.tracing import around
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.epoch import Epoch, Memory
@@ -69,8 +70,6 @@ from gateway.ports import (
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls
-from gateway.sockets.dial import SocketDialer
-from gateway.upstream.client import PooledUpstreamClient
 from gateway.upstream.outward import Outward
 from gateway.workers.commitments import Commitments
 from gateway.workers.loops import forever
@@ -250,7 +249,8 @@ class Gateway:
         self._tracing = tracing = around(runtime.tracing, clock, self.observing.all)
         observer, ledger = tracing.observer(self.observing.all), tracing.ledger(ledger)
         self.spool = Spool(runtime.spool_directory, bytes_max=limits.spool_bytes_max)
-        self.upstreams = PooledUpstreamClient()
+        self.services = services = Services.of(runtime, observer, clock)
+        self.upstreams = services.client
         upstreams = tracing.upstreams(self.upstreams)
         self.outward = Outward(allow=runtime.outward.allow, plain_http=runtime.outward.plain_http)
         self.leases = Leases(ledger=ledger, observer=observer, lease_seconds=limits.hold_lease_seconds)
@@ -263,7 +263,7 @@ class Gateway:
             operation_seconds=runtime.redis.operation_seconds,
             prices=runtime.prices,
         )
-        jobs = Jobs(runtime=runtime, books=self.books, upstreams=upstreams, clock=clock)
+        jobs = Jobs(runtime=runtime, books=self.books, upstreams=upstreams, placing=services.placing, clock=clock)
         identifier = Identifier(
             ledger, runtime.peppers, clock, unknown_per_minute_max=limits.unknown_keys_per_minute_max,
             trust_forwarded_for=runtime.trust_forwarded_for,
@@ -286,24 +286,23 @@ class Gateway:
         self.conclusion = Conclusion(
             books=self.books, jobs=jobs, allowance=self.allowance, named=named, observer=observer, clock=clock
         )
-        self.dialer = SocketDialer()
         parts = Parts(
             admission=admission, ledger=ledger, books=self.books, leases=self.leases, prices=runtime.prices,
             observer=observer, clock=clock,
         )  # fmt: skip
         sessions = Sessions(
             runtime=runtime, parts=parts, admission=admission, ledger=ledger, conclusion=self.conclusion,
-            dialer=tracing.dialer(self.dialer), write_token=identifier.write,
+            dialer=tracing.dialer(services.dialer), write_token=identifier.write, placing=services.placing,
         )  # fmt: skip
         call_ids = call_id_maker()
         queueing = Queueing(
             ledger=ledger, conclusion=self.conclusion, callbacks=callbacks, jobs=jobs, upstreams=upstreams,
-            observer=observer, clock=clock, answer_seconds_max=limits.hold_lease_seconds / 2,
+            placing=services.placing, observer=observer, clock=clock, answer_seconds_max=limits.hold_lease_seconds / 2,
         )  # fmt: skip
         self.pipeline = HttpPipeline(
             runtime=runtime, router=Router(runtime.forwarded), admission=admission, conclusion=self.conclusion,
             jobs=jobs, leases=self.leases, ledger=ledger, upstreams=upstreams, observer=observer, clock=clock,
-            call_ids=call_ids, sessions=sessions, queueing=queueing,
+            call_ids=call_ids, sessions=sessions, queueing=queueing, placing=services.placing,
         )  # fmt: skip
         self.submissions = make_submissions(runtime, ledger=ledger, queueing=queueing, observer=observer)
         self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
@@ -327,7 +326,7 @@ class Gateway:
             forever("logs", 0.2, self.observing.keep_flushing, observer),
             forever("lag", PROBE_SECONDS, partial(probe, self.observing.metrics), observer),
         )
-        self._loops += tracing.loops()
+        self._loops += tracing.loops() + services.loops()
         if runtime.exports.sinks:
             self._loops += (forever("exports", NOTE_SECONDS, ledger.note_exports, observer),)
         self._tasks: list[asyncio.Task[None]] = []
@@ -388,9 +387,8 @@ class Gateway:
         await self.outbox.close()
         await self.paying.close()
         await self.books.replay()
-        await self.upstreams.close()
+        await self.services.close()
         await self.outward.close()
-        await self.dialer.close()
         await self._tracing.close()
         if lost := self.spool.close():
             observer.event("spool_failed", value=lost, operation="any")

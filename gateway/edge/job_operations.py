@@ -16,6 +16,7 @@ from gateway.core.record import record
 from gateway.edge.admin_views import CURRENCY, Data, view_job
 from gateway.pipeline.books import Settled
 from gateway.pipeline.jobs import Concluded, Jobs
+from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Ledger, Resource, ResourceRef, Settlement
 from gateway.settings.runtime import Runtime
 from gateway.upstream.client import UpstreamClient
@@ -106,7 +107,8 @@ class JobOperations(JobReading):
 
     def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
         super().__init__(ledger)
-        self._jobs = Jobs(runtime=runtime, books=_Straight(ledger), upstreams=upstreams, clock=clock)
+        placing = Placing(runtime)
+        self._jobs = Jobs(runtime=runtime, books=_Straight(ledger), upstreams=upstreams, placing=placing, clock=clock)
 
     async def settle_job(self, account: str, ref: ResourceRef, *, charge_hold: bool) -> Data:
         """Ask the service now, and end the job by what it says; `charge_hold`: one that is not over costs its hold."""

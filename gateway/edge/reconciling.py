@@ -8,28 +8,34 @@ Owns: which kind of job is asked for at which upstream. Does not know: what is d
 from gateway.pipeline.follow import Follower
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.queueing import Queueing
-from gateway.ports import Clock, Ledger, Observer
+from gateway.ports import Clock, FollowedJob, Ledger, Observer
 from gateway.settings.runtime import Runtime
 from gateway.workers.reconciler import Lane, Reconciler
 from gateway.workers.submissions import Submissions
 
 
 def make_reconciler(runtime: Runtime, *, ledger: Ledger, jobs: Jobs, observer: Observer, clock: Clock) -> Reconciler:
-    """The reconciler, with a lane for each upstream that has jobs."""
+    """The reconciler, with a lane for each place of an upstream that has jobs."""
     lease_seconds = runtime.limits.hold_lease_seconds
     follower = Follower(jobs=jobs, ledger=ledger, observer=observer, answer_seconds_max=lease_seconds / 2)
     upstreams = {route.job.kind: route.product.upstream for route in runtime.routes if route.job is not None}
     lanes = {
-        each.name: Lane(together_max=each.looks_max, per_second_max=each.looks_per_second_max)
+        place.name: Lane(together_max=place.looks_max, per_second_max=place.looks_per_second_max)
         for each in upstreams.values()
+        for place in each.places
     }
-    by_kind = {kind: lanes[upstream.name] for kind, upstream in upstreams.items()}
+
+    def lane_of(job: FollowedJob) -> Lane:
+        upstream = upstreams.get(job.record.ref.kind)
+        place = None if upstream is None else upstream.at(job.record.endpoint)
+        # What no product makes any more, or was made where nothing is now, is asked for nowhere: it may take any lane.
+        return lanes[place.name] if place is not None else next(iter(lanes.values()))
+
     return Reconciler(
         ledger=ledger,
         follow=follower.follow,
         lanes=[*lanes.values()],
-        # A kind that no product makes any more is asked for nowhere: it may take any lane.
-        lane_of=lambda job: by_kind.get(job.record.ref.kind) or next(iter(lanes.values())),
+        lane_of=lane_of,
         lease_seconds=lease_seconds,
         observer=observer,
         clock=clock,

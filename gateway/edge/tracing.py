@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import Refused
 from gateway.core.tracecontext import FACT, read_traceparent
+from gateway.core.upstreams import Upstream
 from gateway.edge.proxy import Answering
 from gateway.observe.spans import Stage, Trace
 from gateway.observe.tracer import Tracer
@@ -43,7 +44,7 @@ from gateway.ports import (
 from gateway.settings.runtime import Route
 from gateway.settings.tracing import Tracing
 from gateway.sockets.ports import Dialer, Relay, UpstreamSocket, Watch, Watcher
-from gateway.upstream.client import Body, Reply, UpstreamAddress, UpstreamClient
+from gateway.upstream.client import Body, Reply, UpstreamClient
 from gateway.workers.loops import forever
 
 PARENT: Final = "traceparent"
@@ -294,7 +295,7 @@ class _Upstreams(_Within):
         self._traced = traced
 
     async def send(
-        self, upstream: UpstreamAddress, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
+        self, upstream: Upstream, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
     ) -> Reply:
         """See `UpstreamClient`."""
         with self._traced.stage("forward", calls_out=True) as stage:
@@ -320,7 +321,7 @@ class _Dialer(_Within):
         self._traced = traced
 
     async def dial(
-        self, upstream: UpstreamAddress, path_and_query: str, headers: CIMultiDict[str], watch: Watch
+        self, upstream: Upstream, path_and_query: str, headers: CIMultiDict[str], watch: Watch
     ) -> UpstreamSocket:
         """See `Dialer`."""
         with self._traced.stage("forward", calls_out=True) as stage:

@@ -92,14 +92,14 @@ class MemoryQueues(MemoryStore):
         return turns
 
     async def submitted(
-        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float
+        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float, endpoint: str = ""
     ) -> None:
         """See ports.Ledger."""
         books, now = self._at(account)
         record, until = books.resources.get(ref, (None, 0.0))
         if record is None or record.state != "queued" or record.hold != hold_id:
             return
-        books.resources[ref] = (replace(record, state="open", upstream=upstream), until)
+        books.resources[ref] = (replace(record, state="open", upstream=upstream, endpoint=endpoint), until)
         books.submitting.pop(ref, None)
         books.bodies.pop(ref, None)
         books.followed[ref] = now + round(look_seconds * 1000)

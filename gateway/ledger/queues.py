@@ -57,11 +57,11 @@ class Queues(Store):
         return await self._visit(self._names.queues, limit, claim)
 
     async def submitted(
-        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float
+        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float, endpoint: str = ""
     ) -> None:
         """See ports.Ledger."""
         keys = [self._names.resource(account, ref), self._names.ours(account)]
-        args: list[Part] = [hold_id, records.member(ref), ref.kind, upstream, rules.ms(look_seconds)]
+        args: list[Part] = [hold_id, records.member(ref), ref.kind, upstream, rules.ms(look_seconds), endpoint]
         _, (look,) = await self._run("submitted", account, keys, args)
         await self._noted(self._names.followed, account, look)
 

@@ -218,6 +218,7 @@ def resource(ref: ResourceRef, flat: Sequence[bytes]) -> Resource | None:
         facts=orjson.loads(found["facts"]),
         usage=orjson.loads(found["usage"]),
         upstream=found.get("upstream", ""),
+        endpoint=found.get("endpoint", ""),
     )
 
 
@@ -284,6 +285,7 @@ def resource_fields(made: Resource) -> list[str | bytes]:
     return [
         "product", made.product, "key_id", made.key_id, "price_version", made.price_version,
         "rate_card", made.rate_card, "facts", json(dict(made.facts)), "usage", json(dict(made.usage)),
+        *(("endpoint", made.endpoint) if made.endpoint else ()),
     ]  # fmt: skip
 
 

@@ -270,6 +270,7 @@ class Admission:
         call.queued = answer.queued
         if request.metered:
             self._leases.add(call.id, request.account, request.product)
+        call.made = answer.resources
         call.record = next((record for record in answer.resources if record.hold), None)
 
     def _rate_card(self, plan: Plan, tier: Tier | None) -> str:

@@ -116,7 +116,8 @@ class Books:
             await self._ledger.accept(account=account, resource=resource, look_seconds=look_seconds, **times)
         except LedgerUnavailable:
             # When the ledger is back the job may be long over: it is looked at at once.
-            self._keep("accept", {"account": account, "resource": asdict(resource), **times})
+            fields = {name: value for name, value in asdict(resource).items() if value or name != "endpoint"}
+            self._keep("accept", {"account": account, "resource": fields, **times})
         except LedgerRefused:
             self._observer.event("accept_refused", product=resource.product)
 

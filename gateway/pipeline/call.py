@@ -4,7 +4,7 @@ Owns: the mutable state of a call (the only mutable record of the path), moved b
 Does not know: how bytes are read or written.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -114,12 +114,14 @@ class Call:
         "available",
         "body",
         "body_refused",
+        "bounds",
         "callback",
         "charged",
         "client",
         "code",
         "content_bytes",
         "covered_locally",
+        "endpoint",
         "estimate",
         "estimated",
         "has_place",
@@ -127,6 +129,7 @@ class Call:
         "id",
         "identity",
         "late",
+        "made",
         "metered",
         "name",
         "outcome",
@@ -147,6 +150,7 @@ class Call:
         "table",
         "tier",
         "unfinished",
+        "upstream",
         "upstream_seconds",
         "upstream_status",
     )
@@ -155,6 +159,9 @@ class Call:
         self.id = call_id
         self.client = client
         self.route = route
+        self.upstream = route.product.upstream  # narrowed to where the call may go, once it is placed
+        self.endpoint = ""  # which of its endpoints has answered
+        self.bounds: Mapping[str, Collection[str]] = {}  # what it is bound to
         self.started = started
         self.state = State.RECEIVED
         #: What is known of the call: path and query at first, then the request, the job's record, the reply.
@@ -165,6 +172,7 @@ class Call:
         self.rates: tuple[RateState, ...] = ()
         self.resources: tuple[ResourceRef, ...] = ()
         self.record: Resource | None = None
+        self.made: tuple[Resource, ...] = ()  # what it is about, as its admission found it
         self.body: bytes | None = None
         self.name = ""  # the client's own for this call, as the ledger knows it
         self.repeated: Answer | None = None  # this call is a repeat of one that had this answer

@@ -212,6 +212,7 @@ class Conclusion:
                     state="kept",
                     product=route.product.name,
                     facts={} if call.probe is None else call.probe.facts(call.client.content_length),
+                    endpoint=call.endpoint,
                 )
                 keep = route.creates.keep_seconds
                 await self._finished(
@@ -227,7 +228,7 @@ class Conclusion:
                 await self._finished(call, lambda: self._books.release(call.account, record.hold, record.ref))
                 call.outcome = "released"
             # Its id stays the account's as an anchor of paging for a while; then it is nobody's.
-            buried = Resource(ref=tombstone(gone), state="kept", product=route.product.name)
+            buried = Resource(ref=tombstone(gone), state="kept", product=route.product.name, endpoint=call.endpoint)
             await self._finished(
                 call,
                 lambda: self._books.accept(call.account, buried, deadline_seconds=0, keep_seconds=_TOMBSTONE_SECONDS),
@@ -312,6 +313,7 @@ def _record_of_job(call: Call, job: Job, job_id: str, state: ResourceState) -> R
         price_version=call.table.version,
         rate_card=call.table.rate_card,
         facts=facts,
+        endpoint=call.endpoint,
     )
 
 

@@ -13,7 +13,7 @@ from gateway.upstream.headers import request_headers
 def forwarded_headers(call: Call, *, trust_forwarded_for: bool, decodable_only: bool) -> CIMultiDict[str]:
     """The headers of the forwarded request. `decodable_only`: its reply has to be read, see `request_headers`."""
     client = call.client
-    upstream = call.route.product.upstream
+    upstream = call.upstream
     ours = {
         upstream.credential_header: upstream.credential,
         "X-Call-Id": call.id,

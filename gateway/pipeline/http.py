@@ -24,6 +24,7 @@ from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed, without_fields
+from gateway.pipeline.placing import Placing
 from gateway.pipeline.queueing import Queueing, as_client_knows, body_upstream_knows, path_upstream_knows
 from gateway.pipeline.refusals import SERVER, remaining, render
 from gateway.pipeline.session import Sessions
@@ -56,6 +57,7 @@ class HttpPipeline:
         call_ids: Callable[[], str],
         sessions: Sessions,
         queueing: Queueing,
+        placing: Placing,
     ) -> None:
         self._runtime = runtime
         self._router = router
@@ -74,6 +76,7 @@ class HttpPipeline:
         )
         self.sessions = sessions
         self._queueing = queueing
+        self._placing = placing
 
     def __repr__(self) -> str:
         return f"<HttpPipeline open={self._open}>"
@@ -146,6 +149,7 @@ class HttpPipeline:
             answer = self.sessions.mint(call, call.route.mints)
             return self._refuse(call, answer) if isinstance(answer, Refused) else self._whole(call, answer)
         if call.queued:
+            self._placing.place(call)
             taken = await self._queueing.take(call)
             return self._refuse(call, taken) if isinstance(taken, Refused) else self._whole(call, taken)
         if call.record is not None and (ours := await self._queueing.answer(call, call.record)) is not None:
@@ -154,6 +158,7 @@ class HttpPipeline:
         if record is not None and record.state == "open" and (call.route.reports is None or call.route.deletes):
             # No result of a job leaves the gateway before the job is settled, and none is deleted unpaid.
             await self._conclusion.look(call, record)
+        self._placing.place(call)
         if call.route.listing is not None:
             of_jobs = self._jobs.of_kind(call.route.listing.kind)
             queue = of_jobs.queue if of_jobs is not None else None
@@ -163,6 +168,7 @@ class HttpPipeline:
         call.admit_seconds = started - call.started
         async with await self._forward(call) as reply:
             call.upstream_seconds = self._clock.monotonic() - started
+            call.endpoint = reply.endpoint
             if _shows_result(call) and reply.status < 300 and call.record is not None:
                 # The job may have ended since the look before: its result waits until it is charged.
                 await self._conclusion.look(call, call.record)
@@ -191,7 +197,7 @@ class HttpPipeline:
             if client.content_length is not None:
                 headers["Content-Length"] = str(client.content_length)
         try:
-            return await self._upstreams.send(call.route.product.upstream, client.method, path, headers, body)
+            return await self._upstreams.send(call.upstream, client.method, path, headers, body)
         except GatewayError:
             if call.body_refused is not None:  # it is the client's body that failed, not the upstream
                 raise call.body_refused from None
@@ -401,6 +407,7 @@ class HttpPipeline:
         record.request_bytes = call.request_bytes
         record.reply_bytes = call.reply_bytes
         record.upstream_status = call.upstream_status
+        record.endpoint = call.endpoint
         made: CallFinished = record
         return made
 

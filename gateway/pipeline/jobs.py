@@ -20,6 +20,7 @@ from gateway.pipeline import pricing
 from gateway.pipeline.books import Settled
 from gateway.pipeline.callbacks import WEBHOOK, notice
 from gateway.pipeline.meter import Copy, decoded, parsed
+from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Receipt, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
 from gateway.upstream.client import UpstreamClient
@@ -73,10 +74,13 @@ class Bookkeeping(Protocol):
 class Jobs:
     """Concludes jobs from what an upstream says of them."""
 
-    def __init__(self, *, runtime: Runtime, books: Bookkeeping, upstreams: UpstreamClient, clock: Clock) -> None:
+    def __init__(
+        self, *, runtime: Runtime, books: Bookkeeping, upstreams: UpstreamClient, placing: Placing, clock: Clock
+    ) -> None:
         self._runtime = runtime
         self._books = books
         self._upstreams = upstreams
+        self._placing = placing
         self._clock = clock
         #: kind of resource -> (the job, the product of the route that makes it)
         self._made: Mapping[str, tuple[Job, Route]] = {
@@ -106,7 +110,7 @@ class Jobs:
     async def ask(self, account: str, record: Resource) -> Seen | None:
         """What the upstream says of a job; None where it says nothing of it. Raises as `look` does. Changes nothing."""
         job, route = self._made[record.ref.kind]
-        upstream = route.product.upstream
+        upstream = self._placing.of(record, route.product.upstream)
         headers = CIMultiDict({upstream.credential_header: upstream.credential, "X-Account-Id": account})
         path = job.look.replace("{id}", quote(record.upstream_id, safe=""))
         bytes_max = route.product.metered_body_bytes_max

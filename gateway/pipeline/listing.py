@@ -14,8 +14,9 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 from multidict import CIMultiDict
 
-from gateway.core.errors import Code, Refused, UpstreamUnreachable
+from gateway.core.errors import Code, EndpointsUnavailable, Refused, UpstreamUnreachable
 from gateway.core.extract import Field
+from gateway.core.upstreams import Upstream
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
 from gateway.ports import Ledger, ResourceRef
@@ -34,7 +35,6 @@ async def own_page(
     """
     listing = call.route.listing
     assert listing is not None, f"the route {call.route.name} is no list"
-    upstream = call.route.product.upstream
     asked = dict(parse_qsl(call.client.query_string, keep_blank_values=True))
     limit = _limit(listing, asked)
     anchors = [ResourceRef(kind=listing.kind, id=asked[name]) for name in listing.anchors if asked.get(name)]
@@ -44,6 +44,8 @@ async def own_page(
     shown: list[Any] = [] if queue is None else await _waiting(call, listing, ledger, queue, asked)
     page: Any = None
     query = dict(asked) if listing.limit is None else {**asked, listing.limit: str(listing.limit_max)}
+    newest = {name: value for name, value in query.items() if name not in listing.anchors}
+    place, *later = await _places(call, listing, ledger, asked)
     renamed: dict[str, str] = {}
     if queue is not None:
         query |= await _at_upstream(call, listing, ledger, asked)
@@ -51,7 +53,7 @@ async def own_page(
     more, kept = True, CIMultiDict[str]()
     for _ in range(listing.pages_max):
         path = f"{call.client.raw_path}?{urlencode(query)}" if query else call.client.raw_path
-        async with await upstreams.send(upstream, "GET", path, headers.copy(), None) as reply:
+        async with await upstreams.send(place, "GET", path, headers.copy(), None) as reply:
             body, data = await _read(reply, call.route.product.metered_body_bytes_max)
             call.upstream_status = reply.status
             if not 200 <= reply.status < 300:
@@ -68,14 +70,37 @@ async def own_page(
         mine = await ledger.owned(account=call.account, refs=known)
         shown += [item for item, own in zip(items, mine, strict=True) if own]
         more = bool(listing.older and listing.older.read({"reply": data}))
-        if listing.before is None or len(shown) > limit or not items or not more:
+        if len(shown) > limit:
             break
-        query[listing.before] = refs[-1].id
-    more = len(shown) > limit or (more and len(shown) == limit)
+        if listing.before is not None and items and more:
+            query[listing.before] = refs[-1].id
+        elif later:
+            place, query = later.pop(0), dict(newest)
+        else:
+            break
+    more = len(shown) > limit or ((more or bool(later)) and len(shown) == limit)
     if listing.shown_limit is not None:
         _put(page, listing.shown_limit, limit)
     shown = [_renamed(listing, item, renamed) for item in shown[:limit]]
     return _answer(call, listing, page, shown, more=more, headers=kept)
+
+
+async def _places(call: Call, listing: Listing, ledger: Ledger, asked: Mapping[str, str]) -> list[Upstream]:
+    """Where the account's items are, from where its page begins: those of one endpoint come after those of another."""
+    endpoints = call.upstream.endpoints
+    if not endpoints:
+        return [call.upstream]
+    for name in listing.anchors:
+        if asked.get(name):
+            ref = ResourceRef(kind=listing.kind, id=asked[name])
+            made = await ledger.resource(account=call.account, ref=ref)
+            made = made or await ledger.resource(account=call.account, ref=tombstone(ref))
+            home = None if made is None else call.route.product.upstream.at(made.endpoint)
+            if home not in endpoints:
+                raise EndpointsUnavailable("the endpoint is none where the account's items are")
+            since = endpoints.index(home)
+            endpoints = endpoints[since:] if name == listing.before else endpoints[since : since + 1]
+    return [call.upstream.only([endpoint]) for endpoint in endpoints]
 
 
 async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, asked: Mapping[str, str]) -> list[Any]:

@@ -232,8 +232,9 @@ class OpenSession:
         self._slices.upstream_id = self._told.id
         if self._spec.kind:
             ref = ResourceRef(kind=self._spec.kind, id=self._told.id)
-            resource = Resource(ref=ref, state="kept", product=self._call.route.product.name)
-            await self._parts.books.accept(self._call.account, resource, deadline_seconds=0, keep_seconds=0)
+            call = self._call
+            resource = Resource(ref=ref, state="kept", product=call.route.product.name, endpoint=call.endpoint)
+            await self._parts.books.accept(call.account, resource, deadline_seconds=0, keep_seconds=0)
 
     def _begin(self) -> None:
         """From now on it costs."""

@@ -22,6 +22,7 @@ from gateway.pipeline.callbacks import Callbacks, echo, wish
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed
+from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Ledger, Observer, QueuedJob, QueueLeft, Resource
 from gateway.settings.runtime import Job, Queue, Route
 from gateway.upstream.client import UpstreamClient
@@ -49,6 +50,7 @@ class Queueing:
         upstreams: UpstreamClient,
         observer: Observer,
         clock: Clock,
+        placing: Placing,
         answer_seconds_max: float,
     ) -> None:
         self._ledger = ledger
@@ -58,6 +60,7 @@ class Queueing:
         self._upstreams = upstreams
         self._observer = observer
         self._clock = clock
+        self._placing = placing
         self._answer_seconds_max = answer_seconds_max
 
     # ---- its client
@@ -74,7 +77,9 @@ class Queueing:
         own_id = str(uuid4())
         reply = _reply(job, job.queue, call, own_id)
         path = "?".join(filter(None, (call.client.raw_path, call.client.query_string)))
-        kept = orjson.dumps({"v": 1, "path": path, "request": plain.decode("utf-8", "replace"), "reply": reply})
+        request = plain.decode("utf-8", "replace")
+        bounds = {"bounds": call.bounds} if call.bounds else {}
+        kept = orjson.dumps({"v": 1, "path": path, "request": request, "reply": reply, **bounds})
         if len(kept) > job.queue.kept_bytes_max:
             await self._conclusion.fail(call)
             return crowded(_places(call))
@@ -125,6 +130,7 @@ class Queueing:
     async def _submit(self, queued: QueuedJob, job: Job, route: Route) -> None:
         account, record, upstream = queued.account, queued.record, route.product.upstream
         kept = orjson.loads(queued.body)
+        bounds = kept.get("bounds", {})
         headers = CIMultiDict(
             {
                 upstream.credential_header: upstream.credential,
@@ -137,11 +143,17 @@ class Queueing:
         try:
             async with (
                 asyncio.timeout(self._answer_seconds_max),
-                await self._upstreams.send(upstream, "POST", kept["path"], headers, kept["request"].encode()) as reply,
+                await self._upstreams.send(
+                    self._placing.again(upstream, account, bounds),
+                    "POST",
+                    kept["path"],
+                    headers,
+                    kept["request"].encode(),
+                ) as reply,  # fmt: skip
             ):
                 while (chunk := await reply.chunk()) and not copy.overflown:
                     copy.add(chunk)
-                status, coding = reply.status, reply.headers.get("Content-Encoding", "")
+                status, coding, endpoint = reply.status, reply.headers.get("Content-Encoding", ""), reply.endpoint
         except (UpstreamUnreachable, UpstreamTimeout, TimeoutError):
             await self._later(queued)
             return
@@ -151,8 +163,9 @@ class Queueing:
         if 200 <= status < 300 and type(found) is str and found:
             look_seconds = job.look_first_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
             await self._ledger.submitted(
-                account=account, ref=record.ref, hold_id=record.hold, upstream=found, look_seconds=look_seconds
-            )
+                account=account, ref=record.ref, hold_id=record.hold, upstream=found, look_seconds=look_seconds,
+                endpoint=endpoint,
+            )  # fmt: skip
             self._observer.event("job_submitted", product=record.product)
             self._left(queued, "submitted")
         elif status >= 500 or status in _LATER:

@@ -17,6 +17,7 @@ from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.forward import forwarded_headers
 from gateway.pipeline.mint import minted
 from gateway.pipeline.open_session import OpenSession, Parts
+from gateway.pipeline.placing import Placing
 from gateway.pipeline.session_frames import watch_of
 from gateway.ports import Ledger, TemporaryToken
 from gateway.settings.runtime import Runtime, Session, TokenMint
@@ -40,6 +41,7 @@ class Sessions:
         conclusion: Conclusion,
         dialer: Dialer,
         write_token: Callable[[TemporaryToken], str],
+        placing: Placing,
     ) -> None:
         self._parts = parts
         self._admission = admission
@@ -50,6 +52,7 @@ class Sessions:
         self._opening_max = runtime.limits.handshakes_max
         self._trust_forwarded_for = runtime.trust_forwarded_for
         self._write_token = write_token
+        self._placing = placing
         self._open: defaultdict[str, set[OpenSession]] = defaultdict(set)
         self._changes: dict[str, int] = {}
 
@@ -97,6 +100,7 @@ class Sessions:
         try:
             if (refused := await self._admission.admit(call)) is not None:
                 return refused
+            self._placing.place(call)
             await self._remember(call.account, session)
             token = call.identity.token if call.identity is not None else None
             if token is not None and token.once and not await self._first_use(call):
@@ -129,7 +133,7 @@ class Sessions:
         return await self._ledger.use_once(account=call.account, name=token.id, by=call.id, seconds=seconds)
 
     async def _dial(self, call: Call, spec: Session) -> UpstreamSocket:
-        client, upstream = call.client, call.route.product.upstream
+        client = call.client
         call.move(Move.FORWARD)
         headers = forwarded_headers(call, trust_forwarded_for=self._trust_forwarded_for, decodable_only=False)
         protocols = headers.getall(_PROTOCOLS, None)
@@ -140,9 +144,9 @@ class Sessions:
         query = without(client.query_string, spec.dropped_query)
         path = f"{client.raw_path}?{query}" if query else client.raw_path
         started = self._parts.clock.monotonic()
-        socket = await self._dialer.dial(upstream, path, headers, watch_of(spec))
+        socket = await self._dialer.dial(call.upstream, path, headers, watch_of(spec))
         call.upstream_seconds = self._parts.clock.monotonic() - started
-        call.upstream_status = 101
+        call.upstream_status, call.endpoint = 101, socket.endpoint
         return socket
 
     async def _remember(self, account: str, session: OpenSession) -> None:

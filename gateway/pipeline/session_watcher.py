@@ -121,14 +121,23 @@ class SessionWatcher:
                 return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{requirement.field} is no id"})
             ref = ResourceRef(kind=requirement.kind, id=named)
             try:
-                owned = await self._ledger.owned(account=self._call.account, refs=[ref])
+                here = await self._is_here(ref)
             except LedgerUnavailable:
                 return Refused(code=Code.LEDGER_UNAVAILABLE)
-            if not owned[0]:
+            if not here:
                 self.wording = judged.refusal
                 return Refused(code=Code.NOT_FOUND)
             self.resumed = self.resumed or requirement.kind == self._session.kind
         return None
+
+    async def _is_here(self, ref: ResourceRef) -> bool:
+        """Whether something is the account's, and at the endpoint of this session, which was chosen before."""
+        call = self._call
+        if not call.upstream.endpoints:
+            return (await self._ledger.owned(account=call.account, refs=[ref]))[0]
+        made = await self._ledger.resource(account=call.account, ref=ref)
+        home = None if made is None else call.route.product.upstream.at(made.endpoint)
+        return home is not None and home.endpoint == call.endpoint
 
     def _updated(self, message: Mapping[str, Any]) -> Refused | None:
         """The client switches something on or off: from now on it costs what it costs then."""

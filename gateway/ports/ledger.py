@@ -218,10 +218,10 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
         """
 
     async def submitted(
-        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float
+        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float, endpoint: str = ""
     ) -> None:
-        """A claimed job is at the upstream, which calls it `upstream`; it is followed from now on, like one that was
-        accepted. Of one that was ended meanwhile nothing changes.
+        """A claimed job is at the upstream, which calls it `upstream`, at its `endpoint`; it is followed from now on,
+        like one that was accepted. Of one that was ended meanwhile nothing changes.
         """
 
     async def submit_later(self, *, account: str, ref: ResourceRef, seconds: float) -> None:

@@ -49,6 +49,7 @@ class CallFinished:
     request_bytes: int
     reply_bytes: int
     upstream_status: int
+    endpoint: str  # which of the service's answered; empty where it has only one
 
 
 @open_record

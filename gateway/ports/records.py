@@ -86,6 +86,7 @@ class Resource:
 
     `state` is `open` while a job's charge is outstanding, `kept` for what never had one (uploads), `queued` while a job
     waits for its place at the upstream. A job that has waited has an id of ours; `upstream` is the upstream's then.
+    `endpoint` names the endpoint of its service where it was made; empty: the first, or the only one.
     `hold` is the job's hold id, `facts` what its price needs of the request (of an upload: what is known of its audio,
     see `core.audio`) and which span made it (`core.tracecontext`), `usage` what it was settled on.
     `deadline_ms` is how long it is waited for, `gone_ms` since when the upstream does not know it (0: it does).
@@ -104,6 +105,7 @@ class Resource:
     facts: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, Any] = field(default_factory=dict)
     upstream: str = ""
+    endpoint: str = ""
 
     @property
     def upstream_id(self) -> str:

@@ -25,6 +25,7 @@ from gateway.settings.compile.scope import (
     products_with_sockets,
 )
 from gateway.settings.compile.tiers import compile_tiers, products_given
+from gateway.settings.compile.upstreams import compile_upstreams, regions_of
 from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
 from gateway.settings.origins import Pattern, Reading
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
@@ -42,7 +43,6 @@ from gateway.settings.runtime import (
     Runtime,
     Smtp,
     Tier,
-    Upstream,
 )
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.checked import checked
@@ -197,7 +197,6 @@ class _Loading:
         scope = Scope(
             report=self._report,
             complete=not self._unreadable,
-            upstreams={} if settings is None else _upstreams(settings),
             upstream_names=names_below(main, "upstreams"),
             products=product_names(documents),
             jobs=jobs,
@@ -206,6 +205,11 @@ class _Loading:
             sockets=products_with_sockets(documents),
             rate_cards=names_below(prices_document, "rate_cards"),
         )
+        if settings is not None:
+            scope.upstreams = compile_upstreams(settings.upstreams, Place(main, ("upstreams",)), scope)
+            scope.regions = regions_of(scope.upstreams)
+            for host, region in settings.customers.regions.items():
+                scope.known(Place(main, ("customers", "regions", host)), region, scope.regions, "region")
         errors = None if settings is None else compile_errors(settings.errors, Place(main, ("errors",)), scope)
         made = self._products(scope)
         book = self._prices(prices_document, made, scope)
@@ -225,6 +229,7 @@ class _Loading:
             customers=Listener(host=settings.customers.host, port=settings.customers.port),
             customers_tls=_tls(settings.customers.tls),
             public_url=settings.customers.public_url,
+            regions=settings.customers.regions,
             ops=Listener(host=settings.ops.host, port=settings.ops.port),
             ops_tls=_tls(settings.ops.tls),
             workers=settings.workers,
@@ -284,10 +289,6 @@ class _Loading:
                 if sample is not None:
                     check_sample(sample, route, place.at("sample"), scope)
         return book
-
-
-def _upstreams(settings: GatewaySettings) -> dict[str, Upstream]:
-    return {name: Upstream(name=name, **dict(upstream)) for name, upstream in settings.upstreams.items()}
 
 
 def _tls(settings: TlsSettings | None) -> Tls | None:

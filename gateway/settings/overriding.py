@@ -47,6 +47,7 @@ def overridden(tier: Tier, overrides: str) -> Tier:
         rates=tier.rates if requests is None else _rates(ACCOUNT_RATE, requests),
         per_key=tier.per_key if of_key is None else _rates(KEY_RATE, of_key),
         products=products,
+        region=of_account.get("region", ""),
     )
 
 

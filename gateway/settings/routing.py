@@ -93,7 +93,7 @@ class Router:
         segments = _segments(raw_path)
         if segments is None:
             return NoMatch(frozenset())
-        hosts = (_hostname(host), "") if self._hosts else _EVERY_HOST
+        hosts = (hostname(host), "") if self._hosts else _EVERY_HOST
         for name in hosts:
             trees = self._trees.get(name)
             tree = trees.get(method) if trees is not None else None
@@ -232,7 +232,7 @@ def _least(deep: str) -> str:
     return deep.partition(";")[0].rstrip(". ")
 
 
-def _hostname(host: str) -> str:
+def hostname(host: str) -> str:
     """A `Host` field without its port, in lower case."""
     name = host.lower()
     if name.startswith("["):

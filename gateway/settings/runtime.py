@@ -17,6 +17,7 @@ from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
 from gateway.core.monthly import MonthlyGrant
 from gateway.core.pricing import ChargeRule, Condition, PriceTable, expected_rules
+from gateway.core.upstreams import Upstream
 from gateway.core.usage import Measure, never_expected
 from gateway.settings.exports import Exports
 from gateway.settings.origins import Origins
@@ -29,26 +30,6 @@ _DATE: Final = re.compile(r"-[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}$")
 
 MeterKind = Literal["none", "fixed", "response", "sse", "job", "session", "reported"]
 UnknownUsage = Literal["charge_hold", "charge_floor", "charge_estimate", "charge_nothing"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
-    """A service that calls are forwarded to. `base_url` has no slash at its end. Times in seconds.
-
-    `credential` is sent as the value of `credential_header`, in place of the customer's.
-    """
-
-    name: str
-    base_url: str
-    credential_header: str = "Authorization"
-    credential: str = field(repr=False)
-    connect_seconds_max: float = 5.0
-    reply_seconds_max: float = 60.0  # from the end of the request to the head of the reply, and between body chunks
-    total_seconds_max: float = 600.0
-    connections_max: int = 0  # 0: no limit
-    looks_per_second_max: float = 10.0  # of one worker, at jobs that nobody asks for; and at once:
-    looks_max: int = 10
-    verify_tls: bool = True
 
 
 #: Of a product that is not forwarded anywhere: its calls are told over the credit API, or by forward-auth.
@@ -428,6 +409,7 @@ class Route:
     needs_record: bool = False
     estimates_by: frozenset[str] = frozenset()
     public: bool = False  # needs no key
+    region: str = ""  # what its calls are bound to, whoever makes them
     #: The fields at the top of a request that requirements and rejections look at; None where some look elsewhere.
     looks_at: frozenset[str] | None = field(init=False, repr=False, compare=False)
     #: The fields at the top of a request that may be on, whatever is below them.
@@ -509,6 +491,7 @@ class Tier:
     products: Mapping[str, TierProduct]
     monthly_grant: MonthlyGrant | None = None
     per_key: tuple[Rate, ...] = ()
+    region: str = ""  # what is never sent elsewhere; only accounts have one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -650,6 +633,7 @@ class Runtime:
 
     customers: Listener
     customers_tls: Tls | None = None
+    regions: Mapping[str, str] = field(default_factory=dict)  # of hosts that clients call
     public_url: str = ""  # where services reach the customers' listener; "": they do not, and there are no callbacks
     ops: Listener
     ops_tls: Tls | None = None

@@ -14,10 +14,11 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.frames import CLOSE, TEXT, close_payload, encoded
+from gateway.core.upstreams import Upstream
 from gateway.sockets import handshake
 from gateway.sockets.ports import UpstreamSocket, Watch
-from gateway.upstream.client import UpstreamAddress
 from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.fleet import Fleet, Tries
 
 _HEAD_BYTES_MAX: Final = 32 * 1024
 #: How long an upstream that is dismissed has for its part.
@@ -27,15 +28,21 @@ _FAULTS: Final = (OSError, ssl.SSLError)  # TimeoutError is an OSError
 
 
 class BadAnswer(Exception):
-    """What came is no answer to our handshake; says why."""
+    """What came is no answer to our handshake; says why. `status`: it is HTTP, and refuses."""
+
+    def __init__(self, why: str, status: int = 0) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class DialedSocket(asyncio.Protocol):
     """See `ports.UpstreamSocket`. Until the answer's head has come it reads; then its frames wait where they are."""
 
-    __slots__ = ("_dismissed", "_early", "_key", "_offered", "_sockets", "_transport", "answer", "subprotocol")
+    __slots__ = (
+        "_dismissed", "_early", "_key", "_offered", "_sockets", "_transport", "answer", "endpoint", "subprotocol",
+    )  # fmt: skip
 
-    def __init__(self, sockets: "set[DialedSocket]", key: str, offered: list[str]) -> None:
+    def __init__(self, sockets: "set[DialedSocket]", key: str, offered: list[str], endpoint: str) -> None:
         self._sockets = sockets
         self._key = key
         self._offered = offered
@@ -44,6 +51,7 @@ class DialedSocket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.subprotocol = ""
+        self.endpoint = endpoint
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected, by TCP and TLS."""
@@ -115,16 +123,29 @@ def _judged(head: bytes, key: str, offered: list[str]) -> str:
         if not colon or not name or name != name.strip():
             raise BadAnswer("a field that cannot be read")
         fields.add(name, value.strip())
-    wrong = handshake.objection(int(status[:3]), fields, key, offered)
+    code = int(status[:3])
+    wrong = handshake.objection(code, fields, key, offered)
     if wrong:
-        raise BadAnswer(wrong)
+        raise BadAnswer(wrong, code if code != 101 else 0)
     return fields.get("Sec-WebSocket-Protocol", "")
+
+
+def _mapped(error: BaseException) -> UpstreamTimeout | UpstreamUnreachable | None:
+    """A foreign error as ours; None: it is none of a handshake."""
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout("the handshake took too long")
+    if isinstance(error, BadAnswer):
+        refused = UpstreamUnreachable(str(error))
+        refused.status = error.status
+        return refused
+    return UpstreamUnreachable(type(error).__name__) if isinstance(error, _FAULTS) else None
 
 
 class SocketDialer:
     """See `ports.Dialer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, fleet: Fleet | None = None) -> None:
+        self._fleet = fleet or Fleet()
         self._endpoints: dict[str, Endpoint] = {}
         self._sockets: set[DialedSocket] = set()
 
@@ -132,9 +153,33 @@ class SocketDialer:
         return f"<{type(self).__name__} {list(self._endpoints.values())} waiting={len(self._sockets)}>"
 
     async def dial(
-        self, upstream: UpstreamAddress, path_and_query: str, headers: CIMultiDict[str], watch: Watch
+        self, upstream: Upstream, path_and_query: str, headers: CIMultiDict[str], watch: Watch
     ) -> UpstreamSocket:
         """See `ports.Dialer`."""
+        if not upstream.endpoints:
+            return await self._dial(upstream, path_and_query, headers, watch)
+        tries = Tries(self._fleet, upstream, safe=False)
+        while True:
+            one = tries.next()
+            headers[one.credential_header] = one.credential
+            try:
+                dialed = await self._dial(one, path_and_query, headers, watch)
+            except (UpstreamUnreachable, UpstreamTimeout) as fault:
+                goes_on = (
+                    tries.passes_over(one, fault.status, whole=True)
+                    if isinstance(fault, UpstreamUnreachable) and fault.status
+                    else tries.goes_on(one, fault)
+                )
+                if not goes_on:
+                    raise
+            else:
+                self._fleet.answered(one, 101)
+                return dialed
+
+    async def _dial(
+        self, upstream: Upstream, path_and_query: str, headers: CIMultiDict[str], watch: Watch
+    ) -> UpstreamSocket:
+        """The same of one place."""
         endpoint = self._endpoints.get(upstream.name)
         if endpoint is None:
             endpoint = Endpoint(upstream.base_url, verify_tls=upstream.verify_tls)
@@ -142,22 +187,22 @@ class SocketDialer:
         key = handshake.new_key()
         fields = [*handshake.opening(key).items(), *handshake.without_own(headers)]
         head = endpoint.head("GET", path_and_query, fields)
-        dialed = DialedSocket(self._sockets, key, handshake.subprotocols(headers))
+        dialed = DialedSocket(self._sockets, key, handshake.subprotocols(headers), upstream.endpoint)
+        unsent = True
         try:
             async with asyncio.timeout(upstream.connect_seconds_max):
                 transport, _ = await endpoint.connect(lambda: dialed)
                 transport.set_write_buffer_limits(high=watch.buffer_bytes_max)
+                unsent = False
                 transport.write(head)
                 await dialed.answer
         except BaseException as error:
             dialed.abort()
-            if isinstance(error, TimeoutError):
-                raise UpstreamTimeout("the handshake took too long") from error
-            if isinstance(error, BadAnswer):
-                raise UpstreamUnreachable(str(error)) from error
-            if isinstance(error, _FAULTS):
-                raise UpstreamUnreachable(type(error).__name__) from error
-            raise
+            fault = _mapped(error)
+            if fault is None:
+                raise
+            fault.unsent = unsent
+            raise fault from error
         return dialed
 
     async def close(self) -> None:

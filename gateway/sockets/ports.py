@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import Refused
 from gateway.core.record import record
-from gateway.upstream.client import UpstreamAddress
+from gateway.core.upstreams import Upstream
 
 
 @record
@@ -72,6 +72,10 @@ class UpstreamSocket(Protocol):
     """A socket to an upstream whose handshake is done and whose frames wait until a relay is joined to it."""
 
     @property
+    def endpoint(self) -> str:
+        """Which endpoint of its service it is at; empty where that has no names for them."""
+
+    @property
     def subprotocol(self) -> str:
         """The chosen subprotocol; empty is none."""
 
@@ -126,10 +130,11 @@ class Dialer(Protocol):
     """Opens sockets to upstreams."""
 
     async def dial(
-        self, upstream: UpstreamAddress, path_and_query: str, headers: CIMultiDict[str], watch: Watch
+        self, upstream: Upstream, path_and_query: str, headers: CIMultiDict[str], watch: Watch
     ) -> UpstreamSocket:
         """The opening handshake (RFC 6455 4.1), without extensions. `headers` are complete but for `Host` and those of
-        the handshake itself, and may hold `Sec-WebSocket-Protocol`. UpstreamUnreachable (also for an answer that is
+        the handshake itself, and may hold `Sec-WebSocket-Protocol`. Of a service with endpoints one is dialed that
+        `upstream` has, or another where no session has begun. UpstreamUnreachable (also for an answer that is
         not 101: its status is in the message), UpstreamTimeout after `connect_seconds_max` for all of it."""
 
     async def close(self) -> None:

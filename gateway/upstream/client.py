@@ -22,9 +22,11 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
+from gateway.core.upstreams import Upstream
 from gateway.upstream.bodies import rest_of
 from gateway.upstream.connection import Connection, Head
 from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.fleet import Fleet, Tries
 
 #: An idle connection is not used after this: the other side may be about to close it.
 _IDLE_SECONDS_MAX: Final = 15.0
@@ -37,29 +39,12 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INTERIM_MAX: Final = 32
 #: Safe to send once more when a kept connection turns out to have been closed (RFC 9110 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+#: Safe to send to another one when what became of it is not known (RFC 9110 9.2.1).
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _DISCONNECTED: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 
 Body = bytes | AsyncIterator[bytes] | None
-
-
-class UpstreamAddress(Protocol):
-    """What a client needs to know of an upstream (see `settings.runtime.Upstream`). Seconds and counts as named."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def base_url(self) -> str: ...
-    @property
-    def connect_seconds_max(self) -> float: ...
-    @property
-    def reply_seconds_max(self) -> float: ...
-    @property
-    def total_seconds_max(self) -> float: ...
-    @property
-    def connections_max(self) -> int: ...
-    @property
-    def verify_tls(self) -> bool: ...
 
 
 class Reply(Protocol):
@@ -67,6 +52,10 @@ class Reply(Protocol):
 
     @property
     def status(self) -> int: ...
+    @property
+    def endpoint(self) -> str:
+        """Which endpoint of its service has answered; empty where that has no names for them."""
+
     @property
     def reason(self) -> str: ...
     @property
@@ -98,9 +87,13 @@ class UpstreamClient(Protocol):
     """Sends one request and gives the reply once its head has come."""
 
     async def send(
-        self, upstream: UpstreamAddress, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
+        self, upstream: Upstream, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
     ) -> Reply:
-        """UpstreamUnreachable or UpstreamTimeout when no head came. A body iterator's own error passes through."""
+        """UpstreamUnreachable or UpstreamTimeout when no head came. A body iterator's own error passes through.
+
+        Of a service with endpoints one is asked that `upstream` has; another, where nothing was begun at the first. The
+        credential in `headers` is set to its own.
+        """
 
     async def close(self) -> None:
         """Close every connection."""
@@ -109,10 +102,12 @@ class UpstreamClient(Protocol):
 _FAULTS: Final = (aiohttp.ClientError, HttpProcessingError, ssl.SSLError, OSError)
 
 
-def _mapped(error: BaseException) -> UpstreamTimeout | UpstreamUnreachable:
+def _mapped(error: BaseException, *, unsent: bool = False) -> UpstreamTimeout | UpstreamUnreachable:
     """A foreign error as ours, at the door."""
-    fault = UpstreamTimeout if isinstance(error, TimeoutError) else UpstreamUnreachable
-    return fault(type(error).__name__)
+    name = type(error).__name__
+    fault = UpstreamTimeout(name) if isinstance(error, TimeoutError) else UpstreamUnreachable(name)
+    fault.unsent = unsent
+    return fault
 
 
 class PooledReply:
@@ -136,6 +131,11 @@ class PooledReply:
         self.writer: asyncio.Task[None] | None = None
         self.status = 0
         self.reason = ""
+
+    @property
+    def endpoint(self) -> str:
+        """See `Reply`."""
+        return self._pool.upstream.endpoint
 
     def begin(self, message: RawResponseMessage, payload: StreamReader) -> None:
         """The head has come."""
@@ -209,8 +209,8 @@ class PooledReply:
 class Pool:
     """The connections to one upstream."""
 
-    def __init__(self, upstream: UpstreamAddress) -> None:
-        self._upstream = upstream
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
         self._endpoint = Endpoint(upstream.base_url, verify_tls=upstream.verify_tls)
         self._idle: deque[tuple[float, Connection]] = deque()
         self._places = asyncio.Semaphore(upstream.connections_max) if upstream.connections_max else None
@@ -228,12 +228,15 @@ class Pool:
     async def send(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> PooledReply:
         """One request, and its reply's head. A kept connection that proves closed is tried once more where safe."""
         head = self._head(method, path_and_query, headers, body)
+        unsent = True
         try:
             if self._places is not None:
                 await self._take_place(self._places)
             kept = self._kept()
+            connection = kept or await self._connect()
+            unsent = False
             try:
-                return await self._exchange(kept or await self._connect(), method, head, headers, body)
+                return await self._exchange(connection, method, head, headers, body)
             except _DISCONNECTED as error:
                 repeatable = kept is not None and method in _IDEMPOTENT and (body is None or isinstance(body, bytes))
                 if not repeatable or isinstance(error, aiohttp.ServerTimeoutError):
@@ -242,7 +245,7 @@ class Pool:
                 await self._take_place(self._places)
             return await self._exchange(await self._connect(), method, head, headers, body)
         except _FAULTS as error:
-            raise _mapped(error) from error
+            raise _mapped(error, unsent=unsent) from error
 
     def _head(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> bytes:
         fields = list(headers.items())
@@ -263,11 +266,11 @@ class Pool:
         assert transport is not None, "only a connection that is open is acquired"
         # A service that does not read the body of such a request takes it for the next one: there must be none.
         last = body is not None and method in _WITHOUT_BODY
-        reply = PooledReply(self, connection, now + self._upstream.total_seconds_max, last=last)
+        reply = PooledReply(self, connection, now + self.upstream.total_seconds_max, last=last)
         self._begin_watch(reply)
         if body is None or isinstance(body, bytes):
             transport.write(head + body if body else head)
-            reply.silent_until = now + self._upstream.reply_seconds_max
+            reply.silent_until = now + self.upstream.reply_seconds_max
         else:
             transport.write(head)
             chunked = "Content-Length" not in headers
@@ -299,12 +302,12 @@ class Pool:
 
     def silence_ends(self) -> float:
         """Until when the upstream may be silent from now on, by the loop's clock."""
-        return self._loop.time() + self._upstream.reply_seconds_max
+        return self._loop.time() + self.upstream.reply_seconds_max
 
     def _begin_watch(self, reply: PooledReply) -> None:
         self._active.add(reply)
         if self._watch is None:
-            every = min(_WATCH_SECONDS, self._upstream.reply_seconds_max / 4, self._upstream.total_seconds_max / 4)
+            every = min(_WATCH_SECONDS, self.upstream.reply_seconds_max / 4, self.upstream.total_seconds_max / 4)
             self._watch = self._loop.call_later(every, self._watch_active)
 
     def _watch_active(self) -> None:
@@ -320,7 +323,7 @@ class Pool:
 
     async def _take_place(self, places: asyncio.Semaphore) -> None:
         """Wait for one of the connections that there may be."""
-        async with asyncio.timeout(self._upstream.connect_seconds_max):
+        async with asyncio.timeout(self.upstream.connect_seconds_max):
             await places.acquire()
 
     def _kept(self) -> Connection | None:
@@ -338,7 +341,7 @@ class Pool:
         """A new connection. The place that was taken for it is given back where there is none."""
         loop = self._loop
         try:
-            async with asyncio.timeout(self._upstream.connect_seconds_max):
+            async with asyncio.timeout(self.upstream.connect_seconds_max):
                 _, connection = await self._endpoint.connect(lambda: Connection(loop))
         except BaseException:
             if self._places is not None:
@@ -396,10 +399,11 @@ async def _write(
 
 
 class PooledUpstreamClient:
-    """An `UpstreamClient` with one pool for each upstream, made when it is first called."""
+    """An `UpstreamClient` with one pool for each place, made when it is first called."""
 
-    def __init__(self) -> None:
+    def __init__(self, fleet: Fleet | None = None) -> None:
         self._pools: dict[str, Pool] = {}
+        self._fleet = fleet or Fleet()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {list(self._pools.values())}>"
@@ -409,13 +413,35 @@ class PooledUpstreamClient:
         return sum(map(len, self._pools.values()))
 
     def send(
-        self, upstream: UpstreamAddress, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
+        self, upstream: Upstream, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
     ) -> Coroutine[Any, Any, Reply]:
         """See `UpstreamClient`. (A coroutine that only awaits another costs half a microsecond.)"""
         pool = self._pools.get(upstream.name)
         if pool is None:
+            if upstream.endpoints:
+                return self._send_to_one(upstream, method, path_and_query, headers, body)
             pool = self._pools[upstream.name] = Pool(upstream)
         return pool.send(method, path_and_query, headers, body)
+
+    async def _send_to_one(
+        self, upstream: Upstream, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body
+    ) -> Reply:
+        """Send to one endpoint, or another: at most to so many as `Tries` has."""
+        whole = body is None or isinstance(body, bytes)
+        tries = Tries(self._fleet, upstream, safe=whole and method in _SAFE)
+        while True:
+            endpoint = tries.next()
+            headers[endpoint.credential_header] = endpoint.credential
+            try:
+                reply = await self.send(endpoint, method, path_and_query, headers, body)
+            except (UpstreamUnreachable, UpstreamTimeout) as fault:
+                if not tries.goes_on(endpoint, fault):
+                    raise
+                continue
+            if not tries.passes_over(endpoint, reply.status, whole=whole):
+                return reply
+            async with reply:  # it has no more to say
+                pass
 
     async def close(self) -> None:
         """See `UpstreamClient`."""

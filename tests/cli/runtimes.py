@@ -6,17 +6,8 @@ from typing import Any
 
 from gateway.core.money import NANOS_PER_USD, Nanos
 from gateway.core.pricing import PriceTable
-from gateway.settings.runtime import (
-    ErrorStyle,
-    Limits,
-    Listener,
-    PriceBook,
-    Product,
-    RedisSettings,
-    Runtime,
-    Tier,
-    Upstream,
-)
+from gateway.core.upstreams import Upstream
+from gateway.settings.runtime import ErrorStyle, Limits, Listener, PriceBook, Product, RedisSettings, Runtime, Tier
 
 TOKEN = "an-admin-token"
 PEPPER = "a-pepper"

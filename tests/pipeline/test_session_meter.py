@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from gateway.core.extract import Field
 from gateway.core.money import Nanos
 from gateway.core.pricing import ChargeRule, Condition, PriceTable, make_price
+from gateway.core.upstreams import Upstream
 from gateway.core.usage import Estimate, Measure
 from gateway.pipeline.session_meter import SessionMeter
 from gateway.pipeline.session_slices import outlook
-from gateway.settings.runtime import ErrorStyle, Metering, Product, Upstream
+from gateway.settings.runtime import ErrorStyle, Metering, Product
 
 MEASURES = (
     Measure(

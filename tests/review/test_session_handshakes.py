@@ -219,7 +219,7 @@ async def test_what_hundreds_of_failed_sessions_leave_behind(small: Running, ups
     tasks = len(asyncio.all_tasks())
     await many(20)
     assert await until(lambda: _is_at_most(tasks))
-    assert not small.gateway.dialer._sockets
+    assert not small.gateway.services.dialer._sockets
     assert not small.gateway._customers.calls
     assert not await small.ledger.verify("a")
     async with small.http.get(f"{small.ops_url}/metrics") as response:

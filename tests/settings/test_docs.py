@@ -31,7 +31,6 @@ from gateway.settings.schema.gateway import (
     PlugInSettings,
     RedisYaml,
     TlsSettings,
-    UpstreamSettings,
 )
 from gateway.settings.schema.payments import (
     AutopaySettings,
@@ -84,6 +83,7 @@ from gateway.settings.schema.session import (
 )
 from gateway.settings.schema.stream import DropsSettings, StreamSettings
 from gateway.settings.schema.tracing import OtlpSettings, TracingSettings
+from gateway.settings.schema.upstream import EjectionSettings, EndpointSettings, HealthSettings, UpstreamSettings
 from tests.settings.project import ROOT
 
 DOCUMENT = ROOT / "docs" / "reference" / "configuration.md"
@@ -117,6 +117,9 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("payments.stripe", StripeSettings),
         ("payments.webhook", BillingSystemSettings),
         ("upstreams.NAME", UpstreamSettings),
+        ("upstreams.NAME.endpoints.NAME", EndpointSettings),
+        ("upstreams.NAME.ejection", EjectionSettings),
+        ("upstreams.NAME.health", HealthSettings),
     ],
     "config/products/*.yaml": [
         ("", ProductSettings),

@@ -10,9 +10,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gateway.core.money import Nanos
+from gateway.core.upstreams import Upstream
 from gateway.settings.load import load
 from gateway.settings.routing import Match, NoMatch, Router, collide, parse_pattern
-from gateway.settings.runtime import ErrorStyle, MeterKind, Product, Route, Upstream
+from gateway.settings.runtime import ErrorStyle, MeterKind, Product, Route
 from tests.settings.project import ROOT
 
 PRODUCT = Product(

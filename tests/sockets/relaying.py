@@ -13,11 +13,12 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import GatewayError, Refused
 from gateway.core.frames import CLOSE, encoded, masked
+from gateway.core.upstreams import Upstream
 from gateway.edge.client import RequestClient
 from gateway.edge.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.http import HttpPipeline
-from gateway.settings.runtime import Limits, Upstream
+from gateway.settings.runtime import Limits
 from gateway.sockets.dial import SocketDialer
 from gateway.sockets.handshake import accept_value
 from gateway.sockets.ports import Relay, Watch

@@ -10,7 +10,8 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.frames import BINARY, CLOSE, TEXT
-from gateway.settings.runtime import Limits, Upstream
+from gateway.core.upstreams import Upstream
+from gateway.settings.runtime import Limits
 from gateway.sockets.dial import SocketDialer
 from gateway.sockets.handshake import accept_value
 from gateway.sockets.ports import Watch

@@ -12,9 +12,9 @@ from aiohttp import WSMsgType, web
 from websockets.asyncio.client import connect
 
 from gateway.core.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Scanner, encoded
+from gateway.core.upstreams import Upstream
 from gateway.edge.client import RequestClient
 from gateway.edge.connection import CustomerConnection
-from gateway.settings.runtime import Upstream
 from gateway.sockets.dial import DialedSocket
 from gateway.sockets.relay import SplicedRelay
 from gateway.sockets.side import Side

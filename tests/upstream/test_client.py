@@ -10,7 +10,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
-from gateway.settings.runtime import Upstream
+from gateway.core.upstreams import Upstream
 from gateway.upstream.client import Body, PooledUpstreamClient, Reply
 from tests.fakes.upstream import Line, ScriptedUpstream, answering, chunk, message
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.core.extract import Field
 from gateway.core.money import ZERO, Nanos
+from gateway.core.upstreams import Upstream
 from gateway.settings.compile.asked import Asked
 from gateway.settings.compile.errors import compile_errors
 from gateway.settings.compile.metering import (
@@ -37,7 +38,6 @@ from gateway.settings.runtime import (
     Rejection,
     Requirement,
     Route,
-    Upstream,
     WithoutLedger,
 )
 from gateway.settings.schema.product import (
@@ -260,7 +260,15 @@ def _route(
         and any(field.source == "job" for field in fields_of(metering.measures, metering.rules)),
         estimates_by=scope.audio_kinds.intersection(required) if asked.of_resource else frozenset(),
         public=settings.public,
+        region=_region(settings.region, product, place.at("region"), scope),
     )
+
+
+def _region(region: str | None, product: Product, place: Place, scope: Scope) -> str:
+    """The region that a route is bound to; a problem where its product's service is not there."""
+    if region is not None:
+        scope.known(place, region, {each.region for each in product.upstream.places} - {""}, "region")
+    return region or ""
 
 
 def _listing(settings: ListingSettings) -> Listing:

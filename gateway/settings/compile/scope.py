@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.pricing import ChargeRule, PriceTable
+from gateway.core.upstreams import Upstream
 from gateway.settings.problems import Document, Place, Report, nearest
-from gateway.settings.runtime import Metering, Models, Upstream
+from gateway.settings.runtime import Metering, Models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Scope:
     complete: bool = True
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     upstream_names: Collection[str] = ()
+    regions: Collection[str] = ()
     products: Collection[str] = ()
     jobs: Mapping[str, Collection[str]] = field(default_factory=dict)  # kind -> its measures
     kinds: Collection[str] = ()

@@ -10,7 +10,6 @@ from gateway.core.addresses import Allowed
 from gateway.settings.runtime import AdminScope, ReloadOnChange
 from gateway.settings.schema.alerts import AlertsSettings
 from gateway.settings.schema.base import (
-    BaseUrl,
     Flag,
     HeaderName,
     Name,
@@ -28,6 +27,7 @@ from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings,
 from gateway.settings.schema.payments import BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.product import ErrorsSettings
 from gateway.settings.schema.tracing import OtlpSettings, TracingSettings
+from gateway.settings.schema.upstream import EndpointSettings, UpstreamSettings
 from gateway.settings.tls import Tls, server_context
 
 MEBIBYTE = 1024 * 1024
@@ -40,6 +40,12 @@ _REDIS_SCHEMES = frozenset(
 
 def _public_url(text: str) -> str:
     return base_url(text) if text else text
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", text):
+        raise ValueError("must be a host, without scheme and port")
+    return text.lower()
 
 
 def _redis_url(text: str) -> str:
@@ -102,6 +108,9 @@ class CustomersListenerSettings(ListenerSettings):
         "URL at which the services behind the gateway reach this listener; empty: they call clients back themselves",
         default="",
         shown="none",
+    )
+    regions: dict[Annotated[Word, AfterValidator(_host)], Name] = key(
+        "Hosts that clients call, each with the region that it stands for", default=dict, shown="none"
     )
 
 
@@ -321,31 +330,6 @@ class PlugInSettings(Settings):
     )
 
 
-class UpstreamSettings(Settings):
-    """A service that calls are forwarded to."""
-
-    base_url: BaseUrl = key("URL that paths are added to")
-    credential: Secret = key("The service's own credential, sent in place of the customer's. May be `file:/path`")
-    credential_header: HeaderName = key("Header that the credential is sent in", default="Authorization")
-    connect_seconds_max: Seconds = key("Longest wait for a connection", default=5.0, unit="seconds", gt=0, le=300)
-    reply_seconds_max: Seconds = key(
-        "Longest wait for the reply's head, and between pieces of its body",
-        default=60.0,
-        unit="seconds",
-        gt=0,
-        le=86400,
-    )
-    total_seconds_max: Seconds = key(
-        "Longest call, from its first byte to its last", default=600.0, unit="seconds", gt=0, le=86400
-    )
-    connections_max: Whole = key("Open connections; 0: no limit", default=0, unit="connections", ge=0, le=1_000_000)
-    looks_per_second_max: Seconds = key(
-        "Looks of one worker at jobs that nobody asks for, each second", default=10.0, unit="looks", gt=0, le=10_000
-    )
-    looks_max: Whole = key("Such looks of one worker at once", default=10, unit="looks", ge=1, le=1000)
-    verify_tls: Flag = key("Check the service's certificate", default=True)
-
-
 class AdminTokenSettings(Settings):
     """A token of the admin API. The token itself is nowhere."""
 
@@ -433,7 +417,7 @@ def _marks_secret(mark: Any) -> bool:
 
 #: Keys whose lines are never shown, and where they are.
 _WITH_SECRETS: tuple[type[Settings], ...] = (
-    GatewaySettings, UpstreamSettings, RedisYaml, StripeSettings, BillingSystemSettings,
+    GatewaySettings, UpstreamSettings, EndpointSettings, RedisYaml, StripeSettings, BillingSystemSettings,
     CloudEventsSettings, PostgresSettings, OtlpSettings,
 )  # fmt: skip
 SECRETS = frozenset[str]().union(*map(secret_keys, _WITH_SECRETS))

@@ -320,6 +320,7 @@ class RouteSettings(Settings):
         default="none",
     )
     public: Flag = key("Needs no key", default=False)
+    region: Name | None = key("Region that its calls are bound to, whoever makes them", default=None, shown="none")
     job: Name | None = key("Job that it makes (meter job)", default=None, shown="none")
     reports: Name | None = key("Job whose status the reply is", default=None, shown="none")
     requires: list[RequirementSettings] = key("Resources that must be the caller's", default=list, shown="none")
