@@ -23,7 +23,8 @@ from gateway.edge.credit_bodies import OpenHold, RenewHold, SettleHold
 from gateway.edge.holds import TEXT_MAX, read_hold, write_hold
 from gateway.edge.operations import Operation
 from gateway.pipeline.bookable import Bookable, only_paid
-from gateway.pipeline.bookings import Booking, Bookings, Opened, Used
+from gateway.pipeline.booked import Booking, Opened, Used
+from gateway.pipeline.bookings import Bookings
 from gateway.pipeline.told import ToldClient
 from gateway.ports import Identity, Ledger, Receipt
 from gateway.settings.runtime import ErrorStyle, Route, Runtime

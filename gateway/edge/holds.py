@@ -14,7 +14,7 @@ import orjson
 from gateway.core.money import Nanos
 from gateway.core.usage import Quantity
 from gateway.edge.signed import read_signed, write_signed
-from gateway.pipeline.bookings import Booking
+from gateway.pipeline.booked import Booking
 
 PREFIX: Final = "gwh_"
 #: It goes through headers of proxies; more would be a customer's content.

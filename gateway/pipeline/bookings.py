@@ -8,18 +8,17 @@ process can end it, also after its hold has expired.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from gateway.core.errors import OperationConflict, Refused
-from gateway.core.extract import Sources
-from gateway.core.money import BALANCE_MAX, ZERO, Nanos
-from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, charge_for
-from gateway.core.record import record
-from gateway.core.usage import Quantity, Usage, estimate_usage, read_usage
+from gateway.core.money import ZERO, Nanos
+from gateway.core.pricing import Charge
+from gateway.core.usage import Quantity, estimate_usage
 from gateway.pipeline import pricing
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.bookable import EXPECTED, Bookable
+from gateway.pipeline.booked import Booking, Opened, Used, charge_of, knows_model, price_table
 from gateway.pipeline.books import Books, Settled
 from gateway.pipeline.call import BodyRefused, Call
 from gateway.pipeline.leases import Leases
@@ -30,44 +29,8 @@ from gateway.pipeline.unsettled import Notes
 from gateway.ports import CallFinished, Clock, Ledger, Observer, Receipt, Settlement
 from gateway.settings.runtime import PriceBook, Route, Runtime
 
-
-@record
-class Booking:
-    """What the holder of a hold keeps of it. `facts` are the request's fields that its price is read from, `known` the
-    quantities that were known before: both are what the settlement begins with. `held` in nano-dollars.
-    """
-
-    hold_id: str
-    account: str
-    key_id: str
-    product: str
-    route: str
-    price_version: str
-    rate_card: str
-    held: Nanos = ZERO
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    known: Mapping[str, Quantity] = field(default_factory=dict)
-
-
-@record
-class Opened:
-    """A call was admitted. `booking` None: it is free, and there is nothing to end."""
-
-    call_id: str
-    booking: Booking | None
-    estimate: Nanos = ZERO
-    available: Nanos = ZERO
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
-    """What a call came to: an amount, or its usage by measure, or what its reply says (JSON data); the usage counts
-    before what the reply says.
-    """
-
-    amount: Nanos | None = None
-    usage: Mapping[str, Quantity] = field(default_factory=dict)
-    reply: Any = None
+#: Of a call that was served elsewhere, by the type of what is told.
+_NOTHING: Final[Mapping[Any, Any]] = {str: "", bool: False, float: 0.0}
 
 
 class Bookings:
@@ -200,9 +163,13 @@ class Bookings:
         Raises OperationConflict where the hold was released, or settled for something else.
         """
         started = self._clock.monotonic()
-        charge = self._charge(booking, used)
+        table = price_table(self._prices, booking, self._clock.now(), self._default_card)
+        found = self.book.get(booking.route)
+        charge = charge_of(booking, used, found, table)
         if isinstance(charge, str):
             return charge
+        if found is not None and not knows_model(booking, used, found):
+            self._observer.event("model_unknown", product=booking.product)
         settled = await self._books.settle(self.settlement(booking, charge))
         if settled == "conflict":
             raise OperationConflict("the hold was released before, or settled for something else")
@@ -244,44 +211,6 @@ class Bookings:
         """Whether the hold is charged if nobody ends it."""
         found = self.book.get(booking.route)
         return found is not None and found.by_request.product.on_unsettled == "charge_hold" and booking.held > 0
-
-    # ---- what it costs
-
-    def _charge(self, booking: Booking, used: Used) -> Charge | str:
-        table = self._table(booking)
-        if used.amount is not None:
-            item = LineItem(sku="amount", quantity="1", unit="call", unit_price="as told", amount=used.amount)
-            return Charge(amount=used.amount, items=(item,), price_version=table.version, rate_card=table.rate_card)
-        found = self.book.get(booking.route)
-        if found is None or found.metering is None:
-            return f"the config has no paid route {booking.route} any more: settle an amount"
-        metering = found.metering
-        sources: Sources = {"request": booking.facts, "job": booking.facts, "reply": used.reply}
-        quantities: dict[str, Quantity] = {"calls": 1}
-        quantities |= {measure.name: measure.default for measure in metering.measures if measure.default is not None}
-        quantities |= booking.known
-        if used.reply is not None:
-            quantities |= read_usage(metering.measures, sources).quantities
-        quantities |= used.usage
-        missing = [measure.name for measure in metering.measures if measure.name not in quantities]
-        if missing:
-            return f"not reported: {', '.join(missing)}"
-        model, known = pricing.model_that_ran(found.by_request.product, sources)
-        if not known:
-            self._observer.event("model_unknown", product=found.by_request.product.name)
-        charge = charge_for(metering.rules, Usage(quantities=quantities), sources, model, table)
-        if isinstance(charge, Unpriced):
-            return f"{charge.sku} has no price in the list {table.version}: settle an amount"
-        return charge if charge.amount <= BALANCE_MAX else "it is more than an account may hold"
-
-    def _table(self, booking: Booking) -> PriceTable:
-        """The prices that the hold was taken at, or those of now where the config has them no more."""
-        pinned = self._prices.pinned(booking.price_version, booking.rate_card)
-        if pinned is not None:
-            return pinned
-        card = booking.rate_card
-        known = (self._prices.versions[0], card) in self._prices.tables
-        return self._prices.current(self._clock.now(), card if known else self._default_card)
 
     # ---- what is told
 
@@ -328,6 +257,3 @@ def _finished(**facts: Any) -> CallFinished:
     """A call that was served elsewhere: of all else that is told of calls nothing is known."""
     nothing = {each.name: _NOTHING.get(each.type, ZERO) for each in fields(CallFinished)}
     return CallFinished(**{**nothing, "method": "POST", "status": 200, **facts})
-
-
-_NOTHING: Final[Mapping[Any, Any]] = {str: "", bool: False, float: 0.0}

@@ -1,0 +1,110 @@
+"""The Python client of the credit API, on a whole gateway, over connections that break."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import TypedDict
+
+import pytest
+
+from gateway.client import CreditClient, NotSettled, Problem, Refused, Unanswered
+from gateway.core.errors import NO_CREDIT
+from gateway.core.money import parse_usd
+from tests.edge.plugged import TOKEN, plugged
+from tests.harness import running
+
+
+class Call(TypedDict):
+    """Who pays, and for what."""
+
+    account: str
+    route: str
+
+
+ROUTE: Call = {"account": "acme", "route": "rendering.create"}
+
+
+@asynccontextmanager
+async def losing(port: int, replies: int) -> AsyncIterator[str]:
+    """A way to a port on which so many replies are lost after they were made: its URL."""
+    left = replies
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(ConnectionError):
+            while asked := await reader.read(65536):
+                back.write(asked)
+                reply = await there.read(65536)
+                if left:
+                    left -= 1
+                    break
+                writer.write(reply)
+        back.close()
+        writer.close()
+
+    server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_block_holds_and_settles(tmp_path: Path, empty_redis: str) -> None:
+    """A block is charged what it says, gives back what it does not, and is renewed while it runs; money is exact."""
+    async with (
+        running(tmp_path, empty_redis, changes=plugged(hold_seconds=3)) as gw,
+        CreditClient(gw.url, TOKEN) as credit,
+    ):
+        key = await gw.open_account("acme", credit="10")
+        async with credit.hold(api_key=key, product="rendering", estimate={"megapixels": Decimal("2.5")}) as hold:
+            assert (hold.account, hold.route, hold.held, hold.available) == (
+                "acme", "rendering.create", Decimal("0.25"), Decimal("9.75"),
+            )  # fmt: skip
+            receipt = await hold.settle({"megapixels": Decimal("0.000000011"), "layers": 1})
+        assert (receipt.charged, receipt.balance, receipt.settled, receipt.late) == (
+            Decimal("0.020000001"), Decimal("9.979999999"), True, False,
+        )  # fmt: skip
+        with pytest.raises(ZeroDivisionError):
+            async with credit.hold(**ROUTE, amount="3"):
+                raise ZeroDivisionError
+        with pytest.raises(NotSettled):
+            async with credit.hold(**ROUTE, amount="3"):
+                pass
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), credit.hold(**ROUTE, amount="3"):
+                await asyncio.sleep(60)
+        with pytest.raises(Refused) as refused:
+            await credit.open(**ROUTE, request={"gold": True})
+        assert (refused.value.status, refused.value.code) == (400, "unpriced_field")
+        with pytest.raises(Problem) as problem:
+            async with credit.hold(**ROUTE) as hold:
+                await hold.settle({"pixels": 1})
+        assert (problem.value.status, problem.value.code) == (422, "invalid_request")
+        assert await hold.release()  # what it had begun to settle is its own to end
+        assert await gw.ledger.holds("acme") == []
+        async with credit.hold(**ROUTE) as hold:
+            await asyncio.sleep(4)  # longer than it lives
+            assert (await hold.settle({"megapixels": 1})).late is False
+        await gw.open_account("empty", credit="0")
+        with pytest.raises(Refused) as refused:
+            await credit.open(account="empty", route="rendering.create")
+        assert (refused.value.code, refused.value.detail) == ("insufficient_credit", NO_CREDIT)
+        assert await gw.balance("acme") == parse_usd("9.879999999")
+
+
+async def test_what_is_not_answered_is_done_once(tmp_path: Path, empty_redis: str) -> None:
+    """With every second reply lost each hold is taken once and charged once; with all lost nothing is claimed."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        await gw.open_account("acme", credit="10")
+        for _ in range(3):
+            async with losing(gw.gateway.customers_port, 1) as url, CreditClient(url, TOKEN) as credit:
+                hold = await credit.open(**ROUTE, amount="1")
+            async with losing(gw.gateway.customers_port, 1) as url, CreditClient(url, TOKEN) as credit:
+                assert (await credit.settle(hold.id, amount="0.5")).charged == Decimal("0.5")
+        assert await gw.balance("acme") == parse_usd("8.5")
+        assert await gw.ledger.holds("acme") == []
+        async with losing(gw.gateway.customers_port, 99) as url, CreditClient(url, TOKEN, repeat_seconds=0.5) as credit:
+            with pytest.raises(Unanswered):
+                await credit.open(**ROUTE, amount="1")
+        assert len(await gw.ledger.holds("acme")) == 1  # taken by the first attempt, once
