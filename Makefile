@@ -94,6 +94,15 @@ check-deploy: ## the Dockerfile, compose.yaml and the manifests by their linter 
 	kubectl kustomize deploy/kubernetes/example > build/manifests.yaml
 	build/deploy-tools/bin/kubernetes-validate --strict build/manifests.yaml
 
+docs-site: ## the documentation as a site, in build/site; every link and anchor in it must lead somewhere
+	$(PYTHON) -m venv build/docs-tools
+	build/docs-tools/bin/pip install -q mkdocs==1.6.1 mkdocs-material==9.8.1
+	build/docs-tools/bin/python docs/site/hooks.py build/pages
+	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --strict --quiet -f docs/site/mkdocs.yaml
+
+walks: $(DEV) ## the pages that are walked through, from `pip install` on, in a copy of the project (ports 8080 to 8082)
+	$(BIN)/python -m tests.docs.walk
+
 image-steps: $(DEV) ## the Dockerfile's steps as commands in a directory of their own, and then what the image runs
 	$(BIN)/python -m tests.deploy.image
 
@@ -122,4 +131,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-ws soak-ws check-deploy image-steps format lock clean
+.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-ws soak-ws check-deploy image-steps format lock clean walks docs-site

@@ -20,6 +20,8 @@ import yaml
 
 from gateway.core.errors import NO_CREDIT
 from gateway.core.money import parse_usd
+from tests.cli.warm import commands
+from tests.docs.walk import PAGES, shell, walked
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -89,6 +91,20 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
+    """Where a demo may run."""
+    return made_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """A demo that runs for all who ask, and what it printed."""
+    place = made_in(tmp_path_factory.mktemp("demo"))
+    with demo(place) as ready:
+        yield place, ready
+
+
+def made_in(tmp_path: Path) -> Place:
+    """The repository's config in a directory, on ports of its own."""
     customers, ops, upstream = free_ports(3)
     shutil.copytree(ROOT / "config", tmp_path / "config")
     settings = yaml.safe_load((ROOT / "gateway.yaml").read_text())
@@ -135,54 +151,71 @@ def nanos(text: str) -> int:
     return int(parse_usd(text))
 
 
-def test_the_printed_lines_do_what_they_say(place: Place) -> None:
+def test_the_printed_lines_do_what_they_say(up: tuple[Place, dict[str, Any]]) -> None:
     """Pasted one after the other: a charge, a job's charge, a refusal with its exact body, a plan's refusal, credit."""
-    with demo(place) as ready:
-        assert ready["admin_token"] == "demo-admin-token"
-        balances = {one["account"]: one["balance"] for one in ready["accounts"]}
-        assert {one["account"]: (one["tier"], one["key"]) for one in ready["accounts"]} == {
-            "demo-free": ("free", "demo-free-key"),
-            "demo-paid": ("payg", "demo-paid-key"),
-            "demo-empty": ("free", "demo-empty-key"),
-        }
-        assert (balances["demo-free"], balances["demo-empty"]) == ("50.000000000", "0.000000000")
-        assert nanos(balances["demo-paid"]) > nanos("20")
-        assert ready["up"]["billing"] == f"http://127.0.0.1:{place.customers}/billing"
-        charged, job, empty, not_entitled, credits_, admin = (one["run"] for one in ready["try"])
+    place, ready = up
+    assert ready["admin_token"] == "demo-admin-token"
+    balances = {one["account"]: one["balance"] for one in ready["accounts"]}
+    assert {one["account"]: (one["tier"], one["key"]) for one in ready["accounts"]} == {
+        "demo-free": ("free", "demo-free-key"),
+        "demo-paid": ("payg", "demo-paid-key"),
+        "demo-empty": ("free", "demo-empty-key"),
+    }
+    assert (balances["demo-free"], balances["demo-empty"]) == ("50.000000000", "0.000000000")
+    assert nanos(balances["demo-paid"]) > nanos("20")
+    assert ready["up"]["billing"] == f"http://127.0.0.1:{place.customers}/billing"
+    charged, job, empty, not_entitled, credits_, admin = (one["run"] for one in ready["try"])
 
-        status, headers, body = place.paste(charged)
-        assert status == 200
-        assert body["choices"]
-        cost = nanos(headers["x-gateway-charge"].split()[0])
-        assert cost > 0
-        assert nanos(place.credits("demo-paid")["balance"]) == nanos(balances["demo-paid"]) - cost
+    status, headers, body = place.paste(charged)
+    assert status == 200
+    assert body["choices"]
+    cost = nanos(headers["x-gateway-charge"].split()[0])
+    assert cost > 0
+    assert nanos(place.credits("demo-paid")["balance"]) == nanos(balances["demo-paid"]) - cost
 
-        status, headers, body = place.paste(job)
-        assert (status, body["status"]) == (200, "completed")
-        cost = nanos(headers["x-gateway-charge"].split()[0])
-        assert cost > 0
-        shown = place.credits("demo-free")
-        assert nanos(shown["balance"]) == nanos("50") - cost
-        assert shown["held"] == "0.000000000"
+    status, headers, body = place.paste(job)
+    assert (status, body["status"]) == (200, "completed")
+    cost = nanos(headers["x-gateway-charge"].split()[0])
+    assert cost > 0
+    shown = place.credits("demo-free")
+    assert nanos(shown["balance"]) == nanos("50") - cost
+    assert shown["held"] == "0.000000000"
 
-        status, headers, body = place.paste(empty)
-        assert (status, body, headers["x-gateway-error"]) == (400, {"error": NO_CREDIT}, "insufficient_credit")
+    status, headers, body = place.paste(empty)
+    assert (status, body, headers["x-gateway-error"]) == (400, {"error": NO_CREDIT}, "insufficient_credit")
 
-        status, headers, _ = place.paste(not_entitled)
-        assert (status, headers["x-gateway-error"]) == (403, "not_entitled")
+    status, headers, _ = place.paste(not_entitled)
+    assert (status, headers["x-gateway-error"]) == (403, "not_entitled")
 
-        human = subprocess.run(
-            ["bash", "-c", credits_],
-            cwd=place.directory,
-            env=place.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert shown["balance"] in human.stdout
+    human = subprocess.run(
+        ["bash", "-c", credits_],
+        cwd=place.directory,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown["balance"] in human.stdout
 
-        found = subprocess.run(["bash", "-c", admin], capture_output=True, text=True, check=True)
-        assert orjson.loads(found.stdout) == shown
+    found = subprocess.run(["bash", "-c", admin], capture_output=True, text=True, check=True)
+    assert orjson.loads(found.stdout) == shown
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_are_walked_through(page: str, up: tuple[Place, dict[str, Any]]) -> None:
+    """Each command of a page does what the page says, on a demo that runs already; `make walks` starts it too."""
+    place, _ = up
+
+    def altered(lines: str) -> str:
+        return lines.replace(":8080", f":{place.customers}").replace(":8081", f":{place.ops}")
+
+    directory = place.directory / Path(page).stem
+    directory.mkdir()
+    environment = place.environment | {"GATEWAY_CONFIG": str(place.directory / "gateway.yaml")}
+    environment["GATEWAY_DATA"] = str(place.directory / "data")
+    with commands(environment) as path, shell(directory, environment | {"PATH": path}) as at:
+        done = walked(page, at, altered=altered, left_out=("pip install", "gateway demo", "kill %1"))
+    assert done >= 3
 
 
 def test_balances_are_kept_and_books_agree(place: Place) -> None:

@@ -1,0 +1,62 @@
+"""The documentation site: every page is in its table of contents, and every link leads somewhere, on the site too."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from docs.site.hooks import BESIDE, CHAPTERS, ROOT, lay_out, nav
+
+_FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages as the site has them."""
+    directory = tmp_path_factory.mktemp("pages")
+    lay_out(directory / "pages")
+    return directory / "pages"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as Markdown makes them."""
+    headings = re.findall(r"^#+ (.*)$", _FENCED.sub("", page.read_text()), re.MULTILINE)
+    plain = (unicodedata.normalize("NFKD", each).encode("ascii", "ignore").decode() for each in headings)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", each).strip().lower()) for each in plain}
+
+
+def astray(page: Path) -> list[str]:
+    """The links of a page that lead nowhere."""
+    found = []
+    for path, anchor in _LINK.findall(_FENCED.sub("", page.read_text())):
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(f"{page.name}: {path}#{anchor}")
+    return found
+
+
+def test_every_page_is_in_the_table_of_contents_once(pages: Path) -> None:
+    """Whatever is in docs/, and the pages beside it, in one chapter each; no chapter is empty."""
+    chapters = nav(pages)
+    assert [name for each in chapters for name in each] == list(CHAPTERS)
+    listed = [page for each in chapters for found in each.values() for page in found]
+    assert sorted(listed) == sorted(str(each.relative_to(pages)) for each in pages.rglob("*.md"))
+    assert all(found for each in chapters for found in each.values())
+    assert listed[:2] == ["index.md", "start.md"]
+
+
+def test_every_link_leads_somewhere(pages: Path) -> None:
+    """Each relative link, and its anchor, of each page: in the repository, and as the site has it."""
+    here = [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in BESIDE)]
+    assert [link for page in (*here, *pages.rglob("*.md")) for link in astray(page)] == []
+    assert "](threat-model.md" in (pages / "index.md").read_text() or "](operating/" in (pages / "index.md").read_text()
+
+
+def test_settings_read_what_is_laid_out() -> None:
+    """The builder's settings fetch nothing from elsewhere, and are strict about links."""
+    settings = (ROOT / "docs/site/mkdocs.yaml").read_text()
+    assert "font: false" in settings
+    assert re.search(r"docs_dir: \.\./\.\./build/pages", settings)
+    assert settings.count(": warn") == 4
