@@ -18,7 +18,15 @@ from typing import Final, cast
 
 import uvloop
 
-from benchmarks.harness import GATEWAY_PORT, PASSTHROUGH_PORT, SECRET, UPSTREAM_PORT, resident_kib, stage
+from benchmarks.harness import (
+    GATEWAY_PORT,
+    PASSTHROUGH_PORT,
+    SECRET,
+    UPSTREAM_PORT,
+    cpu_seconds,
+    resident_kib,
+    stage,
+)
 
 OF_PASS_THROUGH_MIN: Final = 0.8
 GROWTH_MIB_MAX: Final = 30
@@ -96,23 +104,27 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack:
         on = stack.enter_context(stage(sys.executable, "-m", "benchmarks.uploads", "service", str(UPSTREAM_PORT)))
-        stack.enter_context(on.pass_through())
-        pid = stack.enter_context(on.gateway())
+        pids = {PASSTHROUGH_PORT: stack.enter_context(on.pass_through())}
+        pids[GATEWAY_PORT] = pid = stack.enter_context(on.gateway())
         for port in (PASSTHROUGH_PORT, GATEWAY_PORT):
             upload(port, 32)
         had, watch = resident_kib(pid), Watch(pid)
         watch.start()
         took: dict[int, list[float]] = {UPSTREAM_PORT: [], PASSTHROUGH_PORT: [], GATEWAY_PORT: []}
+        worked = {port: cpu_seconds(each) for port, each in pids.items()}
         for number in range(options.rounds):
             for port in list(took)[:: 1 if number % 2 else -1]:
                 took[port].append(upload(port, options.mib))
         watch.over.set()
-    print(f"| {options.mib} MiB, {options.rounds} rounds | MiB/s | of the pass-through (min-max) |\n|---|---:|---:|")
+        worked = {port: (cpu_seconds(each) - worked[port]) / options.rounds for port, each in pids.items()}
+    print(f"| {options.mib} MiB, {options.rounds} rounds | MiB/s | of the pass-through (min-max) | CPU us/MiB |")
+    print("|---|---:|---:|---:|")
     of: list[float] = []
     for name, port in (("direct", UPSTREAM_PORT), ("pass-through", PASSTHROUGH_PORT), ("gateway", GATEWAY_PORT)):
         of = [plain / mine for mine, plain in zip(took[port], took[PASSTHROUGH_PORT], strict=True)]
         speed = options.mib / statistics.median(took[port])
-        print(f"| {name} | {speed:.0f} | {statistics.median(of):.2f} ({min(of):.2f}-{max(of):.2f}) |")
+        cpu = round(worked[port] * 1e6 / options.mib) if port in worked else ""
+        print(f"| {name} | {speed:.0f} | {statistics.median(of):.2f} ({min(of):.2f}-{max(of):.2f}) | {cpu} |")
     grown = (watch.most - had) / 1024
     print(f"\nThe gateway's memory: {had / 1024:.0f} MiB before, at most {grown:.1f} more.")
     raise SystemExit(0 if max(of) >= OF_PASS_THROUGH_MIN and grown < GROWTH_MIB_MAX else 1)

@@ -6,7 +6,7 @@ leaves. Does not know: connections (proxy), products, money.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import Code, Refused
 from gateway.edge.carrier import Carrier
+from gateway.edge.patience import Patience
 from gateway.edge.responses import StreamedResponse
 from gateway.edge.websocket import is_opening, take_over
 from gateway.pipeline.call import BodyRefused, ClientGone
@@ -121,46 +122,25 @@ class RequestClient:
             if len(body) > bytes_max:
                 raise _too_large(bytes_max)
             return body
-        chunks: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(self._limits.body_read_seconds_max):
-                async for chunk in self._chunks():
-                    size += len(chunk)
-                    if size > bytes_max:
-                        raise _too_large(bytes_max)
-                    chunks.append(chunk)
+                chunks = [chunk async for chunk in self.stream(bytes_max)]
         except TimeoutError:
             raise BodyRefused(Refused(code=Code.REQUEST_TIMEOUT)) from None
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def stream(self, bytes_max: int) -> AsyncIterator[bytes]:
+    def stream(self, bytes_max: int) -> AsyncIterator[bytes]:
         """The body as it comes; a pause longer than `body_read_seconds_max` is BodyRefused."""
-        size = 0
-        async for chunk in self._chunks():
-            size += len(chunk)
-            if size > bytes_max:
-                raise _too_large(bytes_max)
-            yield chunk
+        return _Arriving(self, bytes_max, self._limits.body_read_seconds_max)
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        message, content = self.message, self.payload
+    def invite(self) -> None:
+        """Tell a client that waits for it to send its body; BodyRefused if it has left."""
+        message = self.message
         if message.version >= aiohttp.HttpVersion11 and message.headers.get("Expect", "").lower() == "100-continue":
             try:
                 self.connection.send(_CONTINUE)
             except ConnectionError:
                 raise BodyRefused(None) from None
-        while True:
-            try:
-                async with asyncio.timeout(self._limits.body_read_seconds_max):
-                    chunk = await content.readany()
-            except TimeoutError:
-                raise BodyRefused(Refused(code=Code.REQUEST_TIMEOUT)) from None
-            except _BODY_FAILED as error:
-                raise BodyRefused(_CUT if isinstance(error, BrokenBody) else None) from None
-            if not chunk:
-                return
-            yield chunk
 
     # ---- the answer, where it is streamed
 
@@ -271,6 +251,39 @@ class RequestClient:
         """The call is over."""
         if self._lost_timer is not None:
             self._lost_timer.cancel()
+
+
+class _Arriving:
+    """A body as it comes, no more of it than so many bytes. Not a generator: a large body is many pieces."""
+
+    __slots__ = ("_bytes_max", "_client", "_content", "_left", "_patience")
+
+    def __init__(self, client: RequestClient, bytes_max: int, seconds_max: float) -> None:
+        self._client: RequestClient | None = client  # until the body is begun
+        self._content = client.payload
+        self._bytes_max = self._left = bytes_max
+        self._patience = Patience(seconds_max)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._client is not None:
+            self._client.invite()
+            self._client = None
+        try:
+            with self._patience:
+                chunk = await self._content.readany()
+        except TimeoutError:
+            raise BodyRefused(Refused(code=Code.REQUEST_TIMEOUT)) from None
+        except _BODY_FAILED as error:
+            raise BodyRefused(_CUT if isinstance(error, BrokenBody) else None) from None
+        if not chunk:
+            raise StopAsyncIteration
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise _too_large(self._bytes_max)
+        return chunk
 
 
 def _too_large(bytes_max: int) -> BodyRefused:

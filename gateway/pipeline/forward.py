@@ -1,11 +1,15 @@
 """What an upstream is told of a call: the client's headers, and ours.
 
-Owns: the fields that the gateway sets on what it forwards. Does not know: bodies, connections.
+Owns: the fields that the gateway sets on what it forwards, what is noted of a body that passes.
+Does not know: connections.
 """
+
+from typing import Self
 
 from multidict import CIMultiDict
 
-from gateway.pipeline.call import Call, Client
+from gateway.core.audio.probe import Probe
+from gateway.pipeline.call import BodyRefused, Call, Client
 from gateway.pipeline.idempotency import HEADER, scoped
 from gateway.upstream.headers import request_headers
 
@@ -36,3 +40,31 @@ def _forwarded_for(client: Client, *, trust: bool) -> str:
         return client.address
     said = [value.strip() for value in client.headers.getall("X-Forwarded-For", ())]
     return ", ".join([*filter(None, said), client.address])
+
+
+class Passing:
+    """A client's body on its way to the upstream, piece by piece as it comes."""
+
+    __slots__ = ("_body", "_call")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._body = call.client.stream(call.route.body_bytes_max)
+        creates, coding = call.route.creates, call.client.headers.get("Content-Encoding", "identity")
+        if creates is not None and creates.audio and coding == "identity":
+            call.probe = Probe()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        call = self._call
+        try:
+            chunk = await anext(self._body)
+        except BodyRefused as error:
+            call.body_refused = error
+            raise
+        call.request_bytes += len(chunk)
+        if call.probe is not None:
+            call.probe.feed(chunk)
+        return chunk

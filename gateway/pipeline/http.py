@@ -10,7 +10,6 @@ from typing import Any, Final
 import orjson
 from multidict import CIMultiDict
 
-from gateway.core.audio.probe import Probe
 from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable, place_of
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
@@ -19,7 +18,7 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.callbacks import shown
 from gateway.pipeline.conclude import Conclusion
-from gateway.pipeline.forward import forwarded_headers
+from gateway.pipeline.forward import Passing, forwarded_headers
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
@@ -193,7 +192,7 @@ class HttpPipeline:
             body = body_upstream_knows(call.record, body, headers, call.route.body_bytes_max)
             call.request_bytes = len(call.body)
         elif client.has_body:
-            body = self._passing(call)
+            body = Passing(call)
             if client.content_length is not None:
                 headers["Content-Length"] = str(client.content_length)
         try:
@@ -201,20 +200,6 @@ class HttpPipeline:
         except GatewayError:
             if call.body_refused is not None:  # it is the client's body that failed, not the upstream
                 raise call.body_refused from None
-            raise
-
-    async def _passing(self, call: Call) -> AsyncIterator[bytes]:
-        creates, coding = call.route.creates, call.client.headers.get("Content-Encoding", "identity")
-        if creates is not None and creates.audio and coding == "identity":
-            call.probe = Probe()
-        try:
-            async for chunk in call.client.stream(call.route.body_bytes_max):
-                call.request_bytes += len(chunk)
-                if call.probe is not None:
-                    call.probe.feed(chunk)
-                yield chunk
-        except BodyRefused as error:
-            call.body_refused = error
             raise
 
     def _request_headers(self, call: Call) -> CIMultiDict[str]:
