@@ -80,6 +80,9 @@ bench-ledger: $(DEV) ## admissions and settlements per second of a core of Redis
 bench-scale: $(DEV) ## a thousand to a million accounts in one Redis (ACCOUNTS=...): bytes of each, and that calls stay as fast
 	$(BIN)/python -m benchmarks.scale $(if $(ACCOUNTS),--accounts $(ACCOUNTS))
 
+bench-scrape: $(DEV) ## what a scrape of /metrics costs, by workers, in both forms
+	$(BIN)/python -m benchmarks.scrape
+
 bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays, interleaved (nginx if there is one)
 	$(BIN)/python -m benchmarks.sockets
 
@@ -131,4 +134,4 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-ws soak-ws check-deploy image-steps format lock clean walks docs-site
+.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps format lock clean walks docs-site

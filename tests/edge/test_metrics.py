@@ -29,7 +29,7 @@ def call(number: int, **changes: Any) -> CallFinished:
         "product": "llm", "route": "chat", "method": "POST", "status": 200, "outcome": "settled", "code": "",
         "held": Nanos(5), "charged": Nanos(4), "late": False, "estimated": False, "client_gone": False,
         "seconds": 0.03, "admit_seconds": 0.002, "upstream_seconds": 0.027, "settle_seconds": 0.001,
-        "request_bytes": 1, "reply_bytes": 1, "upstream_status": 200,
+        "request_bytes": 1, "reply_bytes": 1, "upstream_status": 200, "endpoint": "",
     }  # fmt: skip
     return CallFinished(**{**facts, **changes})
 

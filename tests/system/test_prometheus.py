@@ -1,0 +1,150 @@
+"""A real Prometheus scrapes a real gateway under load: every query of the dashboard and of the alerts has an answer."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+
+import pytest
+import yaml
+
+from benchmarks.panels import asked, draw, panels
+from gateway.observe.catalogue import COUNTERS, GAUGES, GAUGES_BY_PRODUCT, HISTOGRAMS
+from tests.docs.queries import RULES, alerts, queries
+from tests.pipeline.helpers import until, without_rates
+from tests.system.processes import Served, World, free_ports
+
+PROMETHEUS: Final = shutil.which("prometheus")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (Debian: prometheus)"),
+]
+TOKENS: Final[dict[str, Any]] = {"input_tokens": 1000, "output_tokens": 100}
+#: Panels of what this load does not make.
+QUIET: Final = {"Do deliveries arrive?", "What becomes of payments?", "How long do jobs wait for their place?"}
+#: Alerts of counters of which there is none before the first.
+SILENT: Final = {"PaymentsToLookAt", "DeliveriesDead", "QueueSlow"}
+
+
+@asynccontextmanager
+async def scraping(served: Served, directory: Path) -> AsyncIterator[str]:
+    """A Prometheus that scrapes the gateway every second, with our rules; its URL."""
+    (port,) = free_ports(1)
+    target = served.ops_url.removeprefix("http://")
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "scrape_configs": [{"job_name": "gateway", "static_configs": [{"targets": [target]}]}],
+    }
+    (directory / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    assert PROMETHEUS is not None
+    process = await asyncio.create_subprocess_exec(
+        PROMETHEUS, f"--config.file={directory / 'prometheus.yaml'}", f"--storage.tsdb.path={directory / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage",
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def value(url: str, query: str) -> list[Any]:
+    """What a query has now; nothing while there is nobody to ask."""
+    try:
+        data = await asyncio.to_thread(partial(asked, url, "query", query=query))
+    except URLError:
+        return []
+    found: list[Any] = data["result"]
+    return found
+
+
+async def load(world: World, served: Served, keys: dict[str, str]) -> None:
+    """Calls that are charged, estimated, refused, broken and unknown; a job with its polls; a session."""
+    chats = [world.chat(served, keys["a"], **TOKENS) for _ in range(20)]
+    chats += [world.chat(served, keys["poor"], **TOKENS), world.chat(served, "no-key-at-all", **TOKENS)]
+    chats += [world.chat(served, keys["a"], usage="missing"), world.chat(served, keys["a"], status=500)]
+    assert sorted(set(await asyncio.gather(*chats))) == [200, 400, 401, 500]
+    headers = {"Authorization": keys["a"]}
+    for path in ("/evil-path", "/v1/evil-path"):
+        async with world.http.get(served.url + path, headers=headers) as response:
+            assert response.status == 404
+    body = {"audio_url": "https://example.com/a.wav?duration=60"}
+    async with world.http.post(f"{served.url}/v2/transcript", json=body, headers=headers) as response:
+        assert response.status == 200
+    async with world.http.ws_connect(f"{served.url}/v3/ws?sample_rate=16000", headers=headers) as socket:
+        await socket.receive()
+        await socket.send_json({"type": "Terminate"})
+        while not (await socket.receive()).type.name.startswith("CLOS"):
+            pass
+
+
+async def test_every_query_has_an_answer(tmp_path: Path, empty_redis: str) -> None:
+    """The rules are well and wake nobody for refusals; panels show the load, by labels of the config and of ours alone,
+    with ids of calls as exemplars; and they can be drawn."""
+    async with World(tmp_path, empty_redis, {"config/tiers.yaml": without_rates}).opened() as world:
+        served = await world.serve("one", workers=1)
+        async with scraping(served, tmp_path) as url:
+            keys = {name: await world.open_account(name, credit=usd) for name, usd in (("a", "10"), ("poor", "0"))}
+            begun = await _until_scraped(url, 0)
+            for _ in range(2):
+                await load(world, served, keys)
+                await _until_scraped(url, 20)
+            looked = 'sum(gateway_job_looks_total{outcome="settled"})'
+            assert await until(lambda: _at_least(url, looked, 1), 20)
+            await asyncio.sleep(2)
+
+            empty = {whose for whose, query in queries().items() if not await value(url, query)}
+            titles = {panel.title for panel in panels()}
+            assert {title for title in titles if any(whose.startswith(title) for whose in empty)} == QUIET
+            for name in sorted(alerts().keys() - SILENT):
+                watched = alerts()[name]["expr"].split(">")[0].split("<")[0].split("==")[0].split(" unless")[0]
+                assert await value(url, watched.partition(" and ")[0].rstrip()), name
+
+            rules = (await asyncio.to_thread(partial(asked, url, "rules")))["groups"]
+            assert [rule["name"] for group in rules for rule in group["rules"] if rule["health"] != "ok"] == []
+            firing = {each["metric"]["alertname"] for each in await value(url, 'ALERTS{alertstate="firing"}')}
+            assert firing <= {"ChargesEstimated"}
+
+            known = {f"{name}_total" for name in COUNTERS} | set(GAUGES) | set(GAUGES_BY_PRODUCT) | {"gateway_info"}
+            known |= {f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "sum", "count")}
+            told = await value(url, '{job="gateway", __name__=~"gateway_.*"}')
+            assert {each["metric"]["__name__"] for each in told} <= known
+            words = {word for each in told for word in each["metric"].values()}
+            assert not {word for word in words if "evil" in word or word in keys.values() or word in keys}
+            assert len(told) < 3000
+
+            exemplars = await asyncio.to_thread(
+                partial(
+                    asked, url, "query_exemplars", query="gateway_call_seconds_bucket", start=begun, end=begun + 600
+                )
+            )
+            assert all(len(each["labels"]["call_id"]) == 24 for one in exemplars for each in one["exemplars"])
+            assert exemplars
+            drawn = await asyncio.to_thread(partial(draw, url, start=begun, end=begun + 30, rate_seconds=10))
+            assert drawn.count('class="t"') == len(panels())
+            assert drawn.count("nothing happened") <= len(QUIET)
+
+
+async def _until_scraped(url: str, calls: int) -> float:
+    """Wait until so many calls more were scraped; the time of the scrape."""
+    counted = "sum(gateway_calls_total) or vector(0)"
+    before = 0.0 if not calls else float((await value(url, counted))[0]["value"][1])
+    query = "up == 1" if not calls else f"({counted}) >= {before + 1}"
+    found: list[Any] = []
+
+    async def done() -> bool:
+        found[:] = await value(url, query)
+        return bool(found)
+
+    assert await until(done, 20)
+    return float(found[0]["value"][0])
+
+
+async def _at_least(url: str, query: str, least: float) -> bool:
+    return bool(await value(url, f"{query} >= {least}"))
