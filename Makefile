@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+SUPPLY := build/supply
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -109,6 +110,12 @@ walks: $(DEV) ## the pages that are walked through, from `pip install` on, in a 
 image-steps: $(DEV) ## the Dockerfile's steps as commands in a directory of their own, and then what the image runs
 	$(BIN)/python -m tests.deploy.image
 
+sbom: $(DEV) $(SUPPLY)/.made ## the bill of materials of requirements/runtime.lock, as CycloneDX, in build/
+	@$(BIN)/python -m tests.supply sbom
+
+audit: $(DEV) $(SUPPLY)/.made ## what is known against a package of requirements/runtime.lock (SERVICE=pypi or osv)
+	@$(BIN)/python -m tests.supply audit --service $(or $(SERVICE),pypi)
+
 format: $(DEV) ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -118,6 +125,8 @@ lock: $(DEV) ## resolve the dependencies afresh into requirements/*.lock
 	    --no-header pyproject.toml --group build -o requirements/runtime.lock
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-header pyproject.toml --group build --group dev -o requirements/dev.lock
+	printf 'cyclonedx-bom\npip-audit\n' | $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header - -o requirements/supply.lock
 
 clean: ## remove the virtual environment and caches; ./data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
@@ -134,4 +143,13 @@ $(DEV): requirements/dev.lock $(RUNTIME)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps format lock clean walks docs-site
+# The tools of `make sbom` and `make audit`, and what they look at, each in an environment of its own.
+$(SUPPLY)/.made: requirements/runtime.lock requirements/supply.lock
+	$(PYTHON) -m venv --clear $(SUPPLY)/tools
+	$(SUPPLY)/tools/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/supply.lock
+	$(PYTHON) -m venv --clear --without-pip $(SUPPLY)/runtime
+	$(SUPPLY)/tools/bin/pip --python $(SUPPLY)/runtime/bin/python install -q --disable-pip-version-check \
+	    --require-hashes -r requirements/runtime.lock
+	@touch $@
+
+.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps sbom audit format lock clean walks docs-site
