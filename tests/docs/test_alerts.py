@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 import pytest
+import yaml
 
 from benchmarks.panels import Panel, Series, drawing, panels, picture, value_text
 from gateway.cli import main
@@ -88,6 +89,15 @@ def _is_command(words: list[str]) -> bool:
             return False
         command = found
     return True
+
+
+def test_the_operator_of_a_cluster_has_the_same_alerts() -> None:
+    """And scrapes as the job that they are about."""
+    monitoring = ROOT / "deploy/kubernetes/monitoring"
+    rules = yaml.safe_load((monitoring / "rules.yaml").read_text())
+    assert rules["spec"] == yaml.safe_load(RULES.read_text())
+    (endpoint,) = yaml.safe_load((monitoring / "servicemonitor.yaml").read_text())["spec"]["endpoints"]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "gateway"}]
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
