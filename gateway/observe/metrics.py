@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -28,8 +28,13 @@ from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, P
 
 #: All figures of one process, as JSON: counters and histograms by labels, gauges.
 Figures = dict[str, Any]
-#: One call of a bucket: its id, what was observed, when.
-_Example = tuple[str, float, float]
+
+
+class _Told(NamedTuple):
+    """What is known of a call that another process told of."""
+
+    call_id: str
+    time: float
 
 
 class _Times:
@@ -40,28 +45,30 @@ class _Times:
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        self.examples: dict[int, _Example] = {}  # the last call of each bucket
+        #: The last call of each bucket, and what was observed of it.
+        self.examples: dict[int, tuple[float, CallFinished | _Told]] = {}
         self.total = 0.0
 
-    def observe(self, seconds: float) -> int:
-        """Count it; the bucket that it is in."""
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.total += seconds
+
+    def observe_call(self, seconds: float, record: CallFinished) -> None:
         bucket = bisect_left(self._bounds, seconds)
         self.counts[bucket] += 1
         self.total += seconds
-        return bucket
-
-    def observe_call(self, seconds: float, record: CallFinished) -> None:
-        self.examples[self.observe(seconds)] = (record.call_id, seconds, record.time)
+        self.examples[bucket] = seconds, record
 
     def figures(self) -> list[Any]:
-        return [self.counts, self.total, list(self.examples.items())]
+        told = [(bucket, seconds, call.call_id, call.time) for bucket, (seconds, call) in self.examples.items()]
+        return [self.counts, self.total, told]
 
-    def add(self, counts: list[int], total: float, examples: list[tuple[int, _Example]]) -> None:
+    def add(self, counts: list[int], total: float, examples: list[tuple[int, float, str, float]]) -> None:
         self.counts = [mine + more for mine, more in zip(self.counts, counts, strict=True)]
         self.total += total
-        for bucket, (call_id, seconds, time) in examples:
-            if bucket not in self.examples or self.examples[bucket][2] < time:
-                self.examples[bucket] = (call_id, seconds, time)
+        for bucket, seconds, call_id, at in examples:
+            if bucket not in self.examples or self.examples[bucket][1].time < at:
+                self.examples[bucket] = seconds, _Told(call_id, at)
 
     def buckets(self) -> list[tuple[Any, ...]]:
         """Cumulative, as the library wants them."""
@@ -69,8 +76,10 @@ class _Times:
         total = 0
         for bucket, (bound, count) in enumerate(zip((*map(str, self._bounds), "+Inf"), self.counts, strict=True)):
             total += count
-            example = self.examples.get(bucket)
-            told = () if example is None else (Exemplar({"call_id": example[0]}, example[1], example[2]),)
+            told: tuple[Exemplar, ...] = ()
+            if bucket in self.examples:
+                seconds, call = self.examples[bucket]
+                told = (Exemplar({"call_id": call.call_id}, seconds, call.time),)
             found.append((bound, total, *told))
         return found
 
@@ -103,13 +112,15 @@ class Metrics(Collector):
         self._calls[product, record.route, record.outcome, _CLASSES[record.status // 100]] += 1
         self._call_seconds[product].observe_call(record.seconds, record)
         if record.upstream_status:
-            self._upstream_seconds[product].observe_call(record.upstream_seconds, record)
+            self._upstream_seconds[product].observe(record.upstream_seconds)
         if record.admit_seconds:
             self._added_seconds[product].observe_call(record.admit_seconds + record.settle_seconds, record)
         if record.settle_seconds:
-            self._settle_seconds[product].observe_call(record.settle_seconds, record)
+            self._settle_seconds[product].observe(record.settle_seconds)
         if record.charged:
-            self._charged(product, record.charged, estimated=record.estimated)
+            key = (product, "estimated" if record.estimated else "reported")
+            self._charges_made[key] += 1
+            self._charges[key] += record.charged
             if record.charged > record.held > 0:
                 self._counts["gateway_charged_above_hold_nanos"][product,] += record.charged - record.held
         if record.code:
@@ -118,11 +129,6 @@ class Metrics(Collector):
             self._counts["gateway_late_charges"][product,] += 1
         if record.client_gone:
             self._counts["gateway_clients_gone"][product,] += 1
-
-    def _charged(self, product: str, nanos: int, *, estimated: bool) -> None:
-        key = (product, "estimated" if estimated else "reported")
-        self._charges_made[key] += 1
-        self._charges[key] += nanos
 
     def session_finished(self, record: SessionFinished) -> None:
         """See `Observer`."""
@@ -139,7 +145,9 @@ class Metrics(Collector):
         product = record.product
         self._counts["gateway_job_looks"][product, record.outcome] += 1
         if record.charged:
-            self._charged(product, record.charged, estimated=record.estimated)
+            key = (product, "estimated" if record.estimated else "reported")
+            self._charges_made[key] += 1
+            self._charges[key] += record.charged
         if record.late:
             self._counts["gateway_late_charges"][product,] += 1
 
