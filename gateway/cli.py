@@ -28,6 +28,7 @@ from gateway.cli_outbox import outbox
 from gateway.cli_output import Failure, json_line, json_text, table
 from gateway.cli_reports import audit, prices, usage
 from gateway.cli_shared import UNREACHABLE, Invocation, common, unreachable
+from gateway.cli_upstreams import upstreams_command
 from gateway.edge.child import WorkerFailed
 from gateway.edge.fitness import UnfitLedger
 from gateway.edge.loop import run
@@ -47,6 +48,7 @@ def main() -> None:
 main.add_command(check_command, "check")
 main.add_command(reload_command, "reload")
 main.add_command(health_command, "health")
+main.add_command(upstreams_command, "upstreams")
 main.add_command(accounts, "accounts")
 main.add_command(keys, "keys")
 main.add_command(credits_, "credits")

@@ -418,6 +418,7 @@ class Gateway:
         metrics.gauges["gateway_spool_oldest_seconds"] = self.books.oldest_seconds()
         metrics.by_product["gateway_holds_open"] = dict(self.leases.by_product())
         metrics.by_product["gateway_exposure_nanos"] = dict(self.allowance.exposure)
+        self.services.measure(metrics, accepting=self.accepting)
         measure(metrics, "worker")
         return metrics
 

@@ -25,6 +25,7 @@ from gateway.edge.listening import SharedPort, listen
 from gateway.edge.ops import Operators
 from gateway.edge.reloading import LOOK_SECONDS as RELOAD_LOOK_SECONDS
 from gateway.edge.reloading import CannotReload, Reloading
+from gateway.edge.services import endpoints_shown
 from gateway.ledger.epoch import Memory
 from gateway.observe.metrics import Metrics
 from gateway.observe.saturation import measure
@@ -133,6 +134,10 @@ class Supervisor:
         """What operators are told of it."""
         assert self._operators is not None, "operators are served from the start"
         return await self._operators.readiness()
+
+    async def upstreams(self) -> dict[str, Any]:
+        """What operators are told of the endpoints of services that have several."""
+        return {"workers": self._accepting(), "endpoints": endpoints_shown(self.runtime, await self._measured())}
 
     async def stop(self) -> None:
         """End all workers, then the operators' listener."""
@@ -311,7 +316,10 @@ async def supervise(
             if ready is not None:
                 ready()
             reloading = Reloading(supervisor, reread, observing)
-            answers = {"reload": reloading.reload, "preview": reloading.preview, "health": supervisor.health}
+            answers = {
+                "reload": reloading.reload, "preview": reloading.preview, "health": supervisor.health,
+                "upstreams": supervisor.upstreams,
+            }  # fmt: skip
             await stack.enter_async_context(Control(runtime.spool_directory, answers, observing))
             loops.append(asyncio.create_task(_reloads(hangup, reloading.reload)))
             loops.append(asyncio.create_task(forever("files", RELOAD_LOOK_SECONDS, reloading.look, observing.all)))

@@ -12,6 +12,7 @@ _CALLS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 _OURS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _WAITS: Final = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0)
 _PRODUCT: Final = ("product",)
+_ENDPOINT: Final = ("upstream", "endpoint")
 
 #: name -> (help, labels). `_total` is added by the library.
 COUNTERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -33,6 +34,7 @@ COUNTERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "gateway_exported_entries": ("Entries that a sink of the export has kept.", ("sink",)),
     "gateway_export_batches": ("Batches that were put to a sink of the export, by outcome.", ("sink", "outcome")),
     "gateway_events": ("What ops should know of, by name.", ("event", "product")),
+    "gateway_upstream_requests": ("What endpoints were asked, by how it went.", (*_ENDPOINT, "outcome")),
     "gateway_cpu_seconds": ("Seconds of processor time.", ("process",)),
 }
 #: name -> (help, labels, the upper bounds of its buckets)
@@ -75,6 +77,10 @@ GAUGES: Final = {
 GAUGES_BY_PRODUCT: Final = {
     "gateway_holds_open": "Holds of calls that are being served.",
     "gateway_exposure_nanos": "Nano-dollars admitted while the ledger is away, until they are charged.",
+}
+#: Of services with several endpoints; their labels are the upstream and the endpoint.
+GAUGES_BY_ENDPOINT: Final = {
+    "gateway_upstream_up": "Workers that give an endpoint new work.",
 }
 #: Gauges of which the largest of all processes is told; of the others, the sum.
 WORST: Final = frozenset(

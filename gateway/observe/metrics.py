@@ -8,7 +8,7 @@ A call is counted in plain dictionaries, a few hundred nanoseconds; the library'
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +23,15 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from gateway.observe.catalogue import CALLED_FOR, COUNTERS, GAUGES, GAUGES_BY_PRODUCT, HISTOGRAMS, WORST
+from gateway.observe.catalogue import (
+    CALLED_FOR,
+    COUNTERS,
+    GAUGES,
+    GAUGES_BY_ENDPOINT,
+    GAUGES_BY_PRODUCT,
+    HISTOGRAMS,
+    WORST,
+)
 from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, PaymentTold, QueueLeft, SessionFinished
 
 #: All figures of one process, as JSON: counters and histograms by labels, gauges.
@@ -104,6 +112,8 @@ class Metrics(Collector):
         self._settle_seconds = self._times["gateway_settle_seconds"]
         self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.by_product: dict[str, dict[str, float]] = {name: {} for name in GAUGES_BY_PRODUCT}
+        #: By "upstream/endpoint": no name has a slash.
+        self.by_endpoint: dict[str, dict[str, float]] = {name: {} for name in GAUGES_BY_ENDPOINT}
         self.registry.register(self)
 
     def call_finished(self, record: CallFinished) -> None:
@@ -178,6 +188,16 @@ class Metrics(Collector):
         """The event loop woke so late."""
         self._times["gateway_loop_lag_seconds"][""].observe(seconds)
 
+    def asked(self, asked: Mapping[tuple[str, str, str], int]) -> None:
+        """What this process has asked of endpoints since it began: upstream, endpoint, how it went."""
+        counts = self._counts["gateway_upstream_requests"]
+        for labels, count in asked.items():
+            counts[labels] = count
+
+    def count(self, name: str) -> Mapping[tuple[str, ...], float]:
+        """A counter as it stands, by the values of its labels."""
+        return self._counts[name]
+
     def used(self, process: str, cpu_seconds: float) -> None:
         """This process has used so much of a processor since it began."""
         self._counts["gateway_cpu_seconds"][process,] = cpu_seconds
@@ -192,6 +212,7 @@ class Metrics(Collector):
             },
             "gauges": self.gauges,
             "by_product": self.by_product,
+            "by_endpoint": self.by_endpoint,
         }
 
     def add(self, figures: Figures, *, living: bool) -> None:
@@ -205,10 +226,11 @@ class Metrics(Collector):
         if living:
             for name, value in figures["gauges"].items():
                 self.gauges[name] = max(self.gauges[name], value) if name in WORST else self.gauges[name] + value
-            for name, products in figures["by_product"].items():
-                mine = self.by_product[name]
-                for product, value in products.items():
-                    mine[product] = mine.get(product, 0) + value
+            for group, of_all in (("by_product", self.by_product), ("by_endpoint", self.by_endpoint)):
+                for name, values_of_one in figures[group].items():
+                    mine = of_all[name]
+                    for label, value in values_of_one.items():
+                        mine[label] = mine.get(label, 0) + value
 
     def collect(self) -> Iterator[Metric]:
         """The library's families, as they stand."""
@@ -228,6 +250,11 @@ class Metrics(Collector):
             gauge = GaugeMetricFamily(name, text, labels=("product",))
             for product, value in (dict.fromkeys(self._products, 0.0) | self.by_product[name]).items():
                 gauge.add_metric((product,), value)
+            yield gauge
+        for name, text in GAUGES_BY_ENDPOINT.items():
+            gauge = GaugeMetricFamily(name, text, labels=("upstream", "endpoint"))
+            for endpoint, value in self.by_endpoint[name].items():
+                gauge.add_metric(endpoint.split("/"), value)
             yield gauge
         yield InfoMetricFamily("gateway", "What runs.", value=self._info)
 

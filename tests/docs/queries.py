@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from benchmarks.panels import expression, panels
-from gateway.observe.catalogue import COUNTERS, GAUGES, GAUGES_BY_PRODUCT, HISTOGRAMS
+from gateway.observe.catalogue import COUNTERS, GAUGES, GAUGES_BY_ENDPOINT, GAUGES_BY_PRODUCT, HISTOGRAMS
 from tests.harness import ROOT
 
 RULES: Final = ROOT / "deploy/prometheus/rules.yaml"
@@ -41,6 +41,7 @@ def samples() -> dict[str, set[str]]:
     for name, (_, labels, _) in HISTOGRAMS.items():
         found |= {f"{name}_bucket": {*labels, "le"}, f"{name}_count": set(labels), f"{name}_sum": set(labels)}
     found |= {name: set() for name in GAUGES} | {name: {"product"} for name in GAUGES_BY_PRODUCT}
+    found |= {name: {"upstream", "endpoint"} for name in GAUGES_BY_ENDPOINT}
     return found | {"gateway_info": {"version", "config"}, "up": set()}
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from gateway.core.errors import NO_CREDIT, REFUSALS, Code
 from gateway.core.exchange import diagram
-from gateway.observe.catalogue import COUNTERS, GAUGES, GAUGES_BY_PRODUCT, HISTOGRAMS
+from gateway.observe.catalogue import COUNTERS, GAUGES, GAUGES_BY_ENDPOINT, GAUGES_BY_PRODUCT, HISTOGRAMS
 from gateway.ports import CallFinished
 from gateway.settings.load import load
 
@@ -43,6 +43,7 @@ def test_every_metric_is_documented_with_its_labels() -> None:
     expected = {f"{name}_total": ", ".join(labels) for name, (_, labels) in COUNTERS.items()}
     expected |= {name: ", ".join(labels) for name, (_, labels, _) in HISTOGRAMS.items()}
     expected |= dict.fromkeys(GAUGES_BY_PRODUCT, "product")
+    expected |= dict.fromkeys(GAUGES_BY_ENDPOINT, "upstream, endpoint")
     expected |= dict.fromkeys(GAUGES, "")
     expected["gateway_info"] = "version, config"
     assert documented == expected

@@ -250,7 +250,8 @@ async def test_an_override_that_cannot_be_is_told_with_those_that_can(api: Api) 
     """Unknown names, unknown products, negatives and what a product does not have: each with what there is."""
     await api.ok("POST", "/accounts", {"id": "acme"})
     for name, value, told in [
-        ("overdrafts", "1", "monthly_grant, requests, and of each product"),
+        ("overdrafts", "1", "requests_per_key, region, and of each product"),
+        ("region", "eu", "there is no region"),
         ("voice.concurrency", 1, "there is no such override"),
         ("speech.places", 1, "included, models, concurrency, queued_max, when_negative, requests"),
         ("speech.concurrency", -1, "a whole number from 1"),

@@ -89,8 +89,9 @@ async def test_a_submitted_job_is_followed_and_charged_like_any_other(world: Wor
     (turn,) = await claim(world)
     ref = turn.record.ref
     for _ in range(2):
-        await ledger.submitted(account="acme", ref=ref, hold_id="c", upstream="up-c", look_seconds=5)
+        await ledger.submitted(account="acme", ref=ref, hold_id="c", upstream="up-c", look_seconds=5, endpoint="eu-1")
     (followed,) = await ledger.jobs("acme")
+    assert followed.record.endpoint == "eu-1"
     assert (followed.record.ref, followed.record.upstream_id, followed.record.state) == (ref, "up-c", "open")
     other = ResourceRef(kind="transcript", id="up-x")
     assert await ledger.ids_of_ours(account="acme", refs=[replace(ref, id="up-c"), other]) == [ref.id, None]

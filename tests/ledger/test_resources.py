@@ -24,6 +24,7 @@ def job(hold: str = "call-1") -> Resource:
         price_version="2026-11-01",
         rate_card="card",
         facts={"channels": 2, "add_ons": ["speaker_labels"]},
+        endpoint="eu-1",
     )
 
 

