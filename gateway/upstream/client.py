@@ -209,8 +209,9 @@ class PooledReply:
 class Pool:
     """The connections to one upstream."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, *, idle_seconds_max: float = _IDLE_SECONDS_MAX) -> None:
         self.upstream = upstream
+        self._idle_seconds_max = idle_seconds_max
         self._endpoint = Endpoint(upstream.base_url, verify_tls=upstream.verify_tls)
         self._idle: deque[tuple[float, Connection]] = deque()
         self._places = asyncio.Semaphore(upstream.connections_max) if upstream.connections_max else None
@@ -298,7 +299,7 @@ class Pool:
                 return message, payload
         raise aiohttp.ClientError("the upstream begins to answer without end")
 
-    # ---- time: one timer for all calls under way, because a timer for each costs more than a look at all of them
+    # ---- time: one timer for all connections, because a timer for each costs more than a look at all of them
 
     def silence_ends(self) -> float:
         """Until when the upstream may be silent from now on, by the loop's clock."""
@@ -307,17 +308,24 @@ class Pool:
     def _begin_watch(self, reply: PooledReply) -> None:
         self._active.add(reply)
         if self._watch is None:
-            every = min(_WATCH_SECONDS, self.upstream.reply_seconds_max / 4, self.upstream.total_seconds_max / 4)
-            self._watch = self._loop.call_later(every, self._watch_active)
+            self._go_on_watching()
 
-    def _watch_active(self) -> None:
+    def _go_on_watching(self) -> None:
+        every = min(_WATCH_SECONDS, self.upstream.reply_seconds_max / 4, self.upstream.total_seconds_max / 4)
+        self._watch = self._loop.call_later(every, self._look)
+
+    def _look(self) -> None:
         self._watch = None
         now = self._loop.time()
         for reply in [reply for reply in self._active if now > reply.ends_at or now > reply.silent_until]:
             self._active.discard(reply)
             reply.expire()
-        if self._active:
-            self._begin_watch(next(iter(self._active)))
+        while self._idle and self._idle[0][0] < now - self._idle_seconds_max:  # of a busier time: not used any more
+            _, connection = self._idle.popleft()
+            connection.close()
+            self._open -= 1
+        if self._active or self._idle:
+            self._go_on_watching()
 
     # ---- connections
 
@@ -331,7 +339,7 @@ class Pool:
         idle = self._idle
         while idle:
             since, connection = idle.pop()
-            if since >= self._loop.time() - _IDLE_SECONDS_MAX and connection.is_open:
+            if since >= self._loop.time() - self._idle_seconds_max and connection.is_open:
                 return connection
             connection.close()
             self._open -= 1

@@ -21,7 +21,7 @@ from tests.harness import Change
 from tests.pipeline.hooks import Hooks
 from tests.soak.audit import Audit, audit
 from tests.soak.faults import FAULTS, Injected, Place, inject
-from tests.soak.samples import Samples
+from tests.soak.samples import LEFT_MAX, Samples
 from tests.soak.traffic import ACCOUNTS, CHARGE, CHAT_COSTS, POOR_CALLS, Traffic
 from tests.system.processes import World
 
@@ -83,11 +83,11 @@ async def soak(options: Options) -> Soaked:
         credit = dict.fromkeys(ACCOUNTS, "100000") | {"poor": format_usd(POOR_CALLS * CHARGE)}
         keys = {name: await world.open_account(name, credit=credit[name]) for name in ACCOUNTS}
         served = await world.serve("one", workers=WORKERS)
-        traffic = Traffic(world, served, keys, hooks)
+        traffic, samples = Traffic(world, served, keys, hooks), Samples(world, served, redis)
         for kind in (STREAMING, AGENTS):
             traffic.sit(kind, options.sessions)
         capacity = await traffic.capacity(MEASURED_SECONDS, TOGETHER)
-        samples, over = Samples(world, served, redis), asyncio.Event()
+        over = asyncio.Event()
         flowing = asyncio.create_task(traffic.flow(capacity * options.share))
         looking = asyncio.create_task(samples.until(over))
         place = Place(world=world, served=served, redis=redis, traffic=traffic)
@@ -96,8 +96,11 @@ async def soak(options: Options) -> Soaked:
         await traffic.end()
         await asyncio.gather(flowing, looking)
         found = await audit(world, served, traffic.told, traffic.talkers)
+        left = await samples.left()
+        found.expect(right=left <= LEFT_MAX, otherwise=f"{left} descriptors of a worker stay open")
         wrong = [*found.wrong, *sorted(samples.wrong), *_not_recovered(injected), *_not_flat(options, samples)]
         page = _page(options, capacity, traffic, injected, samples, found, wrong)
+        page += f"When all was over, a worker had {left} descriptors more than before.\n"
         return Soaked(page=page, wrong=wrong, injected=injected)
 
 

@@ -18,6 +18,7 @@ import aiohttp
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.ledger.embedded import EmbeddedRedis
+from tests.pipeline.helpers import until
 from tests.system.processes import Served, World
 
 SAMPLE_SECONDS: Final = 5.0
@@ -30,6 +31,9 @@ DRIFT: Final = "gateway_ledger_drift_accounts"
 #: What a series may have more at the end than at the beginning: a share of it, and so much besides.
 GROWTH_MAX: Final = 0.2
 SLACK: Final[Mapping[str, float]] = defaultdict(lambda: 10.0, {"MiB": 12.0, "descriptors": 60.0})
+#: When all is over, a worker has soon no more descriptors than it had at first, but for these.
+LEFT_MAX: Final = 24
+LEFT_SECONDS_MAX: Final = 100.0
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Samples:
         self._world = world
         self._served = served
         self._redis = redis
+        self._at_rest = max(map(descriptors, served.workers))
         self._began = time.monotonic()
 
     async def take(self) -> None:
@@ -107,6 +112,15 @@ class Samples:
 
     def _note(self, name: str, unit: str, value: float) -> None:
         self.series.setdefault(name, Series(unit)).points.append((time.monotonic() - self._began, value))
+
+    async def left(self) -> int:
+        """Descriptors that a worker has more than at first, once nobody calls and what was kept open is closed."""
+
+        async def closed() -> bool:
+            return max(map(descriptors, self._served.workers)) <= self._at_rest + LEFT_MAX
+
+        await until(closed, LEFT_SECONDS_MAX)
+        return max(map(descriptors, self._served.workers)) - self._at_rest
 
     async def until(self, over: asyncio.Event) -> None:
         """Every few seconds."""

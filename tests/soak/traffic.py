@@ -26,6 +26,9 @@ from tests.system.processes import Served, World
 
 #: What a chat completion costs, and is held for: the poor are never below zero.
 CHARGE: Final = parse_usd("0.00315")
+#: A streamed one has fewer words, one in each event.
+STREAMED_WORDS: Final = 20
+STREAMED_CHARGE: Final = parse_usd("0.00203")
 CHAT_COSTS: Final = fixed_hold(format_usd(CHARGE))
 POOR_CALLS: Final = 500
 ACCOUNTS: Final = ("llm-a", "llm-b", "jobs-a", "jobs-b", "poor", STREAMING.name, AGENTS.name)
@@ -45,8 +48,8 @@ class Told:
     served: dict[str, str] = field(default_factory=dict)
     """Call -> kind, of calls that are paid for by themselves."""
     refused: set[str] = field(default_factory=set)
-    jobs: dict[str, str] = field(default_factory=dict)
-    """The id of each job whose making was answered -> what it must cost, as `Plot` says."""
+    jobs: set[str] = field(default_factory=set)
+    """The ids of those whose making was answered."""
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Kind, and how: "served", "cut", or a status."""
     answers: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=2000))
@@ -162,8 +165,8 @@ class Traffic:
         await self._call("chat", self._chance.choice(("llm-a", "llm-b")), CHAT_PATH, CHAT)
 
     async def _streamed(self) -> None:
-        body = {**CHAT, "stream": True}
-        await self._call("chat, SSE", self._chance.choice(("llm-a", "llm-b")), CHAT_PATH, body, event_seconds=0.01)
+        account, body = self._chance.choice(("llm-a", "llm-b")), {**CHAT, "stream": True}
+        await self._call("chat, SSE", account, CHAT_PATH, body, event_seconds=0.05, output_tokens=STREAMED_WORDS)
 
     async def _poor(self) -> None:
         await self._call("chat, poor", "poor", CHAT_PATH, CHAT)
@@ -185,7 +188,7 @@ class Traffic:
         if made is None:
             return
         job = str(orjson.loads(made)["id"])
-        self.told.jobs[job] = account
+        self.told.jobs.add(job)
         if watched and await self._watched(account, job) == "completed":
             understanding = {"transcript_id": job, "speech_understanding": _SUMMARY}
             await self._call("understanding", account, "/v1/understanding", understanding)

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.upstreams import Upstream
-from gateway.upstream.client import Body, PooledUpstreamClient, Reply
+from gateway.upstream.client import Body, Pool, PooledUpstreamClient, Reply
 from tests.fakes.upstream import Line, ScriptedUpstream, answering, chunk, message
 
 OK = message("HTTP/1.1 200 OK", body=b"fine")
@@ -256,6 +256,34 @@ async def test_an_idle_connection_that_is_closed_is_not_used(client: PooledUpstr
             assert await ask(client, upstream_at(upstream.url), "POST", "/x", b"body") == (200, b"fine")
             await asyncio.sleep(0.02)
         assert upstream.lines == 3
+
+
+async def test_connections_of_a_busier_time_are_closed() -> None:
+    """After a crowd one call follows the other on one connection: the others are closed soon, and then that one too."""
+
+    async def script(upstream: ScriptedUpstream, line: Line) -> None:
+        while True:
+            await upstream.taken(line)
+            await asyncio.sleep(0.02)
+            await line.send(OK)
+
+    async with scripted(script) as upstream:
+        pool = Pool(upstream_at(upstream.url), idle_seconds_max=0.2)
+
+        async def call() -> None:
+            async with await pool.send("GET", "/x", CIMultiDict(), None) as reply:
+                assert await body_of(reply) == b"fine"
+
+        await asyncio.gather(*(call() for _ in range(5)))
+        assert len(pool) == 5
+        async with asyncio.timeout(10):
+            while len(pool) > 1:
+                await call()
+            await call()
+            assert upstream.lines == 5
+            while len(pool):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        pool.close()
 
 
 async def test_connections_max_makes_calls_wait(client: PooledUpstreamClient) -> None:
