@@ -15,7 +15,7 @@ from gateway.edge.admin_views import Data
 from gateway.edge.app import Observing, SystemClock, open_ledger
 from gateway.edge.exporting import Exporting
 from gateway.edge.loop import run
-from gateway.exports.database import FAULTS, connect, failed, hang_up, migrate
+from gateway.exports.database import FAULTS, NoWayBack, connect, failed, hang_up, migrate
 from gateway.settings.runtime import Runtime
 
 
@@ -38,24 +38,31 @@ def run_export(invocation: Invocation, *, until_done: bool) -> None:
 
 
 @export.command("migrate")
+@click.option(
+    "--to", type=click.IntRange(1), metavar="NUMBER", help="Stop at this migration, and take back those beyond it."
+)
 @common
-def migrate_export(invocation: Invocation) -> None:
-    """Make the tables in PostgreSQL, or bring them up to this version."""
+def migrate_export(invocation: Invocation, *, to: int | None) -> None:
+    """Make the tables in PostgreSQL, or bring them up to this version; or back to what an older one knows."""
     settings = postgres_of(invocation.runtime())
 
     async def work() -> Data:
         connection = await connect(settings)
         try:
-            new = await migrate(connection, settings)
+            changed = await migrate(connection, settings, to=to)
         finally:
             await hang_up(connection)
-        return {"schema": settings.schema, "applied": [f"{one.number:04d}_{one.name}" for one in new]}
+        back = [one for one in changed if to is not None and one.number > to]
+        applied = [str(one) for one in changed if one not in back]
+        return {"schema": settings.schema, "applied": applied, "back": [str(one) for one in back]}
 
     try:
         done = run(work())
+    except NoWayBack as error:
+        raise Failure(str(error), code="no_way_back") from None
     except FAULTS as error:
         raise Unreachable(str(failed(error)), code="archive_unavailable") from None
-    invocation.show(done, lambda data: "\n".join(data["applied"]) or "nothing to do")
+    invocation.show(done, _migrated)
 
 
 @export.command("status")
@@ -117,6 +124,10 @@ async def _export(runtime: Runtime, *, until_done: bool) -> None:
                 except TimeoutError:
                     continue
     observing.flush()
+
+
+def _migrated(found: Data) -> str:
+    return "\n".join([*found["applied"], *(f"{name} taken back" for name in found["back"])]) or "nothing to do"
 
 
 def _status(found: Data) -> str:

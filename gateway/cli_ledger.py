@@ -207,7 +207,13 @@ def condition(invocation: Invocation) -> None:
     async def work(desk: Desk) -> Data:
         found = await desk.ledger.condition(desk.memory)
         findings = [{"level": finding.level, "text": finding.text} for finding in found.findings]
-        return {"ok": not found.faults, "servers": found.servers, "epochs": found.epochs, "findings": findings}
+        return {
+            "ok": not found.faults,
+            "servers": found.servers,
+            "epochs": found.epochs,
+            "layout": found.layout,
+            "findings": findings,
+        }
 
     result = on_ledger(invocation, work)
     invocation.show(result, _condition)
@@ -232,6 +238,7 @@ ledger.add_command(restore_ledger)
 
 def _condition(data: Data) -> str:
     told = [", ".join(data["servers"]), f"epoch {data['epochs'][0] if data['epochs'] else 'none yet'}"]
+    told.append(f"layout {data['layout'] or 'none yet'}")
     told += [f"{finding['level']}: {finding['text']}" for finding in data["findings"]]
     return "\n".join(told if data["findings"] else [*told, "fit to hold money"])
 

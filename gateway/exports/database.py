@@ -1,11 +1,11 @@
 """The tables in PostgreSQL: their migrations and partitions, and the connection to them.
 
-Owns: that tables are as this version knows them: numbered migrations, each applied once, in a table of their own; a
-partition for each month. Does not know: what is written or read there.
+Owns: that tables are as this version knows them: numbered migrations, each applied once, in a table of their own, and
+the way back of those that have one; a partition for each month. Does not know: what is written or read there.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,28 +18,33 @@ from gateway.ports import ExportFailed
 from gateway.settings.exports import PostgresExport
 
 #: What goes wrong with a database that is away, or refuses.
-FAULTS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+#: A connection that breaks in the middle of its own opening may say that as a fault of the client.
+FAULTS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _PARTITIONED: Final = ("entries", "usage")
 _LOCK: Final = 0x6761_7465_7761_79  # one migrates at a time, and makes partitions
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the tables, from the file `<number>_<name>.sql`."""
+    """One step of the tables, from the file `<number>_<name>.sql`; `back` from `<number>_<name>.back.sql`, if any."""
 
     number: int
     name: str
     sql: str
+    back: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.number:04d}_{self.name}"
 
 
 @cache
 def migrations() -> tuple[Migration, ...]:
     """All of them, in order."""
-    found = [path for path in (files("gateway.exports") / "migrations").iterdir() if path.name.endswith(".sql")]
+    directory = files("gateway.exports") / "migrations"
+    found = {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir() if path.name.endswith(".sql")}
     return tuple(
-        Migration(int(number), name.removesuffix(".sql"), path.read_text(encoding="utf-8"))
-        for path in sorted(found, key=lambda path: path.name)
-        for number, _, name in [path.name.partition("_")]
+        Migration(int(stem[:4]), stem[5:], found[f"{stem}.sql"], found.get(f"{stem}.back.sql"))
+        for stem in sorted({name.partition(".")[0] for name in found})
     )
 
 
@@ -66,8 +71,23 @@ async def applied(connection: Any) -> set[int]:
     return {row["number"] for row in await connection.fetch("select number from migrations")}
 
 
-async def migrate(connection: Any, settings: PostgresExport) -> list[Migration]:
-    """Apply what was not applied yet; what that was. One of any number of processes does it, all of it or nothing."""
+class NoWayBack(Exception):
+    """A migration cannot be undone; the message says which."""
+
+
+async def migrate(
+    connection: Any,
+    settings: PostgresExport,
+    *,
+    to: int | None = None,
+    steps: Sequence[Migration] | None = None,
+) -> list[Migration]:
+    """Apply what was not applied yet, up to `to`, and take back what is beyond it; what that was. Raises NoWayBack.
+
+    One of any number of processes does it, all of it or nothing.
+    """
+    steps = migrations() if steps is None else steps
+    last = steps[-1].number if to is None else to
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(f'create schema if not exists "{settings.schema}"')
@@ -76,13 +96,21 @@ async def migrate(connection: Any, settings: PostgresExport) -> list[Migration]:
             " (number integer primary key, name text not null, applied_at timestamptz not null default now())"
         )
         done = await applied(connection)
-        new = [migration for migration in migrations() if migration.number not in done]
+        new = [each for each in steps if each.number not in done and each.number <= last]
         for migration in new:
             await connection.execute(migration.sql)
             await connection.execute(
                 "insert into migrations (number, name) values ($1, $2)", migration.number, migration.name
             )
-        return new
+        if to is not None and (unknown := done - {each.number for each in steps}):
+            raise NoWayBack(f"migration {max(unknown)} is a newer version's, which alone can take it back")
+        over = [each for each in reversed(steps) if each.number in done and each.number > last]
+        for migration in over:
+            if migration.back is None:
+                raise NoWayBack(f"{migration} has no way back")
+            await connection.execute(migration.back)
+            await connection.execute("delete from migrations where number = $1", migration.number)
+        return new + over
 
 
 async def check(connection: Any, settings: PostgresExport) -> None:

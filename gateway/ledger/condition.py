@@ -1,4 +1,4 @@
-"""Whether a Redis is fit to hold money: its version, what it forgets, what it writes to disk, its epoch.
+"""Whether a Redis is fit to hold money: its version, what it forgets, what it writes to disk, its epoch and layout.
 
 Owns: what is asked of the servers, and which answer is a fault and which a warning.
 Does not know: who is told.
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from gateway.core.record import record
-from gateway.ledger import epoch
+from gateway.ledger import epoch, layout
 from gateway.ledger.link import LinkError, RedisLink
 
 #: Redis's own number, which Valkey tells as well: scripts with flags, SET with NX and GET.
@@ -26,10 +26,14 @@ class Finding:
 
 @record
 class Condition:
-    """How the ledger's servers are: what each calls itself, its epochs (newest first), and what was found."""
+    """How the ledger's servers are: what each calls itself, its epochs (newest first), and what was found.
+
+    `layout` is that of the data, if it says so.
+    """
 
     servers: Sequence[str]
     epochs: Sequence[str]
+    layout: str | None
     findings: Sequence[Finding]
 
     @property
@@ -49,7 +53,16 @@ async def examine(link: RedisLink, prefix: str, memory: epoch.Memory) -> Conditi
     theirs = await epochs(link, prefix)
     if why := epoch.judge(memory.read(), theirs):
         findings.insert(0, Finding(level="fault", text=why.partition(":")[0]))
-    return Condition(servers=servers, epochs=theirs, findings=list(dict.fromkeys(findings)))
+    written = await link.call("GET", layout.key_of(prefix))
+    laid_out = written.decode() if isinstance(written, bytes) else None
+    if unknown := layout.judge(laid_out):
+        findings.insert(0, Finding(level="fault", text=unknown))
+    return Condition(servers=servers, epochs=theirs, layout=laid_out, findings=list(dict.fromkeys(findings)))
+
+
+async def mark_layout(link: RedisLink, prefix: str) -> None:
+    """Have the data say which layout it has, if it does not yet. Raises LinkError."""
+    await link.call("SET", layout.key_of(prefix), str(layout.LAYOUT), "NX")
 
 
 async def epochs(link: RedisLink, prefix: str) -> Sequence[str]:

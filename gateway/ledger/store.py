@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.core.errors import LedgerUnavailable, OperationConflict, UnknownAccount
-from gateway.ledger.condition import Condition, begin_epoch, examine
+from gateway.ledger.condition import Condition, begin_epoch, examine, mark_layout
 from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.epoch import Memory
 from gateway.ledger.keys import Keys
@@ -90,6 +90,13 @@ class Store:
             return await begin_epoch(self._link, self._names.prefix, memory)
         except LinkError as error:
             raise self._unavailable(error, "begin_epoch") from error
+
+    async def mark_layout(self) -> None:
+        """Have the servers' data say which layout it has, if it does not yet."""
+        try:
+            await mark_layout(self._link, self._names.prefix)
+        except LinkError as error:
+            raise self._unavailable(error, "mark_layout") from error
 
     def _token(self) -> str:
         """Names one call of one process: its repeat over a broken connection is told from a second call."""

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.edge.archiving import differences, unknown_here
 from gateway.exports.archive import Archive
-from gateway.exports.database import add_partitions, applied, connect, migrate, migrations
+from gateway.exports.database import Migration, NoWayBack, add_partitions, applied, connect, migrate, migrations
 from gateway.exports.postgres import PostgresSink
 from gateway.ledger.link import SingleLink
 from gateway.ports import ExportFailed
@@ -210,6 +210,33 @@ async def test_verify_against_the_rows_finds_what_differs(link: SingleLink, data
     await exported(stage, exporter)
     assert await proven(stage, database) == [each for each in found if each[0] != "account-0"]
     await exporter.close()
+
+
+async def test_tables_go_back_to_what_an_older_version_knows(database: PostgresExport) -> None:
+    """A newer version's steps are taken back newest first, all or none of them; the older one exports again then. One
+    that does not know a step cannot take it back, nor is the first ever taken back.
+    """
+    ours = migrations()
+    newer = (
+        *ours,
+        Migration(9001, "wider", "alter table usage add column region text", "alter table usage drop column region"),
+        Migration(9002, "indexed", "create index by_region on usage (region)", "drop index by_region"),
+    )
+    async with asked(database) as connection:
+        assert await migrate(connection, database, steps=newer) == list(newer)
+        with pytest.raises(ExportFailed, match="newer version"):
+            async with Archive.open(database):
+                pass
+        with pytest.raises(NoWayBack, match="migration 9002 is a newer version's"):
+            await migrate(connection, database, to=1)
+        stuck = (*ours, replace(newer[-2], back=None), newer[-1])
+        with pytest.raises(NoWayBack, match="9001_wider has no way back"):
+            await migrate(connection, database, to=ours[-1].number, steps=stuck)
+        assert await applied(connection) == {each.number for each in newer}
+        assert await migrate(connection, database, to=ours[-1].number, steps=newer) == [newer[-1], newer[-2]]
+        assert await migrate(connection, database, to=ours[-1].number) == []
+    async with Archive.open(database):
+        pass
 
 
 async def test_tables_are_made_once_and_never_by_surprise(database: PostgresExport) -> None:

@@ -16,6 +16,8 @@ FIT = {
     "aof_last_write_status": "ok",
 }  # fmt: skip
 
+ADVICE = "run the version that wrote it, or a newer one"
+
 
 @pytest.mark.parametrize(
     ("facts", "level", "text"),
@@ -58,4 +60,24 @@ async def test_a_real_server(tmp_path: Path) -> None:
         assert [finding.level for finding in found.findings] == ["fault", "fault", "warning"]
         epoch = await ledger.begin_epoch(machine)
         assert (await ledger.condition(machine)).epochs == [epoch, "another"]
+        await link.close()
+
+
+async def test_data_of_another_layout_is_left_alone(tmp_path: Path) -> None:
+    """What is not marked is marked once, and stays so; a number that this version does not know is a fault."""
+    async with EmbeddedRedis(tmp_path / "redis") as server:
+        link = SingleLink(LinkSettings(url=server.url))
+        await link.open()
+        ledger, machine = RedisLedger(link), Memory(tmp_path / "machine", server.url, "gw")
+        assert (await ledger.condition(machine)).layout is None
+        for written, found in ((None, "1"), ("2", "2"), ("x", "x")):
+            if written is not None:
+                await link.call("SET", "gw:layout", written)
+            await ledger.mark_layout()
+            condition = await ledger.condition(machine)
+            assert condition.layout == found
+            told = [finding.text for finding in condition.faults]
+            assert told == (
+                [] if found == "1" else [f"its data has layout {found}, and this version knows 1: {ADVICE}"]
+            )
         await link.close()

@@ -125,8 +125,11 @@ class World:
         change(data)
         path.write_text(yaml.safe_dump(data, sort_keys=False))
 
-    async def serve(self, name: str, *, redis_url: str = "", workers: int = 1) -> Served:
-        """Start a gateway with a directory of its own (the same name: the same spool), and wait for it."""
+    async def serve(self, name: str, *, redis_url: str = "", workers: int = 1, program: Path = ROOT) -> Served:
+        """Start a gateway with a directory of its own (the same name: the same spool), and wait for it.
+
+        `program` has the package to run.
+        """
         customers, ops = free_ports(2)
 
         def ports(data: dict[str, Any]) -> None:
@@ -135,8 +138,8 @@ class World:
                 data["customers"]["public_url"] = f"http://127.0.0.1:{customers}"
 
         path = self._config(name, redis_url or self.redis_url, {"gateway.yaml": ports})
-        command = [sys.executable, "-m", "gateway", "serve", "-c", str(path), "--workers", str(workers), "--json"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+        command = [sys.executable, "-P", "-m", "gateway", "serve", "-c", str(path), "--workers", str(workers), "--json"]
+        environment = os.environ | {"PYTHONPATH": str(program), "PYTHONWARNINGS": "error"}
         with (path.parent / "stdout").open("ab") as stdout, (path.parent / "stderr").open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=stdout, stderr=stderr)
         scheme = "https" if yaml.safe_load(path.read_text())["ops"].get("tls") else "http"
