@@ -26,6 +26,10 @@ from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls
 from gateway.upstream.client import PooledUpstreamClient
 
+_OPENMETRICS: Final = "application/openmetrics-text"
+#: How metrics are written, chosen once: the library fails at some words that a client may say.
+_OLDER: Final = choose_encoder("")
+_NEWER: Final = choose_encoder(f"{_OPENMETRICS}; version=1.0.0")
 _CLOSE_SECONDS: Final = 5.0
 #: A price dry run reads every entry of its period.
 _ANSWER_SECONDS_MAX: Final = 600.0
@@ -142,7 +146,7 @@ class Operators:
             for name, lag in (("job_look", backlog.looks), ("delivery", backlog.deliveries)):
                 gauges[f"gateway_{name}_lag_accounts"] = lag.accounts
                 gauges[f"gateway_{name}_lag_seconds"] = max(gauges[f"gateway_{name}_lag_seconds"], lag.seconds)
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = _NEWER if _OPENMETRICS in request.headers.get("Accept", "") else _OLDER
         return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})
 
     async def _ledger_up(self) -> bool:

@@ -143,8 +143,9 @@ async def scraped(gw: Running, accept: str) -> tuple[str, list[str]]:
 
 async def test_metrics_are_told_in_the_form_that_is_asked_for(gw: Running) -> None:
     """OpenMetrics, which ends in its own last line, or the older form; both have what is due and not taken up."""
-    kind, lines = await scraped(gw, "application/openmetrics-text; version=1.0.0")
-    assert (kind, lines[-1], "gateway_ledger_up 1.0" in lines) == ("application/openmetrics-text", "# EOF", True)
+    for version in ("1.0.0", "0.0.1", "none;q=0.5,text/plain"):
+        kind, lines = await scraped(gw, f"application/openmetrics-text; version={version}")
+        assert (kind, lines[-1], "gateway_ledger_up 1.0" in lines) == ("application/openmetrics-text", "# EOF", True)
     await gw.open_account("a")
     due = False
     for number in range(20):  # the outbox takes it up within half a second: most are seen before
