@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from gateway.core.errors import place_of
 from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_problems import Kind, ProblemReply, telling_problems
-from gateway.edge.admin_tokens import Actor, AdminTokens
+from gateway.edge.admin_tokens import ROOT_NAME, Actor, AdminTokens
 from gateway.edge.credit_operations import CreditOperations, HoldEnded, NotHeld, UnknownHold
 from gateway.edge.credit_routes import BASE, ROUTES, SCOPE
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
@@ -61,13 +61,16 @@ def has_scope(tokens: AdminTokens, token: str) -> Actor | None:
 
 
 def _admitting(tokens: AdminTokens) -> Any:
-    """The middleware that lets only who has a token of the scope pass. Before routing's own answers, 404 included."""
+    """The middleware that lets only who has a token of the scope pass. Before routing's own answers, 404 included.
+
+    The config's `admin_token` is answered as one that nobody has: people choose it, and customers could try words here.
+    """
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         actor = tokens.actor(token.strip()) if scheme.lower() == "bearer" else None
-        if actor is None:
+        if actor is None or actor.name == ROOT_NAME:
             detail = "Send the header Authorization: Bearer, followed by a token with the scope credit."
             return ProblemReply(code="unauthorized", detail=detail, headers={"WWW-Authenticate": _REALM}).response()
         if SCOPE not in actor.scopes:

@@ -130,7 +130,7 @@ async def test_who_is_refused_and_how(tmp_path: Path, empty_redis: str) -> None:
         }
 
         assert (await Service(gw, READER).ask("/holds", {}))[1]["code"] == "insufficient_scope"
-        assert (await Service(gw, ADMIN_TOKEN).ask("/holds", {}))[1]["code"] == "insufficient_scope"
+        assert (await Service(gw, ADMIN_TOKEN).ask("/holds", {}))[1]["code"] == "unauthorized"
         assert (await Service(gw, "nothing").ask("/nowhere", {}))[0] == 401
         assert (await service.ask("/holds/gwh_x.y/settle", {"amount": "1"}))[1]["code"] == "unknown_hold"
         key = await gw.open_account("rich")
