@@ -12,6 +12,8 @@ from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_tokens import AdminTokens
 from gateway.edge.credit_api import add_credit_api
 from gateway.edge.credit_operations import CreditOperations
+from gateway.edge.forward_auth import BASE as AUTHZ
+from gateway.edge.forward_auth import ForwardAuth, add_forward_auth
 from gateway.edge.identify import Identifier
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.bookable import bookable
@@ -54,9 +56,15 @@ def add_plug_ins(
     desk = CreditOperations(bookings=bookings, ledger=ledger, runtime=runtime)
     tokens = AdminTokens(runtime)
     where: list[str] = []
+
+    def setting() -> Setting:
+        return Setting(runtime=runtime, now_ms=int(clock.now() * 1000))
+
     if settings.credit_api:
-        add_credit_api(
-            app, desk=desk, tokens=tokens, setting=lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000))
-        )
+        add_credit_api(app, desk=desk, tokens=tokens, setting=setting)
         where.append("/credit")
+    if settings.forward_auth:
+        auth = ForwardAuth(runtime, desk=desk, book=bookings.book, tokens=tokens, call_ids=call_ids)
+        add_forward_auth(app, auth, desk=desk, setting=setting)
+        where.append(AUTHZ)
     return tuple(where)

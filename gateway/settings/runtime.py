@@ -609,6 +609,7 @@ class PlugIn:
     trusted: tuple[str, ...] = ()
     uri_header: str = "X-Forwarded-Uri"
     method_header: str = "X-Forwarded-Method"
+    host_header: str = "Host"
     hold_seconds: int = 60
     hold_seconds_max: int = 86_400
 

@@ -3,41 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from gateway.edge.admin_tokens import token_digest
-from tests.harness import Change, Running
+from tests.harness import ROOT, Change, Running
 
 TOKEN = "gwa_token-of-a-service-with-the-scope-credit"
 READER = "gwa_token-that-only-reads-the-admin-api"
 
 #: Sold over the credit API and forward-auth alone.
-RENDERING: dict[str, Any] = {
-    "product": "rendering",
-    "title": "Rendering",
-    "errors": {"body": {"error": "{message}"}},
-    "routes": [
-        {
-            "name": "rendering.create",
-            "match": "POST /v1/renderings",
-            "meter": "reported",
-            "free_fields": ["size"],
-            "usage": {
-                "megapixels": {"estimate": {"default": 8}},
-                "layers": {"default": 0},
-            },
-            "charges": [
-                {"sku": "rendering.megapixel", "quantity": "megapixels"},
-                {"sku": "rendering.layer", "quantity": "layers"},
-                {"sku": "rendering.rush", "when": "request.rush"},
-            ],
-            "sample": {
-                "request": {"rush": True},
-                "usage": {"megapixels": 3, "layers": 1},
-                "charge": "0.350000000",
-            },
-        },
-        {"name": "rendering.list", "match": "GET /v1/renderings"},
-    ],
-}
+RENDERING: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "rendering.yaml").read_text())
 
 
 def plugged(*, on_unsettled: str = "release", **settings: Any) -> Mapping[str, Change]:

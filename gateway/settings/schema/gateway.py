@@ -321,6 +321,7 @@ class PlugInSettings(Settings):
         default="X-Forwarded-Uri",
     )
     method_header: HeaderName = key("Header in which it says the original method", default="X-Forwarded-Method")
+    host_header: HeaderName = key("Header in which it says the original host, for routes of one host", default="Host")
     hold_seconds: Whole = key(
         "A hold ends by itself after this, unless it is renewed or asked for longer", default=60, unit="seconds", ge=3,
         le=86400,
