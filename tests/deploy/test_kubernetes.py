@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.deploy.shipped import ASKED, DEPLOY, NEEDED, SETTLING_SECONDS, last, read
+from tests.docs.queries import named, unknown
 from tests.harness import Running
 
 pytestmark = pytest.mark.skipif(
@@ -52,7 +53,7 @@ def test_everything_is_made(made: Made) -> None:
     """All kinds, in one namespace, with the image's own name replaced."""
     assert {each.partition("/")[0] for each in made} >= {
         *("StatefulSet", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy"),
-        *("ServiceMonitor",),
+        *("ServiceMonitor", "PrometheusRule"),
     }
     assert {each["metadata"]["namespace"] for each in made.values()} == {"gateway"}
     image = made["StatefulSet/gateway"]["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -167,6 +168,30 @@ def test_enough_pods_are_left(made: Made) -> None:
     assert scaling["minReplicas"] - made["PodDisruptionBudget/gateway"]["spec"]["maxUnavailable"] >= 2
     assert made["StatefulSet/gateway"]["spec"]["replicas"] == scaling["minReplicas"]
     assert scaling["behavior"]["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 300}]
+
+
+def test_it_scales_by_how_full_it_is(made: Made, container: dict[str, Any]) -> None:
+    """By CPU, and by what the Prometheus adapter is told to answer for a pod: of metrics that a gateway has."""
+    asked = made["HorizontalPodAutoscaler/gateway"]["spec"]["metrics"]
+    assert [each["type"] for each in asked] == ["Resource", "Pods", "Pods"]
+    rules = read("kubernetes/saturation/adapter.yaml")["rules"]["custom"]
+    told = {rule["name"]["as"]: rule["metricsQuery"] for rule in rules}
+    assert [each["pods"]["metric"]["name"] for each in asked[1:]] == list(told)
+    for query in told.values():
+        plain = query.replace("<<.LabelMatchers>>", 'instance="a"').replace("<<.GroupBy>>", "instance")
+        assert "<<" not in plain
+        assert list(named(plain)) and unknown(plain) == []
+    project = yaml.safe_load((DEPLOY.parent / "gateway.yaml").read_text())
+    workers = int(container["resources"]["requests"]["cpu"])
+    connections = int(asked[2]["pods"]["target"]["averageValue"])
+    assert connections <= workers * project["limits"]["connections_max"] * 0.7
+
+
+def test_the_dashboard_is_collected(made: Made) -> None:
+    """The file that Grafana reads, in a ConfigMap with its sidecar's label."""
+    dashboard = made["ConfigMap/gateway-dashboard"]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["data"]["gateway.json"] == (DEPLOY / "grafana/gateway.json").read_text()
 
 
 def test_prices_of_ones_own_are_mounted_over_the_images(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.shipped import DEPLOY, SETTLING_SECONDS, read
+from tests.deploy.shipped import DEPLOY, SETTLING_SECONDS, read, runtime
 
 UNIT = DEPLOY / "systemd/gateway.service"
 #: Of 100; a service without any hardening has 96.
@@ -46,3 +46,9 @@ def test_it_writes_in_its_spool_alone() -> None:
     """The directory that systemd makes for it is the config's."""
     assert read("gateway.yaml")["spool_directory"].startswith(f"/var/lib/{said('StateDirectory')}/")
     assert said("ProtectSystem") == "strict"
+
+
+def test_operators_are_on_this_machine_alone(tmp_path: Path) -> None:
+    """A host has no network policy: the unit's environment keeps the operators' listener off the network."""
+    told = dict(word.split("=", 1) for word in said("Environment").split())
+    assert runtime(tmp_path, **told).ops.host == "127.0.0.1"
