@@ -31,6 +31,7 @@ def write_token(pepper: str, token: TemporaryToken) -> str:
         token.expires,
         token.session_seconds_max,
         token.once,
+        *((token.region,) if token.region else ()),
     ]
     return _PREFIX + write_signed(pepper, _PURPOSE, orjson.dumps(data))
 
@@ -42,7 +43,7 @@ def read_token(pepper: str | tuple[str, ...], text: str, now: float) -> Temporar
     payload = read_signed(pepper, _PURPOSE, text[len(_PREFIX) :])
     if payload is None:
         return None
-    version, token_id, account, key_id, tier, rate_card, product, expires, seconds, once = orjson.loads(payload)
+    version, token_id, account, key_id, tier, rate_card, product, expires, seconds, once, *rest = orjson.loads(payload)
     if version != 1 or expires <= now:
         return None
     return TemporaryToken(
@@ -54,4 +55,5 @@ def read_token(pepper: str | tuple[str, ...], text: str, now: float) -> Temporar
         expires=expires,
         session_seconds_max=seconds,
         once=once,
+        region=rest[0] if rest else "",
     )

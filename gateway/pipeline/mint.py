@@ -17,8 +17,10 @@ from gateway.ports import TemporaryToken
 from gateway.settings.runtime import TokenMint
 
 
-def minted(call: Call, mint: TokenMint, now: float, write: Callable[[TemporaryToken], str]) -> Answer | Refused:
-    """The reply with a new token of the caller's key, or why there is none."""
+def minted(
+    call: Call, mint: TokenMint, now: float, write: Callable[[TemporaryToken], str], region: str
+) -> Answer | Refused:
+    """The reply with a new token of the caller's key, for sessions in this region, or why there is none."""
     assert call.identity is not None, "only identified callers get tokens"
     query = call.client.query
     expires = _seconds(
@@ -38,6 +40,7 @@ def minted(call: Call, mint: TokenMint, now: float, write: Callable[[TemporaryTo
         expires=int(now) + expires + 1,  # the second that has begun is not taken off
         session_seconds_max=session,
         once=mint.once,
+        region=region,
     )
     body = orjson.dumps(filled(mint.reply, {"{token}": write(token), "{expires_in_seconds}": expires}))
     headers = CIMultiDict({"Content-Type": "application/json", "Cache-Control": "no-store"})

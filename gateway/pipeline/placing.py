@@ -50,8 +50,7 @@ def bounds_of(upstream: Upstream, homes: Iterable[Home], regions: Collection[str
 def within(upstream: Upstream, bounds: Bounds, key: str, *, lists: bool = False) -> Upstream | None:
     """The service with the endpoints where something so bound may go; None: there is none.
 
-    New work goes to none that drains; a call that `lists` is none. `key`: for whom one is chosen, where the service
-    chooses one for an account.
+    New work goes to none that drains; a call that `lists` is none. `key`: for what one is chosen, always the same one.
     """
     left = [
         place
@@ -61,7 +60,12 @@ def within(upstream: Upstream, bounds: Bounds, key: str, *, lists: bool = False)
     ]
     if not left or not upstream.endpoints:
         return upstream if left else None
-    return upstream.only(left, key if upstream.sticky == "account" else "")
+    return upstream.only(left, key)
+
+
+def _key(upstream: Upstream, account: str, name: str) -> str:
+    """What has one name goes to one endpoint: said again because its answer was lost, it comes there again."""
+    return account if upstream.sticky == "account" and account else name
 
 
 class Placing:
@@ -76,7 +80,7 @@ class Placing:
         """Narrow the service of a call to where the call may go."""
         region = call.tier.region if call.tier is not None else ""
         if not (call.upstream.endpoints or region or self._hosts or any(made.endpoint for made in call.made)):
-            return
+            return  # there is one place, and nothing says that it is the wrong one
         homes: list[Home] = []
         for made in call.made:
             now = call.record if call.record is not None and call.record.ref == made.ref else made
@@ -85,7 +89,7 @@ class Placing:
         # What is free about something that was made elsewhere reads or ends it, where it is.
         regions = self._regions(call, region) if call.route.metered or not homes else ()
         bounds = bounds_of(call.upstream, homes, regions)
-        key = call.account if call.identity is not None else ""
+        key = _key(call.upstream, call.account if call.identity is not None else "", call.name)
         call.upstream = self._within(call.upstream, bounds, key, lists=call.route.listing is not None)
         if bounds.at or bounds.regions:
             call.bounds = {"at": sorted(bounds.at), "regions": sorted(bounds.regions)}
@@ -96,12 +100,16 @@ class Placing:
             return upstream
         return self._within(upstream, bounds_of(upstream, self._homes(made), ()), "")
 
-    def again(self, upstream: Upstream, account: str, bounds: Mapping[str, Collection[str]]) -> Upstream:
-        """Where a call may go that was placed before, with the `bounds` that it had."""
+    def again(self, upstream: Upstream, account: str, name: str, bounds: Mapping[str, Collection[str]]) -> Upstream:
+        """Where a job may go that has waited, and was placed before, with the `bounds` that it had."""
         if not upstream.endpoints and not bounds:
             return upstream
         had = Bounds(at=frozenset(bounds.get("at", ())), regions=frozenset(bounds.get("regions", ())))
-        return self._within(upstream, had, account)
+        return self._within(upstream, had, _key(upstream, account, name))
+
+    def of_host(self, host: str) -> str:
+        """The region that a host stands for; empty is none."""
+        return self._hosts.get(hostname(host), "")
 
     @staticmethod
     def _within(upstream: Upstream, bounds: Bounds, key: str, *, lists: bool = False) -> Upstream:
@@ -124,4 +132,6 @@ class Placing:
 
     def _regions(self, call: Call, of_account: str) -> set[str]:
         """The regions that a call is bound to, whatever it is about."""
-        return {of_account, call.route.region, self._hosts.get(hostname(call.client.host), "")} - {""}
+        token = call.identity.token if call.identity is not None else None
+        of_token = "" if token is None else token.region
+        return {of_account, call.route.region, self.of_host(call.client.host), of_token} - {""}

@@ -144,7 +144,7 @@ class Queueing:
             async with (
                 asyncio.timeout(self._answer_seconds_max),
                 await self._upstreams.send(
-                    self._placing.again(upstream, account, bounds),
+                    self._placing.again(upstream, account, record.hold, bounds),
                     "POST",
                     kept["path"],
                     headers,

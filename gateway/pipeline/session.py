@@ -166,7 +166,8 @@ class Sessions:
 
     def mint(self, call: Call, mint: TokenMint) -> Answer | Refused:
         """A temporary token of the caller's key."""
-        return minted(call, mint, self._parts.clock.now(), self._write_token)
+        region = self._placing.of_host(call.client.host)
+        return minted(call, mint, self._parts.clock.now(), self._write_token, region)
 
     # ---- what happens beside the sessions
 

@@ -46,7 +46,8 @@ class Plan:
 class TemporaryToken:
     """What a client may open sessions with instead of its key. `expires` in epoch seconds; 0 seconds: no cap.
 
-    `once`: it opens one session. `plan` is the hint that its key had when it was made.
+    `once`: it opens one session. `plan` is the hint that its key had when it was made. `region` is that of the host
+    where it was asked for: its sessions are nowhere else.
     """
 
     id: str
@@ -57,6 +58,7 @@ class TemporaryToken:
     expires: int
     session_seconds_max: int = 0
     once: bool = False
+    region: str = ""
 
 
 @record

@@ -58,9 +58,9 @@ class Fleet:
 
     def begins(self, endpoint: Upstream) -> None:
         """It is asked now."""
-        fitness = self._of(endpoint)
-        if fitness.ejected:
-            self._fitness[endpoint.name] = tried(fitness, self._clock())
+        fitness, now = self._of(endpoint), self._clock()
+        if fitness.ejected and fit(fitness, now):  # what has to be asked there all the same tries nothing
+            self._fitness[endpoint.name] = tried(fitness, now)
 
     def answered(self, endpoint: Upstream, status: int) -> None:
         """It has answered."""

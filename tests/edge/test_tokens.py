@@ -19,6 +19,8 @@ def test_a_token_says_what_it_was_made_for() -> None:
     assert read_token("pepper", text, 999.9) == TOKEN
     assert read_token("pepper", text, 1_000.0) is None
     assert read_token(("newer", "pepper"), text, 999.9) == TOKEN
+    bound = replace(TOKEN, region="eu")
+    assert read_token("pepper", write_token("pepper", bound), 999.9) == bound
 
 
 def test_a_token_of_another_pepper_is_nobodys() -> None:

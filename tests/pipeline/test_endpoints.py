@@ -12,9 +12,9 @@ import pytest
 
 from gateway.core.money import Nanos, parse_usd
 from tests.harness import Running
-from tests.pipeline.helpers import CHAT_PATH, charges, chat, finished, in_order, submit, submitted, until
+from tests.pipeline.helpers import CHAT, CHAT_PATH, charges, chat, finished, in_order, submit, submitted, until
 from tests.pipeline.places import Place, Places, places
-from tests.pipeline.sockets import AGENT, begun, connected, slices, to_the_end
+from tests.pipeline.sockets import AGENT, PRO, begun, connected, slices, to_the_end
 from tests.pipeline.test_agents import made
 
 CHAT_AT = f"POST {CHAT_PATH}"
@@ -72,10 +72,14 @@ async def test_what_was_sent_is_not_sent_to_another_unless_it_is_safe(three: Pla
     """A POST whose reply never came ends there, for nothing; a GET goes on; a 429 goes on where the config says so."""
     async with three.gateway(sticky="call", retry_on=[429]) as gw:
         key = await gw.open_account("a")
+        named = {"Idempotency-Key": "one", "X-Sandbox-Body": "no_reply"}
+        for number in range(2):
+            got = await gw.call("POST", CHAT_PATH, key, json=CHAT, headers=named)
+            assert (got.status, list(three.asked(CHAT_AT).values())) == (502, [number + 1]), "it comes where it was"
         for number in range(3):
             got = await chat(gw, key, body="no_reply")
             assert (got.status, got.code) == (502, "upstream_unreachable")
-            assert sum(three.asked(CHAT_AT).values()) == number + 1
+            assert sum(three.asked(CHAT_AT).values()) == number + 3
         await in_order(gw, "a", balance=CREDIT)
         got = await gw.call("GET", "/v1/models", key, headers={"X-Sandbox-Body": "no_reply"})
         assert got.status == 502 and sum(three.asked("GET /v1/models").values()) == 3, "each was asked once"
@@ -171,6 +175,10 @@ async def test_what_is_bound_to_a_region_is_never_sent_elsewhere(three: Places) 
         for _ in range(6):
             assert (await chat(gw, key)).status == 200
         assert "eu-1" not in three.asked(CHAT_AT)
+        token = await gw.call("GET", "/v3/token?expires_in_seconds=60", key, headers={"Host": "api.eu.example.com"})
+        for _ in range(4):
+            await (await begun(gw, None, f"{PRO}&token={token.json['token']}")).close()
+        assert three.asked("GET /v3/ws") == {"eu-1": 4}
         refused = await chat(gw, eu)
         assert (refused.status, refused.code) == (503, "endpoint_unavailable"), "bound to two regions, it has no place"
         await three.at["eu-1"].kill()
