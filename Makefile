@@ -44,6 +44,9 @@ soak-tests: $(DEV) ## the tests that take long: the stateful ledger model with f
 test-faults: $(DEV) ## workers and Redis killed under open sessions, jobs and payments (SESSIONS=...): what is lost, as a table
 	$(BIN)/python -m tests.faults --sessions $(or $(SESSIONS),100)
 
+demo-stack: $(DEV) ## everything on loopback for 5 minutes (MINUTES=...), a fault in the middle, the dashboard as pictures
+	$(BIN)/python -m tests.stack --minutes $(or $(MINUTES),5) --pictures $(or $(PICTURES),build/stack)
+
 test-failover: $(DEV) ## primaries behind sentinels and in a cluster that die under load (ROUNDS=...): what is lost, as a table
 	$(BIN)/python -m tests.failover --rounds $(or $(ROUNDS),5)
 
@@ -152,4 +155,4 @@ $(SUPPLY)/.made: requirements/runtime.lock requirements/supply.lock
 	    --require-hashes -r requirements/runtime.lock
 	@touch $@
 
-.PHONY: help run check test sim soak soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps sbom audit format lock clean walks docs-site
+.PHONY: help run check test sim soak demo-stack soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps sbom audit format lock clean walks docs-site

@@ -26,6 +26,7 @@ _POINTS_MAX: Final = 120
 _COLOURS: Final = ("#3366cc", "#dc3912", "#109618", "#ff9900", "#990099", "#0099c6", "#dd4477", "#66aa00")
 _STYLE: Final = (
     "text{font:11px sans-serif;fill:#333}.t{font:bold 13px sans-serif}.g{stroke:#e4e4e4}.a{stroke:#999}"
+    ".m{stroke:#888;stroke-dasharray:3 3}"
     "polyline{fill:none;stroke-width:1.6}rect.p{fill:#fff;stroke:#ddd}"
 )
 
@@ -45,19 +46,19 @@ class Panel:
     title: str
     unit: str
     queries: Sequence[tuple[str, str]]
+    row: str = ""
 
 
 def panels(dashboard: Path = DASHBOARD) -> list[Panel]:
-    """The panels, in order."""
-    return [
-        Panel(
-            title=each["title"],
-            unit=each["fieldConfig"]["defaults"]["unit"],
-            queries=[(target["expr"], target["legendFormat"]) for target in each["targets"]],
-        )
-        for each in loads(dashboard.read_text())["panels"]
-        if "targets" in each
-    ]
+    """The panels, in order, each with the title of its row."""
+    found, row = [], ""
+    for each in loads(dashboard.read_text())["panels"]:
+        if "targets" not in each:
+            row = each["title"]
+            continue
+        queries = [(target["expr"], target["legendFormat"]) for target in each["targets"]]
+        found.append(Panel(each["title"], each["fieldConfig"]["defaults"]["unit"], queries, row))
+    return found
 
 
 def expression(query: str, rate_seconds: int) -> str:
@@ -111,8 +112,8 @@ def _top(most: float) -> float:
     return size * next(step for step in (1, 2, 2.5, 5, 10) if step * size >= most * 0.999)
 
 
-def drawing(panel: Panel, lines: Sequence[Series], *, start: float, end: float) -> str:
-    """A panel as an SVG group of `_WIDTH` by `_HEIGHT`."""
+def drawing(panel: Panel, lines: Sequence[Series], *, start: float, end: float, moments: Sequence[float] = ()) -> str:
+    """A panel as an SVG group of `_WIDTH` by `_HEIGHT`. `moments` are marked."""
     top = _top(max((value for line in lines for _, value in line.points), default=0.0))
     wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     parts = [
@@ -129,6 +130,9 @@ def drawing(panel: Panel, lines: Sequence[Series], *, start: float, end: float) 
         anchor = ("start", "middle", "middle", "end")[third]
         clock = time.strftime("%H:%M:%S", time.gmtime(at))
         parts.append(f'<text x="{x:.1f}" y="{_TOP + high + 15}" text-anchor="{anchor}">{clock}</text>')
+    for at in moments:
+        x = _LEFT + wide * (at - start) / (end - start)
+        parts.append(f'<line class="m" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_TOP + high}"/>')
     for number, line in enumerate(lines):
         points = " ".join(
             f"{_LEFT + wide * (at - start) / (end - start):.1f},{_TOP + high - high * value / top:.1f}"

@@ -8,7 +8,7 @@ Parts are told apart by the call under way: a variable of its task's context.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import fields, replace
 from typing import Any, Final, TypeVar, cast
@@ -50,6 +50,7 @@ from gateway.workers.loops import forever
 PARENT: Final = "traceparent"
 STATE: Final = "tracestate"
 RESPONSE: Final = "traceresponse"
+_NO_STAGE: Final[AbstractContextManager[None]] = nullcontext()
 #: How often spans are told that wait.
 TELL_SECONDS: Final = 0.5
 _FIELDS: Final = tuple(each.name for each in fields(CallFinished))
@@ -105,20 +106,21 @@ class Traced(Around):
         self._all = observer
         self._telling = Telling(self.tracer, settings, observer)
 
-    @contextmanager
-    def stage(self, name: str, *, calls_out: bool = False) -> Iterator[Stage | None]:
+    def stage(self, name: str, *, calls_out: bool = False) -> AbstractContextManager[Stage | None]:
         """A stage of the call under way; None where that is not recorded."""
         trace = _under_way.get()
         stage = None if trace is None else trace.begin(name, self._clock.now(), calls_out=calls_out)
+        return _NO_STAGE if stage is None else self._timed(stage)
+
+    @contextmanager
+    def _timed(self, stage: Stage) -> Iterator[Stage]:
         try:
             yield stage
         except BaseException as error:
-            if stage is not None:
-                stage.error = type(error).__name__
+            stage.error = type(error).__name__
             raise
         finally:
-            if stage is not None:
-                stage.ended = self._clock.now()
+            stage.ended = self._clock.now()
 
     def note(self, name: str, **of: int | str) -> None:
         """Something happened in the call under way."""
@@ -201,7 +203,7 @@ class _Pipeline:
                 return await self._part.serve(client)
             said = str(trace.context)
             answer = await self._part.serve(cast("Client", _Client(client, said)))
-            if answer is not None:
+            if answer is not None and not trace.recorded:  # it was a call, and is recorded by now
                 answer.headers[RESPONSE] = said
             return answer
         finally:

@@ -104,6 +104,8 @@ async def test_a_call_is_told_in_its_stages(tmp_path: Path, empty_redis: str, lo
             assert call.facts["gateway.charged_nanos"] == line["charged"] > 0
             assert (call.facts["gateway.account"], call.facts["gateway.outcome"]) == ("a", "settled")
             assert forward.facts["http.response.status_code"] == call.facts["http.response.status_code"] == 200
+        unrouted = await gw.call("GET", "/nowhere", key, headers={"traceparent": PARENT})
+        assert (unrouted.status, unrouted.headers.get("traceresponse")) == (404, None)
         await gw.knobs(fail_rate=1.0)
         assert (await chat(gw, key)).status >= 500
         failed = (await collector.some("POST chat.completions", 3))[-1]

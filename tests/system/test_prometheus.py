@@ -1,27 +1,24 @@
 """A real Prometheus scrapes a real gateway under load: every query of the dashboard and of the alerts has an answer."""
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
 
 import pytest
-import yaml
 
 from benchmarks.panels import asked, draw, panels
 from tests.docs.queries import RULES, alerts, queries, samples
 from tests.pipeline.helpers import until, without_rates
-from tests.system.processes import Served, World, free_ports
+from tests.system.processes import Served, World
+from tests.system.prometheus import PROGRAM, Prometheus
 
-PROMETHEUS: Final = shutil.which("prometheus")
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (Debian: prometheus)"),
+    pytest.mark.skipif(PROGRAM is None, reason="prometheus is not installed (Debian: prometheus)"),
 ]
+Asking = Callable[[str], Awaitable[list[Any]]]
 TOKENS: Final[dict[str, Any]] = {"input_tokens": 1000, "output_tokens": 100}
 #: Panels of what this load does not make.
 QUIET: Final = {
@@ -30,40 +27,6 @@ QUIET: Final = {
 }
 #: Alerts of counters of which there is none before the first.
 SILENT: Final = {"PaymentsToLookAt", "DeliveriesDead", "QueueSlow", "EndpointAway"}
-
-
-@asynccontextmanager
-async def scraping(served: Served, directory: Path) -> AsyncIterator[str]:
-    """A Prometheus that scrapes the gateway every second, with our rules; its URL."""
-    (port,) = free_ports(1)
-    target = served.ops_url.removeprefix("http://")
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(RULES)],
-        "scrape_configs": [{"job_name": "gateway", "static_configs": [{"targets": [target]}]}],
-    }
-    (directory / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    assert PROMETHEUS is not None
-    process = await asyncio.create_subprocess_exec(
-        PROMETHEUS, f"--config.file={directory / 'prometheus.yaml'}", f"--storage.tsdb.path={directory / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def value(url: str, query: str) -> list[Any]:
-    """What a query has now; nothing while there is nobody to ask."""
-    try:
-        data = await asyncio.to_thread(partial(asked, url, "query", query=query))
-    except URLError:
-        return []
-    found: list[Any] = data["result"]
-    return found
 
 
 async def load(world: World, served: Served, keys: dict[str, str]) -> None:
@@ -91,18 +54,19 @@ async def test_every_query_has_an_answer(tmp_path: Path, empty_redis: str) -> No
     with ids of calls as exemplars; and they can be drawn."""
     async with World(tmp_path, empty_redis, {"config/tiers.yaml": without_rates}).opened() as world:
         served = await world.serve("one", workers=1)
-        async with scraping(served, tmp_path) as url:
+        async with Prometheus(tmp_path / "prometheus", served, [RULES]) as prometheus:
+            value, url = prometheus.value, prometheus.url
             keys = {name: await world.open_account(name, credit=usd) for name, usd in (("a", "10"), ("poor", "0"))}
-            begun = await _until_scraped(url, 0)
+            begun = await _until_scraped(value, 0)
             for _ in range(2):
                 await load(world, served, keys)
-                await _until_scraped(url, 20)
+                await _until_scraped(value, 20)
             looked = 'sum(gateway_job_looks_total{outcome="settled"})'
-            assert await until(lambda: _at_least(url, looked, 1), 20)
+            assert await until(lambda: _at_least(value, looked, 1), 20)
             empty: set[str] = set()
 
             async def only_quiet_panels_are_empty() -> bool:  # a rate needs two scrapes
-                answers = {whose: await value(url, query) for whose, query in queries().items()}
+                answers = {whose: await value(query) for whose, query in queries().items()}
                 titles = {panel.title for panel in panels()}
                 empty.clear()
                 empty.update(
@@ -113,14 +77,13 @@ async def test_every_query_has_an_answer(tmp_path: Path, empty_redis: str) -> No
             assert await until(only_quiet_panels_are_empty, 20), empty
             for name in sorted(alerts().keys() - SILENT):
                 watched = alerts()[name]["expr"].split(">")[0].split("<")[0].split("==")[0].split(" unless")[0]
-                assert await value(url, watched.partition(" and ")[0].rstrip()), name
+                assert await value(watched.partition(" and ")[0].rstrip()), name
 
             rules = (await asyncio.to_thread(partial(asked, url, "rules")))["groups"]
             assert [rule["name"] for group in rules for rule in group["rules"] if rule["health"] != "ok"] == []
-            firing = {each["metric"]["alertname"] for each in await value(url, 'ALERTS{alertstate="firing"}')}
-            assert firing <= {"ChargesEstimated"}
+            assert await prometheus.firing() <= {"ChargesEstimated"}
 
-            told = await value(url, '{job="gateway", __name__=~"gateway_.*"}')
+            told = await value('{job="gateway", __name__=~"gateway_.*"}')
             assert {each["metric"]["__name__"] for each in told} <= samples().keys()
             words = {word for each in told for word in each["metric"].values()}
             assert not {word for word in words if "evil" in word or word in keys.values() or word in keys}
@@ -138,20 +101,20 @@ async def test_every_query_has_an_answer(tmp_path: Path, empty_redis: str) -> No
             assert drawn.count("nothing happened") <= len(QUIET)
 
 
-async def _until_scraped(url: str, calls: int) -> float:
+async def _until_scraped(value: Asking, calls: int) -> float:
     """Wait until so many calls more were scraped; the time of the scrape."""
     counted = "sum(gateway_calls_total) or vector(0)"
-    before = 0.0 if not calls else float((await value(url, counted))[0]["value"][1])
+    before = 0.0 if not calls else float((await value(counted))[0]["value"][1])
     query = "up == 1" if not calls else f"({counted}) >= {before + 1}"
     found: list[Any] = []
 
     async def done() -> bool:
-        found[:] = await value(url, query)
+        found[:] = await value(query)
         return bool(found)
 
     assert await until(done, 20)
     return float(found[0]["value"][0])
 
 
-async def _at_least(url: str, query: str, least: float) -> bool:
-    return bool(await value(url, f"{query} >= {least}"))
+async def _at_least(value: Asking, query: str, least: float) -> bool:
+    return bool(await value(f"{query} >= {least}"))

@@ -1,0 +1,1 @@
+"""The whole stack on loopback, without containers: what an operator sees of it while things happen."""
