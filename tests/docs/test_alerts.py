@@ -10,7 +10,7 @@ import click
 import pytest
 import yaml
 
-from benchmarks.panels import Panel, Series, drawing, panels, picture, value_text
+from benchmarks.panels import DASHBOARD, Panel, Series, drawing, panels, picture, value_text
 from gateway.cli import main
 from gateway.core.errors import Code
 from gateway.observe.catalogue import HISTOGRAMS
@@ -28,6 +28,11 @@ def test_a_query_names_what_a_gateway_tells(whose: str) -> None:
     query = queries()[whose]
     assert list(named(query))
     assert unknown(query) == []
+
+
+def test_the_dashboard_asks_for_nothing_else() -> None:
+    """Nor do its variables and its marks."""
+    assert set(re.findall(r"gateway_\w+", DASHBOARD.read_text())) <= samples().keys()
 
 
 def test_a_query_that_asks_for_nothing_is_noticed() -> None:
