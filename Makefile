@@ -105,7 +105,7 @@ docs-site: ## the documentation as a site, in build/site; every link and anchor 
 	$(PYTHON) -m venv build/docs-tools
 	build/docs-tools/bin/pip install -q mkdocs==1.6.1 mkdocs-material==9.8.1
 	build/docs-tools/bin/python docs/site/hooks.py build/pages
-	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --strict --quiet -f docs/site/mkdocs.yaml
+	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --strict -f docs/site/mkdocs.yaml
 
 walks: $(DEV) ## the pages that are walked through, from `pip install` on, in a copy of the project (ports 8080 to 8082)
 	$(BIN)/python -m tests.docs.walk

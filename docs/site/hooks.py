@@ -26,7 +26,8 @@ BESIDE = {
 CHAPTERS: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "start.md"),
     "Concepts": ("concepts/*.md",),
-    "Operating": ("operating/deploy.md", "operating/upgrade.md", "operating/*.md", "operating/*/*.md"),
+    "Operating": ("operating/deploy.md", "operating/upgrade.md", "operating/*.md"),
+    "Runbooks": ("operating/*/*.md",),
     "Reference": ("reference/configuration.md", "reference/cli.md", "reference/*.md"),
     "Inside": ("architecture.md", "threat-model.md", "security.md", "contributing.md", "changelog.md"),
     "Records": ("adr/*.md",),
