@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.errors import Code, LedgerRefused, Refused
+from gateway.core.errors import Code, LedgerRefused, OperationConflict, Refused
 from gateway.core.money import format_usd
 from gateway.core.pricing import Charge
 from gateway.core.usage import Quantity
@@ -77,7 +77,10 @@ class CreditOperations:
         if body.amount is not None:
             route = replace(route, hold=body.amount)
         hold_id = "" if not operation.named else _hold_id(operation)
-        return self.show(await self.held(client, route, hold_id=hold_id, expected=body.estimate, seconds=seconds))
+        held = await self.held(client, route, hold_id=hold_id, expected=body.estimate, seconds=seconds)
+        if hold_id:
+            await self._check_content(held[0], body)
+        return self.show(held)
 
     async def held(
         self,
@@ -172,6 +175,22 @@ class CreditOperations:
             raise Invalid([Problem("/product", f"one of: {', '.join(sorted(self._paid))}; of others name the route")])
         paid = sorted(name for name, each in self._bookings.book.items() if each.metering is not None)
         raise Invalid([Problem("/route", f"one of: {', '.join(paid)}")])
+
+    async def _check_content(self, opened: Opened, body: OpenHold) -> None:
+        """A name is for one request: the ledger tells those apart that hold differently, the rest is told here.
+
+        Raises OperationConflict. The hold is then that of the first request, and stays.
+        """
+        booking = opened.booking
+        assert booking is not None, "a paid call was admitted"
+        mine = await self._ledger.use_once(
+            account=booking.account,
+            name=f"hold:{booking.hold_id}",
+            by=hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
+            seconds=self._runtime.redis.operation_seconds,
+        )
+        if not mine:
+            raise OperationConflict("the Idempotency-Key was used for another request")
 
     @staticmethod
     def _check_measures(found: Bookable, told: Mapping[str, Any] | None, pointer: str) -> None:

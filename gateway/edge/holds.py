@@ -18,7 +18,7 @@ from gateway.pipeline.booked import Booking
 
 PREFIX: Final = "gwh_"
 #: It goes through headers of proxies; more would be a customer's content.
-TEXT_MAX: Final = 4096
+TEXT_MAX: Final = 2048
 _PURPOSE: Final = "hold"
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from gateway.core.errors import NO_CREDIT
+from gateway.core.errors import NO_CREDIT, LedgerUnavailable
 from gateway.core.money import format_usd, parse_usd
 from gateway.edge.credit_routes import ROUTES
 from gateway.ports import Key
 from tests.edge.documented import try_every_route
-from tests.edge.plugged import READER, Service, plugged
+from tests.edge.plugged import READER, TOKEN, Service, plugged
+from tests.fakes.link import CuttingRelay
 from tests.harness import ADMIN_TOKEN, Running, running
 from tests.pipeline.helpers import until
 
@@ -142,6 +143,15 @@ async def test_who_is_refused_and_how(tmp_path: Path, empty_redis: str) -> None:
         await gw.ledger.put_key(operation="second", key=Key(id="second", account="racer"), digest="d" * 64)
         status, told = await service.ask("/holds", {"account": "racer", "route": "rendering.create"})
         assert told["errors"] == [{"pointer": "/key", "detail": "the account has several keys: name the one that pays"}]
+        # What is told of a request is bounded: all of it, and what its hold has to keep of it.
+        big: dict[str, Any] = {"account": "rich", "product": "rendering", "request": {"size": "x" * 70_000}}
+        assert (await service.ask("/holds", big))[1]["code"] == "body_too_large"
+        big["request"] = {"rush": [["x" * 60] * 8] * 8}
+        status, told = await service.ask("/holds", big)
+        assert (status, told["type"]) == (400, "urn:gateway:refusal:invalid_request")
+        assert [each.id for each in await gw.ledger.holds("rich")] == [hold["hold"]]
+        most = await service.hold(account="rich", product="rendering", estimate={"megapixels": 10**15})
+        assert (most["held"], most["available"]) == ("100.000000000", "0.000000000")
         # What is sold without an upstream is not proxied.
         assert (await gw.call("POST", "/v1/renderings", "secret-of-racer")).code == "route_not_found"
 
@@ -155,8 +165,10 @@ async def test_holds_have_names_and_live_as_long_as_they_are_renewed(tmp_path: P
         first, again = [await service.hold(name="order-7", **body) for _ in range(2)]
         assert first == again
         assert len(await gw.ledger.holds("acme")) == 1
-        status, told = await service.ask("/holds", {**body, "amount": "1"}, name="order-7")
-        assert (status, told["code"]) == (409, "operation_conflict")
+        for other in ({"amount": "1"}, {"request": {"rush": True}}, {"request": {"size": "A4"}}):
+            status, told = await service.ask("/holds", {**body, **other}, name="order-7")
+            assert (status, told["code"]) == (409, "operation_conflict")
+        assert len(await gw.ledger.holds("acme")) == 1
         long = await service.hold(seconds=90, **body)
         status, told = await service.ask("/holds", {**body, "seconds": 101})
         assert told["errors"][0]["pointer"] == "/seconds"
@@ -238,5 +250,40 @@ async def test_what_nobody_settles_is_charged_where_the_product_says_so(tmp_path
         assert await gw.ledger.verify("acme") == []
 
 
+async def test_while_the_ledger_is_away(tmp_path: Path, empty_redis: str) -> None:
+    """Nothing is held, in either mode; what was held is settled from disk when the ledger is back, once."""
+    changes = dict(plugged())
+
+    def impatient(data: dict[str, Any]) -> None:
+        plugged()["gateway.yaml"](data)
+        data["redis"].update(command_seconds_max=0.3, connect_seconds_max=0.2)
+
+    changes["gateway.yaml"] = impatient
+    async with CuttingRelay(empty_redis) as relay, running(tmp_path, relay.url, changes=changes) as gw:
+        key = await gw.open_account("acme", credit="10")
+        service = Service(gw)
+        hold = await service.hold(account="acme", product="rendering")
+        await relay.stop()
+        settle, used = f"/holds/{hold['id']}/settle", {"usage": {"megapixels": 3}}
+        status, told = await service.ask(settle, used)
+        assert (status, told["settled"], told["charged"], told["balance"]) == (200, False, "0.300000000", None)
+        status, told = await service.ask("/holds", {"api_key": key, "product": "rendering"})
+        assert (status, told["code"]) == (503, "ledger_unavailable")
+        asked = {"X-Gateway-Token": TOKEN, "X-Forwarded-Method": "POST", "X-Forwarded-Uri": "/v1/renderings"}
+        away = await gw.call("GET", "/authz", key, headers=asked)
+        assert (away.status, away.code, away.headers["Retry-After"]) == (503, "ledger_unavailable", "1")
+        away = await gw.call("GET", "/authz?for=auth_request", key, headers=asked)
+        assert (away.status, away.headers["X-Gateway-Status"]) == (403, "503")
+        await relay.start()
+        assert await until(lambda: _has(gw, "9.7"))
+        status, told = await service.ask(settle, used)
+        assert (status, told["settled"], told["charged"]) == (200, True, "0.300000000")
+        assert await gw.balance("acme") == parse_usd("9.7")
+        assert await gw.ledger.verify("acme") == []
+
+
 async def _has(gw: Running, usd: str) -> bool:
-    return await gw.balance("acme") == parse_usd(usd)
+    try:
+        return await gw.balance("acme") == parse_usd(usd)
+    except LedgerUnavailable:
+        return False
