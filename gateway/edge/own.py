@@ -12,14 +12,16 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Self
 
 from aiohttp import web
-from multidict import CIMultiDict
+from aiohttp.http import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import place_of
 from gateway.edge.client import RequestClient
-from gateway.pipeline.call import Answer
+from gateway.pipeline.call import Answer, BodyRefused
 
 _LINE_END: Final = re.compile(r"[\r\n\0]")
 _LOGGER: Final = logging.getLogger("gateway.customers")
@@ -57,7 +59,7 @@ class OwnRoutes:
     async def answer(self, client: RequestClient) -> Answer:
         """What the application answers; a fault of its own is a bare 500, one that takes too long a 408."""
         own = self._app._make_request(
-            client.message,
+            _invited(client),
             client.payload,
             client.connection,
             None,  # type: ignore[arg-type] # answers are whole: nothing is written by aiohttp
@@ -74,6 +76,18 @@ class OwnRoutes:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cut the customer's connection
             _LOGGER.error("%s", place_of(error))  # noqa: TRY400 - its text could hold what was sent
             return _whole(web.Response(status=500, text="Something went wrong here.\n"))
+
+
+def _invited(client: RequestClient) -> RawRequestMessage:
+    """The request's head. Who waits to be told to send the body is told so here: aiohttp would write it by itself."""
+    message = client.message
+    if "Expect" not in message.headers:
+        return message
+    with suppress(BodyRefused):  # it has left, and nobody will read the answer
+        client.invite()
+    headers = CIMultiDict(message.headers)
+    del headers["Expect"]
+    return message._replace(headers=CIMultiDictProxy(headers))
 
 
 def _whole(response: web.StreamResponse) -> Answer:

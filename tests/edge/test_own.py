@@ -81,6 +81,16 @@ async def test_an_application_of_ours_has_forms_queries_paths_and_cookies(url: s
                 assert reply.cookies["a"]["httponly"]
 
 
+async def test_who_waits_to_be_told_to_go_on_is_told(url: str) -> None:
+    """A client with `Expect: 100-continue` sends its form after the word, and its next request after the answer."""
+    async with aiohttp.ClientSession() as http:
+        for _ in range(2):
+            async with http.post(f"{url}/own/7?q=x", data={"name": "n"}, expect100=True) as reply:
+                assert (reply.status, await reply.text()) == (201, "n x 7")
+        async with http.get(f"{url}/own/away", headers={"Expect": "a-miracle"}, allow_redirects=False) as reply:
+            assert reply.status == 303
+
+
 async def test_no_value_ends_a_line(url: str) -> None:
     """A handler that would repeat a client's line end in a field is a fault, and no second field is sent."""
     async with aiohttp.ClientSession() as http, http.get(f"{url}/own/split") as reply:

@@ -42,6 +42,7 @@ async def test_lines_are_told_newest_first_page_by_page(world: World) -> None:
     of_one = await world.ledger.audited(account="acme", limit=2)
     assert [one.deed for one in of_one] == ["d5", "d3"]
     assert [one.deed for one in await world.ledger.audited(account="acme", before=of_one[-1].id)] == ["d1"]
+    assert await world.ledger.audited(before="0-0") == []
     assert await world.ledger.audited(account="nobody") == []
     for wrong in ("x", "1", "1-2-3"):
         with pytest.raises(LedgerRefused):
