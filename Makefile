@@ -87,6 +87,9 @@ bench-scale: $(DEV) ## a thousand to a million accounts in one Redis (ACCOUNTS=.
 bench-scrape: $(DEV) ## what a scrape of /metrics costs, by workers, in both forms
 	$(BIN)/python -m benchmarks.scrape
 
+bench-report: $(DEV) ## curves against accounts, routes, sessions, jobs and ledgers, as pictures in docs/operating/curves
+	$(BIN)/python -m benchmarks.growth
+
 bench-ws: $(DEV) ## real-time sessions that one core serves, beside bare relays, interleaved (nginx if there is one)
 	$(BIN)/python -m benchmarks.sockets
 
@@ -155,4 +158,4 @@ $(SUPPLY)/.made: requirements/runtime.lock requirements/supply.lock
 	    --require-hashes -r requirements/runtime.lock
 	@touch $@
 
-.PHONY: help run check test sim soak demo-stack soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps sbom audit format lock clean walks docs-site
+.PHONY: help run check test sim soak demo-stack soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale bench-report profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps sbom audit format lock clean walks docs-site

@@ -127,10 +127,10 @@ def process(log: Path, cores: Collection[int], *argv: str, env: Mapping[str, str
         yield child.pid
     finally:
         child.send_signal(signal.SIGTERM)
-        child.wait(20)
+        child.wait(90)
 
 
-def wait_until_up(port: int, seconds: float = 20) -> None:
+def wait_until_up(port: int, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

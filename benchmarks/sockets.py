@@ -66,6 +66,10 @@ http {{
 }}
 """
 
+#: All sessions are of one account, and come from one address.
+_UNLIMITED = {
+    "connections_max": 100_000, "connections_per_address_max": 0, "calls_max": 100_000, "calls_per_account_max": 0,
+}  # fmt: skip
 Row = dict[str, float]
 
 
@@ -108,7 +112,7 @@ def memory(pid: int) -> float:
 
 
 @contextmanager
-def gateway(directory: Path) -> Iterator[tuple[int, Runtime]]:
+def gateway(directory: Path, *, slice_seconds: int = 6) -> Iterator[tuple[int, Runtime]]:
     """The whole gateway in one worker, with an account that can pay; its process id."""
     redis = EmbeddedRedis(directory / "redis", appendonly=False)
     redis.start_sync()
@@ -116,10 +120,11 @@ def gateway(directory: Path) -> Iterator[tuple[int, Runtime]]:
     try:
         path = write_config(directory, redis.url)
         data = yaml.safe_load(path.read_text())
+        data["limits"].update(_UNLIMITED)
         data["upstreams"]["streaming"]["base_url"] = f"http://127.0.0.1:{UPSTREAM_PORT}"
         path.write_text(yaml.safe_dump(data))
         product = directory / "config/products/streaming.yaml"
-        product.write_text(product.read_text().replace("slice_seconds: 30 ", "slice_seconds: 6 "))
+        product.write_text(product.read_text().replace("slice_seconds: 30 ", f"slice_seconds: {slice_seconds} "))
         product.write_text(product.read_text().replace("renew_before_seconds: 5", "renew_before_seconds: 1"))
         runtime = load(path, dict(os.environ))
         asyncio.run(seed(runtime))

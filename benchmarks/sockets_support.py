@@ -2,9 +2,9 @@
 
 `python -m benchmarks.sockets_support UPSTREAM_PORT` serves the upstream, and takes one JSON object a line from its
 input: `{"port", "sessions", "seconds", "fields"}`. Each is a run, answered by one line of JSON.
-A session sends 20 frames of 3,200 bytes a second, and gets a text of 300 bytes back for each. In both stands when the
-frame was sent. Both ends in one process, with one timer: what is tested has the other core, and must be the first to
-be too slow.
+A session sends 20 frames of 3,200 bytes a second (or one every `interval`), and gets a text of 300 bytes back for each.
+In both stands when the frame was sent. Both ends in one process, with one timer: what is tested has the other core, and
+must be the first to be too slow.
 """
 
 import asyncio
@@ -165,8 +165,8 @@ async def opened(port: int, count: int, opening: bytes, took: list[int]) -> list
     return sessions
 
 
-async def paced(sessions: list[Session]) -> None:
-    """Every session sends every 50 ms, spread evenly: one timer, a millisecond long."""
+async def paced(sessions: list[Session], interval: float) -> None:
+    """Every session sends once in an interval, spread evenly: one timer, a millisecond long for one of 50 ms."""
     loop = asyncio.get_running_loop()
     slots = [list(sessions[number::SLOTS]) for number in range(SLOTS)]
     due, number = loop.time(), 0
@@ -175,7 +175,7 @@ async def paced(sessions: list[Session]) -> None:
             if session.open:
                 session.send()
         number += 1
-        due += INTERVAL / SLOTS
+        due += interval / SLOTS
         await asyncio.sleep(max(0.0, due - loop.time()))
 
 
@@ -184,7 +184,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
     opening = opening_of("/v3/ws?sample_rate=16000", order["fields"])
     took: list[int] = []
     sessions = await opened(order["port"], order["sessions"], opening, took)
-    pacing = asyncio.create_task(paced(sessions))
+    pacing = asyncio.create_task(paced(sessions, order.get("interval", INTERVAL)))
     await asyncio.sleep(1.5)
     took.clear()
     sent, cpu, began = sum(session.sent for session in sessions), time.process_time(), time.perf_counter()
