@@ -9,8 +9,10 @@ from typing import Final
 import click
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from benchmarks.panels import DASHBOARD, Panel, Series, drawing, panels, picture, value_text
+from benchmarks.scrape import busy
 from gateway.cli import main
 from gateway.core.errors import Code
 from gateway.observe.catalogue import HISTOGRAMS
@@ -115,6 +117,15 @@ def test_alerts_fire_when_something_is_wrong_and_not_before() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     fired = set(re.findall(r'alertname="(\w+)", severity', tests.read_text()))
     assert fired == set(alerts())
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
+def test_promtool_finds_nothing_to_say_of_the_metrics() -> None:
+    """Neither of names and units nor of help, of a gateway that has seen everything."""
+    assert PROMTOOL is not None
+    told = generate_latest(busy({"llm": ["chat"]}).registry)
+    done = subprocess.run([PROMTOOL, "check", "metrics"], input=told, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_a_panel_is_drawn(tmp_path: Path) -> None:
