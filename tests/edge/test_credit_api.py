@@ -15,7 +15,7 @@ from tests.edge.documented import try_every_route
 from tests.edge.plugged import READER, TOKEN, Service, plugged
 from tests.fakes.link import CuttingRelay
 from tests.harness import ADMIN_TOKEN, Running, running
-from tests.pipeline.helpers import until
+from tests.pipeline.helpers import beside, until
 
 
 async def test_a_call_that_is_served_elsewhere(tmp_path: Path, empty_redis: str) -> None:
@@ -58,6 +58,12 @@ async def test_a_call_that_is_served_elsewhere(tmp_path: Path, empty_redis: str)
         body = {"account": "acme", "product": "rendering", "request": {"gold": True}}
         status, told = await service.ask("/holds", body)
         assert (status, told["code"], told["type"]) == (400, "unpriced_field", "urn:gateway:refusal:unpriced_field")
+
+        # Any process ends what another one held: all that it needs is what the service shows.
+        held = await service.hold(account="acme", product="rendering", request={"rush": True})
+        async with beside(gw, tmp_path / "beside", empty_redis, plugged()) as other:
+            _, charged = await Service(other).ask(f"/holds/{held['id']}/settle", {"usage": {"megapixels": 0}})
+        assert charged["charged"] == "0.030000000"
 
         # An amount, where the service knows the price itself.
         priced = await service.hold(account="acme", route="rendering.create", amount="1.5")

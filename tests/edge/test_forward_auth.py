@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from yarl import URL
+
 from gateway.core.errors import NO_CREDIT
 from gateway.core.money import parse_usd
 from tests.edge.plugged import READER, TOKEN, Service, plugged
@@ -82,8 +84,19 @@ async def test_what_a_refused_call_is_told(tmp_path: Path, empty_redis: str) -> 
             "unauthorized", "unauthorized", "not_entitled",
         ]  # fmt: skip
         # A path that a service might read in another way than we do matches nothing.
-        for target in ("/v1/nothing", "/v1//renderings", "/v1/x/../renderings", "/v1/%72enderings", "//v1/renderings"):
+        for target in (
+            "/v1/nothing",
+            "/v1//renderings",
+            "/v1/x/../renderings",
+            "/v1/%72enderings",
+            "//v1/renderings",
+            "/v1/renderings;x",
+            "/V1/renderings",
+        ):
             assert (await ask(gw, empty, target)).code == "route_not_found", target
+            below = URL(f"{gw.url}/authz/path{target}", encoded=True)
+            async with gw.http.post(below, headers={"Authorization": empty, "X-Gateway-Token": TOKEN}) as got:
+                assert got.headers["X-Gateway-Error"] == "route_not_found", target
         assert (await ask(gw, empty, method="DELETE")).code == "method_not_allowed"
         assert (await ask(gw, empty, "renderings")).code == "invalid_request"
         assert (await ask(gw, empty, "")).code == "invalid_request"
