@@ -12,6 +12,13 @@ from gateway.settings.schema.base import BaseUrl, Filled, HeaderName, Seconds, S
 from gateway.settings.tracing import Otlp, Tracing
 
 
+def _is_installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # not even a part of its name
+        return False
+
+
 class OtlpSettings(Settings):
     """A collector that takes OTLP over HTTP, in protobuf."""
 
@@ -49,7 +56,7 @@ class TracingSettings(Settings):
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter") is None:
+        if not all(map(_is_installed, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.common"))):
             raise ValueError("its library is not installed: it is the extra `otel` of credit-gateway")
         return self
 
