@@ -1,5 +1,6 @@
 """The image: what it is made of, whom it runs as, what it runs; and the config in it."""
 
+import re
 from pathlib import Path
 
 import click
@@ -70,6 +71,14 @@ def test_the_config_may_name_files_of_secrets(tmp_path: Path) -> None:
     made = runtime(tmp_path, **{name: f"file:{tmp_path / name}" for name in NEEDED}, GATEWAY_WORKERS="2")
     assert (made.redis.url, made.admin_token) == (NEEDED["REDIS_URL"], NEEDED["GATEWAY_ADMIN_TOKEN"])
     assert (made.workers, made.trust_forwarded_for) == (2, False)
+
+
+def test_what_the_config_asks_for_is_documented() -> None:
+    """Each variable, on the page about deploying, and which of them are needed."""
+    rows = re.findall(r"^\| (`[A-Z_`, ]+`) \| (.*) \|$", (ROOT / "docs/operating/deploy.md").read_text(), re.MULTILINE)
+    told = {name: what for names, what in rows for name in re.findall(r"`([A-Z_]+)`", names)}
+    assert set(told) == ASKED
+    assert {name for name, what in told.items() if "**needed**" in what} == set(NEEDED)
 
 
 def test_the_config_has_nothing_that_the_projects_own_has_not() -> None:
