@@ -149,21 +149,20 @@ class RequestClient:
         self.streamed = StreamedResponse(self)
         self._do(self.streamed.start, status, reason, headers, length)
         if self.connection.writing_paused:
-            await self._drained()
+            await self.drained()
 
-    async def write(self, chunk: bytes) -> None:
-        """Send a piece of the body; ClientGone."""
+    def write(self, chunk: bytes) -> bool:
+        """Send a piece of the body; whether the client is slow. ClientGone."""
         assert self.streamed is not None, "the head goes first"
         self._do(self.streamed.write, chunk)
-        if self.connection.writing_paused:
-            await self._drained()
+        return self.connection.writing_paused
 
     async def finish(self) -> None:
         """The body is complete; ClientGone."""
         assert self.streamed is not None, "the head goes first"
         self._do(self.streamed.finish)
         if self.connection.writing_paused:
-            await self._drained()
+            await self.drained()
 
     def _do(self, write: Callable[..., None], *what: Any) -> None:
         try:
@@ -172,7 +171,7 @@ class RequestClient:
             self.gone = True
             raise ClientGone from None
 
-    async def _drained(self) -> None:
+    async def drained(self) -> None:
         """Wait while the client is slow; one that takes nothing at all in this time is cut."""
         try:
             async with asyncio.timeout(self._drain_seconds):

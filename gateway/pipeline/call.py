@@ -80,8 +80,11 @@ class Client(Protocol):
     async def start(self, status: int, reason: str, headers: CIMultiDict[str], length: int | None) -> None:
         """Send the head of an answer whose body follows; ClientGone."""
 
-    async def write(self, chunk: bytes) -> None:
-        """Send a piece of the body, waiting while the client is slow; ClientGone."""
+    def write(self, chunk: bytes) -> bool:
+        """Send a piece of the body; whether the client is slow, so that who writes on waits. ClientGone."""
+
+    async def drained(self) -> None:
+        """Wait while the client is slow; ClientGone."""
 
     async def finish(self) -> None:
         """The body is complete; ClientGone."""

@@ -57,9 +57,11 @@ class EventMeter:
         if self._inflating is not None:
             chunk = self._inflating.feed(chunk)
         events = self._parser.feed(chunk)
-        passing = [event.raw for event in events if self._passes(event)]
         if not self._hides:
+            for event in events:
+                self._passes(event)
             return chunk
+        passing = [event.raw for event in events if self._passes(event)]
         return passing[0] if len(passing) == 1 else b"".join(passing)
 
     def finish(self) -> bytes:
@@ -89,10 +91,13 @@ class EventMeter:
         if type(value) is not dict:
             self._deliver(len(data))
             return True
-        for name in stream.reads:
-            said = value.get(name)
+        for name in stream.reads.intersection(value):
+            said = value[name]
             if said or said == 0:  # null and empty are no reports, zero is one
                 self.reply[name] = said
+        if stream.passes_over(value) and event.type != b"error":
+            self._deliver(len(data))
+            return True
         sources = {"reply": value}
         if event.type == b"error" or first_reported(stream.errors, sources) is not None:
             self.failed = not self.delivered

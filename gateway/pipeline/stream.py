@@ -16,7 +16,7 @@ from gateway.core.money import ZERO, format_usd
 from gateway.core.record import record
 from gateway.core.splice import with_field
 from gateway.core.usage import read_usage
-from gateway.pipeline.call import Call, ClientGone
+from gateway.pipeline.call import Call, Client, ClientGone
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.events import EventMeter
 from gateway.pipeline.meter import OF_THE_BYTES, decoded, parsed
@@ -102,13 +102,12 @@ class Streams:
                 size += len(chunk)
                 passing = judge(chunk)
                 if left_at is None:
-                    reply.pause()  # a slow client must not make a timeout of the upstream's, which costs nothing
                     try:
-                        await client.write(passing)
+                        if client.write(passing):
+                            await _drained(client, reply)
                         call.reply_bytes += len(passing)
                     except ClientGone:
                         left_at, size_then = self._clock.monotonic(), size
-                    reply.resume()
                 elif not wanted:
                     complete = call.route.metered  # what it costs is known without the rest
                     break
@@ -191,7 +190,8 @@ class Streams:
         if stream is not None and stream.charge_comment and call.outcome != "conflict":
             rest += _comment(call, meter)
         try:
-            await client.write(rest)
+            if client.write(rest):
+                await client.drained()
         except ClientGone:
             return
         await self.finish(call)
@@ -218,6 +218,15 @@ class Streams:
             call.client.drain_within(0.0)
         else:
             self._draining.add(call.id)
+
+
+async def _drained(client: Client, reply: Reply) -> None:
+    """Wait for a slow client: it must not make a timeout of the upstream's, which costs nothing. ClientGone."""
+    reply.pause()
+    try:
+        await client.drained()
+    finally:
+        reply.resume()
 
 
 def _ends_by_closing(reply: Reply) -> bool:

@@ -80,7 +80,11 @@ class ToldClient:
         """See `Client`."""
         raise _nothing_goes()
 
-    async def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes) -> bool:
+        """See `Client`."""
+        raise _nothing_goes()
+
+    async def drained(self) -> None:
         """See `Client`."""
         raise _nothing_goes()
 

@@ -193,6 +193,18 @@ class Stream:
     reads: frozenset[str] = frozenset()
     event_bytes_max: int = 1024 * 1024
     charge_comment: bool = False
+    #: The fields at the top of an event that tell more of it than its size; None where any may.
+    looks_at: frozenset[str] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        fields = [*self.errors] if self.drops_has is None else [*self.errors, self.drops_has]
+        elsewhere = self.content or any(each.source != "reply" for each in fields)
+        names = None if elsewhere else frozenset(str(each.steps[0]) for each in fields)
+        object.__setattr__(self, "looks_at", names)
+
+    def passes_over(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event has none of the fields that say that the service failed, or that it is to be taken out."""
+        return self.looks_at is not None and self.looks_at.isdisjoint(event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
