@@ -160,7 +160,7 @@ async def test_a_client_that_closes_after_the_last_event_has_not_left(gw: Runnin
                 if line.startswith(b"data: [DONE]"):
                     break
     assert len(await charged(gw, count=20)) == 20
-    assert not await metric(gw, "gateway_clients_gone_total{")
+    assert not any((await metric(gw, "gateway_clients_gone_total{")).values())
 
 
 async def test_a_gateway_that_stops_charges_what_streams_delivered(tmp_path: Path, empty_redis: str) -> None:
@@ -188,7 +188,7 @@ async def test_a_stream_that_breaks_off_is_charged_on_what_it_reported(tmp_path:
         assert (charge["amount"], charge["basis"]) == (PRICE, "reported")
         name = 'gateway_events_total{event="stream_broken",product="llm-gateway"}'
         assert (await metric(gw, "gateway_events_total"))[name] == 1
-        assert not await metric(gw, "gateway_clients_gone_total{")
+        assert not any((await metric(gw, "gateway_clients_gone_total{")).values())
 
 
 async def test_a_stream_that_breaks_off_without_a_report_is_charged_by_the_policy(
@@ -226,7 +226,7 @@ async def test_what_breaks_off_after_the_last_event_is_complete(
         got = await stream(gw, key, request_body)
         assert got.body == word() + (report() if request_body is ASKING else b"") + DONE
         assert [charge["amount"] for charge in await charged(gw)] == [PRICE]
-        assert not await metric(gw, 'gateway_events_total{event="stream_broken"')
+        assert not any((await metric(gw, 'gateway_events_total{event="stream_broken"')).values())
 
 
 async def test_a_silent_service_is_a_broken_one(tmp_path: Path, empty_redis: str) -> None:
