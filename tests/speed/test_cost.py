@@ -1,23 +1,30 @@
 """What a call may cost: counted in bytecodes, timers and tasks, not in seconds, so that no load changes it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 
-from benchmarks.bytecodes import of_layer
+from benchmarks.bytecodes import Tracer, of_layer
 from benchmarks.memory import Customers, MemoryLoop
 from benchmarks.path import LAYERS, Answering, Factory, Layer, gateway
+from benchmarks.streams import EVENT
+from gateway.core.extract import Field
 from gateway.edge.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
+from gateway.pipeline.events import EventMeter
 from gateway.pipeline.http import HttpPipeline
-from gateway.settings.runtime import Limits
+from gateway.settings.runtime import Limits, Stream
 
 #: Bytecodes of one call (`python -m benchmarks.bytecodes LAYER` tells whose). What must cost more raises its bound,
 #: what costs less lowers it: an unnoticed twentieth is what these are against.
 BYTECODES_MAX = {"server": 975, "server + upstream": 2050, "gateway": 7350}
+
+#: Of one event of a stream.
+EVENT_BYTECODES_MAX = 345
 
 
 def bytecodes(layer: Layer) -> int:
@@ -29,6 +36,24 @@ def bytecodes(layer: Layer) -> int:
 def test_a_call_costs_no_more_than_it_did(layer: str) -> None:
     """A call of the benchmark's kind runs through a known number of bytecodes in each layer of the gateway."""
     assert bytecodes(LAYERS[layer]) <= BYTECODES_MAX[layer]
+
+
+def test_an_event_costs_no_more_than_it_did() -> None:
+    """An event that says neither usage nor a failure is passed on without a look at what else it could say."""
+    usage, choices, error = (Field("reply", (name,)) for name in ("usage", "choices", "error"))
+    reads = frozenset({"model", "id", "usage"})
+    stream = Stream(when=error, drops_has=usage, drops_lacks=choices, end=b"[DONE]", errors=(error,), reads=reads)
+    meter = EventMeter(stream, "", hides=False)
+    meter.feed(EVENT % 5)
+    tracer, before = Tracer(), sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        passing = meter.feed(EVENT % 6)
+    finally:
+        sys.settrace(before)
+    assert passing == EVENT % 6
+    assert meter.delivered
+    assert tracer.of.total() <= EVENT_BYTECODES_MAX
 
 
 class Slower(Answering):
