@@ -207,7 +207,7 @@ async def test_twenty_reloads_refuse_and_cut_nothing(tmp_path: Path, empty_redis
 
 @pytest.mark.parametrize(
     ("request_", "pace"),
-    [({}, {"latency_seconds": 4}), ({"stream": True}, {"event_seconds": 0.08})],
+    [({}, {"latency_seconds": 10}), ({"stream": True}, {"event_seconds": 0.2})],
     ids=["a whole reply", "a stream"],
 )
 async def test_what_is_open_at_a_reload_is_served_to_its_end(
