@@ -189,7 +189,7 @@ class Bookings:
         """Give the hold back: nothing was delivered. False: it had ended before."""
         started = self._clock.monotonic()
         released = await self._ledger.release(account=booking.account, hold_id=booking.hold_id)
-        if released and self._is_charged(booking):
+        if self._is_charged(booking):  # also of one whose time was over, and that is not charged yet
             await self._notes.drop(booking.account, booking.hold_id)
         if released:
             self._tell(booking, started, outcome="released")

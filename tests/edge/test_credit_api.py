@@ -247,7 +247,13 @@ async def test_what_nobody_settles_is_charged_where_the_product_says_so(tmp_path
         assert [delivery.id for delivery in await gw.ledger.deliveries("acme")] == [
             f"unsettled:{each['hold']}" for each in (left, renewed)
         ]
+        late = await service.hold(amount="2", **body)
+        await asyncio.sleep(4)
+        _, told = await service.ask(f"/holds/{late['id']}/release", {})
+        assert told["released"] is False  # its time was over, and nothing was delivered: it is not charged
         assert await until(lambda: _has(gw, "9.25"), seconds=20)
+        waiting = [delivery.id for delivery in await gw.ledger.deliveries("acme")]
+        assert waiting == [f"unsettled:{renewed['hold']}"]
         (entry, *_) = await gw.ledger.entries("acme", newest_first=True)
         assert (entry.data["call_id"], entry.data["basis"], entry.data["late"]) == (left["hold"], "estimated", True)
         status, told = await service.ask(f"/holds/{left['id']}/settle", {"usage": {"megapixels": 1}})
