@@ -53,7 +53,7 @@ async def accounts(directory: Path, rounds: int, *, quick: bool) -> list[Row]:
     """Calls of any account, and the sweeper's visit, with so many accounts in one Redis."""
     async with AsyncExitStack() as stack:
         numbers = (1_000, 10_000) if quick else (1_000, 10_000, 100_000, 1_000_000)
-        sizes = [await scale.opened(stack, directory, number) for number in numbers]
+        sizes = [await scale.opened(stack, directory, number) for number in scale.fitting(numbers)]
         for size in sizes:
             await size.fill()
             await size.bench.pair(1000, 1)

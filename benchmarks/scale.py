@@ -8,10 +8,12 @@ go round all accounts of a server. Times are of the server's own CPU, but where 
 
 import argparse
 import json
+import re
 import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,9 @@ from gateway.ledger.redis import RedisLedger
 #: Accounts that go round in one step of calls: no two neighbours in the order in which they were made.
 STRIDE: Final = 7919
 ALONE: Final = 500
+#: What an account takes at most, and the share of the memory there is that may be taken.
+BYTES_EACH: Final = 8_000
+MEMORY_SHARE: Final = 0.7
 _FIGURES: Final = ("admit", "settle", "sweep", "verify", "wall")
 #: At the defaults of gateway.yaml, accounts a second: by each worker, by the supervisor, by the exporter.
 WALKS: Final = {"sweep": 200, "verify": 5, "export walk": 200}
@@ -120,6 +125,20 @@ async def memory(link: SingleLink) -> dict[str, int]:
     assert isinstance(text, bytes), text
     words = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
     return {"used_bytes": int(words["used_memory"]), "rss_bytes": int(words["used_memory_rss"])}
+
+
+def fitting(numbers: Iterable[int]) -> list[int]:
+    """Those numbers of accounts that fit into this machine, all at once; the others are told."""
+    found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
+    room = int(found[1]) * 1024 * MEMORY_SHARE if found else 0.0
+    fit = []
+    for number in sorted(numbers):
+        if number * BYTES_EACH <= room:
+            fit.append(number)
+            room -= number * BYTES_EACH
+        else:
+            print(f"# {number:,} accounts are left out: they need {number * BYTES_EACH / 2**30:.1f} GiB", flush=True)
+    return fit
 
 
 async def opened(stack: AsyncExitStack, directory: Path, accounts: int, *server: str) -> Size:
@@ -244,7 +263,8 @@ async def measure(directory: Path, options: argparse.Namespace) -> None:
     """Fill, measure by turns, print."""
     async with AsyncExitStack() as stack:
         server = options.server.split()
-        sizes = [await opened(stack, directory, int(number), *server) for number in options.accounts.split(",")]
+        numbers = fitting(map(int, options.accounts.split(",")))
+        sizes = [await opened(stack, directory, number, *server) for number in numbers]
         found: dict[str, Any] = {}
         for size in sizes:
             await size.fill()
