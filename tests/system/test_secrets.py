@@ -252,7 +252,7 @@ async def sessions(gw: Apart, key: str, told: Told) -> str:
 
 
 async def credit_calls(gw: Apart, key: str, told: Told) -> None:
-    """Credit held, settled and refused for a service that serves calls itself, by customers' keys."""
+    """Credit held and refused for a service that serves calls itself, and for a proxy that asks, by customers' keys."""
 
     async def ask(path: str, body: Any, token: str = SERVICE, **headers: str) -> int:
         sent = {"Authorization": f"Bearer {token}", **headers}
@@ -273,6 +273,16 @@ async def credit_calls(gw: Apart, key: str, told: Told) -> None:
         await ask("/holds", asked, token=READER),
     ]
     assert min(refused) >= 400
+    for target, sent in (
+        (f"/v1/models?token={SECRETS['query']}", key),
+        (f"/{SECRETS['path']}?key={key}", SECRETS["guessed key"]),
+        (CHAT_PATH, SECRETS["guessed key"]),
+        (f"{SECRETS['path']}{key}", f"Basic {key}"),
+    ):
+        original = {"X-Forwarded-Uri": target, "X-Forwarded-Method": "POST", "Authorization": sent}
+        for token in (SERVICE, READER, SECRETS["guessed admin token"]):
+            async with gw.http.get(f"{gw.url}/authz", headers={**original, "X-Gateway-Token": token}) as reply:
+                told.note("credit", await reply.read(), repr(dict(reply.headers)))
 
 
 class Operator:
@@ -428,7 +438,7 @@ def config_of(stripe: FakeStripe, events: EventService, spans: Collector, files:
             {"name": "reader", "scopes": ["read"], "sha256": token_digest(READER)},
             {"name": "service", "scopes": ["credit"], "sha256": token_digest(SERVICE)},
         ]
-        data["plug_in"] = {"credit_api": True}
+        data["plug_in"] = {"credit_api": True, "forward_auth": True}
         data["alerts"] = {"smtp": {"host": "127.0.0.1", "port": 9, "security": "tls", "sender": "a@gw.example",
                                    "username": "us", "password": SECRETS["mail password"]}}  # fmt: skip
         otlp = {"url": spans.url, "headers": {"X-Collector-Key": SECRETS["collector's key"]}}
@@ -464,6 +474,7 @@ async def everything(world: World, told: Told, secrets: dict[str, str], stripe: 
     return served
 
 
+@pytest.mark.timeout(180)
 async def test_no_secret_is_told(tmp_path: Path, empty_redis: str) -> None:
     """Calls, streams, sessions, jobs, money, pages, administration, a ledger that is away, refusals of all: nothing is
     where it should not be, and what is kept is what is said to be kept.
