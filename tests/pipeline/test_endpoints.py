@@ -58,12 +58,16 @@ async def test_calls_are_spread_by_weight_and_pass_over_one_that_is_away(three: 
         assert len(await charges(gw, "a")) == 70
         await in_order(gw, "a", balance=Nanos(CREDIT - spent))
         assert "ejected=['llm-gateway/us-1']" in repr(gw.gateway.services.fleet)
+        for _ in range(6):  # nothing has been read of their bodies when no connection is had
+            assert (await gw.call("POST", "/v2/upload", key, data=_pieces())).status == 200
+        uploads = [file for place in three.at.values() for file in place.sandbox.state.uploads.values()]
+        assert len(uploads) == 6 and "us-1" not in three.asked("POST /v2/upload")
         await three.at["us-1"].back()
         before = three.asked(CHAT_AT)["us-1"]
 
         async def returned() -> bool:
             await chat(gw, key)
-            return three.asked(CHAT_AT)["us-1"] > before and "ejected=[]" in repr(gw.gateway.services.fleet)
+            return three.asked(CHAT_AT)["us-1"] > before and "llm-gateway" not in repr(gw.gateway.services.fleet)
 
         assert await until(returned)
 
@@ -272,6 +276,11 @@ async def _knobs(gw: Running, place: Place, **knobs: Any) -> None:
     """Turn the knobs of one of them, for every call from now on."""
     async with gw.http.put(f"{place.sandbox.url}/sandbox/knobs", json=knobs) as response:
         assert response.status == 200
+
+
+async def _pieces() -> AsyncIterator[bytes]:
+    for _ in range(3):
+        yield b"RIFF" * 1000
 
 
 def _soon(data: dict[str, Any]) -> None:
