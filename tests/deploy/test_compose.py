@@ -1,11 +1,12 @@
 """deploy/compose.yaml: everything on one machine, with nothing open that need not be."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.deploy.shipped import ASKED, DEPLOY, NEEDED, SETTLING_SECONDS, last, read
+from tests.deploy.shipped import ASKED, DEPLOY, NEEDED, SETTLING_SECONDS, last, read, runtime
 
 SERVICES: dict[str, Any] = read("compose.yaml")["services"]
 
@@ -19,6 +20,19 @@ def test_the_gateway_is_told_what_it_asks_for() -> None:
     assert ":?" in told["DATABASE_URL"]
     sandbox = SERVICES["sandbox"]["environment"]["SANDBOX_CREDENTIAL"]
     assert sandbox == told["UPSTREAM_CREDENTIAL"]
+
+
+def test_urls_that_are_set_to_nothing_are_the_services_own(tmp_path: Path) -> None:
+    """Not set, they are the sandbox's; set and empty, the gateway's config names the real ones."""
+    told = SERVICES["gateway"]["environment"]
+    urls = {name: value for name, value in told.items() if name.endswith("_URL") and name not in NEEDED}
+    assert len(urls) == 4
+    for name, value in urls.items():
+        assert value == f"${{{name}-http://sandbox:8082}}"
+    found = {
+        each.upstream.name: each.upstream for each in runtime(tmp_path, **dict.fromkeys(urls, "")).products.values()
+    }
+    assert "api.assemblyai.com" in repr(found["speech-to-text"]) and "sandbox" not in repr(found)
 
 
 def test_only_customers_come_from_elsewhere() -> None:
