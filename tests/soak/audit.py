@@ -5,6 +5,7 @@ Does not know: which faults there were.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
@@ -69,7 +70,7 @@ async def audit(world: World, served: Served, told: Told, talkers: dict[Kind, li
         for kind, those in talkers.items():
             if kind.name == name:
                 _sessions(world, kind, those, entries, found)
-    _calls(told, charged, found)
+    count_calls(told, charged, found)
     _jobs(world, told, charged, found)
     found.expect(right=not found.lost, otherwise=f"{found.lost} charges were lost")
     found.expect(right=not found.doubled, otherwise=f"{found.doubled} charges were doubled")
@@ -95,15 +96,15 @@ async def _settled(world: World, served: Served, found: Audit) -> None:
     found.expect(right=not rejected.exists(), otherwise="the spool has operations that the ledger did not take")
 
 
-def _calls(told: Told, charged: dict[str, list[Entry]], found: Audit) -> None:
+def count_calls(told: Told, charged: Mapping[str, list[Entry]], found: Audit) -> None:
     """Calls that are paid for by themselves: those of the LLM, and the understanding of transcripts."""
     paid: Counter[str] = Counter()
     for name in ("llm-a", "llm-b", "poor", "jobs-a", "jobs-b"):
-        paid.update(entry.data["call_id"] for entry in charged[name])
+        paid.update(entry.data["call_id"] for entry in charged.get(name, ()))
     found.lost += sum(call not in paid for call in told.served)
     found.doubled += sum(count - 1 for count in paid.values())
     found.for_refused += sum(call in paid for call in told.refused)
-    completions = [entry for name in ("llm-a", "llm-b", "poor") for entry in charged[name]]
+    completions = [entry for name in ("llm-a", "llm-b", "poor") for entry in charged.get(name, ())]
     found.unasked = sum(entry.data["call_id"] not in told.served for entry in completions)
     amounts = {-entry.amount for entry in completions}
     prices = {CHARGE, STREAMED_CHARGE}

@@ -105,12 +105,10 @@ async def soak(options: Options) -> Soaked:
 
 
 async def _break(place: Place, options: Options) -> list[Injected]:
-    """One fault after the other, until the time is over."""
+    """One fault after the other, as many as there is time for; one that lasts long makes the run longer."""
     until, injected = time.monotonic() + options.minutes * 60, []
-    for fault in cycle(FAULTS):
+    for _, fault in zip(range(int(options.minutes * 60 / options.fault_seconds)), cycle(FAULTS), strict=False):
         next_at = time.monotonic() + options.fault_seconds
-        if next_at > until:
-            break
         await asyncio.sleep(min(QUIET_SECONDS, options.fault_seconds / 2))
         injected.append(await inject(place, fault))
         await asyncio.sleep(max(0.0, next_at - time.monotonic()))

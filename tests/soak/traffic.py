@@ -33,8 +33,9 @@ CHAT_COSTS: Final = fixed_hold(format_usd(CHARGE))
 POOR_CALLS: Final = 500
 ACCOUNTS: Final = ("llm-a", "llm-b", "jobs-a", "jobs-b", "poor", STREAMING.name, AGENTS.name)
 #: Together at once; who would be more does not begin.
-IN_FLIGHT_MAX: Final = 300
-CALL_SECONDS_MAX: Final = 20.0
+IN_FLIGHT_MAX: Final = 600
+CALL_SECONDS_MAX: Final = 10.0
+WATCHED_SECONDS_MAX: Final = 20.0
 SESSION_SECONDS: Final = (10.0, 25.0)
 _POLL_SECONDS: Final = 1.0
 _TOKENS: Final = {"input_tokens": 1000, "output_tokens": 100}
@@ -197,7 +198,7 @@ class Traffic:
 
     async def _watched(self, account: str, job: str) -> str:
         """How the job ended; nothing, if its client gives up."""
-        deadline = time.monotonic() + CALL_SECONDS_MAX
+        deadline = time.monotonic() + WATCHED_SECONDS_MAX
         while time.monotonic() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
             said = await self._call("job's poll", account, f"/v2/transcript/{job}", None, paid=False)
