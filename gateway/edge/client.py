@@ -40,8 +40,8 @@ class RequestClient:
     """A `pipeline.call.Client`: one request on its connection. `task` is the one that serves it."""
 
     __slots__ = (
-        "_drain_seconds", "_leaving", "_limits", "_lost_timer", "connection", "gone", "headers", "message", "method",
-        "payload", "query_string", "raw_path", "streamed", "taken_over", "task",
+        "_arriving", "_drain_seconds", "_leaving", "_limits", "_lost_timer", "connection", "gone", "headers",
+        "message", "method", "payload", "query_string", "raw_path", "streamed", "taken_over", "task",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,7 @@ class RequestClient:
         self._drain_seconds = _DRAIN_SECONDS_DEFAULT
         self._lost_timer: asyncio.TimerHandle | None = None
         self._leaving: Callable[[], None] | None = None
+        self._arriving: _Arriving | None = None
         self.streamed: StreamedResponse | None = None
         self.taken_over = False  # a relay has the connection
         self.gone = False
@@ -131,7 +132,8 @@ class RequestClient:
 
     def stream(self, bytes_max: int) -> AsyncIterator[bytes]:
         """The body as it comes; a pause longer than `body_read_seconds_max` is BodyRefused."""
-        return _Arriving(self, bytes_max, self._limits.body_read_seconds_max)
+        self._arriving = _Arriving(self, bytes_max, self._limits.body_read_seconds_max)
+        return self._arriving
 
     def invite(self) -> None:
         """Tell a client that waits for it to send its body; BodyRefused if it has left."""
@@ -250,6 +252,8 @@ class RequestClient:
         """The call is over."""
         if self._lost_timer is not None:
             self._lost_timer.cancel()
+        if self._arriving is not None:
+            self._arriving.close()
 
 
 class _Arriving:
@@ -270,9 +274,13 @@ class _Arriving:
         if self._client is not None:
             self._client.invite()
             self._client = None
+        content = self._content
         try:
-            with self._patience:
-                chunk = await self._content.readany()
+            if content.is_eof() and content.exception() is None:  # in hand already: nothing to wait for
+                chunk = rest_of(content)
+            else:
+                with self._patience:
+                    chunk = await content.readany()
         except TimeoutError:
             raise BodyRefused(Refused(code=Code.REQUEST_TIMEOUT)) from None
         except _BODY_FAILED as error:
@@ -283,6 +291,11 @@ class _Arriving:
         if self._left < 0:
             raise _too_large(self._bytes_max)
         return chunk
+
+    def close(self) -> None:
+        """Nobody reads on: the call is over."""
+        self._client = None  # breaks a cycle, where the body was never begun
+        self._patience.close()
 
 
 def _too_large(bytes_max: int) -> BodyRefused:

@@ -49,6 +49,12 @@ class Patience:
         ):  # else somebody else means it as well
             raise TimeoutError from error
 
+    def close(self) -> None:
+        """Nobody waits any more: no timer is left."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
     def _ring(self) -> None:
         self._handle = None
         if self._task is None:

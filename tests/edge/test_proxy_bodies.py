@@ -1,6 +1,7 @@
 """What customers upload: streamed, bounded, refused, cut short."""
 
 import asyncio
+import gc
 import gzip
 import hashlib
 import io
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.edge.patience import Patience
 from tests.fakes.upstream import Line, RawClient, ScriptedUpstream, chunk, message
 from tests.harness import Running, running
 from tests.upstream.proxying import (
@@ -47,6 +49,12 @@ async def pieces(count: int, size: int = 2**20) -> AsyncIterator[bytes]:
         yield block
 
 
+def patient() -> int:
+    """How many waits for bodies are kept by something."""
+    gc.collect()
+    return sum(isinstance(each, Patience) for each in gc.get_objects())
+
+
 # ---- streamed
 
 
@@ -74,6 +82,21 @@ async def test_a_large_upload_passes_by_in_little_memory(gw: Running, declared: 
     assert seen["headers"].get("content-length") == (str(size) if declared else None)
     assert seen["headers"].get("transfer-encoding") == (None if declared else "chunked")
     assert highest < 30 * 2**20
+
+
+async def test_nothing_is_left_of_an_upload_that_is_over(gw: Running) -> None:
+    """A body that had to be waited for leaves no timer behind, which would be kept for as long as one may wait."""
+    had = patient()
+    key = await gw.open_account("a")
+    async with await RawClient.open(gw.gateway.customers_port) as client:
+        for _ in range(3):
+            await client.send(upload_head(key, "Content-Length: 6"))
+            await asyncio.sleep(0.02)
+            await client.send(b"abc")
+            await asyncio.sleep(0.02)
+            await client.send(b"def")
+            assert (await client.reply(b"POST")).status == 200
+    assert patient() <= had
 
 
 async def test_an_upload_waits_for_a_slow_upstream(tmp_path: Path, empty_redis: str) -> None:
