@@ -304,9 +304,18 @@ async def test_labels_are_never_a_clients_word(tmp_path: Path, empty_redis: str)
     async with before(chat_upstream(), tmp_path, empty_redis) as gw:
         key = await gw.open_account("a", tier="contracted")
 
-        async def series() -> int:
-            async with gw.http.get(f"{gw.ops_url}/metrics") as response:
-                return len((await response.text()).splitlines())
+        async def series(calls: int) -> int:
+            """How many there are once so many calls were counted, which is a moment after they were answered."""
+            lines: list[str] = []
+
+            async def counted() -> bool:
+                async with gw.http.get(f"{gw.ops_url}/metrics") as response:
+                    lines[:] = (await response.text()).splitlines()
+                totals = [line for line in lines if line.startswith("gateway_calls_total{")]
+                return sum(float(line.rpartition(" ")[2]) for line in totals) == calls
+
+            await until(counted)
+            return len(lines)
 
         async def calls(name: str) -> None:
             async with await opened(gw) as client:
@@ -317,7 +326,7 @@ async def test_labels_are_never_a_clients_word(tmp_path: Path, empty_redis: str)
                 await client.ask(chat_bytes(f"key-{name}"))
 
         await calls("first")
-        before_them = await series()
+        before_them = await series(3)
         for index in range(50):
             await calls(f"n{index}")
-        assert await series() == before_them
+        assert await series(3 * 51) == before_them
