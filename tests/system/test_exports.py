@@ -53,6 +53,7 @@ async def test_killed_gateways_lose_nothing_and_a_lost_redis_is_restored(
         await asyncio.sleep(0.4)
         await served[0].end(signal.SIGKILL)
         await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.gather(*(world.chat(served[1], key) for key in keys))  # there for the other one to export
         accounts = [f"customer-{number}" for number in range(ACCOUNTS)]
 
         async def arrived() -> bool:
