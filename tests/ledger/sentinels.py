@@ -77,9 +77,9 @@ class Pair:
         return f"state=online,offset={offset}," in told
 
     async def fail_over(self) -> None:
-        """Make the replica the primary, in good order; the sentinels agree when this returns."""
+        """Make the replica the primary, once it has all that there is; the sentinels agree when this returns."""
         was = (await self.primary()).port
-        await ask(self.watchers[0], "SENTINEL", "FAILOVER", SERVICE)
+        await ask(self.watchers[0], "SENTINEL", "FAILOVER", SERVICE, "COORDINATED")
         await self.changed(was)
 
     async def changed(self, was: int | None) -> None:
