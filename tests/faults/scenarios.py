@@ -309,9 +309,8 @@ async def _started_before(redis: EmbeddedRedis, stage: Stage, world: World) -> S
 
 async def _charged_later(fault: str, world: World, crowds: Sequence[Crowd], served: Served) -> list[Figures]:
     """Redis is back: everything that was spooled is charged, once."""
-    spool = served.directory / "spool"
-    await soon(lambda: not any(path.stat().st_size for path in spool.glob("*.spool")), 20)
-    assert not (spool / "rejected.jsonl").exists()
+    await soon(lambda: not served.spooled, 20)
+    assert not (served.directory / "spool" / "rejected.jsonl").exists()
     for crowd in crowds:
         await holding(world, crowd.kind.name, 0)
     found = [await figures(fault, world, crowd.talkers) for crowd in crowds]

@@ -86,7 +86,7 @@ async def _settled(world: World, served: Served, found: Audit) -> None:
         return not any([await world.ledger.deliveries(name) for name in ACCOUNTS])
 
     async def spooled_nothing() -> bool:
-        return not any(path.stat().st_size for path in (served.directory / "spool").glob("*.spool"))
+        return not served.spooled
 
     for done, what in (held_nothing, "holds"), (spooled_nothing, "the spool"), (nothing_waits, "the outbox"):
         found.expect(right=await until(done, SETTLED_SECONDS_MAX), otherwise=f"{what} did not empty")

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,15 @@ class Served:
         """The process ids of its workers, those that end too."""
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()] if task.exists() else []
+
+    @property
+    def spooled(self) -> int:
+        """How many bytes wait in its spools. A file that is adopted in this moment is another one's."""
+        found = 0
+        for path in (self.directory / "spool").glob("*.spool"):
+            with suppress(FileNotFoundError):
+                found += path.stat().st_size
+        return found
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal and wait for the exit code. SIGKILL also kills the workers, which would end by themselves."""
