@@ -21,7 +21,7 @@ check: $(DEV) ## style, types, layers, docs
 	$(BIN)/pytest -q tests/docs
 
 # Three at a time: those of whole processes and sockets mostly wait, and those of the edges do now and then.
-WAITING := tests/system tests/sockets tests/review
+WAITING := tests/system tests/sockets
 EDGES := tests/cli tests/edge tests/pipeline tests/exports tests/dialects tests/payments
 PYTEST := $(BIN)/pytest -q -m "not soak"
 
