@@ -16,7 +16,7 @@ from aiohttp.web_protocol import ERROR, _ErrInfo
 
 from gateway.core.errors import place_of
 from gateway.edge.carrier import Carrier
-from gateway.edge.client import RequestClient
+from gateway.edge.client import BrokenBody, RequestClient
 from gateway.edge.door import Door
 from gateway.edge.heads import ambiguity, is_last
 from gateway.edge.responses import write_whole
@@ -75,8 +75,7 @@ class CustomerConnection(Carrier):
         except HttpProcessingError as error:
             messages, tail = [(_ErrInfo(400, error, error.message), EMPTY_PAYLOAD)], b""
             self.closing = True
-            if self.call is not None:
-                self.call.broken()
+            self._tell_whose_body_breaks()
         waiter = self._waiter
         if messages:
             self._messages += messages
@@ -88,6 +87,15 @@ class CustomerConnection(Carrier):
             self.head_began = self.head_began or self._loop.time()  # and it has not ended
         if tail:
             self._message_tail = tail
+
+    def _tell_whose_body_breaks(self) -> None:
+        """The call at hand, or where others wait behind it, the last of them: it would wait for the rest in vain."""
+        if self._messages:
+            payload = self._messages[-1][1]
+            if not payload.is_eof():
+                payload.set_exception(BrokenBody())
+        elif self.call is not None:
+            self.call.broken()
 
     async def start(self) -> None:
         """Serve one request after another, as aiohttp's own loop does, but without a task and a writer for each.

@@ -13,26 +13,30 @@ import orjson
 import pytest
 
 from gateway.core.money import parse_usd
-from tests.fakes.upstream import RawClient, Received, ScriptedUpstream, chunk, message
+from tests.fakes.upstream import Line, RawClient, Received, ScriptedUpstream, chunk, message
 from tests.harness import Running
 from tests.upstream.proxying import (
+    CHARGED,
     CHAT,
     CHAT_PATH,
     FREE_PATH,
+    JSON,
     PRICE,
     before,
     chat_bytes,
-    chat_upstream,
     get_bytes,
     metric,
     nothing_held,
     opened,
+    until,
 )
 
 BODY = orjson.dumps(CHAT)
 #: Sent behind everything else: whoever is still listened to is answered, and then the connection ends.
 LAST = get_bytes(f"{FREE_PATH}?last", "Connection: close")
 HIDDEN = get_bytes(f"{FREE_PATH}?hidden")
+#: Its answer begins at once, and ends when it may.
+STREAMED = f"{FREE_PATH}?streamed"
 CHUNKED = "Transfer-Encoding: chunked"
 WHOLE = chunk(BODY) + chunk(b"")
 KEY = "secret-of-a"
@@ -52,6 +56,7 @@ class Front:
 
     gw: Running
     upstream: ScriptedUpstream
+    may_answer: asyncio.Event
     said: bytes = b""
 
     async def sent(self, *parts: bytes) -> tuple[list[int], list[Received]]:
@@ -69,6 +74,10 @@ class Front:
         statuses = [int(each) for each in re.findall(rb"HTTP/1\.[01] (\d{3}) ", self.said)]
         return statuses, self.upstream.requests[known:]
 
+    async def asked(self, count: int) -> None:
+        """Wait until the upstream has got so many requests."""
+        await until(lambda: len(self.upstream.requests) == count)
+
     async def refused(self, *parts: bytes, status: int = 400) -> None:
         """Nothing of these goes on; the connection ends with the refusal."""
         answered, passed = await self.sent(*parts)
@@ -85,12 +94,25 @@ class Front:
 
 @pytest.fixture
 async def front(tmp_path: Path, empty_redis: str):  # type: ignore[no-untyped-def]
-    """A gateway before an upstream that charges; accounts a and b."""
-    upstream = chat_upstream()
+    """A gateway before an upstream that charges, when it may answer; accounts a and b."""
+    may_answer = asyncio.Event()
+    may_answer.set()
+
+    async def script(line: Line) -> None:
+        while True:
+            taken = await upstream.taken(line)
+            if taken.target == STREAMED.encode():
+                await line.send(message("HTTP/1.1 200 OK", CHUNKED, length=False) + chunk(b"x" * 2**18))
+            await may_answer.wait()
+            await line.send(
+                chunk(b"") if taken.target == STREAMED.encode() else message("HTTP/1.1 200 OK", JSON, body=CHARGED)
+            )
+
+    upstream = ScriptedUpstream(script)
     async with before(upstream, tmp_path, empty_redis, limits={"body_read_seconds_max": 5.0}) as gw:
         await gw.open_account("a")
         await gw.open_account("b")
-        yield Front(gw, upstream)
+        yield Front(gw, upstream, may_answer)
         # However it came: what the upstream was asked is counted, and paid for by whose key it carried.
         for account in ("a", "b"):
             await nothing_held(gw, account)
@@ -348,7 +370,7 @@ async def test_nothing_that_is_for_one_hop_is_read(front: Front) -> None:
 
 
 async def test_what_comes_behind_an_error(front: Front) -> None:
-    """A good request before a bad one is served once or not at all, one behind it never."""
+    """A good request before a bad one is served once or not at all, one behind it never; whoever breaks off says so."""
     good = get_bytes(f"{FREE_PATH}?good")
     for bad in (
         get_bytes(FREE_PATH, "X : y"),
@@ -359,10 +381,36 @@ async def test_what_comes_behind_an_error(front: Front) -> None:
         answered, passed = await front.sent(good + bad + HIDDEN)
         assert answered in ([200, 400], [400]), bad
         assert [each.target.decode() for each in passed] == [f"{FREE_PATH}?good"] * (len(answered) - 1), bad
-        answered, passed = await front.sent(good, bad, HIDDEN)
-        assert answered == [200, 400] and len(passed) == 1, bad
-        answered, passed = await front.sent(chat_bytes(KEY), bad + HIDDEN)
-        assert answered == [200, 400] and len(passed) == 1, bad
+        for asked in (good, chat_bytes(KEY)):
+            known = len(front.upstream.requests)
+            async with await opened(front.gw) as client:  # behind an answer: refused
+                assert (await client.ask(asked)).one("Connection") is None, bad
+                refused = await client.ask(bad + HIDDEN)
+                assert (refused.status, refused.one("Connection"), await client.rest()) == (400, b"close", b""), bad
+            async with await opened(front.gw) as client:  # behind a call that is under way: that was the last one
+                front.may_answer.clear()
+                await client.send(asked)
+                await front.asked(known + 2)
+                await client.send(bad + HIDDEN)
+                front.may_answer.set()
+                last = await client.reply()
+                rest = await client.rest()
+                assert last.status == 200, bad
+                assert rest == b"" if last.one("Connection") == b"close" else rest.startswith(b"HTTP/1.1 400 "), bad
+                assert rest.count(b"HTTP/1.1 ") < 2, bad
+            assert len(front.upstream.requests) == known + 2, bad
+
+
+async def test_a_body_that_breaks_behind_an_answer_under_way(front: Front) -> None:
+    """Whose body breaks off while the answer before it is still being sent is refused for that, not left waiting."""
+    front.may_answer.clear()
+    async with await opened(front.gw) as client:
+        await client.send(get_bytes(STREAMED) + post(CHUNKED))
+        assert b"Connection" not in (await client.head() or b"")
+        await client.send(b"zz\r\n")
+        front.may_answer.set()
+        rest = await client.rest()
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", rest) == [b"400"] and b"its body breaks off" in rest
 
 
 async def test_each_pays_for_his_own(front: Front) -> None:
