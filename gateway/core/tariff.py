@@ -133,12 +133,12 @@ class _Source:
         self.first_of(name, estimate.fields)
         self.add(f"if {name} is None: {name} = {estimate.default}")
         self.whole(name)
+        if estimate.maximum is not None:
+            self.add(f"if {name} > {estimate.maximum}: {name} = {estimate.maximum}")
         if estimate.times:
             self.first_of("t", estimate.times)
             self.add("if t is not None:", f"    if type(t) is not int or t > {QUANTITY_MAX}: return None")
             self.add(f"    if t > 1: {name} *= t")
-        if estimate.maximum is not None:
-            self.add(f"if {name} > {estimate.maximum}: {name} = {estimate.maximum}")
         return True
 
     def whole(self, name: str) -> None:

@@ -46,8 +46,8 @@ class Estimate:
     `fields` are read from the request, or from what is known of a resource that it names. `size` is how many bytes that
     has: divided by `bytes_per_unit_min` (rounding up) where no field says anything, and by `bytes_per_unit_max` for the
     least that a field may say. `request_bytes_per_unit` divides the body's length (rounding up). `default` is used
-    where nothing says anything. `maximum` bounds what a request may claim. Where `when` is given and not on, it is
-    `otherwise`. `content_bytes_per_unit` is for afterwards: see `known_usage`.
+    where nothing says anything. `maximum` bounds what a request may claim of each, and `times` says how many it asks
+    for. Where `when` is given and not on, it is `otherwise`. `content_bytes_per_unit` is for afterwards: `known_usage`.
     """
 
     fields: tuple[Field, ...] = ()
@@ -101,9 +101,11 @@ class Estimate:
             found = -(-request_bytes // self.request_bytes_per_unit)
         if found is None:
             found = self.default
+        if self.maximum is not None and found > self.maximum:
+            found = self.maximum
         if self.times:
             found *= max(1, int(quantity(first_reported(self.times, sources)) or 1))
-        return found if self.maximum is None or found <= self.maximum else self.maximum
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

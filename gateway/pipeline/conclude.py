@@ -59,8 +59,9 @@ class Conclusion:
         while self._unfinished:
             await asyncio.gather(*self._unfinished, return_exceptions=True)
 
-    async def charge(self, call: Call) -> None:
-        settlement = self._settlement(call)
+    async def charge(self, call: Call, *, whole: bool = False) -> None:
+        """Charge a success. `whole`: its reply was one body, which shows whether it delivered anything."""
+        settlement = self._settlement(call, whole=whole)
         if settlement is None:
             await self.fail(call)
             return
@@ -84,8 +85,8 @@ class Conclusion:
         self._told_as_owed(call, settlement.charge)
         self._end_allowance(call, settlement.charge.amount)
 
-    def _settlement(self, call: Call) -> Settlement | None:
-        """What a call is charged; None where the policy for unknown usage charges nothing."""
+    def _settlement(self, call: Call, *, whole: bool = False) -> Settlement | None:
+        """What a call is charged; None where the policy for unknown usage charges nothing, or nothing was delivered."""
         metering = call.route.metering
         assert metering is not None and call.table is not None, "a metered call was admitted without prices"
         assert call.identity is not None, "a metered call was admitted without a caller"
@@ -100,6 +101,8 @@ class Conclusion:
             self._observer.event("model_unknown", product=product.name)
         if priced is None or priced[0].basis == "estimated":
             self._observer.event("usage_unknown", product=product.name)
+            if whole and not pricing.delivers(call.route, call.sources, call.content_bytes):
+                return None
         if priced is None:
             return None
         charge, _ = priced

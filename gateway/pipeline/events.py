@@ -8,21 +8,22 @@ from typing import Any
 
 from gateway.core.extract import first_reported
 from gateway.core.sse import Event, EventParser
-from gateway.pipeline.meter import DECODABLE, Inflating, parsed
+from gateway.pipeline.meter import DECODABLE, Inflating, parsed, reply_data
 from gateway.settings.runtime import Stream
 
 
 class EventMeter:
     """Reads a stream while it passes. `hides`: the client did not ask for the events that only report usage.
 
-    `reply` has what the events said last. `delivered`: something came that the client wants. `failed`: an event said
-    that the service failed before that. `ended`: the event came that ends a stream. `unended`: the last event lacks its
-    empty line.
+    `reply` has what the events said last. `delivered`: content came. `spoke`: an event without any came, which was no
+    report and no error. `failed`: an event said that the service failed before there was content. `ended`: the event
+    came that ends a stream. `unended`: the last event lacks its empty line. `content_bytes` are those of all data,
+    where the stream counts no content.
     """
 
     __slots__ = (
         "_hides", "_inflating", "_opaque", "_parser", "_passed", "_stream", "content_bytes",
-        "delivered", "ended", "failed", "reply", "unended",
+        "delivered", "ended", "failed", "reply", "spoke", "unended",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, encoding: str, *, hides: bool) -> None:
@@ -36,6 +37,7 @@ class EventMeter:
         self._passed = True  # whether the last event was
         self.reply: dict[str, Any] = {}
         self.content_bytes = 0
+        self.spoke = False
         self.delivered = False
         self.failed = False
         self.ended = False
@@ -83,19 +85,22 @@ class EventMeter:
         if data is None:
             if event.too_large:
                 self._deliver(len(event.raw))
-            return True
+                return True
+            if not event.raw.startswith(b"{"):
+                return True
+            data = event.raw  # JSON in place of a stream, under a stream's name
         if data == stream.end:
             self.ended = True
             return True
         value = parsed(data)
-        if type(value) is not dict:
+        if type(value) is not dict and type(value := reply_data(data)) is not dict:
             self._deliver(len(data))
             return True
         for name in stream.reads.intersection(value):
             said = value[name]
             if said or said == 0:  # null and empty are no reports, zero is one
                 self.reply[name] = said
-        if stream.passes_over(value) and event.type != b"error":
+        if (self.delivered or not stream.content) and stream.passes_over(value) and event.type != b"error":
             self._deliver(len(data))
             return True
         sources = {"reply": value}
@@ -105,7 +110,7 @@ class EventMeter:
         has, lacks = stream.drops_has, stream.drops_lacks
         if has is not None and lacks is not None and has.read(sources) is not None and not lacks.read(sources):
             return not self._hides
-        if stream.content:
+        if stream.content and data is not event.raw:
             texts = [text for field in stream.content for text in field.read_all(sources) if type(text) is str]
             self._deliver(sum(len(text.encode(errors="surrogatepass")) for text in texts))
         else:
@@ -113,6 +118,17 @@ class EventMeter:
         return True
 
     def _deliver(self, size: int) -> None:
-        self.delivered = True
-        self.failed = False
-        self.content_bytes += size
+        if size:
+            self.delivered = True
+            self.failed = False
+            self.content_bytes += size
+        else:
+            self.spoke = True
+
+
+def events_in(stream: Stream, body: bytes) -> EventMeter | None:
+    """What a whole body says that is a stream of events under another name; None where it is no such thing."""
+    meter = EventMeter(stream, "", hides=False)
+    meter.feed(body)
+    meter.finish()
+    return meter if meter.delivered or meter.spoke or meter.failed or meter.reply else None

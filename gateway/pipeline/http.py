@@ -18,11 +18,12 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.callbacks import shown
 from gateway.pipeline.conclude import Conclusion
+from gateway.pipeline.events import events_in
 from gateway.pipeline.forward import Passing, forwarded_headers
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
-from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed, without_fields
+from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed, reply_data, without_fields
 from gateway.pipeline.placing import Placing
 from gateway.pipeline.queueing import Queueing, as_client_knows, body_upstream_knows, path_upstream_knows
 from gateway.pipeline.refusals import SERVER, remaining, render
@@ -268,6 +269,7 @@ class HttpPipeline:
             call, reply, self._head(call, reply), copy.add, first=chunks, length=reply.length, wanted=wanted
         )
         if copy.overflown and wanted:
+            call.content_bytes = copy.size
             self._observer.event("metered_body_too_large", product=call.route.product.name)
         if passed.complete:
             await self._conclude(call, reply, copy.body())
@@ -290,8 +292,11 @@ class HttpPipeline:
             product, plain = call.route.product, body
             if coding := reply.headers.get("Content-Encoding", ""):
                 plain = decoded(body, coding, product.metered_body_bytes_max)
-            sources["reply"] = parsed(plain) if plain else None
-            call.content_bytes = len(plain) if plain else 0
+            sources["reply"] = said = parsed(plain) if plain else None
+            if body:
+                call.content_bytes = len(body if plain is None else plain)
+            if plain and type(said) is not dict:
+                self._read_again(call, plain)
             if body and type(sources["reply"]) is not dict and (call.route.job is not None or _polls_open_job(call)):
                 # A job that nobody could find again, or a result that may be in there unpaid.
                 self._observer.event("reply_unreadable", product=product.name)
@@ -299,13 +304,21 @@ class HttpPipeline:
         if call.route.job is not None:
             await self._conclusion.accept_job(call)
         elif call.route.metered:
-            await self._conclusion.charge(call)
+            await self._conclusion.charge(call, whole=True)
         elif call.record is not None and (call.route.reports is not None or call.route.deletes is not None):
             await self._conclusion.observe_job(call, call.record)
         route = call.route
         if route.creates is not None or route.deletes is not None:
             await self._conclusion.keep_ownership(call)
         return self._as_client_sees(call, reply, body, plain) if self._changes_reply(call) else body
+
+    @staticmethod
+    def _read_again(call: Call, body: bytes) -> None:
+        """It is not quite JSON, or a stream of events that the service calls something else: what it reports counts."""
+        call.sources["reply"] = said = reply_data(body)
+        stream = call.route.stream
+        if type(said) is not dict and stream is not None and (meter := events_in(stream, body)) is not None:
+            call.sources["reply"], call.content_bytes = meter.reply, meter.content_bytes
 
     def _changes_reply(self, call: Call) -> bool:
         """Whether something in a JSON reply is not for the customer to see, or is the customer's own to see again."""
@@ -335,7 +348,7 @@ class HttpPipeline:
             body = plain = as_client_knows(call.record, plain)
         if plain is None or not (said or any(f'"{name}"'.encode() in plain for name in names)):
             return body
-        data = parsed(plain)
+        data = reply_data(plain)
         if data is None:
             return body
         seen = without_fields(data, frozenset(names))

@@ -19,7 +19,7 @@ from gateway.core.pricing import Charge, PriceTable
 from gateway.pipeline import pricing
 from gateway.pipeline.books import Settled
 from gateway.pipeline.callbacks import WEBHOOK, notice
-from gateway.pipeline.meter import Copy, decoded, parsed
+from gateway.pipeline.meter import Copy, decoded, reply_data
 from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Receipt, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
@@ -119,7 +119,7 @@ class Jobs:
             while (chunk := await reply.chunk()) and not copy.overflown:
                 copy.add(chunk)
             plain = decoded(copy.body(), reply.headers.get("Content-Encoding", ""), bytes_max)
-            sources: dict[str, Any] = {"reply": parsed(plain) if plain else None}
+            sources: dict[str, Any] = {"reply": reply_data(plain) if plain else None}
             if 200 <= reply.status < 300:
                 return Seen(sources=sources, unread=copy.overflown)
             says_so = 400 <= reply.status < 500 and job.gone_when is not None and job.gone_when.met(sources)

@@ -18,7 +18,7 @@ from gateway.core.errors import Code, EndpointsUnavailable, Refused, UpstreamUnr
 from gateway.core.extract import Field
 from gateway.core.upstreams import Upstream
 from gateway.pipeline.call import Answer, Call
-from gateway.pipeline.meter import Copy, decoded, parsed, without_fields
+from gateway.pipeline.meter import Copy, decoded, reply_data, without_fields
 from gateway.ports import Ledger, ResourceRef
 from gateway.settings.runtime import Listing, Queue
 from gateway.upstream.client import Reply, UpstreamClient
@@ -178,7 +178,7 @@ async def _read(reply: Reply, bytes_max: int) -> tuple[bytes, Any]:
             raise UpstreamUnreachable("the upstream's list is larger than metered_body_bytes_max")
     body = copy.body()
     plain = decoded(body, reply.headers.get("Content-Encoding", ""), bytes_max)
-    return body, parsed(plain) if plain else None
+    return body, reply_data(plain) if plain else None
 
 
 def _answer(

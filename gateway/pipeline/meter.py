@@ -5,6 +5,7 @@ Does not know: prices. Never raises on what an upstream sent: what cannot be rea
 stream, which has to be read to be passed on, is cut where it cannot be.
 """
 
+import json
 import zlib
 from typing import Any, Final
 
@@ -116,6 +117,24 @@ def parsed(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
+
+
+def reply_data(body: bytes) -> Any:
+    """The JSON data of a reply, or None. Read as clients read it: Python's services write NaN, others a byte order
+    mark, models broken UTF-8; what the reply reports is known all the same. All of it can be written again.
+    """
+    data = parsed(body)
+    if data is None and body:
+        try:
+            text = body.decode(json.detect_encoding(body), "replace")
+            data = parsed(json.dumps(json.loads(text, strict=False, parse_constant=_not_a_number)).encode())
+        except (ValueError, RecursionError):
+            return None
+    return data
+
+
+def _not_a_number(_: str) -> None:
+    """NaN and the infinities are no JSON: null."""
 
 
 def too_many_items(body: bytes, items_max: int) -> bool:

@@ -200,14 +200,14 @@ class Streams:
     def _costs(call: Call, meter: EventMeter, *, complete: bool, left: bool) -> bool:
         """Whether a stream that ended like this is charged.
 
-        What was delivered is, and what a client did not wait for. Nothing is for a failure of the service before its
-        first event, nor for an end without an event, unless it reports usage.
+        What was delivered is, and what a client did not wait for. Nothing is where the service failed or broke off
+        before its first content, nor for an end without an event, unless it reports usage.
         """
         if meter.delivered or meter.failed:
             return meter.delivered
         metering = call.route.metering
         assert metering is not None, "a stream is metered"
-        return left or (complete and read_usage(metering.measures, call.sources).reported)
+        return left or (complete and (meter.spoke or read_usage(metering.measures, call.sources).reported))
 
     def _leaves(self, call: Call) -> None:
         """The client has left: the stream is read on, unless as many as may be are."""

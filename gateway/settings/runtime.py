@@ -179,8 +179,8 @@ class Stream:
     A request in which `when` is on asks for a stream: `asks` are set in its forwarded body, each by its path. For a
     client that did not say all of them itself, events that report `drops_has`, and `drops_lacks` not or empty, are
     taken out. `end` is the data of the last event. An event that reports one of `errors`, or whose type is error, says
-    that the service failed. `content`: texts that count as delivered (none: all of an event's data). `reads`: fields
-    at the top of an event that are kept, each as the last event says it.
+    that the service failed. `content`: texts that count as delivered (none: all of an event's data), with
+    `counts_content` to the byte. `reads`: fields at the top of an event that are kept, each as the last event says it.
     """
 
     when: Field
@@ -190,6 +190,7 @@ class Stream:
     end: bytes | None = None
     errors: tuple[Field, ...] = ()
     content: tuple[Field, ...] = ()
+    counts_content: bool = False
     reads: frozenset[str] = frozenset()
     event_bytes_max: int = 1024 * 1024
     charge_comment: bool = False
@@ -198,7 +199,7 @@ class Stream:
 
     def __post_init__(self) -> None:
         fields = [*self.errors] if self.drops_has is None else [*self.errors, self.drops_has]
-        elsewhere = self.content or any(each.source != "reply" for each in fields)
+        elsewhere = (self.content and self.counts_content) or any(each.source != "reply" for each in fields)
         names = None if elsewhere else frozenset(str(each.steps[0]) for each in fields)
         object.__setattr__(self, "looks_at", names)
 

@@ -46,9 +46,19 @@ _NOT_FROM_CLIENTS: Final = HOP_BY_HOP | {
 }
 _NOT_FROM_CLIENTS_PREFIXES: Final = ("x-forwarded-", "x-gateway-")
 
-#: Never passed on from an upstream: its limits are those of the service's own account, ours stand in their place.
-_NOT_FROM_UPSTREAMS: Final = HOP_BY_HOP | {"ratelimit", "ratelimit-policy", "content-length", "server"}
-_NOT_FROM_UPSTREAMS_PREFIXES: Final = ("x-gateway-", "x-ratelimit-")
+#: Never passed on from an upstream: its limits are those of the service's own account, ours stand in their place; and
+#: who that account is is nobody's business.
+_NOT_FROM_UPSTREAMS: Final = HOP_BY_HOP | {
+    "ratelimit",
+    "ratelimit-policy",
+    "content-length",
+    "server",
+    "openai-organization",
+    "openai-project",
+    "anthropic-organization-id",
+    "www-authenticate",
+}
+_NOT_FROM_UPSTREAMS_PREFIXES: Final = ("x-gateway-", "x-ratelimit-", "anthropic-ratelimit-")
 
 #: What metering can decode of a reply.
 _DECODABLE: Final = ("gzip", "deflate", "identity")

@@ -90,12 +90,13 @@ def test_a_default_makes_a_measure_optional() -> None:
     ("request_", "size", "expected"),
     [
         ({"max": 50}, 10, 50), ({}, 10, 4), ({"max": None}, 9, 3), ({"max": "x"}, 0, 0), ({"max": 10**9}, 1, 1000),
-        ({"max": 50, "n": 3}, 1, 150), ({"max": 50, "n": 0}, 1, 50), ({"max": 900, "n": 2}, 1, 1000),
+        ({"max": 50, "n": 3}, 1, 150), ({"max": 50, "n": 0}, 1, 50), ({"max": 900, "n": 2}, 1, 1800),
+        ({"max": 10**9, "n": 3}, 1, 3000),
         ({"max": 50, "n": 2.9}, 1, 100), ({"max": 50, "n": "many"}, 1, 50), ({"max": True}, 3, 1), ([], 3, 1),
     ],
 )  # fmt: skip
 def test_estimates(request_: object, size: int, expected: int) -> None:
-    """The request's own number first, then its size, multiplied, and never more than the maximum."""
+    """The request's own number first, then its size, never more than the maximum, as often as is asked for."""
     estimate = Estimate(
         fields=fields("request.max"), request_bytes_per_unit=3, maximum=1000, times=fields("request.n")
     )  # fmt: skip

@@ -93,7 +93,9 @@ def word(text: str = "word") -> bytes:
 
 def reporting_word() -> bytes:
     """A chunk with content that reports what costs PRICE so far."""
-    return event({"choices": [{"delta": {}}], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}})
+    return event(
+        {"choices": [{"delta": {"content": "word"}}], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}
+    )
 
 
 def report() -> bytes:

@@ -24,6 +24,7 @@ STREAM = Stream(
     reads=frozenset({"usage", "model", "id"}),
     event_bytes_max=1024,
 )
+WORD = b'data: {"choices": [{"delta": {"content": "word"}}]}\n\n'
 
 TEXTS = st.text(max_size=8)
 COUNTS = st.integers(0, 10**6)
@@ -125,14 +126,16 @@ def test_what_is_a_report(data: list[Any], usage: Any) -> None:
         (b'data: {"error": {"code": 1}}\n\n', False, True),
         (b"event: error\ndata: it is over\n\n", True, False),
         (b'event: error\ndata: {"message": "no"}\n\n', False, True),
-        (b'data: {"choices": [{}]}\n\ndata: {"error": {"code": 1}}\n\n', True, False),
-        (b'data: {"error": {"code": 1}}\n\ndata: {"choices": [{}]}\n\n', True, False),
+        (b'data: {"choices": [{}]}\n\n', False, False),
+        (b'data: {"choices": [{}]}\n\ndata: {"error": {"code": 1}}\n\n', False, True),
+        (WORD + b'data: {"error": {"code": 1}}\n\n', True, False),
+        (b'data: {"error": {"code": 1}}\n\n' + WORD, True, False),
         (b"data: words\n\n", True, False),
         (b"data: " + b"x" * 2000 + b"\n\n", True, False),
     ],
 )
 def test_what_counts_as_delivered(stream: bytes, delivered: bool, failed: bool) -> None:
-    """Everything but comments, reports, errors and the end; an error counts if nothing came before or after."""
+    """Content, and what is no JSON object; an error counts if none came before or after."""
     meter = EventMeter(STREAM, "", hides=False)
     meter.feed(stream)
     assert (meter.delivered, meter.failed) == (delivered, failed)

@@ -127,7 +127,7 @@ class EstimateSettings(Settings):
         shown="the measure's default",
     )
     max: Whole | None = key(
-        "Most that a request may claim", default=None, unit="the measure's", ge=0, le=10**12, shown="none"
+        "Most that a request may claim of each", default=None, unit="the measure's", ge=0, le=10**12, shown="none"
     )
     times: AskedFields = key("Fields of the request that multiply it (how many answers)", default=list, shown="none")
 

@@ -39,7 +39,7 @@ class StreamSettings(Settings):
         shown="none",
     )
     content: list[InBodyAll] = key(
-        "Texts that count as delivered for `content_bytes_per_unit`; `*` is every element of a list",
+        "Texts that count as delivered; `*` is every element of a list",
         default=list,
         shown="all of an event's data",
     )
