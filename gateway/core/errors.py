@@ -69,9 +69,7 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.UNAUTHORIZED: Refusal(status=401, message="Authentication error, API token missing/invalid"),
     Code.KEY_DISABLED: Refusal(status=403, message="This API key is disabled or has expired. Use another key."),
     Code.ACCOUNT_SUSPENDED: Refusal(status=403, message="This account is suspended. Contact support."),
-    Code.NOT_ENTITLED: Refusal(
-        status=403, message="Your plan ({tier}) does not include {product}. It is included in: {entitled_tiers}."
-    ),
+    Code.NOT_ENTITLED: Refusal(status=403, message="{holder} does not include {product}. {remedy}"),
     Code.INSUFFICIENT_CREDIT: Refusal(status=400, message=NO_CREDIT),
     Code.KEY_BUDGET_EXCEEDED: Refusal(status=403, message="This API key has spent its budget for this month."),
     Code.RATE_LIMITED: Refusal(status=429, message="Too Many Requests"),

@@ -4,7 +4,7 @@ Owns: everything before forwarding, and the local allowance for when the ledger 
 Does not know: upstream replies. One round trip to the ledger for a known key.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from unicodedata import normalize
@@ -40,7 +40,7 @@ from gateway.ports import (
     ResourceRef,
 )
 from gateway.settings.overriding import tier_of
-from gateway.settings.runtime import Requirement, Route, Runtime, Tier, TierProduct
+from gateway.settings.runtime import Product, Requirement, Route, Runtime, Tier, TierProduct
 
 #: How often a plan may change under one admission before we call it a fault.
 PLANS_MAX = 4
@@ -174,7 +174,9 @@ class Admission:
 
     def rates(self, call: Call) -> tuple[Rate, ...]:
         """The rates that hold for a call, as far as its tier is known."""
-        return _rates(call.tier, call.route, ())
+        models = call.route.product.models
+        known = models.known if models is not None else {}
+        return _rates(call.tier, call.route, tuple(name for name in self._asked_models(call) if name in known))
 
     # ---- the ledger's word
 
@@ -342,7 +344,9 @@ class Admission:
             # It is an add-on that the tier (or else the key) does not have.
             add_ons = pricing.add_ons_of(call.route, call.sources)
             missing = next((name for name in add_ons if name not in tier.products), "")
-            product, models = self._runtime.products.get(missing, product), models if not missing else ()
+            if not missing:
+                return Refused(code=refused.code, details=_of_key(product, add_ons, self._runtime.products))
+            product, models = self._runtime.products.get(missing, product), ()
         tiers = self._runtime.tiers if tier is None else {**self._runtime.tiers, tier.name: tier}
         having = [
             each.title
@@ -351,7 +355,14 @@ class Admission:
             and (share.models is None or share.models.issuperset(models))
         ]
         title = tier.title if tier is not None else "unknown"
-        details = {"product": product.title, "tier": title, "entitled_tiers": ", ".join(having) or "no plan"}
+        entitled_tiers = ", ".join(having) or "no plan"
+        details = {
+            "holder": f"Your plan ({title})",
+            "product": product.title,
+            "remedy": f"It is included in: {entitled_tiers}.",
+            "tier": title,
+            "entitled_tiers": entitled_tiers,
+        }
         return Refused(code=refused.code, details=details)
 
     def _admit_locally(self, call: Call, request: AdmissionRequest) -> bool:
@@ -375,6 +386,16 @@ class Admission:
         call.covered_locally = True
         self._observer.event("admitted_locally", product=request.product)
         return True
+
+
+def _of_key(product: Product, add_ons: Sequence[str], products: Mapping[str, Product]) -> dict[str, str]:
+    """What is said where the plan includes all of it: the key's own list of products does not."""
+    titles = [product.title, *(products[name].title for name in add_ons if name in products)]
+    return {
+        "holder": "This API key",
+        "product": " or ".join(titles),
+        "remedy": "Use another key, or have it added to the products of this one.",
+    }
 
 
 def _places(share: TierProduct | None, route: Route) -> Concurrency | None:

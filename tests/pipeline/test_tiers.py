@@ -176,6 +176,8 @@ async def test_a_key_may_be_for_some_products_only(gw: Running) -> None:
     await finished(gw, key, path)
     got = await chat(gw, key)
     assert (got.status, got.code) == (403, "not_entitled")
+    told = "This API key does not include LLM Gateway. Use another key, or have it added to the products of this one."
+    assert got.json["error"]["message"] == told, "it is not the plan that lacks it"
     assert (await gw.call("GET", f"{path}/redacted-audio", key)).code == "not_entitled"
 
 
@@ -251,6 +253,8 @@ async def test_a_key_without_the_add_ons_product_does_not_get_it_by_the_back_doo
     key = await gw.open_account("a", credit="10", products=("speech-to-text",))
     refused = await submit(gw, key, redact_pii=True)
     assert (refused.status, refused.code) == (403, "not_entitled")
+    assert "This API key does not include" in refused.json["error"]
+    assert "Guardrails" in refused.json["error"]
     assert (await submit(gw, key, redact_pii=False)).status == 200
     both = await gw.open_account("b", credit="10", products=("speech-to-text", "guardrails"))
     assert (await submit(gw, both, redact_pii=True)).status == 200
@@ -269,7 +273,8 @@ async def test_each_model_has_its_own_limit_of_requests(gw: Running) -> None:
     refused = next(got for got in answers if got.status == 429)
     assert refused.code == "rate_limited"
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    assert "r=0" in refused.headers["RateLimit"]
+    assert refused.headers["RateLimit"].startswith('"llm-gateway-gpt-5.2";r=0;t=')
+    assert refused.headers["RateLimit-Policy"] == first.headers["RateLimit-Policy"], "what was reached is among them"
     assert (await chat(gw, key, {"model": "gpt-5.1"})).status == 200
     assert (await gw.call("GET", "/v2/transcript", key)).status == 200
 
