@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gateway.ledger.embedded import EmbeddedRedis
 from tests.deploy.shipped import NEEDED, ROOT, Instruction, dockerfile, last
-from tests.system.processes import free_ports
+from tests.ports import free_ports
 
 READY_SECONDS_MAX = 60
 

@@ -129,7 +129,7 @@ async def test_a_key_is_good_a_second_after_it_was_made(tmp_path: Path, empty_re
         await gw.ledger.put_key(operation="k", key=Key(id="early", account="a"), digest=digest)
         made = time.monotonic()
         while (await asked(gw, "early"))[0] != 200:
-            assert time.monotonic() - made < Unknown.SECONDS_MAX + 0.5
+            assert time.monotonic() - made < Unknown.SECONDS_MAX + 5
             await asyncio.sleep(0.02)
 
 
@@ -260,7 +260,7 @@ async def test_slow_heads(tmp_path: Path, empty_redis: str) -> None:
 
         waits: list[Awaitable[float]] = [silent() for _ in range(40)]
         waits += [drip(b"") for _ in range(40)] + [drip(get_bytes(FREE_PATH)) for _ in range(20)] + [well()]
-        assert max(await asyncio.gather(*waits)) < 5
+        assert max(await asyncio.gather(*waits)) < 20  # those that drip would take thirty
         assert (await metric(gw, 'gateway_events_total{event="head_too_slow"')).popitem()[1] >= 60
 
 
@@ -293,7 +293,7 @@ async def test_slow_bodies(tmp_path: Path, empty_redis: str) -> None:
             drip((upload % "Transfer-Encoding: chunked").encode(), chunk(b"x")),
         )
         assert list(statuses) == [408, 408, 504, 504]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         await nothing_held(gw)
 
 

@@ -160,7 +160,7 @@ async def test_one_connection_too_many_is_closed(tmp_path: Path, empty_redis: st
         async with await opened(gw) as one, await opened(gw) as two:
             for client in (one, two):
                 assert (await client.ask(get_bytes(FREE_PATH))).status == 200
-            async with await opened(gw) as three, asyncio.timeout(2):
+            async with await opened(gw) as three, asyncio.timeout(20):
                 assert await three.ended()
             assert (await one.ask(get_bytes(FREE_PATH))).status == 200
 
@@ -296,7 +296,7 @@ async def test_draining_has_bounds_in_time(tmp_path: Path, empty_redis: str) -> 
             assert await client.head()
             client.cut()
         await nothing_held(gw)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15  # the service would take forty
         assert await gw.balance("a") == parse_usd("100")
 
 
@@ -414,7 +414,7 @@ async def test_a_streamed_reply_under_way_finishes(tmp_path: Path, empty_redis: 
 async def test_a_call_that_takes_too_long_is_cut(tmp_path: Path, empty_redis: str, left: bool) -> None:
     """After shutdown_seconds_max, not twice that: its hold is given back before the gateway is gone."""
     upstream = Held(REPLY)
-    async with stoppable(upstream, tmp_path, empty_redis, seconds=0.5) as gw:
+    async with stoppable(upstream, tmp_path, empty_redis, seconds=2) as gw:
         key = await gw.open_account("a")
         async with await opened(gw) as client:
             await client.send(chat_bytes(key))
@@ -425,10 +425,10 @@ async def test_a_call_that_takes_too_long_is_cut(tmp_path: Path, empty_redis: st
             assert (await gw.ledger.account("a")).held > 0
             started = time.monotonic()
             await gw.gateway.__aexit__()
-            assert time.monotonic() - started < 0.9
+            assert time.monotonic() - started < 3.8
             account = await gw.ledger.account("a")
             assert (account.balance, account.held) == (parse_usd("100"), 0)
-            assert upstream.gone.is_set() or await asyncio.wait_for(upstream.gone.wait(), 1)
+            assert upstream.gone.is_set() or await asyncio.wait_for(upstream.gone.wait(), 10)
 
 
 async def test_a_call_whose_client_left_is_waited_for(tmp_path: Path, empty_redis: str) -> None:
@@ -456,4 +456,4 @@ async def test_a_gateway_with_nothing_to_do_stops_at_once(tmp_path: Path, empty_
         assert (await client.ask(chat_bytes(key))).status == 200
         started = time.monotonic()
         await gw.gateway.__aexit__()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5

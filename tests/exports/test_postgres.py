@@ -147,7 +147,7 @@ async def test_postgres_that_dies_and_comes_back(
     async def done() -> bool:
         return exporter.caught_up
 
-    assert await until(done, 20)
+    assert await until(done)
     ended.set()
     await beside
     await exported(stage, exporter)

@@ -12,6 +12,7 @@ from typing import Self
 import hiredis
 
 from gateway.ledger.address import Address
+from tests.ports import free_port
 
 _GREETINGS = frozenset({b"AUTH", b"CLIENT", b"HELLO", b"SELECT"})
 _CHUNK_BYTES = 1 << 20
@@ -106,7 +107,7 @@ class CuttingRelay:
         self._upstream = Address.parse(upstream_url)
         self._tls = tls
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self._port = free_port()
         self._lines: dict[asyncio.Task[None], _Line] = {}
         self.running = asyncio.Event()
         self.running.set()
@@ -134,7 +135,6 @@ class CuttingRelay:
     async def start(self) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, ssl=self._tls)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Listen no more and cut every line."""

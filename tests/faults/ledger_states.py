@@ -33,8 +33,8 @@ from tests.fakes.link import CuttingRelay
 from tests.faults.figures import all_entries
 from tests.faults.proof import Proof
 from tests.harness import Change, open_account, write_config
-from tests.ledger.sentinels import free_ports
 from tests.pipeline.helpers import CHAT, CHAT_PATH, fixed_hold, sandbox, until, without_rates
+from tests.ports import free_ports
 
 CHARGE: Final = parse_usd("0.00315")
 COMMAND_SECONDS: Final = 1.0
@@ -356,7 +356,7 @@ async def pass_through(state: State, directory: Path, *, each: int, begin: async
         async def told() -> bool:
             return not len(gateway.spool)
 
-        assert await until(told, 10), gateway.spool
+        assert await until(told), gateway.spool
         await books.open()
         counted = await _counted(ledger, customers.served, keys)
         await books.close()

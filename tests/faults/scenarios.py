@@ -33,12 +33,13 @@ from tests.pipeline.helpers import CHAT_PATH
 from tests.system.processes import Served, World
 from tests.system.test_workers import until_told
 
-#: How long Redis is shortly away, leases that outlast that, a grace that does not.
+#: How long Redis is shortly away, leases and a grace that outlast that, a grace that does not.
 AWAY_SECONDS: Final = 1.5
-LONG_LEASE_SECONDS: Final = 9
+LONG_LEASE_SECONDS: Final = 20
+LONG_GRACE_SECONDS: Final = 10.0
 SHORT_GRACE_SECONDS: Final = 1.0
 #: Of workers that were replaced. Long enough for a crowd to come in meanwhile.
-DRAIN_SECONDS: Final = 3.0
+DRAIN_SECONDS: Final = 5.0
 _RESTARTING: Final = 1012
 #: How the dialects say that the ledger is away.
 _LEDGER_AWAY: Final = {STREAMING.name: 3005, AGENTS.name: 1011}
@@ -73,7 +74,8 @@ async def worker_killed_without_redis(stage: Stage) -> list[Figures]:
 
 async def redis_restarted(stage: Stage) -> list[Figures]:
     """Redis dies and comes back within the grace: no session ends, each is charged to the last nano-dollar."""
-    async with stage.redis() as redis, stage.world(redis, hold_lease_seconds=LONG_LEASE_SECONDS) as (world, crowds):
+    lasting = {"grace_seconds": LONG_GRACE_SECONDS, "hold_lease_seconds": LONG_LEASE_SECONDS}
+    async with stage.redis() as redis, stage.world(redis, **lasting) as (world, crowds):
         served = await world.serve("one", workers=stage.workers)
         await stage.fill(crowds, served)
         await asyncio.sleep(RENEW_BEFORE_SECONDS)
@@ -88,7 +90,7 @@ async def redis_silent(stage: Stage) -> list[Figures]:
     async with (
         stage.redis() as redis,
         CuttingRelay(redis.url) as relay,
-        stage.world(redis, hold_lease_seconds=LONG_LEASE_SECONDS) as (world, crowds),
+        stage.world(redis, grace_seconds=LONG_GRACE_SECONDS, hold_lease_seconds=LONG_LEASE_SECONDS) as (world, crowds),
     ):
         served = await world.serve("one", redis_url=relay.url, workers=stage.workers)
         await stage.fill(crowds, served)
@@ -125,7 +127,13 @@ async def redis_away_and_gateway_killed(stage: Stage) -> list[Figures]:
 
 async def redis_away_and_gateway_stopped(stage: Stage) -> list[Figures]:
     """Redis is away, and the gateway is told to stop: all sessions end in good order, and are charged by the next."""
-    async with stage.redis() as redis, stage.world(redis, shutdown_seconds_max=1.0) as (world, crowds):
+    async with (
+        stage.redis() as redis,
+        stage.world(redis, grace_seconds=LONG_GRACE_SECONDS, shutdown_seconds_max=1.0) as (
+            world,
+            crowds,
+        ),
+    ):
         served = await world.serve("one", workers=stage.workers)
         await stage.fill(crowds, served)
         kill(redis)

@@ -25,7 +25,7 @@ LEASE_SECONDS: Final = 3
 #: How long sessions go on while Redis is away.
 GRACE_SECONDS: Final = 3.0
 #: What should be at once, on a busy machine.
-SOON_SECONDS: Final = 5.0
+SOON_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)

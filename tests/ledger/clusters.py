@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
-from tests.ledger.sentinels import free_ports
+from tests.ports import free_ports
 
 RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
 NODE_TIMEOUT_MS = 1000

@@ -6,7 +6,6 @@ Does not know: what the answers should be.
 
 import asyncio
 import copy
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from gateway.ledger.lua import ALONE
 from gateway.ledger.memory import MemoryLedger
 from gateway.ledger.redis import RedisLedger
 from gateway.ports import AdmissionRequest, Admitted, Key, Ledger, Plan, PlanChanged, Settlement
+from tests.ports import free_ports
 
 START_MS = 1_795_435_200_000  # 2026-11-23 12:00 UTC
 FREE = Plan(tier="free")
@@ -165,12 +165,7 @@ class RedisWorld(World):
 @pytest.fixture(scope="session")
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A cluster of one server that has all slots: enough for it to refuse what crosses slots."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        bus = probe.getsockname()[1]
+    port, bus = free_ports(2)
     server = EmbeddedRedis(
         tmp_path_factory.mktemp("cluster"),
         appendonly=False,

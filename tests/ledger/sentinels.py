@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,20 +11,10 @@ from typing import Any
 
 from gateway.ledger.embedded import EmbeddedRedis, find_binary
 from gateway.ledger.link import LinkSettings, SingleLink
+from tests.ports import free_ports
 
 SERVICE = "ledger"
 QUORUM = 2
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 async def ask(port: int, *parts: Any) -> Any:

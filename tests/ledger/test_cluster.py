@@ -13,7 +13,7 @@ from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script, Si
 from gateway.ledger.links import open_link
 from gateway.ledger.slots import command_slot, hash_slot, never_of
 from tests.ledger.clusters import RANGES, Cluster, make_servers
-from tests.ledger.sentinels import free_ports
+from tests.ports import free_ports
 
 ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis, find_binary
 from gateway.ledger.link import LinkSettings, Reply, SingleLink
+from tests.ports import free_port
 
 
 async def ask(server: EmbeddedRedis, *parts: str) -> Reply:
@@ -92,9 +93,9 @@ async def test_a_start_waits_for_the_last_server_to_leave(tmp_path: Path) -> Non
 
 async def test_tcp_on_request(tmp_path: Path) -> None:
     """With a port the server listens on 127.0.0.1; a port that is taken is refused by name."""
+    port = free_port()
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        probe.bind(("127.0.0.1", port))
         probe.listen()
         with pytest.raises(EmbeddedError, match=f"port {port} is not free"):
             await EmbeddedRedis(tmp_path, port=port).start()

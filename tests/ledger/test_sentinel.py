@@ -15,7 +15,8 @@ from gateway.ledger.redis import RedisLedger
 from gateway.ledger.sentinel import SENTINEL_PORT, SentinelLink, Sentinels
 from gateway.ports import Key
 from tests.ledger.ledgers import DOLLAR, FREE, admitted, ask, bill, sum_of_entries
-from tests.ledger.sentinels import SERVICE, Pair, free_ports, pair
+from tests.ledger.sentinels import SERVICE, Pair, pair
+from tests.ports import free_ports
 
 #: Written only while the replica has what was written a second ago.
 CAREFUL = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1", "--repl-diskless-sync-delay", "0")

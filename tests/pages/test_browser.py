@@ -18,7 +18,7 @@ from tests.pages.looking import CHROMIUM, DESKTOP, PHONE, Looking, faults, photo
 from tests.pages.test_plan_pages import on_request
 from tests.payments.shop import payments
 from tests.pipeline.helpers import CHAT, CHAT_PATH, until
-from tests.system.processes import free_ports
+from tests.ports import free_ports
 
 pytestmark = [
     pytest.mark.system,

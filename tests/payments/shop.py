@@ -66,7 +66,7 @@ async def shop(
             yield gateway, stripe
 
 
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
     """Return once it holds."""
     async with asyncio.timeout(seconds):
         while not await holds():  # noqa: ASYNC110 - another process may make it so

@@ -82,7 +82,7 @@ async def finished(gw: Running, key: str, path: str) -> Got:
     raise AssertionError("the job does not end")
 
 
-async def until(check: Callable[[], Awaitable[bool]], seconds: float = 8.0) -> bool:
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> bool:
     """Wait until the check holds; False if it does not in time."""
     for _ in range(int(seconds / 0.03)):
         if await check():

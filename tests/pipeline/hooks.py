@@ -1,7 +1,6 @@
 """A client that is called back: a small server that notes what it is told, and a gateway that services can reach."""
 
 import asyncio
-import socket
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from tests.harness import Change
 from tests.pipeline.helpers import until
+from tests.ports import free_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +73,6 @@ class Hooks:
         await asyncio.sleep(0.1)
         assert len(self.told[path]) == count, f"{path} heard {self.told[path]}"
         return self.told[path]
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def reachable(data: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ async def begun(gw: Running, key: str | None, path: str = PRO) -> aiohttp.Client
     return socket
 
 
-async def to_the_end(socket: aiohttp.ClientWebSocketResponse, seconds: float = 15) -> tuple[list[dict[str, Any]], int]:
+async def to_the_end(socket: aiohttp.ClientWebSocketResponse, seconds: float = 30) -> tuple[list[dict[str, Any]], int]:
     """Every text message up to the close, and the close's code."""
     said: list[dict[str, Any]] = []
     async with asyncio.timeout(seconds):

@@ -69,7 +69,7 @@ async def test_accounts_that_make_no_calls_are_visited(tmp_path: Path, empty_red
         async def visited() -> bool:
             return bool(await given(gw.ledger, "idle"))
 
-        assert await until(visited, 20)
+        assert await until(visited)
         await asyncio.sleep(0.3)
         assert await given(gw.ledger, "idle") == [("monthly", parse_usd("2"))]
         assert await given(gw.ledger, "other") == []

@@ -69,7 +69,7 @@ async def settled(books: Running, account: str, count: int) -> None:
     async def done() -> bool:
         return len(await charges(books, account)) >= count and not (await books.ledger.account(account)).open_holds
 
-    await until(done, 4)
+    await until(done)
 
 
 @pytest.mark.parametrize("how", ["pause", "stop"])
@@ -85,7 +85,7 @@ async def test_without_the_ledger_nothing_is_forwarded(
         await relay.stop()
     began = time.monotonic()
     answers = await asyncio.gather(*(chat(cut, key) for _ in range(20)), submit(cut, key))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10  # each for its second would be twenty
     assert {(got.status, got.code) for got in answers} == {(503, "ledger_unavailable")}
     assert all(int(got.headers["Retry-After"]) >= 1 for got in answers)
     assert len(await books.seen()) == 1

@@ -114,7 +114,7 @@ async def test_every_end_of_many_streams(tmp_path: Path, empty_redis: str, seed:
         async def over() -> bool:
             return not any([(await gw.ledger.account(account)).open_holds for account in ACCOUNTS])
 
-        assert await until(over, 20)
+        assert await until(over)
         found: dict[str, dict[str, Any]] = {}
         for account in ACCOUNTS:
             made = await charges(gw, account)

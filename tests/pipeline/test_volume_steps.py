@@ -131,7 +131,7 @@ async def test_credit_lasts_as_long_as_the_steps_make_it(streaming: Running) -> 
     key = await streaming.open_account("acme", credit=format_usd(Nanos(3 * PRO_SECOND)), rate_card="acme")
     started = time.monotonic()
     said, code = await to_the_end(await begun(streaming, key))
-    assert 3.5 < time.monotonic() - started < 5.5
+    assert 3.5 < time.monotonic() - started < 9
     assert code == 1008, said
     assert await until(lambda: nothing_held(streaming, "acme"))
     assert (await streaming.ledger.account("acme")).balance < PRO_SECOND // 10

@@ -126,7 +126,7 @@ async def test_every_end_of_many_sessions(tmp_path: Path, empty_redis: str, seed
                 held = [(await books.ledger.account(run.account)).open_holds for run in runs]
                 return not (any(held) or gw.gateway.pipeline.calls_open or len(gw.gateway.spool))
 
-            assert await until(over, 15), [run for run in runs if (await books.ledger.account(run.account)).open_holds]
+            assert await until(over), [run for run in runs if (await books.ledger.account(run.account)).open_holds]
             for run in runs:
                 assert not await books.ledger.verify(run.account), run
                 paid = run.credit - await books.balance(run.account)

@@ -41,5 +41,5 @@ async def test_a_client_that_takes_nothing_of_a_whole_answer_is_cut(
         client = await RawClient.open(gw.gateway.customers_port)
         await client.send(chat_bytes(key))
         await until(lambda: gw.gateway._customers.connections)
-        await until(lambda: not gw.gateway._customers.connections, 5.0)
+        await until(lambda: not gw.gateway._customers.connections)
         client.cut()

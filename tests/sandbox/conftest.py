@@ -28,6 +28,6 @@ async def http(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """Wait a little for what the other side of a connection is about to notice."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         while not holds():  # noqa: ASYNC110 - the sandbox under test has no event to wait for
             await asyncio.sleep(0.01)

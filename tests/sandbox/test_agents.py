@@ -16,7 +16,7 @@ SECOND = base64.b64encode(bytes(48_000)).decode()
 
 async def until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
     """Frames up to one of this type, which is returned."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         while True:
             frame: dict[str, Any] = await socket.receive_json()
             assert isinstance(frame["timestamp"], float)

@@ -157,7 +157,7 @@ async def test_a_hanging_answer_ends_with_the_sandbox() -> None:
         await asyncio.sleep(0.05)
         started = time.monotonic()
         await sandbox.stop()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 10
         with pytest.raises(aiohttp.ClientError):
             await waiting
 

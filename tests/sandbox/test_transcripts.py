@@ -210,7 +210,7 @@ async def test_a_webhook_is_called_at_the_end(http: aiohttp.ClientSession, sandb
             webhook_auth_header_name="X-Hook",
             webhook_auth_header_value="secret",
         )
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             assert await seen.get() == ({"transcript_id": body["id"], "status": "completed"}, "secret")
     assert body["webhook_auth"] is True
     assert "webhook_auth_header_value" not in body

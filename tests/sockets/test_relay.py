@@ -364,7 +364,7 @@ async def test_peers_that_do_not_answer_our_close_are_cut(relay: Relaying) -> No
     upstream.send(TEXT, b"nor do I")
     assert await upstream.frame() == (FIN | CLOSE, struct.pack("!H", 1000))
     await relay.ended()
-    assert 1.5 < asyncio.get_running_loop().time() - started < 4
+    assert 1.5 < asyncio.get_running_loop().time() - started < 15
     await upstream.gone()
 
 

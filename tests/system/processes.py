@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -21,19 +20,9 @@ from gateway.settings.load import load
 from gateway.settings.runtime import Runtime
 from tests.harness import ROOT, Change, open_account, write_config
 from tests.pipeline.helpers import CHAT, CHAT_PATH, sandbox, until
+from tests.ports import free_ports
 
-START_SECONDS_MAX = 20
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on right now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+START_SECONDS_MAX = 60
 
 
 @dataclass
@@ -197,7 +186,7 @@ class World:
         async def done() -> bool:
             return len(await self.charged(account)) >= count
 
-        await until(done, 5)
+        await until(done)
 
     async def holding(self, account: str, count: int) -> None:
         """Wait until the account has so many open holds."""

@@ -14,7 +14,8 @@ from urllib.error import URLError
 import yaml
 
 from benchmarks.panels import asked
-from tests.system.processes import Served, free_ports
+from tests.ports import free_ports
+from tests.system.processes import Served
 
 PROGRAM: Final = shutil.which("prometheus")
 _START_SECONDS_MAX: Final = 30

@@ -18,7 +18,7 @@ from gateway.core.errors import NO_CREDIT
 from gateway.core.money import parse_usd
 from tests.edge.plugged import TOKEN, plugged
 from tests.harness import ROOT, Running, running
-from tests.system.processes import free_ports
+from tests.ports import free_ports
 
 EXAMPLES = ROOT / "examples"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

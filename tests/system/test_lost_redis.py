@@ -69,7 +69,7 @@ async def test_a_redis_that_lost_its_data_is_refused_until_ops_accept_it(tmp_pat
             logged = any("lost the ledger's data" in line["reason"] for line in events(served, "ledger_condition"))
             return logged and (await served.metrics())["gateway_ledger_faults"] == 1
 
-        assert await until(told_to_ops, 10)
+        assert await until(told_to_ops)
 
         assert (await command(served, "ledger", "accept"))[0] == 0
         await world.open_account("b", credit="10")
@@ -77,7 +77,7 @@ async def test_a_redis_that_lost_its_data_is_refused_until_ops_accept_it(tmp_pat
         async def back() -> bool:
             return await world.chat(served, "secret-of-b") == 200
 
-        assert await until(back, 5)
+        assert await until(back)
         assert await world.chat(served, key) == 401  # this one is truly gone
         assert (await served.end(), served.errors) == (0, "")
 

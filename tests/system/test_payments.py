@@ -23,7 +23,8 @@ from tests.pipeline.hooks import Hooks
 from tests.system.processes import Served, World
 
 DEBITS = 10_000
-ACCESS_SECONDS_MAX = 1.0
+#: At once: with the next call of each, however busy the machine is.
+ACCESS_SECONDS_MAX = 10.0
 _operations = count()
 
 
@@ -62,7 +63,7 @@ class Till:
         assert await process.wait() == 0
 
     async def is_let_in_by(self, top_up: Callable[[], Awaitable[Any]], balance: str) -> None:
-        """Spent and refused everywhere; topped up, and within a second let in everywhere, with debt paid first."""
+        """Spent and refused everywhere; topped up, and at once let in everywhere, with debt paid first."""
         await self.spend()
         assert await self.call_everywhere() == {400}
         await top_up()

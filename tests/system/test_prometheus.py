@@ -112,7 +112,7 @@ async def _until_scraped(value: Asking, calls: int) -> float:
         found[:] = await value(query)
         return bool(found)
 
-    assert await until(done, 20)
+    assert await until(done)
     return float(found[0]["value"][0])
 
 

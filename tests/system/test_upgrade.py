@@ -143,7 +143,7 @@ async def test_two_versions_serve_side_by_side_and_either_may_leave(tmp_path: Pa
                 async def over(then: Served = then, submitted: str = submitted) -> bool:
                     return await status_of(world, then, other, submitted) == "completed"
 
-                assert await until(over, 20)
+                assert await until(over)
             customers.balancer.remove(new)
             await customers.more()  # those that it was asked for are over
             assert await new.end() == 0

@@ -85,7 +85,7 @@ def chat_upstream() -> ScriptedUpstream:
     return answering(message("HTTP/1.1 200 OK", JSON, body=CHARGED))
 
 
-async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(true: Callable[[], Any], seconds: float = 30.0) -> None:
     """Wait until it is true (or what it returns, awaited, is)."""
     async with asyncio.timeout(seconds):
         while True:
