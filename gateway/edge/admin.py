@@ -12,10 +12,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.edge.admin_bodies import Setting
-from gateway.edge.admin_problems import ProblemReply, telling_problems
+from gateway.edge.admin_problems import ProblemReply, telling_problems, too_many_guesses
 from gateway.edge.admin_routes import ROUTES, AdminDesk, account_of
 from gateway.edge.admin_tokens import Actor, AdminTokens
 from gateway.edge.alert_operations import AlertOperations
+from gateway.edge.attempts import Attempts, guesses
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.commitment_operations import CommitmentOperations
@@ -51,7 +52,8 @@ def add_admin_routes(
         commitments=CommitmentOperations(ledger=ledger, clock=clock),
     )
     api = AdminApi(desk, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
-    admin = web.Application(middlewares=[telling_problems(_note), _admitting(AdminTokens(runtime))])
+    tried = guesses(clock, runtime.limits.unknown_keys_per_minute_max)
+    admin = web.Application(middlewares=[telling_problems(_note), _admitting(AdminTokens(runtime), tried)])
     for endpoint in ROUTES:
         for base in ("/v1", ""):  # the paths without a version are older
             for method in endpoint.methods:
@@ -99,7 +101,7 @@ def _note(error: Exception) -> None:
     _log.error("an admin request failed", exc_info=error)
 
 
-def _admitting(tokens: AdminTokens) -> Any:
+def _admitting(tokens: AdminTokens, tried: Attempts) -> Any:
     """The middleware that lets only who has a token pass. Before routing's own answers, 404 included."""
 
     @web.middleware
@@ -110,6 +112,8 @@ def _admitting(tokens: AdminTokens) -> Any:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         actor = tokens.actor(token.strip()) if scheme.lower() == "bearer" else None
         if actor is None:
+            if token and (wait := tried.begin(request.remote or "")):
+                return too_many_guesses(wait).response()
             detail = "Send the header Authorization: Bearer, followed by an admin token."
             return ProblemReply(code="unauthorized", detail=detail, headers={"WWW-Authenticate": _REALM}).response()
         request[_ACTOR] = actor

@@ -48,6 +48,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "ledger_refused": Kind(422, "The ledger refuses this"),
     "payment_refused": Kind(422, "The payment cannot be made"),
     "too_many_tests": Kind(429, "Alerts were tested often enough"),
+    "too_many_unknown_keys": Kind(429, "Too many unknown keys or tokens came from this address"),
     "internal": Kind(500, "Something went wrong here"),
     "ledger_unavailable": Kind(503, "The ledger does not answer"),
     "provider_unavailable": Kind(503, "The provider of payments does not answer"),
@@ -55,7 +56,6 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
 #: What customers alone are told.
 CUSTOMERS: Final[Mapping[str, Kind]] = {
     "key_disabled": Kind(403, "The API key is disabled or has expired"),
-    "too_many_unknown_keys": Kind(429, "Too many unknown keys came from this address"),
     "rate_limited": Kind(429, "Too many requests with this key"),
 }
 #: What services are told that hold credit.
@@ -118,6 +118,16 @@ class ProblemReply:
         return web.Response(
             status=kind.status, body=orjson.dumps(body), content_type="application/problem+json", headers=headers
         )
+
+
+def later(code: str, detail: str, seconds: int) -> ProblemReply:
+    """What may be asked again after so many seconds."""
+    return ProblemReply(code=code, detail=f"{detail} Retry later.", headers={"Retry-After": str(seconds)})
+
+
+def too_many_guesses(seconds: int) -> ProblemReply:
+    """Whoever shows many tokens that nobody has is told to wait."""
+    return later("too_many_unknown_keys", "Tokens that nobody has came from your address.", seconds)
 
 
 INTERNAL: Final = ProblemReply(code="internal", detail="The request was not done. The log says more.")

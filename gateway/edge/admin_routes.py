@@ -379,5 +379,5 @@ def openapi() -> Data:
         endpoints=ROUTES,
         answers=ANSWERS,
         token="The config's admin_token, or one of its admin_tokens with the scope of the route.",  # noqa: S106 - told
-        also=("admin_disabled", "insufficient_scope"),
+        also=("admin_disabled", "insufficient_scope", "too_many_unknown_keys"),
     )

@@ -311,7 +311,7 @@ class Gateway:
             runtime, ledger=ledger, outward=self.outward, autopay=self.paying.courier, observer=observer, clock=clock
         )
         sweeper = Sweeper(
-            ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts,
+            ledger=ledger, observer=observer, accounts_max=limits.sweep_accounts, round_seconds=limits.sweep_seconds,
             visits=(grants.visit, Commitments(ledger=ledger, observer=observer).visit),
         )  # fmt: skip
         self._loops: tuple[Coroutine[Any, Any, None], ...] = (

@@ -77,6 +77,11 @@ def requests_of_keys(clock: Clock, requests_max: int) -> Attempts:
     return Attempts(clock, of_address_max=requests_max or maxsize, of_all_max=inf, counted_as=str)
 
 
+def guesses(clock: Clock, of_address_max: int) -> Attempts:
+    """Keys and tokens that nobody has: so many of an address in a minute; 0: no limit."""
+    return Attempts(clock, of_address_max=of_address_max or maxsize, of_all_max=inf)
+
+
 def asked_by(headers: CIMultiDictProxy[str], peer: str, *, trust: bool) -> str:
     """Who asks: the peer, or, with `trust`, whom the balancer before us says that it asks for."""
     said = headers.getall("X-Forwarded-For", ()) if trust else ()

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.core.errors import Code, Refused, place_of
 from gateway.edge.admin_bodies import Setting
-from gateway.edge.admin_problems import ProblemReply, telling_problems
+from gateway.edge.admin_problems import ProblemReply, later, telling_problems
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import requests_of_keys
 from gateway.edge.autopay_operations import AutopayOperations
@@ -93,18 +93,16 @@ class BillingGuard:
         if isinstance(found, Refused):
             if found.code != Code.TOO_MANY_UNKNOWN_KEYS:
                 return _NOBODY
-            return _later(str(found.code), "Keys that nobody has came from your address.", found.retry_after_seconds)
+            return later(
+                str(found.code), "Keys that nobody has came from your address.", found.retry_after_seconds or 1
+            )
         if wait := self._requests.begin(f"{found.account} {found.key_id}"):
-            return _later("rate_limited", "This key asked often enough in this minute.", wait)
+            return later("rate_limited", "This key asked often enough in this minute.", wait)
         now_ms = int(self._clock.now() * 1000)
         keys = {key.id: key for key in await self._ledger.keys(found.account)}
         if found.key_id not in keys or key_state(keys[found.key_id], now_ms) != "active":
             return ProblemReply(code="key_disabled", detail="Use another key of the account.")
         return found
-
-
-def _later(code: str, detail: str, seconds: int | None) -> ProblemReply:
-    return ProblemReply(code=code, detail=f"{detail} Retry later.", headers={"Retry-After": str(seconds or 1)})
 
 
 def _handler(

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDictProxy
 
 from gateway.core.errors import place_of
 from gateway.edge.admin_bodies import Setting
-from gateway.edge.admin_problems import Kind, ProblemReply, telling_problems
+from gateway.edge.admin_problems import Kind, ProblemReply, telling_problems, too_many_guesses
 from gateway.edge.admin_tokens import ROOT_NAME, Actor, AdminTokens
 from gateway.edge.credit_operations import CreditOperations, HoldEnded, NotHeld, UnknownHold
 from gateway.edge.credit_routes import BASE, ROUTES, SCOPE
@@ -23,14 +24,21 @@ from gateway.pipeline.refusals import worded
 
 _ACTOR: Final = web.RequestKey("actor", Actor)
 _REALM: Final = 'Bearer realm="gateway credit"'
+#: Counts a token that nobody has, sent with these headers by this peer; after how many seconds another one may come.
+Guessed = Callable[[CIMultiDictProxy[str], str], int]
 _log = logging.getLogger(__name__)
 
 
 def add_credit_api(
-    app: web.Application, *, desk: CreditOperations, tokens: AdminTokens, setting: Callable[[], Setting]
+    app: web.Application,
+    *,
+    desk: CreditOperations,
+    tokens: AdminTokens,
+    setting: Callable[[], Setting],
+    guessed: Guessed,
 ) -> None:
     """Put the credit API at `/credit/v1` of the customers' own routes."""
-    api = web.Application(middlewares=[telling_problems(note), _admitting(tokens), telling_refusals])
+    api = web.Application(middlewares=[telling_problems(note), _admitting(tokens, guessed), telling_refusals])
     for endpoint in ROUTES:
         handler = ending(desk, endpoint, setting, lambda request: request[_ACTOR].name)
         for method in endpoint.methods:
@@ -60,7 +68,7 @@ def has_scope(tokens: AdminTokens, token: str) -> Actor | None:
     return actor if actor is not None and SCOPE in actor.scopes else None
 
 
-def _admitting(tokens: AdminTokens) -> Any:
+def _admitting(tokens: AdminTokens, guessed: Guessed) -> Any:
     """The middleware that lets only who has a token of the scope pass. Before routing's own answers, 404 included.
 
     The config's `admin_token` is answered as one that nobody has: people choose it, and customers could try words here.
@@ -71,6 +79,8 @@ def _admitting(tokens: AdminTokens) -> Any:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         actor = tokens.actor(token.strip()) if scheme.lower() == "bearer" else None
         if actor is None or actor.name == ROOT_NAME:
+            if token and (wait := guessed(request.headers, request.remote or "")):
+                return too_many_guesses(wait).response()
             detail = "Send the header Authorization: Bearer, followed by a token with the scope credit."
             return ProblemReply(code="unauthorized", detail=detail, headers={"WWW-Authenticate": _REALM}).response()
         if SCOPE not in actor.scopes:

@@ -136,5 +136,5 @@ def openapi() -> Data:
         endpoints=ROUTES,
         answers=ANSWERS,
         token="One of the config's admin_tokens with the scope credit.",  # noqa: S106 - told
-        also=("insufficient_scope",),
+        also=("insufficient_scope", "too_many_unknown_keys"),
     )

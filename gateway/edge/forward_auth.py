@@ -20,10 +20,10 @@ from multidict import CIMultiDict
 from gateway.core.addresses import Allowed
 from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.edge.admin_bodies import Setting
-from gateway.edge.admin_problems import ProblemReply, telling_problems
+from gateway.edge.admin_problems import ProblemReply, telling_problems, too_many_guesses
 from gateway.edge.admin_tokens import AdminTokens
 from gateway.edge.attempts import asked_by
-from gateway.edge.credit_api import ending, has_scope, note, telling_refusals
+from gateway.edge.credit_api import Guessed, ending, has_scope, note, telling_refusals
 from gateway.edge.credit_operations import CreditOperations, NotHeld
 from gateway.edge.credit_routes import ENDINGS
 from gateway.edge.holds import PREFIX
@@ -177,7 +177,12 @@ class ForwardAuth:
 
 
 def add_forward_auth(
-    app: web.Application, auth: ForwardAuth, *, desk: CreditOperations, setting: Callable[[], Setting]
+    app: web.Application,
+    auth: ForwardAuth,
+    *,
+    desk: CreditOperations,
+    setting: Callable[[], Setting],
+    guessed: Guessed,
 ) -> None:
     """Put forward-auth at `/authz` of the customers' own routes, and what ends its holds below it."""
 
@@ -189,6 +194,8 @@ def add_forward_auth(
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if auth.actor(request) is None:
+            if TOKEN_HEADER in request.headers and (wait := guessed(request.headers, request.remote or "")):
+                return too_many_guesses(wait).response()
             detail = f"Only proxies at trusted addresses, or with a token in {TOKEN_HEADER}, are answered."
             return ProblemReply(code="insufficient_scope", detail=detail).response()
         return await handler(request)

@@ -4,14 +4,12 @@ Owns: the forms in which clients send a key, or a temporary token of it, and whi
 Does not know: what a key may do.
 """
 
-import sys
-from math import inf
 from typing import Final
 
 from multidict import CIMultiDictProxy
 
 from gateway.core.errors import Code, Refused
-from gateway.edge.attempts import Attempts, asked_by
+from gateway.edge.attempts import asked_by, guesses
 from gateway.edge.keys import identified, key_digest, may_be_secret
 from gateway.edge.tokens import read_token, write_token
 from gateway.pipeline.call import Client
@@ -62,7 +60,7 @@ class Identifier:
         self._clock = clock
         self._trust = trust_forwarded_for
         self._unknown = Unknown(clock)
-        self._attempts = Attempts(clock, of_address_max=unknown_per_minute_max or sys.maxsize, of_all_max=inf)
+        self._attempts = guesses(clock, unknown_per_minute_max)
 
     async def __call__(self, client: Client, route: Route) -> Identity | Refused:
         """Whose key or token came with a request; else why that is not told. Raises LedgerUnavailable.
@@ -103,6 +101,12 @@ class Identifier:
             self._attempts.begin(address)
             return _NOBODY
         return found
+
+    def guessed(self, headers: CIMultiDictProxy[str], peer: str) -> int:
+        """Count a token of another kind that nobody has with the keys. 0; or another one may be shown in so many
+        seconds.
+        """
+        return self._attempts.begin(asked_by(headers, peer, trust=self._trust))
 
     def write(self, token: TemporaryToken) -> str:
         """A token's text."""

@@ -4,8 +4,8 @@ Owns: the operation ids, the secret of a new key, which defaults come from the t
 Does not know: HTTP, the command line, how the input was read (admin_bodies) or how records look (admin_views).
 """
 
+import asyncio
 import hashlib
-import heapq
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -76,10 +76,10 @@ class Operations:
 
     async def list_accounts(self, *, after: str, limit: int) -> Data:
         """A page of accounts in the order of their ids, after the given one."""
-        found = {account async for account in self._ledger.accounts() if account > after}
-        page = heapq.nsmallest(limit, found)
-        accounts = [self._account(await self._ledger.account(account)) for account in page]
-        return _page(accounts, page[-1] if len(found) > len(page) else None)
+        found = await self._ledger.accounts_after(after, limit=limit + 1)
+        page = found[:limit]
+        accounts = await asyncio.gather(*map(self._ledger.account, page))
+        return _page([self._account(account) for account in accounts], page[-1] if len(found) > limit else None)
 
     async def open_account(self, body: OpenAccount, operation: Operation) -> Data:
         """Open an account with the signup grant of its tier."""

@@ -61,10 +61,10 @@ def add_plug_ins(
         return Setting(runtime=runtime, now_ms=int(clock.now() * 1000))
 
     if settings.credit_api:
-        add_credit_api(app, desk=desk, tokens=tokens, setting=setting)
+        add_credit_api(app, desk=desk, tokens=tokens, setting=setting, guessed=identifier.guessed)
         where.append("/credit")
     if settings.forward_auth:
         auth = ForwardAuth(runtime, desk=desk, book=bookings.book, tokens=tokens, call_ids=call_ids)
-        add_forward_auth(app, auth, desk=desk, setting=setting)
+        add_forward_auth(app, auth, desk=desk, setting=setting, guessed=identifier.guessed)
         where.append(AUTHZ)
     return tuple(where)

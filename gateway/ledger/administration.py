@@ -5,11 +5,13 @@ Does not know: the path of a call.
 """
 
 import asyncio
+import heapq
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.core.errors import LedgerRefused, UnknownAccount
+from gateway.core.errors import LedgerRefused, LedgerUnavailable, UnknownAccount
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.core.overrides import TEXT_BYTES_MAX
 from gateway.ledger import records, rules
@@ -61,17 +63,54 @@ class Administration(Store):
                 return total
 
     async def accounts(self) -> AsyncIterator[str]:
-        """See ports.Ledger. An id whose opening was broken off is not yet an account."""
-        cursor = b"0"
+        """See ports.Ledger. An id whose opening was broken off is not yet an account.
+
+        Where the order lacks some (an older version opened them), it is made good on the way.
+        """
+        cursor, in_order = b"0", await self._in_order()
         while True:
             cursor, page = await self._call("SSCAN", self._names.accounts, cursor, "COUNT", _PAGE)
             names = [name.decode() for name in page]
-            there = await asyncio.gather(*(self._call("EXISTS", self._names.account(name)) for name in names))
-            for name, exists in zip(names, there, strict=True):
-                if exists:
-                    yield name
+            if names and not in_order:
+                with suppress(LedgerUnavailable):  # a server without room can still be walked
+                    await self._list(*names)
+            for name in await self._opened(names):
+                yield name
             if cursor == b"0":
                 return
+
+    async def accounts_after(self, after: str, *, limit: int, containing: str = "") -> Sequence[str]:
+        """See ports.Ledger. From the order of the set, or from all of the set while the order lacks some."""
+        if not await self._in_order():
+            every = {account async for account in self.accounts() if account > after and containing in account}
+            return heapq.nsmallest(limit, every)
+        found: list[str] = []
+        count = _PAGE if containing else limit
+        while len(found) < limit:
+            begin = f"({after}" if after else "-"
+            page = await self._call("ZRANGE", self._names.accounts_in_order, begin, "+", "BYLEX", "LIMIT", 0, count)
+            names = [name.decode() for name in page]
+            found += await self._opened([name for name in names if containing in name])
+            if len(names) < count:
+                break
+            after = names[-1]
+        return found[:limit]
+
+    async def lease_work(self, *, work: str, seconds: float) -> bool:
+        """See ports.Ledger."""
+        return await self._leased(self._names.leased(work), rules.ms(seconds))
+
+    async def _in_order(self) -> bool:
+        """Whether the order has all that the set has: it has never more."""
+        every, ordered = await asyncio.gather(
+            self._call("SCARD", self._names.accounts), self._call("ZCARD", self._names.accounts_in_order)
+        )
+        return bool(every == ordered)
+
+    async def _opened(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that are accounts."""
+        there = await asyncio.gather(*(self._call("EXISTS", self._names.account(name)) for name in names))
+        return [name for name, exists in zip(names, there, strict=True) if exists]
 
     async def ping(self) -> None:
         """See ports.Ledger. Asked of a key, so that a cluster sends it to a server that holds data."""
@@ -105,7 +144,7 @@ class Administration(Store):
         rules.check_new_account(account, signup)
         content = [plan.tier, plan.rate_card, signup]
         data = records.json(rules.grant_data("signup", 50, None, ""))
-        await self._call("SADD", self._names.accounts, account)
+        await self._list(account)
         args: list[Part] = [operation, plan.tier, plan.rate_card, str(signup), data]
         tag, answer = await self._operate("open_account", operation, account, content, [], args)
         if tag == b"exists":

@@ -62,11 +62,7 @@ class Exports(Store):
 
     async def lease_export(self, *, sink: str, seconds: float) -> bool:
         """See ports.Ledger."""
-        name, mine = self._names.exporter(sink), self._process
-        holder = await self._call("SET", name, mine, "NX", "GET", "PX", rules.ms(seconds))
-        if holder is not None and holder.decode() == mine:
-            await self._call("PEXPIRE", name, rules.ms(seconds))
-        return holder is None or bool(holder.decode() == mine)
+        return await self._leased(self._names.exporter(sink), rules.ms(seconds))
 
     async def exportable(self, *, sink: str, account: str, limit: int, standing: bool = False) -> ExportPage:
         """See ports.Ledger. One script."""

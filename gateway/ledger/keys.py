@@ -1,8 +1,8 @@
 """The names of Redis keys.
 
 Owns: every key name. All keys of an account are in the hash slot of `{account}`; these kinds of keys are in none:
-the index of key digests, the set of accounts, which accounts have jobs to look at, which have deliveries that
-wait, those that wait for a sink of the export and who exports to it, the audit log.
+the index of key digests, the set of accounts and its order, who does what for all, which accounts have jobs to look at,
+which have deliveries that wait, those that wait for a sink of the export and who exports to it, the audit log.
 Does not know: what is in them (records, scripts).
 """
 
@@ -43,6 +43,11 @@ class Keys:
         return f"{self.prefix}:accounts"
 
     @property
+    def accounts_in_order(self) -> str:
+        """ZSET of account ids, all of one score, in the slot of the set. A helper, repaired from the set."""
+        return f"{{{self.prefix}:accounts}}:order"
+
+    @property
     def followed(self) -> str:
         """ZSET: account id -> when a job of it is to be looked at next (ms). A helper, repaired from the accounts."""
         return f"{self.prefix}:followed"
@@ -69,6 +74,10 @@ class Keys:
     def exporter(self, sink: str) -> str:
         """STRING with TTL: the process that exports to the sink."""
         return f"{self.prefix}:exporter:{sink}"
+
+    def leased(self, work: str) -> str:
+        """STRING with TTL: the process that does the work for all."""
+        return f"{self.prefix}:lease:{work}"
 
     def exported(self, account: str) -> str:
         """HASH: sink -> id of the last entry that it has had, <sink>.changes -> the account's changes then."""

@@ -51,6 +51,14 @@ class MemoryAdministration(MemoryStore):
         for account in list(self._books):
             yield account
 
+    async def accounts_after(self, after: str, *, limit: int, containing: str = "") -> Sequence[str]:
+        """See ports.Ledger."""
+        return sorted(account for account in self._books if account > after and containing in account)[:limit]
+
+    async def lease_work(self, *, work: str, seconds: float) -> bool:  # noqa: ARG002 - the port's
+        """See ports.Ledger. There is no other process."""
+        return True
+
     async def ping(self) -> None:
         """See ports.Ledger."""
 

@@ -71,7 +71,7 @@ class Restoring(Store):
         if await self._call("EXISTS", self._names.account(account)):
             return None
         now = await self._now_ms()
-        await self._call("SADD", self._names.accounts, account)
+        await self._list(account)
         await self._call("DEL", self._names.ledger(account))
         had = standing.get("exported", {})
         forget = _Forgetting(forget_ms, [_id(had.get(name, "")) for name in sinks if name != sink])

@@ -5,6 +5,7 @@ of accounts that have something due, and the bounded cache of what an API key's 
 Does not know: what any script means.
 """
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence, Set
@@ -128,12 +129,13 @@ class Store:
 
     async def _told(self, account: str, told: Any) -> None:
         """What a script found beside its own work: holds that were over, deliveries that wait."""
-        ended, waits = told if isinstance(told, list) else (told, b"")
+        waits, *ended = told
         if waits:
             with suppress(LedgerUnavailable):  # the verb is done; a sweep makes the index good
                 await self._noted(self._names.outbox, account, waits)
-        if ended and self._observer is not None:
-            self._observer.event("hold_expired", value=ended)
+        if self._observer is not None:
+            for product, count in zip(ended[::2], ended[1::2], strict=True):
+                self._observer.event("hold_expired", value=count, product=product.decode())
 
     async def _visit(
         self,
@@ -160,6 +162,24 @@ class Store:
                 with suppress(UnknownAccount):
                     claimed += await claim(account, limit - len(claimed))
         return claimed
+
+    async def _leased(self, name: str, ms: str) -> bool:
+        """Whether the lease of this name is this process's, for so long from now."""
+        holder = await self._call("SET", name, self._process, "NX", "GET", "PX", ms)
+        if holder is None:
+            return True
+        mine = bool(holder == self._process.encode())
+        if mine:
+            await self._call("PEXPIRE", name, ms)
+        return mine
+
+    async def _list(self, *accounts: str) -> None:
+        """Have the accounts in the set of all, and in its order: the set is first to know."""
+        scored = [part for account in accounts for part in ("0", account)]
+        await asyncio.gather(
+            self._call("SADD", self._names.accounts, *accounts),
+            self._call("ZADD", self._names.accounts_in_order, *scored),
+        )
 
     async def _now_ms(self) -> int:
         """The server's clock."""

@@ -22,6 +22,8 @@ from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, P
 _BATCH_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
 _LINE: Final = orjson.OPT_APPEND_NEWLINE
+#: Events of good days, which are counted and have no line.
+_NO_LINE: Final = frozenset({"hold_renewed"})
 
 
 class Logs:
@@ -79,7 +81,7 @@ class Logs:
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line. Of the same one again and again, one line every while, with how many `times`."""
-        if self._repeats.is_new(name, tuple(facts.items()), value, time.monotonic()):
+        if name not in _NO_LINE and self._repeats.is_new(name, tuple(facts.items()), value, time.monotonic()):
             self._log.warning(name, value=value, **facts)
 
     def info(self, name: str, **facts: object) -> None:

@@ -153,9 +153,12 @@ class Bookings:
     async def renew(self, booking: Booking, seconds: int) -> bool:
         """Have the hold live for so many seconds from now, if that is longer. False: it has ended."""
         lost = await self._ledger.extend(account=booking.account, hold_ids=[booking.hold_id], lease_seconds=seconds)
-        if not lost and self._is_charged(booking):
+        if lost:
+            return False
+        if self._is_charged(booking):
             await self._notes.put_off(booking.account, booking.hold_id, seconds)
-        return not lost
+        self._observer.event("hold_renewed", product=booking.product)
+        return True
 
     async def settle(self, booking: Booking, used: Used) -> tuple[Charge, Settled] | str:
         """Charge what the call came to, once. Text: why it cannot be charged as it was told.

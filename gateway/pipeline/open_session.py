@@ -282,6 +282,7 @@ class OpenSession:
             self._parts.observer.event("session_cut", product=product)
             self.end(self._parts.admission.explained(self._call, refused))
             return
+        self._parts.observer.event("hold_renewed", product=product)
         self._outlook = self._slices.outlook(now)
         if self._outlook.low_at - now > self._spec.slice_seconds:
             self._warned = False  # credit came in

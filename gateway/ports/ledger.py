@@ -351,6 +351,12 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
     def accounts(self) -> AsyncIterator[str]:
         """Every account's id, in no order, each at least once."""
 
+    async def accounts_after(self, after: str, *, limit: int, containing: str = "") -> Sequence[str]:
+        """Ids of accounts in their order, so many at most, that come after this one and have that text in them."""
+
+    async def lease_work(self, *, work: str, seconds: float) -> bool:
+        """Whether this ledger's process is the one that does this work for all, for so many seconds from now."""
+
     async def ping(self) -> None:
         """Return if the ledger can answer; LedgerUnavailable if not."""
 

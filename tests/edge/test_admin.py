@@ -22,7 +22,7 @@ from gateway.edge.keys import key_digest
 from gateway.edge.paying import make_paying
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement
-from gateway.settings.runtime import AdminToken, RedisSettings, Runtime
+from gateway.settings.runtime import AdminToken, Limits, RedisSettings, Runtime
 from gateway.upstream.client import PooledUpstreamClient
 from tests.cli.runtimes import PEPPER, TOKEN, make_runtime, usd
 
@@ -150,6 +150,15 @@ async def test_only_the_token_opens_the_api(api: Api) -> None:
         assert api.headers["WWW-Authenticate"].startswith("Bearer")
         assert TOKEN not in str(found)
     assert (await api("GET", "/accounts", Authorization=f"bearer {TOKEN}"))[0] == 200
+
+
+async def test_guesses_are_slowed_down() -> None:
+    """An address that has shown too many tokens that nobody has is told to wait; a good one is heard all the same."""
+    async with serving(MemoryLedger(lambda: 0), make_runtime(limits=Limits(unknown_keys_per_minute_max=5))) as api:
+        codes = [(await api("GET", "/accounts", Authorization=f"Bearer guess-{n}"))[1]["code"] for n in range(20)]
+        assert set(codes) == {"unauthorized", "too_many_unknown_keys"}
+        assert codes.count("unauthorized") <= 10  # a minute may begin in between
+        assert (await api("GET", "/accounts"))[0] == 200
 
 
 async def test_routes_are_hidden_from_who_has_no_token(api: Api) -> None:

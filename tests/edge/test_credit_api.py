@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from gateway.core.errors import NO_CREDIT, LedgerUnavailable
 from gateway.core.money import format_usd, parse_usd
 from gateway.edge.credit_routes import ROUTES
+from gateway.edge.forward_auth import TOKEN_HEADER
 from gateway.ports import Key
 from tests.edge.documented import try_every_route
 from tests.edge.plugged import READER, TOKEN, Service, plugged
@@ -108,6 +110,27 @@ async def test_a_product_that_is_proxied_may_be_booked_as_well(tmp_path: Path, e
         status, told = await service.ask("/holds", {"account": "small", "route": "chat.completions"})
         assert (status, told["code"]) == (403, "not_entitled")
         assert told["detail"].startswith("Your plan (Free) does not include")
+
+
+async def test_guesses_of_tokens_are_slowed_down(tmp_path: Path, empty_redis: str) -> None:
+    """An address that has shown too many tokens that nobody has is told to wait, at the credit API, forward-auth and
+    calls together; a token that is good is heard all the same."""
+    changes = plugged()
+
+    def five(data: dict[str, Any]) -> None:
+        changes["gateway.yaml"](data)
+        data.setdefault("limits", {})["unknown_keys_per_minute_max"] = 5
+
+    async with running(tmp_path, empty_redis, changes={**changes, "gateway.yaml": five}) as gw:
+        minute = int(time.time()) // 60
+        codes = [(await Service(gw, f"gwa_guess-{n}").ask("/holds", {}))[1]["code"] for n in range(20)]
+        assert set(codes) == {"unauthorized", "too_many_unknown_keys"}
+        assert codes.count("unauthorized") <= 10  # a minute may begin in between
+        async with gw.http.get(f"{gw.url}/authz", headers={TOKEN_HEADER: "gwa_guess"}) as got:
+            assert (got.status, got.headers["X-Gateway-Error"]) == (429, "too_many_unknown_keys") or (
+                int(time.time()) // 60 > minute
+            )
+        assert (await Service(gw).ask("/holds", {}))[1]["code"] == "invalid_request"
 
 
 async def test_who_is_refused_and_how(tmp_path: Path, empty_redis: str) -> None:

@@ -59,6 +59,20 @@ async def test_every_account_is_listed(world: World) -> None:
     await world.ledger.ping()
 
 
+async def test_accounts_are_read_in_order_a_page_at_a_time(world: World) -> None:
+    """Pages follow each other in the order of ids, also of those alone that have a text in them."""
+    names = [f"{word}-{number}" for number in range(4) for word in ("b", "a", "ab")]
+    for account in names:
+        await world.ledger.open_account(operation="o", account=account, plan=FREE)
+    for text, wanted in (("", sorted(names)), ("b-", sorted(name for name in names if "b-" in name)), ("c", [])):
+        seen: list[str] = []
+        while page := await world.ledger.accounts_after(seen[-1] if seen else "", limit=3, containing=text):
+            assert len(page) <= 3
+            seen += page
+        assert seen == wanted
+    assert await world.ledger.accounts_after("b", limit=2) == ["b-0", "b-1"]
+
+
 REPEATS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("open_account", {"account": "new", "plan": FREE, "signup": usd(1)}, {"signup": usd(2)}),
     ("change_account", {"account": "acme", "plan": Plan(tier="payg")}, {"plan": Plan(tier="payg", rate_card="x")}),

@@ -12,6 +12,7 @@ from gateway.core.money import Nanos
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.records import UnreadableRecord
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.slots import hash_slot
 from gateway.ports import (
     CallFinished,
     DeliveryTried,
@@ -160,8 +161,50 @@ async def test_leases_end_by_the_servers_own_clock(link: SingleLink) -> None:
     assert (await refused(ledger, ask("b"))).code is Code.INSUFFICIENT_CREDIT
     await asyncio.sleep(1.05)
     await admitted(ledger, ask("b", estimate=usd(1)))
-    assert events.seen == [("hold_expired", 1, {})]
+    assert events.seen == [("hold_expired", 1, {"product": "speech-to-text"})]
     assert (await ledger.settle(bill("a", usd(1)))).late
+
+
+async def test_holds_that_end_by_time_are_told_by_product(link: SingleLink) -> None:
+    """What one script ends of several products is told of each, and once."""
+    events = Events()
+    world = RedisWorld(link)
+    world.ledger = RedisLedger(world.link, observer=events)
+    ledger = await opened(world)
+    for number, product in enumerate(("chat", "speech", "chat")):
+        await admitted(ledger, ask(f"{number}", product=product))
+    await world.advance(3600)
+    assert (await ledger.sweep("acme")).holds == 3
+    assert (await ledger.sweep("acme")).holds == 0
+    assert sorted(events.seen) == [
+        ("hold_expired", 1, {"product": "speech"}),
+        ("hold_expired", 2, {"product": "chat"}),
+    ]
+
+
+async def test_the_order_of_accounts_is_made_good_by_a_walk(link: SingleLink) -> None:
+    """Accounts that an older version opened, and an id whose opening was broken off, are in every page all the same or
+    in none; after a walk over all of them the pages come from the order."""
+    ledger = RedisLedger(link)
+    for account in ("b", "a", "c", "d"):
+        await ledger.open_account(operation="o", account=account, plan=FREE)
+    await link.call("ZREM", "{gw:accounts}:order", "a", "c")
+    await link.call("SADD", "gw:accounts", "broken")
+    assert await ledger.accounts_after("", limit=3) == ["a", "b", "c"]
+    assert await link.call("ZRANGE", "{gw:accounts}:order", 0, -1) == [b"a", b"b", b"broken", b"c", b"d"]
+    assert await ledger.accounts_after("b", limit=3) == ["c", "d"]
+
+
+async def test_one_process_does_a_work_for_all(link: SingleLink) -> None:
+    """Who has the lease keeps it as long as he asks for it; when he does not, another gets it."""
+    first, second = RedisLedger(link), RedisLedger(link)
+    assert await first.lease_work(work="sweep", seconds=60)
+    assert not await second.lease_work(work="sweep", seconds=60)
+    assert await second.lease_work(work="other", seconds=60)
+    assert await first.lease_work(work="sweep", seconds=0.05)
+    while not await second.lease_work(work="sweep", seconds=60):
+        pass
+    assert not await first.lease_work(work="sweep", seconds=60)
 
 
 async def test_what_was_done_before_its_reply_was_lost_is_answered_as_done(redis_url: str, link: SingleLink) -> None:
@@ -353,10 +396,11 @@ async def test_the_month_of_a_budget_is_the_stores(link: SingleLink) -> None:
 
 
 async def test_keys_of_one_account_share_a_slot(link: SingleLink) -> None:
-    """Every key but the two indexes has the account's hash tag."""
+    """Every key but the two indexes, and the order of one, has the account's hash tag."""
     world = RedisWorld(link)
     ledger = await opened(world)
     await admitted(ledger, ask("a"))
     await ledger.settle(bill("a"))
     others = [name for name in await world.names() if "{acme}" not in name]
-    assert others == ["gw:accounts", "gw:key:acme-digest"]
+    assert others == ["gw:accounts", "gw:key:acme-digest", "{gw:accounts}:order"]
+    assert hash_slot(others[2]) == hash_slot(others[0])

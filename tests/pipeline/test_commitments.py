@@ -27,7 +27,8 @@ async def test_months_that_are_over_are_closed_by_the_sweepers_of_two_workers() 
     await ledger.settle(bill("d", usd(1)))
     commitments = Commitments(ledger=ledger, observer=observer)
     sweepers = [
-        Sweeper(ledger=ledger, observer=observer, accounts_max=10, visits=(commitments.visit,)) for _ in range(2)
+        Sweeper(ledger=ledger, observer=observer, accounts_max=10, round_seconds=1, visits=(commitments.visit,))
+        for _ in range(2)
     ]
     for _ in range(2):
         await asyncio.gather(*(sweeper.round() for sweeper in sweepers))

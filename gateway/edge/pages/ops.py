@@ -205,15 +205,14 @@ class OpsPages:
         """Accounts whose id has the text in it; one that is it exactly is shown at once."""
         text = request.query.get("q", "").strip()[:64]
         after = request.query.get("after", "")[:64]
-        found = sorted([each async for each in self._ledger.accounts() if text in each])
+        found = await self._ledger.accounts_after(after, limit=_PAGE_ACCOUNTS + 1, containing=text)
         if text and found == [text]:
             return self.site.go(f"/accounts/{text}", visit)
-        later = [each for each in found if each > after]
-        page = later[:_PAGE_ACCOUNTS]
+        page = found[:_PAGE_ACCOUNTS]
         accounts = await asyncio.gather(*(self._ledger.account(each) for each in page))
         rows = [billing_view.standing(self._runtime, each) for each in accounts]
-        following = page[-1] if len(later) > len(page) else ""
-        return self._page("ops_accounts.html", visit, "", rows=rows, text=text, following=following, count=len(found))
+        following = page[-1] if len(found) > len(page) else ""
+        return self._page("ops_accounts.html", visit, "", rows=rows, text=text, following=following)
 
     async def _account(self, request: web.Request, visit: Visit) -> web.Response:
         name, before = _account_of(request), request.query.get("before", "")

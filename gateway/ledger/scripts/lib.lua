@@ -15,8 +15,9 @@
 --   queue:<class> ZSET jobs that wait for a place, by when they were admitted (ms); queues SET of such classes;
 --   submitting ZSET    those that have their place and are being submitted -> when to claim them again (ms)
 -- ARGV of every script: 1 = seconds for which the end of a hold or an operation is remembered.
--- Answers: {tag, holds ended because their time was over, ...}; where something waits in the outbox that the index of
---   accounts should know of, {that, when the first is due (ms)} in place of the number.
+-- Answers: {tag, 0, ...}; where holds were ended because their time was over, or something waits in the outbox that the
+--   index of accounts should know of, {when the first is due (ms) or '', product, holds of it that ended, ...} in place
+--   of the 0.
 --
 -- Money is changed by HINCRBY alone, from strings of digits. Numbers are doubles: amounts are compared only where they
 -- are below 2^53 (BALANCE_MAX sees to it), and written as text by amount() only there.
@@ -33,11 +34,19 @@ local time = call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local ended, ended_held, ended_grants = 0, 0, 0
+local ended_of -- product -> how many of its holds, once there are some
 local watched -- the account's field `watch` (see watch.lua), once a script has read it
 local waits -- when the first delivery is due that the index should know of (ms, as text), if any
 
 local function answer(tag, ...)
-  return {tag, waits and {ended, waits} or ended, ...}
+  if not (waits or ended_of) then
+    return {tag, 0, ...}
+  end
+  local told = {waits or ''}
+  for product, count in pairs(ended_of or {}) do
+    told[#told + 1], told[#told + 2] = product, count
+  end
+  return {tag, told, ...}
 end
 
 -- A whole number below 2^53 as text. `%.0f` would print the same at twice the time, a dozen times for each call.

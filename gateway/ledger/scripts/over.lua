@@ -4,7 +4,11 @@ local its_time = call('ZCOUNT', DUE, '-inf', NOW) > 0 -- mostly not: to count th
 for _, over in ipairs(its_time and call('ZRANGE', DUE, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, ENDED_MAX) or {}) do
   local id = string.sub(over, 3)
   if string.sub(over, 1, 2) == 'h:' then
-    local held = close(id, call('HGET', HOLDS, id))
+    local record = call('HGET', HOLDS, id)
+    local held = close(id, record)
+    local product = string.match(record, '^1' .. string.rep('\31[^\31]*', 8) .. '\31([^\31]*)')
+    ended_of = ended_of or {}
+    ended_of[product] = (ended_of[product] or 0) + 1
     call('SET', BASE .. 'end:' .. id, '1 expired ' .. held, 'EX', REMEMBER)
     ended, ended_held = ended + 1, ended_held + held
   else

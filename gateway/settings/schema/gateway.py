@@ -227,7 +227,9 @@ class LimitsSettings(Settings):
         le=86400,
     )
     sweep_seconds: Seconds = key("Pause between two rounds of the sweeper", default=1.0, unit="seconds", gt=0, le=3600)
-    sweep_accounts: Whole = key("Accounts swept in one round", default=200, unit="accounts", ge=1, le=1_000_000)
+    sweep_accounts: Whole = key(
+        "Accounts swept in one round, by one process for all", default=200, unit="accounts", ge=1, le=1_000_000
+    )
     verify_accounts: Whole = key(
         "Accounts whose numbers the supervisor compares each second; 0: none", default=5, unit="accounts", ge=0,
         le=10_000,
