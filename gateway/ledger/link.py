@@ -162,6 +162,7 @@ class SingleLink:
         self._connection: Connection | None = None
         self._pending: deque[_Command] = deque()
         self._out: list[bytes] = []
+        self._sourced: dict[str, asyncio.Future[Reply]] = {}  # scripts that went as source last, and their answers
         self._why = "not open"
         self._down_since: float | None = None
         self._fruitless = 0
@@ -293,8 +294,7 @@ class SingleLink:
         text = str(reply)
         code = text.split(" ", 1)[0]
         if code == "NOSCRIPT" and command.script is not None:
-            data = _by_source(*command.script)
-            self._enqueue(_Command(data, command.future, command.deadline, None))
+            self._again(command, command.script)
         elif code in _UNABLE:
             command.fail(LinkDown(text, code))
         else:
@@ -302,6 +302,18 @@ class SingleLink:
         if code == "READONLY":
             # The primary moved away from under our name: look the name up again, after the rest of this chunk.
             self._loop.call_soon(self._break_off, connection, text)
+
+    def _again(self, command: _Command, script: tuple[Script, int, tuple[bytes, ...]]) -> None:
+        """The server lacks a script: it gets the source once, however many ask. The others follow that by SHA-1.
+
+        A source is up to 30 KB. Thousands at once, as after a failover, would take longer than commands may.
+        """
+        sha1 = script[0].sha1
+        source = self._sourced.get(sha1)
+        if source is None or source.done():
+            self._sourced[sha1] = command.future
+            command = _Command(_by_source(*script), command.future, command.deadline, None)
+        self._enqueue(command)
 
     def _expire(self) -> None:
         """Fail what is past its deadline. The watch is never set later than the earliest deadline."""

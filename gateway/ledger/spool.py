@@ -7,6 +7,7 @@ Does not know: what an operation means. Replay is safe to repeat, because every 
 One file for each process, locked while it lives. A file without a lock belongs to nobody, and is adopted by one.
 """
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -39,6 +40,8 @@ class Spool:
         self._bytes_max = bytes_max
         self._pending: deque[Record] = deque()
         self._unwritten: list[bytes] = []
+        self._gathered: list[bytes] = []  # of this tick of the loop, and who waits for them: what went wrong, if it did
+        self._sync: asyncio.Future[OSError | None] | None = None
         self._adopted: list[IO[bytes]] = []
         self._file: IO[bytes] | None = None
         self._path = Path()
@@ -104,21 +107,41 @@ class Spool:
                 self._reject({"line": line.decode(errors="replace")}, "cannot be read")
         self._adopted.append(handle)
 
-    def append(self, record: Record) -> None:
+    async def append(self, record: Record) -> None:
         """Keep a record; when this returns it survives a crash of the process and of the machine.
 
         OSError: the disk does not take it. It waits in memory, and is written once the disk does.
+        Those of one tick of the loop are written and synced together: a thousand calls that find the ledger away at
+        once would else keep each other, and the loop, waiting for a thousand syncs.
         """
         assert self._file is not None, "the spool is not open"
         line = _line(record)
-        if self._file.tell() + sum(map(len, self._unwritten)) + len(line) > self._bytes_max:
+        waiting = sum(map(len, self._unwritten)) + sum(map(len, self._gathered))
+        if self._file.tell() + waiting + len(line) > self._bytes_max:
             raise SpoolFull(f"the spool has reached {self._bytes_max} bytes")
         self._pending.append(record)
-        self._unwritten.append(line)
-        self.write()
+        self._gathered.append(line)
+        if self._sync is None:
+            loop = asyncio.get_running_loop()
+            self._sync = loop.create_future()
+            loop.call_soon(self._write_gathered)
+        if (error := await asyncio.shield(self._sync)) is not None:  # one who is cancelled leaves it to the others
+            raise OSError(error.errno, error.strerror)
+
+    def _write_gathered(self) -> None:
+        sync, self._sync = self._sync, None
+        assert sync is not None, "somebody waits for it"
+        try:
+            self.write()
+        except OSError as error:
+            sync.set_result(error)
+        else:
+            sync.set_result(None)
 
     def write(self) -> None:
         """Write what the disk did not take before. OSError if it does not take it now either."""
+        self._unwritten += self._gathered
+        self._gathered.clear()
         if not self._unwritten:
             return
         assert self._file is not None, "the spool is not open"
@@ -167,6 +190,7 @@ class Spool:
     def _clear(self) -> None:
         """Everything was applied: nothing that the files say is outstanding."""
         self._unwritten.clear()
+        self._gathered.clear()
         if self._file is not None:
             self._file.truncate(0)
             self._file.seek(0)

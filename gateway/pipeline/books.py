@@ -52,7 +52,7 @@ class Books:
         try:
             return await self._settle(settlement)
         except LedgerUnavailable:
-            self._keep("settle", asdict(settlement))
+            await self._keep("settle", asdict(settlement))
             return "spooled"
         except LedgerRefused:
             self._observer.event("settlement_refused", product=settlement.product)
@@ -98,7 +98,7 @@ class Books:
             await self._ledger.release(account=account, hold_id=hold_id, resource=resource)
         except LedgerUnavailable:
             ref = asdict(resource) if resource is not None else None
-            self._keep("release", {"account": account, "hold_id": hold_id, "resource": ref})
+            await self._keep("release", {"account": account, "hold_id": hold_id, "resource": ref})
 
     async def accept(
         self,
@@ -117,7 +117,7 @@ class Books:
         except LedgerUnavailable:
             # When the ledger is back the job may be long over: it is looked at at once.
             fields = {name: value for name, value in asdict(resource).items() if value or name != "endpoint"}
-            self._keep("accept", {"account": account, "resource": fields, **times})
+            await self._keep("accept", {"account": account, "resource": fields, **times})
         except LedgerRefused:
             self._observer.event("accept_refused", product=resource.product)
 
@@ -134,7 +134,7 @@ class Books:
         try:
             await self._ledger.forget(account=account, ref=ref)
         except LedgerUnavailable:
-            self._keep("forget", {"account": account, "ref": asdict(ref)})
+            await self._keep("forget", {"account": account, "ref": asdict(ref)})
 
     async def post(
         self, account: str, delivery_id: str, channel: str, payload: Mapping[str, Any], seconds: float
@@ -146,7 +146,7 @@ class Books:
             )
         except LedgerUnavailable:
             delivery = {"account": account, "delivery_id": delivery_id, "channel": channel, "payload": payload}
-            self._keep("post", {**delivery, "seconds": seconds})
+            await self._keep("post", {**delivery, "seconds": seconds})
 
     async def correct(
         self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
@@ -156,14 +156,14 @@ class Books:
         try:
             await self._ledger.correct(operation=operation, account=account, key_id=key_id, amount=amount, data=data)
         except LedgerUnavailable:
-            self._keep("correct", correction)
+            await self._keep("correct", correction)
         except LedgerRefused:
             self._observer.event("correction_refused")
 
-    def _keep(self, operation: str, arguments: dict[str, Any]) -> None:
+    async def _keep(self, operation: str, arguments: dict[str, Any]) -> None:
         record = {"v": 1, "operation": operation, "at": int(self._clock.now()), "arguments": arguments}
         try:
-            self._spool.append(record)
+            await self._spool.append(record)
         except OSError:  # the disk is full or gone: it waits in memory, and is written as soon as it can be
             self._observer.event("spool_unwritten", operation=operation)
         except (SpoolFull, TypeError):  # TypeError: a number that JSON has no place for

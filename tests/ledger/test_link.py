@@ -85,6 +85,18 @@ async def test_a_script_is_sent_by_source_when_the_server_lost_it(link: SingleLi
     assert await link.run(ADD, ["n"], [b"1"]) == 16
 
 
+async def test_a_burst_sends_a_source_once(link: SingleLink) -> None:
+    """However many calls find the script missing, the server gets its source once, and they keep their order."""
+    await link.call("SCRIPT", "FLUSH")
+    await link.call("CONFIG", "RESETSTAT")
+    assert await asyncio.gather(*(link.run(ADD, ["n"], [1]) for _ in range(200))) == list(range(1, 201))
+    counted = await link.call("INFO", "commandstats")
+    assert isinstance(counted, bytes)
+    assert b"cmdstat_eval:calls=1," in counted
+    await link.call("SCRIPT", "FLUSH")  # and again, when it is lost again
+    assert await asyncio.gather(*(link.run(ADD, ["n"], [1]) for _ in range(2))) == [201, 202]
+
+
 async def test_lost_replies_are_repeated(relay: CuttingRelay) -> None:
     """A command whose reply was lost three times is sent four times, and answered."""
     async with opened(relay.url) as link:

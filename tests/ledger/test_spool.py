@@ -26,7 +26,7 @@ async def test_records_are_applied_in_order_and_then_gone(tmp_path: Path) -> Non
     """What was applied is not applied again, and the file is empty afterwards."""
     spool = opened(tmp_path)
     for number in range(3):
-        spool.append({"n": number})
+        await spool.append({"n": number})
     applied: list[int] = []
 
     async def apply(record: Record) -> None:
@@ -44,7 +44,7 @@ async def test_the_ledger_going_away_in_the_middle_keeps_the_rest(tmp_path: Path
     """A replay stops at the first record that cannot be done, and goes on there."""
     spool = opened(tmp_path)
     for number in range(3):
-        spool.append({"n": number})
+        await spool.append({"n": number})
     applied: list[int] = []
     away = True
 
@@ -63,8 +63,8 @@ async def test_the_ledger_going_away_in_the_middle_keeps_the_rest(tmp_path: Path
 async def test_a_dead_process_s_file_is_adopted_and_a_living_one_s_is_not(tmp_path: Path) -> None:
     """The next process applies what the last one left; a file whose process lives stays its own."""
     dead, living = opened(tmp_path, "dead"), opened(tmp_path, "living")
-    dead.append({"n": 1})
-    living.append({"n": 2})
+    await dead.append({"n": 1})
+    await living.append({"n": 2})
     dead.close()  # as a killed process: its lock is gone, its file is not
     heir = opened(tmp_path, "heir")
     applied: list[int] = []
@@ -83,8 +83,8 @@ async def test_a_dead_process_s_file_is_adopted_and_a_living_one_s_is_not(tmp_pa
 async def test_what_a_process_leaves_behind_is_adopted_by_one_that_runs(tmp_path: Path) -> None:
     """Workers end while others live: one of those takes the file, and only one, however often they look."""
     leaving, first, second = (opened(tmp_path, name) for name in "abc")
-    leaving.append({"n": 1})
-    first.append({"n": 2})
+    await leaving.append({"n": 1})
+    await first.append({"n": 2})
     for spool in (first, second):
         spool.adopt()
         assert len(spool) == (spool is first), "its process lives"
@@ -109,16 +109,19 @@ async def test_what_a_process_leaves_behind_is_adopted_by_one_that_runs(tmp_path
 async def test_processes_that_start_at_once_leave_each_other_s_files_alone(tmp_path: Path) -> None:
     """A file is found by others only once it is locked: no process adopts that of one that is just starting."""
     script = """
+import asyncio
 import sys
 from pathlib import Path
 from gateway.ledger.spool import Spool
-for number in range(200):
-    spool = Spool(Path(sys.argv[1]), bytes_max=10_000)
-    spool.open(f"{sys.argv[2]}-{number}")
-    spool.append({"n": 1})
-    assert len(spool) == 1, spool
-    spool._pending.clear()
-    spool.close()
+async def main():
+    for number in range(200):
+        spool = Spool(Path(sys.argv[1]), bytes_max=10_000)
+        spool.open(f"{sys.argv[2]}-{number}")
+        await spool.append({"n": 1})
+        assert len(spool) == 1, spool
+        spool._pending.clear()
+        spool.close()
+asyncio.run(main())
 """
     starting = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path), name, cwd=ROOT)
@@ -138,8 +141,8 @@ async def test_a_line_torn_by_a_crash_is_left_out(tmp_path: Path) -> None:
 async def test_a_refused_record_is_put_aside_for_people(tmp_path: Path) -> None:
     """It blocks nothing, and is kept with the reason."""
     spool = opened(tmp_path)
-    spool.append({"n": 1})
-    spool.append({"n": 2})
+    await spool.append({"n": 1})
+    await spool.append({"n": 2})
     applied: list[int] = []
 
     async def apply(record: Record) -> None:
@@ -153,12 +156,37 @@ async def test_a_refused_record_is_put_aside_for_people(tmp_path: Path) -> None:
     spool.close()
 
 
+class Counting(Spool):
+    """Counts its writes, each of which ends in a sync."""
+
+    writes = 0
+
+    def write(self) -> None:
+        """See `Spool`."""
+        self.writes += 1
+        super().write()
+
+
+async def test_records_of_one_moment_are_synced_together(tmp_path: Path) -> None:
+    """A thousand calls that find the ledger away at once cost one sync, and none goes on before it."""
+    spool = Counting(tmp_path, bytes_max=10**6)
+    spool.open("a")
+    keeping = [asyncio.create_task(spool.append({"n": number})) for number in range(1000)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in keeping)
+    keeping[0].cancel()  # its record is kept all the same
+    await asyncio.gather(*keeping, return_exceptions=True)
+    assert spool.writes == 1
+    assert len((tmp_path / "a.spool").read_bytes().splitlines()) == 1000
+    assert await all_of(spool) == list(range(1000))
+
+
 async def test_the_spool_is_bounded(tmp_path: Path) -> None:
     """Beyond its bound a record is refused, not half kept."""
     spool = opened(tmp_path, bytes_max=20)
-    spool.append({"n": 1})
+    await spool.append({"n": 1})
     with pytest.raises(SpoolFull):
-        spool.append({"text": "x" * 20})
+        await spool.append({"text": "x" * 20})
     assert len(spool) == 1
     spool.close()
 
@@ -177,12 +205,12 @@ def full_disk(bytes_max: int) -> Iterator[None]:
 async def test_what_a_full_disk_does_not_take_is_written_when_there_is_room(tmp_path: Path) -> None:
     """It waits in memory, in its order, is told to be there only, and no half of it is on the disk."""
     spool = opened(tmp_path, bytes_max=10**6)
-    spool.append({"n": 1})
+    await spool.append({"n": 1})
     assert spool.is_sound
     with full_disk(30):
         for number in (2, 3):
             with pytest.raises(OSError, match="no room"):
-                spool.append({"n": number})
+                await spool.append({"n": number})
         assert (len(spool), spool.unwritten, spool.is_sound) == (3, 2, False)
         assert len((tmp_path / "a.spool").read_bytes().splitlines()) == 1
     spool.write()
@@ -197,7 +225,7 @@ async def test_what_the_disk_never_took_is_counted_or_applied(tmp_path: Path) ->
         spool = opened(tmp_path)
         with full_disk(3):
             with pytest.raises(OSError, match="no room"):
-                spool.append({"n": 1})
+                await spool.append({"n": 1})
             if back:
                 assert await all_of(spool) == [1]
             else:
@@ -208,7 +236,7 @@ async def test_a_line_that_the_disk_changed_is_not_taken_for_a_charge(tmp_path: 
     """One digit of an amount is another: its checksum tells. Lines of an older version, without one, are read."""
     dead = opened(tmp_path, "dead")
     for number in (100, 200):
-        dead.append({"n": number})
+        await dead.append({"n": number})
     dead.close()
     file = tmp_path / "dead.spool"
     file.write_bytes(file.read_bytes().replace(b"200", b"900") + b'{"n":300}\n')
