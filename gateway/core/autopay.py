@@ -126,7 +126,8 @@ def judge(
     amount_min: Nanos,
     amount_max: Nanos,
 ) -> tuple[Verdict, Nanos]:
-    """Whether this attempt begins now, and its amount. One that is under way is found whatever was set since.
+    """Whether this attempt begins now, and its amount. One that is under way is found whatever was set since; one that
+    is over, and was only sent once more, does not begin again: its provider would say again what it said of it.
 
     `active`: the account is not suspended.
     """
@@ -140,7 +141,7 @@ def judge(
         return "disabled", ZERO
     if balance >= autopay.threshold:
         return "enough", ZERO
-    if autopay.state == AutopayState.FAILED and now_ms < autopay.retry_ms:
+    if (autopay.state == AutopayState.FAILED and now_ms < autopay.retry_ms) or attempt == autopay.attempt:
         return "backing_off", ZERO
     amount = min(whole_cents(autopay.target - balance), amount_max)
     if autopay.monthly_cap is not None:

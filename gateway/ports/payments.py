@@ -37,7 +37,7 @@ class PaymentLedger(Protocol):
     async def begin_payment(self, *, account: str, attempt: str, amount_min: Nanos, amount_max: Nanos) -> PaymentBegun:
         """Begin an attempt to bring the balance to its target, if one is due and none is under way.
 
-        core.autopay.judge says so. Replay: while the attempt is under way, the first answer.
+        core.autopay.judge says so. Replay: while the attempt is under way, the first answer; it begins only once.
         """
 
     async def fail_payment(

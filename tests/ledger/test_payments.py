@@ -363,6 +363,23 @@ async def test_a_failure_of_another_attempt_changes_nothing(world: World) -> Non
     assert await fail(ledger) == before
 
 
+@pytest.mark.parametrize("how", ["paid", "failed"])
+async def test_an_attempt_begins_once(world: World, how: str) -> None:
+    """A line that sends it once more when it is over, and another would be due, begins nothing: the next one does."""
+    ledger = await autopaying(world)
+    await begin(ledger)
+    if how == "paid":
+        await paid(ledger, amount=usd(29), attempt="a1")
+        await ledger.settle(bill(amount=usd(49)))
+    else:
+        await fail(ledger)
+        await ledger.set_autopay(operation="again", account="acme", changes={"enabled": True})
+    before = await ledger.autopay("acme")
+    late = await begin(ledger)
+    assert (late.verdict, late.autopay) == ("backing_off", before)
+    assert (await begin(ledger, "a2")).verdict == "begun"
+
+
 @pytest.mark.parametrize("failures_max", [1, 3])
 async def test_an_attempt_that_is_paid_after_all_ends_well(world: World, failures_max: int) -> None:
     """The provider said no, then yes: the money is credited, and autopay goes on, even if it was disabled."""

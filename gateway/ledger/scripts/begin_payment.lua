@@ -30,7 +30,7 @@ balance = tonumber(balance)
 if balance >= tonumber(facts('threshold')) then
   return said('enough')
 end
-if state == 'failed' and NOW < tonumber(facts('retry')) then
+if (state == 'failed' and NOW < tonumber(facts('retry'))) or facts('attempt') == ARGV[2] then
   return said('backing_off')
 end
 local missing = tonumber(facts('target')) - balance
