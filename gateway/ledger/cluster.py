@@ -30,6 +30,7 @@ from gateway.ledger.link import (
 from gateway.ledger.slots import SLOTS, command_slot, hash_slot, never_of
 
 REDIRECTIONS_MAX: Final = 8
+_REDIRECTIONS_AT_ONCE: Final = 2
 _SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 _REFRESH_PAUSE_SECONDS: Final = 0.1
 _TRY_AGAIN_SECONDS: Final = 0.02
@@ -197,6 +198,8 @@ class ClusterLink:
                 while redirections < REDIRECTIONS_MAX:
                     # A slot half moved (TRYAGAIN) leads back and forth until it has moved, or the deadline.
                     redirections = 0 if error.code == "TRYAGAIN" else redirections + 1
+                    if redirections > _REDIRECTIONS_AT_ONCE:  # the servers do not agree yet
+                        await asyncio.sleep(_TRY_AGAIN_SECONDS)
                     node, asking = await self._next(request, node, error)
                     try:
                         return await (_ask(request, node) if asking else request.send(node))

@@ -80,7 +80,11 @@ async def test_exposure_stays_within_its_bounds_and_is_charged_once(tmp_path: Pa
     ):
         keys = {f"a{number}": await gw.open_account(f"a{number}", credit="10") for number in range(8)}
         customers = Customers(gw, keys)
-        await asyncio.sleep(0.5)
+
+        async def served() -> bool:
+            return customers.served.total() > 10
+
+        assert await until(served)
         assert redis.pid is not None
         before = customers.served.total()
         os.kill(redis.pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
