@@ -85,12 +85,6 @@ class OpenHold(Body):
         return self
 
 
-class RenewHold(Body):
-    """For how long the hold is to live from now."""
-
-    seconds: Seconds | None = None
-
-
 class SettleHold(Body):
     """What it came to: the `amount`, or the `usage` by measure, or the service's `reply`, which says it."""
 
@@ -102,6 +96,35 @@ class SettleHold(Body):
     def _one(self) -> "SettleHold":
         if self.amount is not None and not (self.usage is None and self.reply is None):
             raise ValueError("give either an amount, or usage and reply")
+        return self
+
+
+class NextHold(Body):
+    """What the next slice may cost: quantities by measure, or an `amount`."""
+
+    estimate: Quantities | None = None
+    amount: Usd | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "NextHold":
+        if (self.estimate is None) == (self.amount is None):
+            raise ValueError("give either an estimate or an amount")
+        return self
+
+
+class RenewHold(Body):
+    """For how long the hold is to live from now. Or, with what was `used` of it: charge that, and hold what is said of
+    the `next` slice for so long, else as much as this one held.
+    """
+
+    seconds: Seconds | None = None
+    used: SettleHold | None = None
+    next: NextHold | None = None
+
+    @model_validator(mode="after")
+    def _next_of_used(self) -> "RenewHold":
+        if self.next is not None and self.used is None:
+            raise ValueError("say what was used before the next is held")
         return self
 
 

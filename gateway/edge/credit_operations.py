@@ -19,7 +19,7 @@ from gateway.core.usage import Quantity
 from gateway.edge.admin_bodies import Invalid, Problem
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.billing_operations import view_item
-from gateway.edge.credit_bodies import OpenHold, RenewHold, SettleHold
+from gateway.edge.credit_bodies import NextHold, OpenHold, RenewHold, SettleHold
 from gateway.edge.holds import TEXT_MAX, read_hold, write_hold
 from gateway.edge.operations import Operation
 from gateway.pipeline.bookable import Bookable, only_paid
@@ -106,21 +106,49 @@ class CreditOperations:
         return opened, max(seconds, self._settings.hold_seconds)
 
     async def renew(self, hold: str, body: RenewHold) -> Data:
-        """Have a hold live on."""
+        """Have a hold live on; or charge what was used of it, and hold the next slice."""
         booking = self.booking(hold)
         seconds = self._seconds(body.seconds)
+        if body.used is not None:
+            return await self._next_slice(booking, body.used, body.next, seconds)
         if not await self._bookings.renew(booking, seconds):
             raise HoldEnded("the hold has ended: it was settled or released, or its time was over")
-        return {"id": hold, "hold": booking.hold_id, "seconds": seconds}
+        return {
+            "id": hold, "hold": booking.hold_id, "seconds": seconds, "held": format_usd(booking.held),
+            "available": None, "charge": None,
+        }  # fmt: skip
+
+    async def _next_slice(self, booking: Booking, told: SettleHold, wanted: NextHold | None, seconds: int) -> Data:
+        """The next hold, and the charge of the one before. Raises NotHeld: that was charged all the same."""
+        found = self._bookings.book.get(booking.route)
+        if found is None or found.metering is None:
+            raise Invalid([Problem("/used", f"the config has no paid route {booking.route} any more: settle it")])
+        used = self._used(booking, told, "/used/usage")
+        expected = None if wanted is None else wanted.estimate
+        self._check_measures(found, expected, "/next/estimate")
+        amount = booking.held if wanted is None else wanted.amount
+        route = found.by_usage if amount is None else replace(found.by_request, hold=amount)
+        renewed = await self._bookings.next_slice(booking, used, route, expected=expected, seconds=seconds)
+        if isinstance(renewed, str):
+            raise Invalid([Problem("/used", renewed)])
+        charge, receipt, opened = renewed
+        if isinstance(opened, Refused):
+            raise NotHeld(opened, route.product.errors)
+        shown = self.show((opened, max(seconds, self._settings.hold_seconds)))
+        kept = {name: shown[name] for name in ("id", "hold", "seconds", "held", "available")}
+        return {**kept, "charge": _receipt(booking, charge, receipt)}
+
+    def _used(self, booking: Booking, told: SettleHold, pointer: str) -> Used:
+        """What was told of a hold's use. Raises Invalid."""
+        found = self._bookings.book.get(booking.route)
+        if found is not None:
+            self._check_measures(found, told.usage, pointer)
+        return Used(amount=told.amount, usage=told.usage or {}, reply=told.reply)
 
     async def settle(self, hold: str, body: SettleHold) -> Data:
         """Charge what the call came to. A hold whose time was over is charged all the same, late."""
         booking = self.booking(hold)
-        found = self._bookings.book.get(booking.route)
-        if found is not None:
-            self._check_measures(found, body.usage, "/usage")
-        used = Used(amount=body.amount, usage=body.usage or {}, reply=body.reply)
-        settled = await self._bookings.settle(booking, used)
+        settled = await self._bookings.settle(booking, self._used(booking, body, "/usage"))
         if isinstance(settled, str):
             raise Invalid([Problem("" if body.usage is None else "/usage", settled)])
         charge, receipt = settled

@@ -17,6 +17,19 @@ from gateway.edge.openapi import document
 BASE: Final = "/credit/v1"
 SCOPE: Final = "credit"
 _ITEM: Final = shape(sku=TEXT, quantity=TEXT, unit=TEXT, unit_price=TEXT, amount=USD)
+_SETTLED: Final = shape(
+    hold=TEXT,
+    account=TEXT,
+    settled=FLAG,
+    charged=USD,
+    balance=perhaps(USD),
+    currency=CURRENCY,
+    late=FLAG,
+    entry=perhaps(TEXT),
+    price_version=TEXT,
+    rate_card=TEXT,
+    items=many(_ITEM),
+)
 ANSWERS: Final[dict[str, Data]] = {
     "Document": ANYTHING,
     "Hold": shape(
@@ -34,20 +47,15 @@ ANSWERS: Final[dict[str, Data]] = {
         rate_card=TEXT,
         seconds=COUNT,
     ),
-    "Renewed": shape(id=TEXT, hold=TEXT, seconds=COUNT),
-    "Settled": shape(
+    "Renewed": shape(
+        id=TEXT,
         hold=TEXT,
-        account=TEXT,
-        settled=FLAG,
-        charged=USD,
-        balance=perhaps(USD),
-        currency=CURRENCY,
-        late=FLAG,
-        entry=perhaps(TEXT),
-        price_version=TEXT,
-        rate_card=TEXT,
-        items=many(_ITEM),
+        seconds=COUNT,
+        held=USD,
+        available=perhaps(USD),
+        charge=perhaps(_SETTLED),
     ),
+    "Settled": _SETTLED,
     "Released": shape(id=TEXT, hold=TEXT, released=FLAG),
 }
 #: Why a call is not admitted.
@@ -98,11 +106,12 @@ ENDINGS: Final[tuple[Endpoint[CreditOperations], ...]] = (
         method="POST",
         path="/holds/{hold}/renew",
         scope=SCOPE,
-        summary="Have a hold live on; never for less than it had left",
+        summary="Have a hold live on, never for less than it had left; or charge what was used and hold the next slice",
         deed=lambda desk, ask: desk.renew(ask.parts["hold"], ask.body(RenewHold)),
         body=RenewHold,
         answer="Renewed",
         problems=("unknown_hold", "hold_ended", "unknown_account"),
+        refusals=REFUSALS,
     ),
 )
 

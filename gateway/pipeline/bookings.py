@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from gateway.core.errors import OperationConflict, Refused
+from gateway.core.errors import LedgerUnavailable, OperationConflict, Refused
 from gateway.core.money import ZERO, Nanos
-from gateway.core.pricing import Charge
+from gateway.core.pricing import Charge, PriceTable
 from gateway.core.usage import Quantity, estimate_usage
 from gateway.pipeline import pricing
-from gateway.pipeline.admit import Admission
+from gateway.pipeline.admit import PLANS_MAX, Admission
 from gateway.pipeline.bookable import EXPECTED, Bookable
 from gateway.pipeline.booked import Booking, Opened, Used, charge_of, knows_model, price_table
 from gateway.pipeline.books import Books, Settled
@@ -26,7 +26,7 @@ from gateway.pipeline.meter import parsed
 from gateway.pipeline.refusals import worded
 from gateway.pipeline.told import ToldClient
 from gateway.pipeline.unsettled import Notes
-from gateway.ports import CallFinished, Clock, Ledger, Observer, Receipt, Settlement
+from gateway.ports import CallFinished, Clock, Identity, Ledger, Observer, Plan, Receipt, Renewal, Renewed, Settlement
 from gateway.settings.runtime import PriceBook, Route, Runtime
 
 #: Of a call that was served elsewhere, by the type of what is told.
@@ -102,11 +102,7 @@ class Bookings:
             self._tell_opened(call)
             return Opened(call_id=call.id, booking=None)
         booking = self._booking(call)
-        if seconds > self._leases.lease_seconds:
-            await self._ledger.extend(account=call.account, hold_ids=[call.id], lease_seconds=seconds)
-        if self._is_charged(booking) and call.table is not None:
-            held = pricing.charge_of_hold(call.table, booking.held, "nobody ended the hold")
-            await self._notes.post(self.settlement(booking, held), max(seconds, self._leases.lease_seconds))
+        await self._keep(booking, call.table, seconds)
         return Opened(call_id=call.id, booking=booking, estimate=call.estimate, available=call.available)
 
     async def _admit(self, call: Call) -> Refused | None:
@@ -160,19 +156,85 @@ class Bookings:
         self._observer.event("hold_renewed", product=booking.product)
         return True
 
+    async def next_slice(
+        self, booking: Booking, used: Used, route: Route, *, expected: Mapping[str, Quantity] | None, seconds: int
+    ) -> tuple[Charge, Receipt, Opened | Refused] | str:
+        """Charge what was used since the hold was taken, and hold the next slice, by the ledger's one step of both.
+
+        A refusal: it was charged, and nothing is held any more. Text: why it cannot be charged as it was told. What was
+        known of the request beforehand is charged with the first slice. Raises LedgerUnavailable, and OperationConflict
+        where the hold was ended otherwise.
+        """
+        started = self._clock.monotonic()
+        charge = self._charge(booking, used)
+        if isinstance(charge, str):
+            return charge
+        settlement = self.settlement(booking, charge)
+        if self._books.has_steps(settlement):
+            settlement = await self._books.by_steps(settlement)
+        plan = (await self._ledger.account(booking.account)).plan
+        client = ToldClient(identity=Identity(account=booking.account, key_id=booking.key_id, plan=plan))
+        call = Call(_next_id(booking.hold_id), client, route, {}, started)
+        call.identity = client.identity
+        call.sources |= {"request": booking.facts, "job": booking.facts}
+        if expected is not None:
+            call.sources[EXPECTED] = {**self._expected(call, client), **expected}
+        answer, estimate = await self._renewed(call, settlement, plan)
+        self._tell(booking, started, outcome="settled", charged=answer.receipt.charged, late=answer.receipt.late)
+        if self._is_charged(booking):
+            await self._notes.drop(booking.account, booking.hold_id)
+        if answer.refused is not None:
+            refused = self._admission.explained(call, answer.refused)
+            call.refuse(refused)
+            call.status = worded(route.product.errors, refused).status
+            self._tell_opened(call)
+            return charge, answer.receipt, refused
+        assert call.table is not None, "a renewal without prices"
+        self._observer.event("hold_renewed", product=booking.product)
+        following = replace(
+            booking, hold_id=call.id, held=answer.hold, known={}, price_version=call.table.version,
+            rate_card=call.table.rate_card,
+        )  # fmt: skip
+        await self._keep(following, call.table, seconds)
+        opened = Opened(call_id=call.id, booking=following, estimate=estimate, available=answer.available)
+        return charge, answer.receipt, opened
+
+    async def _renewed(self, call: Call, settlement: Settlement, plan: Plan) -> tuple[Renewed, Nanos]:
+        """The ledger's answer, and what it was asked to hold."""
+        for _ in range(PLANS_MAX):
+            request = self._admission.next_slice(call, plan, call.id)
+            answer = await self._ledger.renew(Renewal(settlement=settlement, request=request))
+            if isinstance(answer, Renewed):
+                return answer, request.estimate
+            plan = answer.plan
+        raise LedgerUnavailable("the account's plan keeps changing")
+
+    async def _keep(self, booking: Booking, table: PriceTable | None, seconds: int) -> None:
+        """What a hold needs that was taken: its time, and a note where it is charged if nobody ends it."""
+        if seconds > self._leases.lease_seconds:
+            await self._ledger.extend(account=booking.account, hold_ids=[booking.hold_id], lease_seconds=seconds)
+        if self._is_charged(booking) and table is not None:
+            held = pricing.charge_of_hold(table, booking.held, "nobody ended the hold")
+            await self._notes.post(self.settlement(booking, held), max(seconds, self._leases.lease_seconds))
+
+    def _charge(self, booking: Booking, used: Used) -> Charge | str:
+        """What it came to. Text: why that cannot be said."""
+        table = price_table(self._prices, booking, self._clock.now(), self._default_card)
+        found = self.book.get(booking.route)
+        charge = charge_of(booking, used, found, table)
+        if not isinstance(charge, str) and found is not None and not knows_model(booking, used, found):
+            self._observer.event("model_unknown", product=booking.product)
+        return charge
+
     async def settle(self, booking: Booking, used: Used) -> tuple[Charge, Settled] | str:
         """Charge what the call came to, once. Text: why it cannot be charged as it was told.
 
         Raises OperationConflict where the hold was released, or settled for something else.
         """
         started = self._clock.monotonic()
-        table = price_table(self._prices, booking, self._clock.now(), self._default_card)
-        found = self.book.get(booking.route)
-        charge = charge_of(booking, used, found, table)
+        charge = self._charge(booking, used)
         if isinstance(charge, str):
             return charge
-        if found is not None and not knows_model(booking, used, found):
-            self._observer.event("model_unknown", product=booking.product)
         settled = await self._books.settle(self.settlement(booking, charge))
         if settled == "conflict":
             raise OperationConflict("the hold was released before, or settled for something else")
@@ -206,7 +268,7 @@ class Bookings:
             key_id=booking.key_id,
             product=booking.product,
             route=booking.route,
-            call_id=booking.hold_id,
+            call_id=_first(booking.hold_id),
             charge=charge,
         )
 
@@ -254,6 +316,17 @@ class Bookings:
                 settle_seconds=seconds if outcome == "settled" else 0.0,
             )
         )
+
+
+def _first(hold_id: str) -> str:
+    """The id of the first of the holds that follow each other: their call's."""
+    return hold_id.partition(".")[0]
+
+
+def _next_id(hold_id: str) -> str:
+    """The id of the hold that follows this one: the same each time."""
+    _, _, number = hold_id.partition(".")
+    return f"{_first(hold_id)}.{int(number or 0) + 1}"
 
 
 def _finished(**facts: Any) -> CallFinished:

@@ -185,6 +185,62 @@ async def test_who_is_refused_and_how(tmp_path: Path, empty_redis: str) -> None:
         assert (await gw.call("POST", "/v1/renderings", "secret-of-racer")).code == "route_not_found"
 
 
+async def test_what_goes_on_is_charged_slice_by_slice(tmp_path: Path, empty_redis: str) -> None:
+    """A renewal that says what was used charges it and holds the next slice in one step, once for all its repeats; when
+    credit is used up it is refused as a call is, and what was used is charged all the same."""
+    async with running(tmp_path, empty_redis, changes=plugged(on_unsettled="charge_hold")) as gw:
+        await gw.open_account("acme", credit="10")
+        service = Service(gw)
+        first = await service.hold(account="acme", product="rendering", request={"rush": True}, amount="4")
+        body = {"used": {"usage": {"megapixels": 30}}, "next": {"estimate": {"megapixels": 60}}, "seconds": 90}
+        second, again = [await service.ask(f"/holds/{first['id']}/renew", body) for _ in range(2)]
+        assert second == again
+        status, renewed = second
+        assert (status, renewed["held"], renewed["seconds"]) == (200, "6.030000000", 90)
+        assert (renewed["charge"]["charged"], renewed["available"]) == ("3.030000000", "0.940000000")
+        other = {**body, "used": {"usage": {"megapixels": 31}}}
+        assert (await service.ask(f"/holds/{first['id']}/renew", other))[1]["code"] == "operation_conflict"
+        (held,) = await gw.ledger.holds("acme")
+        assert (held.id, held.amount) == (renewed["hold"], parse_usd("6.03"))
+        assert held.expires_ms - held.created_ms > 80_000
+
+        # As much again where nothing is said, or what there is; notes follow the hold that is open.
+        status, third = await service.ask(f"/holds/{renewed['id']}/renew", {"used": {"amount": "1"}})
+        assert (status, third["held"], third["charge"]["balance"]) == (200, "5.970000000", "5.970000000")
+        waiting = [each.id for each in await gw.ledger.deliveries("acme")]
+        assert waiting == [f"unsettled:{third['hold']}"]
+        status, told = await service.ask(f"/holds/{third['id']}/renew", {"used": {"amount": "7"}})
+        assert (status, told["code"], told["detail"]) == (400, "insufficient_credit", NO_CREDIT)
+        assert await gw.balance("acme") == parse_usd("-1.03")
+        assert await gw.ledger.holds("acme") == [] == await gw.ledger.deliveries("acme")
+        entries = [each for each in await gw.ledger.entries("acme") if each.kind == "charge"]
+        assert [str(-each.amount) for each in entries] == ["3030000000", "1000000000", "7000000000"]
+        assert {each.data["call_id"] for each in entries} == {first["hold"]}
+        assert await gw.ledger.verify("acme") == []
+        events = dict(
+            map(
+                tuple, ((tuple(labels), n) for labels, n in gw.gateway.measured().figures()["counts"]["gateway_events"])
+            )
+        )
+        assert events["hold_renewed", "rendering"] == 3
+
+        # What was used has to be known, and released is not used.
+        await gw.open_account("other", credit="10")
+        hold = await service.hold(account="other", product="rendering", amount="1")
+        for wrong, pointer in (
+            ({"next": {"amount": "1"}}, ""),
+            ({"used": {"usage": {"pixels": 1}}}, "/used/usage/pixels"),
+            ({"used": {"amount": "1"}, "next": {"estimate": {"pixels": 1}}}, "/next/estimate/pixels"),
+            ({"used": {"usage": {"layers": 1}}}, "/used"),
+        ):
+            status, told = await service.ask(f"/holds/{hold['id']}/renew", wrong)
+            assert (status, told["errors"][0]["pointer"]) == (422, pointer)
+        await service.ask(f"/holds/{hold['id']}/release", {})
+        status, told = await service.ask(f"/holds/{hold['id']}/renew", {"used": {"amount": "1"}})
+        assert (status, told["code"]) == (409, "operation_conflict")
+        assert await gw.balance("other") == parse_usd("10")
+
+
 async def test_holds_have_names_and_live_as_long_as_they_are_renewed(tmp_path: Path, empty_redis: str) -> None:
     """A repeat gets the same hold; one that nobody renews ends by itself, and is still charged, late."""
     async with running(tmp_path, empty_redis, changes=plugged(hold_seconds=3, hold_seconds_max=100)) as gw:
@@ -203,7 +259,8 @@ async def test_holds_have_names_and_live_as_long_as_they_are_renewed(tmp_path: P
         assert told["errors"][0]["pointer"] == "/seconds"
         kept = await service.hold(**body)
         _, renewed = await service.ask(f"/holds/{kept['id']}/renew", {"seconds": 50})
-        assert renewed == {"id": kept["id"], "hold": kept["hold"], "seconds": 50}
+        assert (renewed["id"], renewed["hold"], renewed["seconds"]) == (kept["id"], kept["hold"], 50)
+        assert (renewed["held"], renewed["charge"]) == (kept["held"], None)
         assert await until(lambda: _left(gw, {long["hold"], kept["hold"]}))  # the first one's time was over
         status, told = await service.ask(f"/holds/{first['id']}/renew", {})
         assert (status, told["code"]) == (409, "hold_ended")
@@ -245,7 +302,7 @@ async def test_the_api_is_what_its_document_says(tmp_path: Path, empty_redis: st
             content = described["responses"][str(route.status)]["content"]["application/json"]["schema"]
             schema = document["components"]["schemas"][content["$ref"].rpartition("/")[2]]
             assert route.answer == "Document" or schema["additionalProperties"] is False
-        assert json.dumps(document).count("insufficient_credit") == 2  # as a problem's code, and of the route
+        assert json.dumps(document).count("insufficient_credit") == 3  # as a problem's code, and of two routes
         assert await gw.ledger.verify("acme") == []
 
 
