@@ -100,6 +100,13 @@ def first_reported(fields: Sequence[Field], sources: Sources) -> Any:
     return None
 
 
+def id_of(value: Any) -> str | None:
+    """The id that a service gave something, as it stands in paths: text, or a whole number; None for what is none."""
+    if type(value) is int:
+        return str(value)
+    return value if type(value) is str and value else None
+
+
 class Places:
     """Where many fields stand, so that all are read at once: an object that several of them are in is found once.
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Move, State
+from gateway.core.extract import id_of
 from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge
 from gateway.pipeline import pricing
@@ -121,8 +122,8 @@ class Conclusion:
         """The upstream made a job: the account owns it, and the hold is the job's from now on."""
         job = call.route.job
         assert job is not None and call.table is not None and call.identity is not None, "a job without admission"
-        found = job.id.read(call.sources)
-        if type(found) is not str or not found:
+        found = id_of(job.id.read(call.sources))
+        if found is None:
             self._observer.event("job_without_id", product=call.route.product.name)
             await self.fail(call)
             return
@@ -208,8 +209,8 @@ class Conclusion:
     async def keep_ownership(self, call: Call) -> None:
         route = call.route
         if route.creates is not None:
-            found = route.creates.field.read(call.sources)
-            if type(found) is str and found:
+            found = id_of(route.creates.field.read(call.sources))
+            if found is not None:
                 resource = Resource(
                     ref=ResourceRef(kind=route.creates.kind, id=found),
                     state="kept",

@@ -17,11 +17,12 @@ from multidict import CIMultiDict
 from gateway.core.admission import Concurrency, crowded
 from gateway.core.errors import Code, Refused, UpstreamTimeout, UpstreamUnreachable
 from gateway.core.exchange import Move
+from gateway.core.extract import id_of
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.callbacks import Callbacks, echo, wish
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.jobs import Jobs
-from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed
+from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, reply_data
 from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Ledger, Observer, QueuedJob, QueueLeft, Resource
 from gateway.settings.runtime import Job, Queue, Route
@@ -158,9 +159,9 @@ class Queueing:
             await self._later(queued)
             return
         plain = decoded(copy.body(), coding, route.product.metered_body_bytes_max)
-        data = parsed(plain) if plain else None
-        found = job.id.read({"reply": data})
-        if 200 <= status < 300 and type(found) is str and found:
+        data = reply_data(plain) if plain else None
+        found = id_of(job.id.read({"reply": data}))
+        if 200 <= status < 300 and found is not None:
             look_seconds = job.look_first_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
             await self._ledger.submitted(
                 account=account, ref=record.ref, hold_id=record.hold, upstream=found, look_seconds=look_seconds,

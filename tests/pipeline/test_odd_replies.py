@@ -144,3 +144,26 @@ async def test_a_hold_is_for_all_answers(tmp_path: Path, empty_redis: str) -> No
         async with customers(tmp_path, empty_redis, {name: replies[name]}, request) as (gw, _):
             (charge,) = await charges(gw, name)
             assert parse_usd(least) <= charge["amount"] < parse_usd(least) + parse_usd("0.001")
+
+
+async def test_a_job_may_have_a_number_for_an_id(tmp_path: Path, empty_redis: str) -> None:
+    """It is the account's, is settled when it ends, and its confidence may be NaN."""
+    names = b'"id": 7, "audio_duration": 3600, "speech_model_used": "universal-2", "project_id": 5'
+
+    async def script(line: Line) -> None:
+        while True:
+            received = await line.request()
+            made = received.first.startswith(b"POST")
+            state = b'"queued"' if made else b'"completed", "confidence": NaN'
+            await line.send(message(OK, JSON, body=b'{"status": ' + state + b", " + names + b"}"))
+
+    async with before(ScriptedUpstream(script), tmp_path, empty_redis) as gw:
+        key = await gw.open_account("a", credit="10")
+        other = await gw.open_account("b", credit="10")
+        got = await gw.call("POST", "/v2/transcript", key, json={"audio_url": "https://example.com/a.wav"})
+        assert (got.status, got.json["id"], (await gw.ledger.account("a")).open_holds) == (200, 7, 1)
+        assert (await gw.call("GET", "/v2/transcript/7", other)).code == "not_found"
+        got = await gw.call("GET", "/v2/transcript/7", key)
+        assert (got.status, got.charge) == (200, parse_usd("0.15"))
+        assert "project_id" not in got.json
+        await in_order(gw, "a", balance=parse_usd("9.85"))
