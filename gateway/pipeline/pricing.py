@@ -48,6 +48,12 @@ def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refuse
         for rejection in route.rejections:
             if rejection.meets(sources):
                 return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})
+    if route.metering is not None and route.metering.counted:
+        for measure in route.metering.counted:
+            value = first_reported(measure.fields, sources)
+            if value is not None and measure.judged(value) is None:
+                what = "a list" if measure.count == "items" else "text"
+                return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{measure.fields[0]} must be {what}"})
     known = route.product.models.known if route.product.models else {}
     for model in models:
         if model not in known:

@@ -160,6 +160,7 @@ class Metering:
     """How usage is read and priced. `unknown_usage` answers "success, but no usage".
 
     `expected_rules` are the rules as far as estimates go: without the lines of which nothing is ever expected.
+    `counted`: measures that count something of the request. What cannot be counted has no price.
     """
 
     measures: tuple[Measure, ...]
@@ -167,8 +168,11 @@ class Metering:
     unknown_usage: UnknownUsage = "charge_hold"
     reads_reply: bool = True  # some measure, rule or model is read from the reply's body
     expected_rules: tuple[ChargeRule, ...] = field(init=False, repr=False, compare=False)
+    counted: tuple[Measure, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        counted = (each for each in self.measures if each.count != "value" and each.known_before)
+        object.__setattr__(self, "counted", tuple(counted))
         object.__setattr__(self, "expected_rules", expected_rules(self.rules, never_expected(self.measures)))
 
 

@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestServer
 from gateway.core.money import parse_usd
 from gateway.settings.load import SettingsError
 from tests.harness import Change, Running, running
-from tests.pipeline.helpers import charges, in_order, sandbox, skus
+from tests.pipeline.helpers import in_order, sandbox, skus
+from tests.pipeline.streaming import charged
 
 SPEECH = "/v1/speech"
 
@@ -86,15 +87,19 @@ async def test_text_to_speech_is_charged_by_the_requests_characters(tmp_path: Pa
         assert got.headers["Content-Type"].startswith("audio/")
         charge = len(text) * 15_000
         assert got.charge is None or got.charge == charge
-        assert [each["amount"] for each in await charges(gw, "a")] == [charge]
+        assert [each["amount"] for each in await charged(gw)] == [charge], "it may come after the last byte"
         await in_order(gw, "a", balance=parse_usd("1") - charge)  # type: ignore[arg-type]
         got = await gw.call("POST", SPEECH, key, json={"text": text, "stream": True})
         assert got.status == 200
-        assert len(await charges(gw, "a")) == 2
+        assert len(await charged(gw, count=2)) == 2
         assert (await gw.call("POST", SPEECH, key, json={"text": "x" * 20_000})).status == 400
         assert (await gw.call("POST", SPEECH, key, json={"text": "x"}, headers=sandbox(status=500))).status == 500
         got = await gw.call("POST", SPEECH, key, json={})
         assert got.status == 400
+        for uncounted in (5, ["x" * 1000], {"x": 1}, True):
+            got = await gw.call("POST", SPEECH, key, json={"text": uncounted})
+            assert (got.status, got.code) == (400, "invalid_request"), "what cannot be counted has no price"
+            assert "request.text must be text" in str(got.json)
         await in_order(gw, "a", balance=parse_usd("1") - 2 * charge)  # type: ignore[arg-type]
         empty = await gw.open_account("b", credit="0")
         refused = await gw.call("POST", SPEECH, empty, json={"text": "x"})
@@ -110,15 +115,16 @@ async def test_text_to_speech_is_charged_by_a_header_of_the_reply(tmp_path: Path
         key = await gw.open_account("a", tier="free", credit="1")
         got = await gw.call("POST", SPEECH, key, json={"text": "x" * 100})
         assert got.status == 200
-        assert (await charges(gw, "a"))[-1]["amount"] == parse_usd("0.0015")
+        assert (await charged(gw))[-1]["amount"] == parse_usd("0.0015")
         usage = {"X-Sandbox-Usage": '{"billed_characters": 7}'}
         await gw.call("POST", SPEECH, key, json={"text": "x" * 100}, headers=usage)
+        await charged(gw, count=2)
         assert await skus(gw, "a") == {"tts.characters": "7"}
         await gw.call("POST", SPEECH, key, json={"text": "x" * 100}, headers=sandbox(usage="missing"))
-        last = (await charges(gw, "a"))[-1]
+        last = (await charged(gw, count=3))[-1]
         assert (last["basis"], last["amount"]) == ("estimated", parse_usd("0.015"))
         await gw.call("POST", SPEECH, key, json={"text": "x" * 100}, headers=sandbox(usage="zero"))
-        last = (await charges(gw, "a"))[-1]
+        last = (await charged(gw, count=4))[-1]
         assert (last["basis"], last["amount"]) == ("reported", 0)
 
 
