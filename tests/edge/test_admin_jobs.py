@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.core.money import parse_usd
 from tests.harness import ADMIN_TOKEN, Running
-from tests.pipeline.helpers import charges, finished, in_order, submitted
+from tests.pipeline.helpers import charges, finished, in_order, submitted, until
 
 HOUR = parse_usd("0.21")
 
@@ -77,15 +77,20 @@ async def test_what_is_open_is_listed_and_shown(gw: Running, tmp_path: Path) -> 
 async def test_a_job_is_settled_by_hand(gw: Running, tmp_path: Path) -> None:
     """By what the service says now: running changes nothing, over is charged, once, by both ways of asking."""
     admin, key = Admin(gw), await gw.open_account("a", tier="free", credit="50")
-    path = await submitted(gw, key, knobs={"job_seconds": 1.0})
+    path = await submitted(gw, key, knobs={"job_seconds": 3.0})
     status, done = await admin("POST", f"/transcript/{named(path)}/settle", {})
     assert (status, done["found"], done["charged"], done["job"]["state"]) == (200, "running", None, "open")
     assert await command(tmp_path, "settle", "a", "transcript", named(path)) == (0, "running: nothing charged\n")
     await gw.knobs(body="no_reply")
     assert (await admin("POST", f"/transcript/{named(path)}/settle", {}))[1]["found"] == "unreachable"
     await gw.knobs(body=None)
-    await asyncio.sleep(1.0)
-    status, done = await admin("POST", f"/transcript/{named(path)}/settle", {})
+
+    async def is_over() -> bool:
+        nonlocal status, done
+        status, done = await admin("POST", f"/transcript/{named(path)}/settle", {})
+        return bool(done["found"] != "running")
+
+    assert await until(is_over)
     assert (status, done["found"], done["charged"], done["job"]["state"]) == (200, "settled", "0.210000000", "settled")
     status, done = await admin("POST", f"/transcript/{named(path)}/settle", {"charge_hold": True})
     assert (done["found"], done["charged"]) == ("settled", None)
@@ -100,7 +105,7 @@ async def test_a_job_is_settled_by_hand(gw: Running, tmp_path: Path) -> None:
 async def test_a_job_can_be_made_to_cost_its_hold(gw: Running, tmp_path: Path) -> None:
     """One that does not end: what was held, marked as estimated; its result is free then."""
     admin, key = Admin(gw), await gw.open_account("a", tier="free", credit="50")
-    path = await submitted(gw, key, 60, knobs={"job_seconds": 1.0})
+    path = await submitted(gw, key, 60, knobs={"job_seconds": 3.0})
     status, done = await admin("POST", f"/transcript/{named(path)}/settle", {"charge_hold": True})
     assert (status, done["found"], done["charged"]) == (200, "settled", "0.210000000")
     (charge,) = await charges(gw, "a")

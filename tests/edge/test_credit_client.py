@@ -72,7 +72,7 @@ async def test_a_block_holds_and_settles(tmp_path: Path, empty_redis: str) -> No
             async with credit.hold(**ROUTE, amount="3"):
                 pass
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2), credit.hold(**ROUTE, amount="3"):
+            async with asyncio.timeout(1.0), credit.hold(**ROUTE, amount="3"):
                 await asyncio.sleep(60)
         with pytest.raises(Refused) as refused:
             await credit.open(**ROUTE, request={"gold": True})

@@ -91,6 +91,24 @@ async def until(check: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> 
     return False
 
 
+async def holding(gw: Running, account: str, count: int = 1) -> None:
+    """Wait until the account has so many open holds: its calls are under way."""
+
+    async def admitted() -> bool:
+        return (await gw.ledger.account(account)).open_holds == count
+
+    assert await until(admitted), await gw.ledger.holds(account)
+
+
+async def at_service(gw: Running, count: int) -> None:
+    """Wait until the service was asked so often: what those calls needed of the ledger is answered."""
+
+    async def asked() -> bool:
+        return len(await gw.seen()) >= count
+
+    assert await until(asked), await gw.seen()
+
+
 async def charges(gw: Running, account: str) -> list[dict[str, Any]]:
     """What the account was charged, oldest first: each entry's explanation with its amount."""
     entries = await gw.ledger.entries(account, limit=1000)

@@ -18,6 +18,7 @@ from tests.pipeline.helpers import (
     CHAT_PATH,
     charges,
     finished,
+    holding,
     in_order,
     sandbox,
     until,
@@ -99,8 +100,8 @@ async def test_of_fifty_at_once_one_is_served(tmp_path: Path, empty_redis: str) 
 async def test_a_key_is_for_one_request(gw: Running) -> None:
     """Another body, query or route is 422 in the product's dialect, while the first call runs and afterwards."""
     key = await gw.open_account("a", tier="payg", credit="10")
-    running_call = asyncio.create_task(post(gw, key, "k", latency_seconds=0.3))
-    await asyncio.sleep(0.15)
+    running_call = asyncio.create_task(post(gw, key, "k", latency_seconds=1.0))
+    await holding(gw, "a")
     other = {**CHAT, "temperature": 0.5}
     early = await post(gw, key, "k", other)
     first = await running_call
@@ -254,7 +255,7 @@ async def test_a_client_that_left_gets_its_answer_when_it_comes_back(gw: Running
     """It gave up waiting; the call went on and was charged; the retry with the same key has the answer."""
     key = await gw.open_account("a", credit="10")
     call = asyncio.create_task(post(gw, key, "k", latency_seconds=0.5))
-    await asyncio.sleep(0.2)
+    await holding(gw, "a")
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     assert (await post(gw, key, "k")).code == "idempotency_in_progress"

@@ -10,7 +10,7 @@ from gateway.core.money import parse_usd
 from tests.fakes.link import CuttingRelay
 from tests.harness import Running
 from tests.pipeline import test_outage
-from tests.pipeline.helpers import beside, charges, in_order, served_without_ledger, until
+from tests.pipeline.helpers import at_service, beside, charges, in_order, served_without_ledger, until
 from tests.pipeline.test_idempotency import LEFT, post, same
 
 LLM = "config/products/llm-gateway.yaml"
@@ -51,8 +51,8 @@ async def test_a_charge_that_waits_in_the_spool_is_not_made_again(
 ) -> None:
     """The ledger goes away during the call: the customer has its answer; a repeat waits, then is told it is done."""
     key = await books.open_account("a", credit="10")
-    call = asyncio.create_task(post(cut, key, "k", latency_seconds=0.4))
-    await asyncio.sleep(0.2)
+    call = asyncio.create_task(post(cut, key, "k", latency_seconds=0.7))
+    await at_service(books, 1)
     await relay.stop()
     first = await call
     assert first.status == 200
@@ -75,8 +75,8 @@ async def test_lost_replies_change_nothing(books: Running, cut: Running, relay: 
     key = await books.open_account("a", credit="10")
     relay.drop_replies(lost)
     early = await post(cut, key, "early")
-    call = asyncio.create_task(post(cut, key, "late", latency_seconds=0.3))
-    await asyncio.sleep(0.15)
+    call = asyncio.create_task(post(cut, key, "late", latency_seconds=0.7))
+    await at_service(books, 2)
     relay.drop_replies(lost)
     late = await call
     assert (early.status, late.status) == (200, 200)

@@ -8,7 +8,17 @@ import pytest
 
 from gateway.core.money import format_usd, parse_usd
 from tests.harness import Running, running
-from tests.pipeline.helpers import CHAT, CHAT_PATH, charges, chat, in_order, sandbox, skus, until, without_rates
+from tests.pipeline.helpers import (
+    CHAT,
+    CHAT_PATH,
+    charges,
+    chat,
+    holding,
+    in_order,
+    sandbox,
+    skus,
+    without_rates,
+)
 
 
 async def test_cached_and_reasoning_tokens_have_their_own_prices(gw: Running) -> None:
@@ -159,9 +169,8 @@ async def test_a_large_reply_is_charged_whether_or_not_its_client_stays(gw: Runn
 async def test_a_client_that_does_not_wait_for_the_answer_pays_for_it(gw: Running) -> None:
     """Leaving before the reply's head does not cancel the call: what the upstream reports is charged."""
     key = await gw.open_account("a", credit="10")
-    call = asyncio.create_task(chat(gw, key, input_tokens=1000, output_tokens=100, latency_seconds=0.2))
-    await asyncio.sleep(0.1)
-    assert (await gw.ledger.account("a")).open_holds == 1
+    call = asyncio.create_task(chat(gw, key, input_tokens=1000, output_tokens=100, latency_seconds=0.5))
+    await holding(gw, "a")
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     for _ in range(100):
@@ -202,12 +211,8 @@ async def test_the_estimate_knows_how_much_is_asked_for(tmp_path: Path, empty_re
         key = await gw.open_account("a", credit="100")
 
         async def held(body: dict[str, Any]) -> int:
-            call = asyncio.create_task(chat(gw, key, body, latency_seconds=0.3))
-
-            async def admitted() -> bool:
-                return (await gw.ledger.account("a")).open_holds == 1
-
-            assert await until(admitted)
+            call = asyncio.create_task(chat(gw, key, body, latency_seconds=0.4))
+            await holding(gw, "a")
             found = (await gw.ledger.account("a")).held
             assert (await call).status == 200
             return found
@@ -224,8 +229,8 @@ async def test_the_estimate_knows_how_much_is_asked_for(tmp_path: Path, empty_re
 async def test_an_account_with_little_left_may_call_and_a_second_call_finds_nothing(gw: Running) -> None:
     """The hold is what is available, never more; while it is held there is no credit for another call."""
     key = await gw.open_account("a", credit="0.001")
-    first = asyncio.create_task(chat(gw, key, input_tokens=1000, output_tokens=100, latency_seconds=0.3))
-    await asyncio.sleep(0.1)
+    first = asyncio.create_task(chat(gw, key, input_tokens=1000, output_tokens=100, latency_seconds=1.0))
+    await holding(gw, "a")
     assert (await gw.ledger.account("a")).held == parse_usd("0.001")
     second = await chat(gw, key)
     assert (second.status, second.code) == (400, "insufficient_credit")

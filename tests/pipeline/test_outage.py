@@ -15,6 +15,7 @@ from tests.harness import Running, running
 from tests.pipeline.helpers import (
     CHAT,
     CHAT_PATH,
+    at_service,
     beside,
     charges,
     chat,
@@ -109,8 +110,8 @@ async def test_a_charge_waits_for_the_ledger_and_is_made_once(
 ) -> None:
     """Cut between admission and settlement: the customer gets its answer, the charge follows later."""
     key = await books.open_account("a", credit="10")
-    calls = [asyncio.create_task(chat(cut, key, latency_seconds=0.3, **TOKENS)) for _ in range(10)]
-    await asyncio.sleep(0.15)
+    calls = [asyncio.create_task(chat(cut, key, latency_seconds=1.0, **TOKENS)) for _ in range(10)]
+    await at_service(books, 10)
     assert (await books.ledger.account("a")).open_holds == 10
     if how == "pause":
         relay.pause()
@@ -134,9 +135,9 @@ async def test_a_charge_survives_the_gateway_that_owes_it(tmp_path: Path, books:
     """The ledger stays away until the gateway has ended: the next one with the same spool makes the charge, once."""
     key = await books.open_account("a", credit="10")
     async with beside(books, tmp_path / "cut", relay.url, CHANGES) as cut:
-        call = asyncio.create_task(chat(cut, key, latency_seconds=0.3, **TOKENS))
-        job = asyncio.create_task(submit(cut, key, knobs={"latency_seconds": 0.3}))
-        await asyncio.sleep(0.15)
+        call = asyncio.create_task(chat(cut, key, latency_seconds=1.0, **TOKENS))
+        job = asyncio.create_task(submit(cut, key, knobs={"latency_seconds": 1.0}))
+        await at_service(books, 2)
         await relay.stop()
         assert (await call).charge == CHARGE
         made = await job
@@ -161,8 +162,9 @@ async def test_what_a_job_costs_survives_an_outage_at_its_end(
     key = await books.open_account("a", tier="free", credit="50")
     path = await submitted(cut, key)
     await asyncio.sleep(0.1)
-    poll = asyncio.create_task(cut.call("GET", path, key, headers={"X-Sandbox-Latency-Seconds": "0.3"}))
-    await asyncio.sleep(0.15)
+    asked = len(await books.seen())
+    poll = asyncio.create_task(cut.call("GET", path, key, headers={"X-Sandbox-Latency-Seconds": "0.5"}))
+    await at_service(books, asked + 1)
     await relay.stop()
     got = await poll
     assert (got.status, got.charge) == (200, parse_usd("0.21"))
@@ -281,8 +283,8 @@ async def test_readiness_tells_of_the_ledger_and_metrics_of_the_spool(
             return response.status
 
     assert await status("/readyz") == 200
-    call = asyncio.create_task(chat(cut, key, latency_seconds=0.2, **TOKENS))
-    await asyncio.sleep(0.1)
+    call = asyncio.create_task(chat(cut, key, latency_seconds=0.5, **TOKENS))
+    await at_service(books, 1)
     await relay.stop()
     await call
     assert (await status("/healthz"), await status("/readyz")) == (200, 503)

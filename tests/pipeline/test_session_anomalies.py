@@ -12,7 +12,7 @@ from tests.pipeline.hooks import Hooks
 from tests.pipeline.sockets import FRAME, begun, slices, to_the_end
 from tests.pipeline.test_alerts import admin
 
-CHANGES = slices(slice_seconds=0.5, renew_before_seconds=0.1, warn_seconds=0, grace_seconds=1, seconds_max=2)
+CHANGES = slices(slice_seconds=0.5, renew_before_seconds=0.1, warn_seconds=0, grace_seconds=1, seconds_max=4)
 
 
 def reaching_here(data: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from tests.harness import Running, running
 from tests.pipeline.helpers import beside, charges, in_order, until
 from tests.pipeline.sockets import PRO_SECOND, begun, slices, to_the_end
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 4.0
 
 
 def impatient(data: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ async def test_a_session_outlives_a_short_outage_and_pays_for_all_of_it(
     socket = await begun(cut, key)
     await asyncio.sleep(0.5)
     await relay.stop()
-    await asyncio.sleep(GRACE_SECONDS - 0.5)
+    await asyncio.sleep(1.5)
     assert not socket.closed
     await relay.start()
     await asyncio.sleep(1.5)
@@ -113,7 +113,7 @@ async def test_a_session_ends_when_the_ledger_stays_away(books: Running, cut: Ru
 
     assert await until(charged)
     spent = parse_usd("1") - await books.balance("a")
-    assert GRACE_SECONDS * PRO_SECOND < spent <= 6 * PRO_SECOND
+    assert GRACE_SECONDS * PRO_SECOND < spent <= (GRACE_SECONDS + 8) * PRO_SECOND
     assert not await books.ledger.verify("a")
 
 

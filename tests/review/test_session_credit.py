@@ -77,7 +77,7 @@ async def test_an_overdraft_is_credit(small: Running) -> None:
     await socket.send_json({"type": "Terminate"})
     await to_the_end(socket)
     assert await until(lambda: nothing_held(small, "a"))
-    assert -2 * PRO_SECOND < await small.balance("a") < -1 * PRO_SECOND
+    assert -6 * PRO_SECOND < await small.balance("a") < -1 * PRO_SECOND
     assert not await small.ledger.verify("a")
 
 
@@ -104,12 +104,14 @@ async def test_sessions_that_race_for_the_last_slices_share_them(small: Running)
 
 async def test_credit_that_comes_while_a_session_ends_is_for_the_next(tmp_path: Path, empty_redis: str) -> None:
     """A session that is being cut is cut, costs what it had, and leaves what was paid in."""
+    cut, topped_up = asyncio.Event(), asyncio.Event()
     async with service() as upstream:
 
         async def slow(socket: Socket) -> None:
             await socket.say(BEGIN)
             await socket.hear()
-            await asyncio.sleep(0.7)
+            cut.set()
+            await topped_up.wait()
             await socket.say({"type": "Termination", "session_duration_seconds": 3})
             await socket.close()
 
@@ -117,8 +119,9 @@ async def test_credit_that_comes_while_a_session_ends_is_for_the_next(tmp_path: 
         async with running(tmp_path, empty_redis, changes=upstream.changes()) as gw:
             key = await gw.open_account("a", credit=seconds(1))
             end = asyncio.create_task(to_the_end(await begun(gw, key)))
-            await asyncio.sleep(1.3)
+            await cut.wait()
             await gw.ledger.grant(operation="t", account="a", kind="purchase", amount=Nanos(PRO_SECOND))
+            topped_up.set()
             _, code = await end
             assert code == 1008
             await in_order(gw, "a", balance=Nanos(PRO_SECOND))

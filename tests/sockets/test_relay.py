@@ -515,7 +515,7 @@ async def test_a_slow_client_is_not_flooded_by_an_upstream_that_is_closing() -> 
 
 async def test_an_idle_client_is_pinged_and_missed() -> None:
     """Our pings and their pongs are between us and the client; one that is silent is cut."""
-    async with relaying(ping_seconds=0.4) as relay:
+    async with relaying(ping_seconds=1.0) as relay:
         client, upstream = await relay.both()
         for _ in range(3):
             first, payload = await client.frame()
@@ -531,12 +531,12 @@ async def test_an_idle_client_is_pinged_and_missed() -> None:
 
 async def test_a_busy_client_is_not_pinged() -> None:
     """Its messages are sign enough."""
-    async with relaying(ping_seconds=0.4) as relay:
+    async with relaying(ping_seconds=1.0) as relay:
         client, upstream = await relay.both()
-        for _ in range(90):
+        for _ in range(100):
             client.send(BINARY, bytes(100))
             assert await upstream.frame() == (FIN | BINARY, bytes(100))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.025)
         upstream.send(TEXT, b"nothing before this")
         assert await client.frame() == (FIN | TEXT, b"nothing before this")
 
