@@ -6,7 +6,6 @@ Does not know: the config's own commands (cli_config), accounts (cli_accounts), 
 """
 
 import asyncio
-import errno
 import signal
 from dataclasses import asdict
 from typing import Any
@@ -31,6 +30,7 @@ from gateway.cli_shared import UNREACHABLE, Invocation, common, unreachable
 from gateway.cli_upstreams import upstreams_command
 from gateway.edge.child import WorkerFailed
 from gateway.edge.fitness import UnfitLedger
+from gateway.edge.listening import CannotListen
 from gateway.edge.loop import run
 from gateway.edge.supervisor import supervise
 from gateway.sandbox import Knobs, SandboxSettings
@@ -160,9 +160,11 @@ def sandbox_command(
 
 
 def not_started(runtime: Runtime, error: BaseException) -> Failure:
-    """Why a server did not come up: its port, or its ledger."""
-    if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-        return Failure(f"The gateway cannot listen: {error.strerror or error}", code="not_started")
+    """Why a server did not come up: its port, its spool, or its ledger."""
+    if isinstance(error, CannotListen):
+        return Failure(f"The gateway cannot listen on {error.filename}: {error.strerror}", code="not_started")
+    if isinstance(error, OSError) and str(error.filename).startswith(str(runtime.spool_directory)):
+        return Failure(f"The spool cannot be used: {error.filename}: {error.strerror}", code="not_started")
     if isinstance(error, UnfitLedger):
         return Failure(f"The ledger's Redis cannot be used: {error}", code="ledger_unfit")
     if isinstance(error, WorkerFailed):

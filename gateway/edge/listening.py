@@ -21,26 +21,40 @@ _HANDSHAKE_SECONDS_MAX: Final = 10.0
 _GOODBYE_SECONDS_MAX: Final = 5.0
 
 
+class CannotListen(OSError):
+    """Nothing can be listened to there. `filename` is where."""
+
+    def __init__(self, place: Listener, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror or str(error), f"{place.host}:{place.port}")
+
+
 def listen(place: Listener, *, shared: bool = False) -> socket.socket:
-    """A socket that listens there. OSError if it cannot, or if another does that does not share as well."""
+    """A socket that listens there. CannotListen if it cannot, or if another does that does not share as well."""
     made = _bound(place, shared=shared)
-    made.listen(BACKLOG)
+    try:
+        made.listen(BACKLOG)
+    except OSError as error:  # another bound it as we did, and listens
+        made.close()
+        raise CannotListen(place, error) from None
     return made
 
 
 def _bound(place: Listener, *, shared: bool) -> socket.socket:
     """A socket that has the address, and no connections yet."""
-    family, address = _resolved(place)
-    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        family, address = _resolved(place)
+        made = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise CannotListen(place, error) from None
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(address)
         made.setblocking(False)  # noqa: FBT003 - the library's
-    except OSError:
+    except OSError as error:
         made.close()
-        raise
+        raise CannotListen(place, error) from None
     return made
 
 

@@ -81,7 +81,11 @@ class Supervisor:
         self._ledger: Ledger
         self._redis_url = ""
         self._customers = SharedPort(runtime.customers)
-        self._ops = listen(runtime.ops)
+        try:
+            self._ops = listen(runtime.ops)
+        except OSError:
+            self._customers.close()
+            raise
         self._operators: Operators | None = None
         self._exports = AsyncExitStack()
         self._exporting: Exporting | None = None

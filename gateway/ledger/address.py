@@ -1,7 +1,7 @@
-"""Where a Redis (or Valkey) server is and how to introduce ourselves to it: the reading of a URL.
+"""Where a Redis (or Valkey) server is and how to introduce ourselves to it.
 
-Owns: the URL's grammar, TLS contexts, the greeting (AUTH, SELECT, CLIENT SETNAME), opening a transport.
-Does not know: replies, repeats, deadlines, clusters.
+Owns: TLS contexts, the greeting (AUTH, SELECT, CLIENT SETNAME), opening a transport.
+Does not know: the URL's grammar, replies, repeats, deadlines, clusters.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-DEFAULT_PORT: Final = 6379
+from gateway.core.redis_url import DEFAULT_PORT, RedisUrl, read_redis_url
+
 CLIENT_NAME: Final = "gateway"
 # A peer that vanished without a word (a NAT that forgot us, a machine that lost power) is noticed while idle.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
@@ -40,19 +40,16 @@ class Address:
         its clients who they are `ssl_certfile=path` and `ssl_keyfile=path`, or one file with both.
         Raises ValueError, never naming the password, when the URL cannot be read; OSError when a PEM cannot.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError(f"redis url: scheme {parts.scheme!r} is not one of redis, rediss, unix")
-        options = _options(parts)
+        said = read_redis_url(url)
         return cls(
-            host="" if parts.scheme == "unix" else parts.hostname or "localhost",
-            port=_port(parts),
-            path=_socket_path(parts) if parts.scheme == "unix" else "",
-            db=_db(parts, options.get("db", "")),
-            username=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
-            tls=_tls(options) if parts.scheme == "rediss" else None,
-            certificate=_certificate(options),
+            host=said.host,
+            port=said.port,
+            path=said.path,
+            db=said.db,
+            username=said.username,
+            password=said.password,
+            tls=_tls(said) if said.tls else None,
+            certificate=_certificate(said),
         )
 
     @property
@@ -91,46 +88,12 @@ class Address:
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _options(parts: SplitResult) -> dict[str, str]:
-    """The query, refusing what we would otherwise silently not do."""
-    known = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"} if parts.scheme == "rediss" else {"db"}
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if unknown := options.keys() - known:
-        raise ValueError(f"redis url: {parts.scheme} does not take {', '.join(sorted(unknown))}")
-    return options
-
-
-def _tls(options: dict[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-    if (certificate := _certificate(options)) is not None:
+def _tls(said: RedisUrl) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=said.files.get("ssl_ca_certs"))
+    if (certificate := _certificate(said)) is not None:
         context.load_cert_chain(*certificate)  # a mistake is told at once, not with the first connection
     return context
 
 
-def _certificate(options: dict[str, str]) -> tuple[str, str | None] | None:
-    if "ssl_certfile" not in options and "ssl_keyfile" in options:
-        raise ValueError("redis url: ssl_keyfile goes with ssl_certfile")
-    return (options["ssl_certfile"], options.get("ssl_keyfile")) if "ssl_certfile" in options else None
-
-
-def _port(parts: SplitResult) -> int:
-    try:
-        return parts.port or DEFAULT_PORT
-    except ValueError:
-        # urllib's own message quotes what may be a piece of an unescaped password.
-        raise ValueError("redis url: the port is not a number (escape / ? # @ : in a password)") from None
-
-
-def _socket_path(parts: SplitResult) -> str:
-    if not parts.path:
-        raise ValueError("redis url: unix needs the path of a socket: unix:///run/redis.sock")
-    return unquote(parts.path)
-
-
-def _db(parts: SplitResult, option: str) -> int:
-    text = option if parts.scheme == "unix" or option else parts.path.removeprefix("/")
-    if not text:
-        return 0
-    if not text.isdecimal():
-        raise ValueError("redis url: the database is not a number")
-    return int(text)
+def _certificate(said: RedisUrl) -> tuple[str, str | None] | None:
+    return (said.files["ssl_certfile"], said.files.get("ssl_keyfile")) if "ssl_certfile" in said.files else None

@@ -53,31 +53,31 @@ class Logs:
     def session_finished(self, record: SessionFinished) -> None:
         """One line beside the call's own."""
         if self._calls:
-            self._append(b'{"event":"session",%b' % orjson.dumps(record, option=_LINE)[1:])
+            self._tell("session", record)
 
     def job_looked(self, record: JobLooked) -> None:
         """One line for a job that a look found to be over."""
         if self._calls and record.over:
-            self._append(b'{"event":"job",%b' % orjson.dumps(record, option=_LINE)[1:])
+            self._tell("job", record)
 
     def queue_left(self, record: QueueLeft) -> None:
         """One line for a job that waited."""
         if self._calls:
-            self._append(b'{"event":"queue",%b' % orjson.dumps(record, option=_LINE)[1:])
+            self._tell("queue", record)
 
     def delivery_tried(self, record: DeliveryTried) -> None:
         """One line for each attempt."""
         if self._calls:
-            self._append(b'{"event":"delivery",%b' % orjson.dumps(record, option=_LINE)[1:])
+            self._tell("delivery", record)
 
     def payment_told(self, record: PaymentTold) -> None:
         """One line for each telling."""
-        self._append(b'{"event":"payment",%b' % orjson.dumps(record, option=_LINE)[1:])
+        self._tell("payment", record)
 
     def export_tried(self, record: ExportTried) -> None:
         """One line for each batch that failed."""
         if record.outcome != "kept":
-            self._append(b'{"event":"export",%b' % orjson.dumps(record, option=_LINE)[1:])
+            self._tell("export", record)
 
     def event(self, name: str, *, value: int = 1, **facts: str) -> None:
         """One warning line. Of the same one again and again, one line every while, with how many `times`."""
@@ -95,6 +95,13 @@ class Logs:
             trace = trace.tb_next
         where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
         self._log.error(name, error=type(error).__name__, where=where)
+
+    def _tell(self, name: str, record: object) -> None:
+        """A line of a record that does not say itself when it was."""
+        self._append(
+            b'{"event":"%b","time":%b,%b'
+            % (name.encode(), orjson.dumps(time.time()), orjson.dumps(record, option=_LINE)[1:])
+        )
 
     def _add(self, line: dict[str, object]) -> None:
         self._append(orjson.dumps(line, option=_LINE, default=str))

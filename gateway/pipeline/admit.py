@@ -340,6 +340,7 @@ class Admission:
         if refused.code is not Code.NOT_ENTITLED:
             return refused
         product, tier = call.route.product, call.tier
+        which = ""
         if tier is not None and pricing.entitled(call.route, tier, models if call.route.metered else ()):
             # It is an add-on that the tier (or else the key) does not have.
             add_ons = pricing.add_ons_of(call.route, call.sources)
@@ -347,6 +348,8 @@ class Admission:
             if not missing:
                 return Refused(code=refused.code, details=_of_key(product, add_ons, self._runtime.products))
             product, models = self._runtime.products.get(missing, product), ()
+        elif tier is not None and (share := tier.products.get(product.name)) is not None:
+            which = f" with {', '.join(model for model in models if model not in (share.models or models))}"
         tiers = self._runtime.tiers if tier is None else {**self._runtime.tiers, tier.name: tier}
         having = [
             each.title
@@ -358,7 +361,7 @@ class Admission:
         entitled_tiers = ", ".join(having) or "no plan"
         details = {
             "holder": f"Your plan ({title})",
-            "product": product.title,
+            "product": product.title + which,
             "remedy": f"It is included in: {entitled_tiers}.",
             "tier": title,
             "entitled_tiers": entitled_tiers,

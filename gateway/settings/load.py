@@ -206,6 +206,10 @@ class _Loading:
             rate_cards=names_below(prices_document, "rate_cards"),
         )
         if settings is not None:
+            if settings.ops.port and settings.ops.port == settings.customers.port and _meet(settings):
+                self._report.add(
+                    Place(main, ("ops", "port")), f"customers have port {settings.ops.port} already: take another one"
+                )
             scope.upstreams = compile_upstreams(settings.upstreams, Place(main, ("upstreams",)), scope)
             scope.regions = regions_of(scope.upstreams)
             for host, region in settings.customers.regions.items():
@@ -289,6 +293,12 @@ class _Loading:
                 if sample is not None:
                     check_sample(sample, route, place.at("sample"), scope)
         return book
+
+
+def _meet(settings: GatewaySettings) -> bool:
+    """Whether one of the listeners has the other's address."""
+    hosts = {settings.customers.host, settings.ops.host}
+    return len(hosts) == 1 or not hosts.isdisjoint({"0.0.0.0", "::"})  # noqa: S104 - the name of every address
 
 
 def _tls(settings: TlsSettings | None) -> Tls | None:

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 #: So many valid names are listed where none is near.
 NAMES_SHOWN_MAX: Final = 12
+#: So much is shown of a source line: what does not fit into a terminal shows nothing.
+_SOURCE_MAX: Final = 200
 
 Step = str | int
 Path = tuple[Step, ...]
@@ -41,8 +43,10 @@ class Problem:
         said = f"{self.path}: {self.message}" if self.path else self.message
         if not self.source.strip():
             return where + said
-        blank = "".join("\t" if character == "\t" else " " for character in self.source[: self.column - 1])
-        return f"{where}{said}\n    {self.source}\n    {blank}^"
+        first = max(0, self.column - _SOURCE_MAX) if len(self.source) > _SOURCE_MAX else 0
+        shown = self.source[first : first + _SOURCE_MAX]
+        blank = "".join("\t" if character == "\t" else " " for character in shown[: self.column - 1 - first])
+        return f"{where}{said}\n    {shown}\n    {blank}^"
 
 
 class SettingsError(Exception):

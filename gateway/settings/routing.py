@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote, unquote_to_bytes
 
+from gateway.settings.problems import nearest
 from gateway.settings.runtime import Route
 
 #: Most paths are like this; the others are looked at closely.
@@ -26,7 +27,7 @@ _LITERAL: Final = re.compile(r"[A-Za-z0-9_~!$&'()*+,;=:@.-]+")
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _EVERY_HOST: Final = ("",)
 _DECODINGS_MAX: Final = 4
-_METHOD: Final = re.compile(r"[A-Z]{1,16}")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Match(NamedTuple):
@@ -248,8 +249,11 @@ def parse_pattern(text: str, host: str | None) -> Pattern:
     methods_text, _, target = text.partition(" ")
     target = target.strip()
     methods = methods_text.split(",")
-    if not all(_METHOD.fullmatch(method) for method in methods):
+    if not all(re.fullmatch("[A-Z]{1,16}", method) for method in methods):
         raise ValueError('write the method in capitals before the path, like "GET /v1/things/{id}"')
+    for method in methods:
+        if method not in _METHODS:
+            raise ValueError(f'unknown method "{method}"{nearest(method, _METHODS)}')
     written_host, slash, path = target.partition("/")
     if not slash:
         raise ValueError('the path starts with a slash, like "GET /v1/things/{id}"')

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -103,6 +104,25 @@ def test_a_ledger_that_cannot_be_reached_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = run("accounts", "list", "-c", str(CONFIG), "--data", str(tmp_path / "file" / "below"))
     assert result.exit_code == 2
+
+
+def test_why_it_does_not_start_names_the_place(tmp_path: Path) -> None:
+    """A port in use, a host that nobody knows, a spool that is no directory: the place is named; exit code 1."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        away = {"url": "redis://127.0.0.1:1/0", "connect_seconds_max": 0.1}
+        spool = str(tmp_path / "spool")
+        (tmp_path / "file").write_text("")
+        for changes, told in (
+            ({"customers": {"port": port}}, f"The gateway cannot listen on 127.0.0.1:{port}: Address already in use"),
+            ({"ops": {"port": port}}, f"The gateway cannot listen on 127.0.0.1:{port}: Address already in use"),
+            ({"customers": {"host": "nowhere.invalid"}}, "The gateway cannot listen on nowhere.invalid:8080: "),
+            ({"spool_directory": str(tmp_path / "file")}, f"The spool cannot be used: {tmp_path / 'file'}"),
+        ):
+            path = config(tmp_path, **{"redis": away, "spool_directory": spool, "customers": {"port": 0}} | changes)
+            result = run("serve", "--workers", "1", "-c", str(path))
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert told in result.stderr
 
 
 def test_every_command_has_help(shell: Shell) -> None:

@@ -1,12 +1,15 @@
 """Lines that say the same again and again are not written again and again, and nothing of their count is lost."""
 
 import io
+import time
 from typing import Any
 
 import orjson
 
+from gateway.core.money import Nanos
 from gateway.observe.logs import Logs
 from gateway.observe.repeats import AGAIN_SECONDS, Repeats
+from gateway.ports import ExportTried, PaymentTold, QueueLeft
 
 
 def lines(stream: io.BytesIO) -> list[dict[str, Any]]:
@@ -28,6 +31,23 @@ def test_a_flood_is_one_line_at_once_and_one_at_the_end() -> None:
     logs.flush()
     last = lines(stream)[-1]
     assert (len(lines(stream)), last["value"], last["times"], last["level"]) == (3, 1998, 999, "warning")
+
+
+def test_every_line_says_when() -> None:
+    """Records that are told to observers have no time of their own: their lines do, beside the fields of the record."""
+    stream = io.BytesIO()
+    logs = Logs(stream=stream)
+    before = time.time()
+    logs.queue_left(QueueLeft(account="a", key_id="k", call_id="c", product="p", outcome="submitted", seconds=1.5))
+    logs.payment_told(PaymentTold(account="a", provider="stripe", outcome="paid", amount=Nanos(5), why=""))
+    logs.export_tried(
+        ExportTried(sink="s", outcome="failed", accounts=1, entries=2, why="w", lag_seconds=3.0, seconds=0.5)
+    )
+    logs.flush()
+    said = lines(stream)
+    assert [line["event"] for line in said] == ["queue", "payment", "export"]
+    assert all(before <= line["time"] <= time.time() for line in said)
+    assert (said[0]["account"], said[0]["seconds"]) == ("a", 1.5)
 
 
 def test_what_goes_on_has_a_line_every_while_and_what_has_ended_none() -> None:

@@ -228,8 +228,10 @@ async def test_a_tier_may_have_some_models_only(tmp_path: Path, empty_redis: str
         for body in ({"model": "claude-opus-4-6"}, {"fallbacks": [{"model": "claude-opus-4-6"}]}):
             got = await chat(gw, key, body)
             assert (got.status, got.code) == (403, "not_entitled")
-            assert "Contracted" in got.json["error"]["message"]
-            assert "Pay as you go." not in got.json["error"]["message"]
+            assert got.json["error"]["message"] == (
+                "Your plan (Pay as you go) does not include LLM Gateway with claude-opus-4-6. "
+                "It is included in: Contracted."
+            )
 
 
 async def test_a_tier_without_the_add_ons_product_does_not_get_it_by_the_back_door(

@@ -54,6 +54,13 @@ def test_tabs_keep_the_caret_in_place() -> None:
     assert Problem("f", 1, 3, "", "m", "\ta b").render().endswith("    \ta b\n    \t ^")
 
 
+def test_a_long_line_is_shown_around_the_place() -> None:
+    """A line that does not fit into a terminal is cut, and the caret stays below what is meant."""
+    source = "x" * 5000 + "HERE" + "x" * 5000
+    _, shown, caret = Problem("f", 1, 5001, "", "m", source).render().split("\n")
+    assert len(shown) < 300 and shown[caret.index("^")] == "H"
+
+
 def test_nearest() -> None:
     """A near name is offered; else what there is; else that there is nothing."""
     assert nearest("timout", ["timeout", "host"]) == '; did you mean "timeout"?'

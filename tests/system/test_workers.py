@@ -435,4 +435,6 @@ async def test_a_second_gateway_on_the_port_does_not_start(tmp_path: Path, empty
         )
         _, said = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 1
-        assert said.decode().strip() == "The gateway cannot listen: Address already in use"
+        assert said.decode().strip() == (
+            f"The gateway cannot listen on 127.0.0.1:{data['customers']['port']}: Address already in use"
+        )

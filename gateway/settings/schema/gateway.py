@@ -1,12 +1,15 @@
 """`gateway.yaml`: listeners, the ledger's server, secrets, upstreams, limits, and which other files are read."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from gateway.core.addresses import Allowed
+from gateway.core.redis_url import read_redis_url
+from gateway.settings.origins import read_text
 from gateway.settings.runtime import AdminScope, ReloadOnChange
 from gateway.settings.schema.alerts import AlertsSettings
 from gateway.settings.schema.base import (
@@ -49,8 +52,14 @@ def _host(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in _REDIS_SCHEMES:
+    if not text:
+        return text
+    scheme = urlsplit(text).scheme
+    if scheme not in _REDIS_SCHEMES:
         raise ValueError("must be a Redis URL, like redis://127.0.0.1:6379/0")
+    if "+" not in scheme:
+        for path in read_redis_url(text).files.values():
+            read_text(Path(path), "the file")  # it is read again for each connection: a mistake is told before
     return text
 
 

@@ -1,10 +1,16 @@
 """The services behind the gateway: where each is, or its endpoints, and which of them gets what."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator
 
 from gateway.settings.schema.base import BaseUrl, Flag, HeaderName, Name, Seconds, Secret, Settings, Whole, Word, key
+
+#: Headers that say how a request is sent, and where to.
+_FRAMING: Final = frozenset(
+    {"connection", "content-encoding", "content-length", "expect", "host", "keep-alive", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
 
 
 def _path(text: str) -> str:
@@ -19,11 +25,26 @@ def _statuses(statuses: list[int]) -> list[int]:
     return statuses
 
 
+def _sent(text: str) -> str:
+    if not text.isascii():
+        raise ValueError("a credential is sent in a header: letters, digits and signs of ASCII")
+    return text
+
+
+def _free(name: str) -> str:
+    if name.lower() in _FRAMING:
+        raise ValueError("this header says how the request is sent: a credential needs another one")
+    return name
+
+
+Credential = Annotated[Secret, AfterValidator(_sent)]
+
+
 class EndpointSettings(Settings):
     """One of several places of a service: a region, or a credential of its own."""
 
     base_url: BaseUrl = key("URL that paths are added to")
-    credential: Secret = key("The service's own credential, sent in place of the customer's. May be `file:/path`")
+    credential: Credential = key("The service's own credential, sent in place of the customer's. May be `file:/path`")
     region: Name | None = key("Where it is; what is bound to a region goes to no other", default=None, shown="none")
     weight: Whole = key("Its part of new work, beside the others'", default=1, ge=1, le=1_000_000)
     drain: Flag = key("It gets no new work; what was begun there goes on there", default=False)
@@ -56,11 +77,13 @@ class UpstreamSettings(Settings):
     """A service that calls are forwarded to. It has a `base_url` and a `credential`, or several `endpoints`."""
 
     base_url: BaseUrl | None = key("URL that paths are added to", default=None, shown="its endpoints'")
-    credential: Secret | None = key(
+    credential: Credential | None = key(
         "The service's own credential, sent in place of the customer's. May be `file:/path`",
         default=None, shown="its endpoints'",
     )  # fmt: skip
-    credential_header: HeaderName = key("Header that the credential is sent in", default="Authorization")
+    credential_header: Annotated[HeaderName, AfterValidator(_free)] = key(
+        "Header that the credential is sent in", default="Authorization"
+    )
     connect_seconds_max: Seconds = key("Longest wait for a connection", default=5.0, unit="seconds", gt=0, le=300)
     reply_seconds_max: Seconds = key(
         "Longest wait for the reply's head, and between pieces of its body",
