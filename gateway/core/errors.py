@@ -56,11 +56,13 @@ class Code(StrEnum):
 class Refusal:
     """What a code means unless a product says otherwise: HTTP status and the sentence for people.
 
-    `{name}` in the message is filled from the details of the refusal at hand.
+    `{name}` in the message is filled from the details of the refusal at hand; it has those of `also` beside them, for
+    products that word it themselves.
     """
 
     status: int
     message: str
+    also: tuple[str, ...] = ()
 
 
 NO_CREDIT: Final = "Your current account balance is negative. Please top up to continue using the API."
@@ -69,7 +71,9 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.UNAUTHORIZED: Refusal(status=401, message="Authentication error, API token missing/invalid"),
     Code.KEY_DISABLED: Refusal(status=403, message="This API key is disabled or has expired. Use another key."),
     Code.ACCOUNT_SUSPENDED: Refusal(status=403, message="This account is suspended. Contact support."),
-    Code.NOT_ENTITLED: Refusal(status=403, message="{holder} does not include {product}. {remedy}"),
+    Code.NOT_ENTITLED: Refusal(
+        status=403, message="{holder} does not include {product}. {remedy}", also=("tier", "entitled_tiers")
+    ),
     Code.INSUFFICIENT_CREDIT: Refusal(status=400, message=NO_CREDIT),
     Code.KEY_BUDGET_EXCEEDED: Refusal(status=403, message="This API key has spent its budget for this month."),
     Code.RATE_LIMITED: Refusal(status=429, message="Too Many Requests"),

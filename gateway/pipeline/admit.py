@@ -346,7 +346,7 @@ class Admission:
             add_ons = pricing.add_ons_of(call.route, call.sources)
             missing = next((name for name in add_ons if name not in tier.products), "")
             if not missing:
-                return Refused(code=refused.code, details=_of_key(product, add_ons, self._runtime.products))
+                return Refused(code=refused.code, details=_of_key(product, add_ons, self._runtime.products, tier))
             product, models = self._runtime.products.get(missing, product), ()
         elif tier is not None and (share := tier.products.get(product.name)) is not None:
             which = f" with {', '.join(model for model in models if model not in (share.models or models))}"
@@ -391,13 +391,15 @@ class Admission:
         return True
 
 
-def _of_key(product: Product, add_ons: Sequence[str], products: Mapping[str, Product]) -> dict[str, str]:
+def _of_key(product: Product, add_ons: Sequence[str], products: Mapping[str, Product], tier: Tier) -> dict[str, str]:
     """What is said where the plan includes all of it: the key's own list of products does not."""
     titles = [product.title, *(products[name].title for name in add_ons if name in products)]
     return {
         "holder": "This API key",
         "product": " or ".join(titles),
         "remedy": "Use another key, or have it added to the products of this one.",
+        "tier": tier.title,
+        "entitled_tiers": tier.title,
     }
 
 

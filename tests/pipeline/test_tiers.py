@@ -400,3 +400,17 @@ async def test_an_unknown_key_is_refused_in_each_dialect(gw: Running) -> None:
         got = await gw.call("POST", CHAT_PATH, None, json=CHAT, headers=sent)
         assert (got.status, got.json["error"]["code"]) == (401, "unauthorized")
     assert not await gw.seen()
+
+
+async def test_products_word_who_lacks_a_product_themselves(tmp_path: Path, empty_redis: str) -> None:
+    """A sentence of the config's own may name the plan, and those that have it."""
+
+    def worded(data: dict[str, Any]) -> None:
+        data["errors"].setdefault("codes", {})["not_entitled"] = {"message": "{tier} lacks {product}: {entitled_tiers}"}
+
+    async with running(tmp_path, empty_redis, changes={"config/products/llm-gateway.yaml": worded}) as gw:
+        free = await gw.open_account("a", tier="free", credit="10")
+        having = (await chat(gw, free)).json["error"]["message"]
+        assert having == "Free lacks LLM Gateway: Pay as you go, Contracted"
+        bound = await gw.open_account("b", credit="10", products=("guardrails",))
+        assert (await chat(gw, bound)).json["error"]["message"] == "Pay as you go lacks LLM Gateway: Pay as you go"

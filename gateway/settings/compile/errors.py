@@ -49,7 +49,8 @@ def _wording(code: Code, settings: WordingSettings, place: Place, scope: Scope) 
 
 def check_message(code: Code, text: str, place: Place, scope: Scope) -> None:
     """Every detail that the sentence names is one of the code's."""
-    known = [name for _, name, _, _ in Formatter().parse(REFUSALS[code].message) if name]
+    refusal = REFUSALS[code]
+    known = [*(name for _, name, _, _ in Formatter().parse(refusal.message) if name), *refusal.also]
     try:
         used = [(name, spec, how) for _, name, spec, how in Formatter().parse(text) if name is not None]
     except ValueError:
