@@ -262,6 +262,7 @@ class Gateway:
             clock=clock,
             operation_seconds=runtime.redis.operation_seconds,
             prices=runtime.prices,
+            replaying=partial(tracing.work, "replay"),
         )
         jobs = Jobs(runtime=runtime, books=self.books, upstreams=upstreams, placing=services.placing, clock=clock)
         identifier = Identifier(
@@ -305,7 +306,9 @@ class Gateway:
             call_ids=call_ids, sessions=sessions, queueing=queueing, placing=services.placing,
         )  # fmt: skip
         self.submissions = make_submissions(runtime, ledger=ledger, queueing=queueing, observer=observer)
-        self.reconciler = make_reconciler(runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock)
+        self.reconciler = make_reconciler(
+            runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock, tracing=tracing
+        )
         self.paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
         self.outbox = make_outbox(
             runtime, ledger=ledger, outward=self.outward, autopay=self.paying.courier, observer=observer, clock=clock
@@ -332,7 +335,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._listener = listener
         self._tls = runtime.customers_tls
-        own = web.Application()
+        own = web.Application(middlewares=tracing.own())
         add_payment_routes(own, self.paying)
         add_billing_api(own, identifier=identifier, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         add_billing_pages(own, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)

@@ -5,6 +5,7 @@ Owns: which kind of job is asked for at which upstream. Does not know: what is d
 (pipeline/follow) or a submission (pipeline/queueing).
 """
 
+from gateway.edge.tracing import Around
 from gateway.pipeline.follow import Follower
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.queueing import Queueing
@@ -14,7 +15,9 @@ from gateway.workers.reconciler import Lane, Reconciler
 from gateway.workers.submissions import Submissions
 
 
-def make_reconciler(runtime: Runtime, *, ledger: Ledger, jobs: Jobs, observer: Observer, clock: Clock) -> Reconciler:
+def make_reconciler(
+    runtime: Runtime, *, ledger: Ledger, jobs: Jobs, observer: Observer, clock: Clock, tracing: Around
+) -> Reconciler:
     """The reconciler, with a lane for each place of an upstream that has jobs."""
     lease_seconds = runtime.limits.hold_lease_seconds
     follower = Follower(jobs=jobs, ledger=ledger, observer=observer, answer_seconds_max=lease_seconds / 2)
@@ -33,7 +36,7 @@ def make_reconciler(runtime: Runtime, *, ledger: Ledger, jobs: Jobs, observer: O
 
     return Reconciler(
         ledger=ledger,
-        follow=follower.follow,
+        follow=tracing.work("look", follower.follow),
         lanes=[*lanes.values()],
         lane_of=lane_of,
         lease_seconds=lease_seconds,

@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import fields, replace
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, ParamSpec, TypeVar, cast
 
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
 from gateway.core.errors import Refused
@@ -57,6 +59,9 @@ _FIELDS: Final = tuple(each.name for each in fields(CallFinished))
 _T = TypeVar("_T")
 _under_way: ContextVar[Trace | None] = ContextVar("trace of the call under way", default=None)
 
+_P = ParamSpec("_P")
+#: Something that is done for its effects.
+Work = Callable[_P, Awaitable[None]]
 Identify = Callable[[Client, Route], Awaitable[Identity | Refused]]
 
 
@@ -86,6 +91,15 @@ class Around:
     def pipeline(self, pipeline: Answering) -> Answering:
         """Who serves calls."""
         return pipeline
+
+    def work(self, name: str, deed: Work[_P]) -> Work[_P]:
+        """Work of our own that no call asks for: `name` is its span's."""
+        del name
+        return deed
+
+    def own(self) -> tuple[Middleware, ...]:
+        """What is put around routes of our own, on the customers' listener."""
+        return ()
 
     def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """What goes on beside the calls."""
@@ -155,6 +169,47 @@ class Traced(Around):
     def pipeline(self, pipeline: Answering) -> Answering:
         """See `Around`."""
         return _Pipeline(pipeline, self.tracer)
+
+    def work(self, name: str, deed: Work[_P]) -> Work[_P]:
+        """See `Around`. Its trace begins here."""
+
+        async def traced(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            with self._under(self.tracer.begin(()), name, "internal"):
+                await deed(*args, **kwargs)
+
+        return traced
+
+    def own(self) -> tuple[Middleware, ...]:
+        """See `Around`. A call that is told of there is named as a call is."""
+
+        @web.middleware
+        async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+            trace = self.tracer.begin(request.headers.getall(PARENT, ()))
+            if trace is None or not trace.recorded:
+                return await handler(request)
+            resource = request.match_info.route.resource
+            name = f"{request.method} {'unknown' if resource is None else resource.canonical}"
+            with self._under(trace, name, "server"):
+                answer = await handler(request)
+                trace.about({"http.request.method": request.method, "http.response.status_code": answer.status})
+            answer.headers[RESPONSE] = str(trace.context)
+            return answer
+
+        return (traced,)
+
+    @contextmanager
+    def _under(self, trace: Trace | None, name: str, kind: Literal["server", "internal"]) -> Iterator[None]:
+        """What is done in here belongs to this trace, which is over afterwards."""
+        if trace is None:
+            yield
+            return
+        before, failed = _under_way.set(trace), True
+        try:
+            yield
+            failed = False
+        finally:
+            _under_way.reset(before)
+            self.tracer.keep(trace.whole(name, kind, self._clock.now(), failed=failed))
 
     def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """See `Around`."""
@@ -244,7 +299,9 @@ class _Ledger(_Within):
         return answer
 
     async def settle(self, settlement: Settlement) -> Receipt:
-        with self._traced.stage("settle"):
+        with self._traced.stage("settle") as stage:
+            if stage is not None:
+                stage.facts["gateway.call_id"] = settlement.call_id
             receipt: Receipt = await self._part.settle(settlement)
         return receipt
 
@@ -357,6 +414,22 @@ class _Observer(_Within):
         self._part.session_finished(record)
 
     def job_looked(self, record: JobLooked) -> None:
+        if (trace := _under_way.get()) is not None:
+            self._look_over(trace, record)
         if record.over and record.trace:
             self._tracer.job_over(record)
         self._part.job_looked(record)
+
+    @staticmethod
+    def _look_over(trace: Trace, record: JobLooked) -> None:
+        """The trace is that of a look, of which this is known now."""
+        trace.about(
+            {
+                "gateway.call_id": record.call_id,
+                "gateway.account": record.account,
+                "gateway.product": record.product,
+                "gateway.outcome": record.outcome,
+            }
+        )
+        if (made_by := read_traceparent(record.trace)) is not None:
+            trace.link(made_by)

@@ -66,7 +66,7 @@ class Stage:
 class Trace:
     """The trace of a call under way. Not `recorded`: nothing but its id is known, which its client has given."""
 
-    __slots__ = ("_events", "_links", "_session", "_stages", "context", "parent", "recorded", "started")
+    __slots__ = ("_events", "_facts", "_links", "_session", "_stages", "context", "parent", "recorded", "started")
 
     def __init__(self, context: TraceContext, parent: TraceContext | None, started: float, *, recorded: bool) -> None:
         self.context = context
@@ -76,6 +76,7 @@ class Trace:
         self._stages: list[Stage] = []
         self._events: list[Event] = []
         self._links: list[TraceContext] = []
+        self._facts: dict[str, Value] = {}
         self._session: SessionFinished | None = None
 
     def __repr__(self) -> str:
@@ -100,23 +101,33 @@ class Trace:
         if self.recorded and len(self._links) < LINKS_MAX:
             self._links.append(context)
 
+    def about(self, facts: Mapping[str, Value]) -> None:
+        """What is known of a piece of work of our own."""
+        if self.recorded:
+            self._facts |= facts
+
     def session_over(self, session: SessionFinished) -> None:
         """The call was a session."""
         self._session = session
 
     def over(self, call: CallFinished) -> tuple[Span, ...]:
         """The spans of a call that is over; what comes later is not recorded."""
+        self._facts |= _of_call(call) | (_of_session(self._session) if self._session is not None else {})
+        failed = call.status >= 500 or call.outcome == "conflict"
+        return self.whole(f"{call.method} {call.route}", "server", call.time, failed=failed)
+
+    def whole(self, name: str, kind: Literal["server", "internal"], ended: float, *, failed: bool) -> tuple[Span, ...]:
+        """The spans of a trace that is over; what comes later is not recorded."""
         if not self.recorded:
             return ()
         self.recorded = False
-        self._end_lasting(call.time)
+        self._end_lasting(ended)
         root = Span(
-            context=self.context, parent=self.parent, comes_from_client=True, name=f"{call.method} {call.route}",
-            kind="server", started=self.started, ended=call.time, events=tuple(self._events), links=tuple(self._links),
-            facts=_of_call(call) | (_of_session(self._session) if self._session is not None else {}),
-            failed=call.status >= 500 or call.outcome == "conflict",
+            context=self.context, parent=self.parent, comes_from_client=True, name=name, kind=kind,
+            started=self.started, ended=ended, events=tuple(self._events), links=tuple(self._links), facts=self._facts,
+            failed=failed,
         )  # fmt: skip
-        return (root, *self._parts(call.time))
+        return (root, *self._parts(ended))
 
     def _parts(self, ended: float) -> Iterator[Span]:
         for stage in self._stages:

@@ -22,6 +22,8 @@ NO_PRICES: Final = PriceBook(starts=(), versions=(), tables={})
 NO_TABLE: Final = PriceTable(version="", rate_card="", prices={})
 #: What became of a charge. Nothing was charged by a `conflict`: the hold had another end.
 Settled = Receipt | Literal["spooled", "conflict"]
+#: What does one operation of the spool.
+Apply = Callable[[Record], Awaitable[None]]
 
 
 class Books:
@@ -36,6 +38,7 @@ class Books:
         clock: Clock,
         operation_seconds: int,
         prices: PriceBook = NO_PRICES,
+        replaying: Callable[[Apply], Apply] = lambda apply: apply,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
@@ -43,6 +46,7 @@ class Books:
         self._clock = clock
         self._operation_seconds = operation_seconds
         self._prices = prices
+        self._applied = replaying(self._apply)
 
     async def settle(self, settlement: Settlement) -> Settled:
         """Charge: the receipt, or that it waits in the spool, or that the ledger refused it for good (counted).
@@ -173,7 +177,7 @@ class Books:
 
     async def replay(self) -> tuple[int, int]:
         """Do what the spool holds: how many were done, how many the ledger refused for good."""
-        done, refused = await self._spool.replay(self._apply)
+        done, refused = await self._spool.replay(self._applied)
         if done:
             self._observer.event("spool_replayed", value=done)
         if refused:

@@ -16,11 +16,14 @@ from gateway.edge.tracing import around
 from gateway.observe.tracer import Tracer
 from gateway.ports import Ledger
 from gateway.settings.tracing import Otlp, Tracing
-from tests.fakes.collector import Collector
+from tests.edge.plugged import TOKEN, Service, plugged
+from tests.fakes.collector import Collector, Seen
+from tests.fakes.link import CuttingRelay
 from tests.harness import Change, Running, running
 from tests.pipeline.helpers import chat, finished, submitted, until
 from tests.pipeline.sockets import PRO, connected, slices, to_the_end
 from tests.pipeline.test_following import followed_closely
+from tests.upstream.proxying import until as until_true
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -213,6 +216,79 @@ async def test_a_job_leads_back_to_the_call_that_made_it(tmp_path: Path, empty_r
         made = (await collector.some("POST transcript.create", 2))[-1]
         asked = await collector.some("GET transcript.get")
         assert all(span.links == [(made.trace, made.id)] for span in asked)
+
+
+async def test_looks_at_jobs_are_told(tmp_path: Path, empty_redis: str) -> None:
+    """A look of the gateway itself asks the service within its span; the one that finds the job over settles in it, and
+    is linked to the call."""
+    changes = {**followed_closely()}
+    async with Collector() as collector, traced(tmp_path, empty_redis, collector, changes) as gw:
+        key = await gw.open_account("a")
+        await submitted(gw, key, 60)
+        await collector.some("job speech-to-text")
+        (made,) = await collector.some("POST transcript.create")
+
+        def last_ones() -> list[Seen]:
+            looks = [span for span in collector.spans if span.name == "look"]
+            return [look for look in looks if "settle" in collector.below(look)]
+
+        await until_true(last_ones)
+        (last,) = last_ones()
+        assert (last.kind, last.parent, last.failed) == ("internal", "", False)
+        assert last.links == [(made.trace, made.id)]
+        assert last.facts["gateway.call_id"] == made.facts["gateway.call_id"]
+        assert last.facts["gateway.outcome"] == "settled"
+        below = collector.below(last)
+        assert below["forward"].kind == "client"
+        assert below["settle"].facts["gateway.call_id"] == made.facts["gateway.call_id"]
+
+
+async def test_calls_that_are_served_elsewhere_are_told(tmp_path: Path, empty_redis: str) -> None:
+    """A hold of the credit API continues the trace of the service, which learns of its span; its settlement and its
+    refusal are spans of calls, with the stages of the ledger, and no token is in one."""
+    async with Collector() as collector, traced(tmp_path, empty_redis, collector, dict(plugged())) as gw:
+        await gw.open_account("acme", credit="1")
+        service, headers = Service(gw), {"Authorization": f"Bearer {TOKEN}", "traceparent": PARENT}
+        body = {"account": "acme", "product": "rendering"}
+        async with gw.http.post(f"{gw.url}/credit/v1/holds", json=body, headers=headers) as got:
+            said, hold = read_traceparent(got.headers["traceresponse"]), await got.json()
+        (opened,) = await collector.some("POST /credit/v1/holds")
+        assert said is not None
+        assert (said.trace_id, opened.trace, opened.parent, opened.id) == (TRACE, TRACE, SPAN, said.span_id)
+        assert (opened.kind, opened.facts["http.response.status_code"]) == ("server", 201)
+        assert "admit" in collector.below(opened)
+        assert (await service.ask(f"/holds/{hold['id']}/settle", {"amount": "1"}))[0] == 200
+        (ended,) = await collector.some("POST rendering.create")
+        assert ended.facts["gateway.call_id"] == hold["hold"]
+        assert (ended.facts["gateway.charged_nanos"], "settle" in collector.below(ended)) == (10**9, True)
+        assert (await service.ask("/holds", body))[0] == 400
+        refused = (await collector.some("POST rendering.create", 2))[-1]
+        assert refused.facts["gateway.code"] == "insufficient_credit"
+        assert not any(TOKEN.encode() in sent or hold["id"].encode() in sent for sent in collector.bodies)
+
+
+async def test_what_the_spool_does_is_told(tmp_path: Path, empty_redis: str) -> None:
+    """A charge that waited in the spool is a trace of its own, which has the call's id; a try that fails has failed."""
+    async with (
+        Collector() as collector,
+        CuttingRelay(empty_redis) as relay,
+        traced(tmp_path, relay.url, collector, dict(plugged())) as gw,
+    ):
+        await gw.open_account("acme", credit="10")
+        service = Service(gw)
+        hold = await service.hold(account="acme", product="rendering")
+        await relay.stop()
+        status, charged = await service.ask(f"/holds/{hold['id']}/settle", {"amount": "1"})
+        assert (status, charged["settled"]) == (200, False)
+        await relay.start()
+
+        def replayed() -> list[Seen]:
+            return [span for span in collector.spans if span.name == "replay" and not span.failed]
+
+        await until_true(replayed)
+        (done,) = replayed()
+        assert (done.kind, done.parent) == ("internal", "")
+        assert collector.below(done)["settle"].facts["gateway.call_id"] == hold["hold"]
 
 
 async def test_a_collector_that_is_away_costs_no_call(tmp_path: Path, empty_redis: str, log: Log) -> None:
