@@ -246,6 +246,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body(gw: Running, path:
     head = message(f"POST {path} HTTP/1.1", "Host: h", f"Authorization: {key}", framing, length=False)
     async with await RawClient.open(gw.gateway.customers_port) as client:
         await client.send(head + (chunk(b"{" * 1000) if "chunked" in framing else b"{" * 1000))
+        await until(lambda: gw.sandbox.state.entries if path == UPLOAD_PATH else gw.gateway.pipeline.calls_open)
         await asyncio.sleep(0.1)
         client.cut()
         await until(lambda: gw.gateway.pipeline.calls_open == 0)

@@ -102,7 +102,7 @@ async def test_every_end_of_many_streams(tmp_path: Path, empty_redis: str, seed:
     chaos = Chaos(plans)
     product: dict[str, Any] = {"drain_seconds_max": drain or 60}
     limits = {"drains_max": 5 if drain else 0}
-    service = {"reply_seconds_max": 1.0}
+    service = {"reply_seconds_max": 3.0}
     tiers: dict[str, Change] = {"config/tiers.yaml": without_rates}
     async with serving(
         chaos.upstream, tmp_path, empty_redis, limits=limits, product=product, service=service, changes=tiers

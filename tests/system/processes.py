@@ -198,9 +198,10 @@ class World:
 
     async def _ready(self, served: Served) -> bool:
         try:
-            async with self.http.get(served.ops_url + "/readyz") as response:
+            timeout = aiohttp.ClientTimeout(total=10)
+            async with self.http.get(served.ops_url + "/readyz", timeout=timeout) as response:
                 return response.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             return False
 
     def _config(self, name: str, redis_url: str, more: Mapping[str, Change]) -> Path:
