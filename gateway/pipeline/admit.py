@@ -7,13 +7,12 @@ Does not know: upstream replies. One round trip to the ledger for a known key.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from unicodedata import normalize
-from urllib.parse import unquote, urlsplit
 
 from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.exchange import Move
 from gateway.core.extract import Field, Sources
+from gateway.core.hosts import hosts_of
 from gateway.core.money import ZERO, Nanos
 from gateway.core.parameters import parameters_of, unclear
 from gateway.core.record import blank, record
@@ -424,16 +423,9 @@ def _rates(tier: Tier | None, route: Route, models: tuple[str, ...]) -> tuple[Ra
 def _names_ours(requirement: Requirement, value: str) -> bool:
     """With prefixes: whether it starts with one, or is another spelling of an address on the same host."""
     prefixes = requirement.prefixes
-    return not prefixes or value.startswith(prefixes) or _host(value) in {_host(prefix) for prefix in prefixes} - {""}
-
-
-def _host(address: str) -> str:
-    """The host of a URL however it is spelled; empty where it has none."""
-    try:
-        host = urlsplit(address.strip()).hostname or ""
-    except ValueError:
-        return ""  # no service can read it either
-    return normalize("NFKC", unquote(host)).lower().rstrip(".")
+    if not prefixes or value.startswith(prefixes):
+        return True
+    return not hosts_of(value).isdisjoint(host for prefix in prefixes for host in hosts_of(prefix))
 
 
 def _lookalike(field: Field, sources: Sources) -> str | None:

@@ -297,7 +297,7 @@ class HttpPipeline:
                 call.content_bytes = len(body if plain is None else plain)
             if plain and type(said) is not dict:
                 self._read_again(call, plain)
-            if body and type(sources["reply"]) is not dict and (call.route.job is not None or _polls_open_job(call)):
+            if type(sources["reply"]) is not dict and (call.route.job is not None or (body and _polls_open_job(call))):
                 # A job that nobody could find again, or a result that may be in there unpaid.
                 self._observer.event("reply_unreadable", product=product.name)
                 raise UpstreamUnreachable("a job's reply cannot be read")

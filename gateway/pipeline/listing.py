@@ -104,7 +104,12 @@ async def _places(call: Call, listing: Listing, ledger: Ledger, asked: Mapping[s
 
 
 async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, asked: Mapping[str, str]) -> list[Any]:
-    """The account's jobs that wait for their place, newest first; of a later page those that come after its anchor."""
+    """The account's jobs that wait for their place, newest first; of a later page those that come after its anchor.
+    None where another status is asked for, or another value of what they all say alike.
+    """
+    alike = {name: value for name, value in queue.item.items() if not str(value).startswith("{")}
+    if any(asked.get(name, value) not in ("", value) for name, value in alike.items()):
+        return []
     refs = [ref for ref in reversed(await ledger.queued(call.account)) if ref.kind == listing.kind]
     if any(asked.get(name) for name in listing.anchors):
         ids = [ref.id for ref in refs]

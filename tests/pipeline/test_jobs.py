@@ -145,6 +145,14 @@ async def test_a_refused_submission_costs_nothing(gw: Running) -> None:
     await in_order(gw, "a", balance=parse_usd("50"))
 
 
+async def test_an_empty_answer_to_a_submission_is_no_job(gw: Running) -> None:
+    """A success without a body names no job that anybody could ask for: its client is told so, and holds nothing."""
+    key = await gw.open_account("a", credit="10")
+    got = await submit(gw, key, knobs={"status": 204})
+    assert (got.status, got.code) == (502, "upstream_unreachable")
+    await in_order(gw, "a", balance=parse_usd("10"))
+
+
 async def test_a_long_signed_address_is_an_address(gw: Running) -> None:
     """Signed URLs of object stores are longer than any id; they are the upstream's to fetch."""
     key = await gw.open_account("a", tier="free", credit="50")

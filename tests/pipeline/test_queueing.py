@@ -153,13 +153,16 @@ async def test_every_later_route_knows_the_id_that_was_given(gw: Running) -> Non
 
 
 async def test_what_waits_stands_first_in_lists_and_can_be_deleted(gw: Running) -> None:
-    """Newest first; a deleted one never runs, gives its credit back, and is nobody's any more."""
+    """Newest first, unless another status is asked for; a deleted one never runs, gives its credit back, nobody's."""
     key = await gw.open_account("a", credit="10")
     made = await jobs(gw, key, 4)
     listed = (await gw.call("GET", "/v2/transcript", key)).json
     assert [item["id"] for item in listed["transcripts"]] == made[::-1]
     assert [item["status"] for item in listed["transcripts"]][:2] == ["queued", "queued"]
     assert listed["transcripts"][0]["resource_url"].endswith(f"/v2/transcript/{made[3]}")
+    for status, expected in (("queued", made[:1:-1]), ("processing", []), ("completed", [])):
+        page = (await gw.call("GET", f"/v2/transcript?status={status}", key)).json["transcripts"]
+        assert [item["id"] for item in page if item["id"] in made[2:]] == expected, status
     before = (await gw.ledger.account("a")).held
     gone = await gw.call("DELETE", f"/v2/transcript/{made[2]}", key)
     assert (gone.status, gone.json["id"]) == (200, made[2])

@@ -113,6 +113,7 @@ async def test_a_foreign_upload_answers_like_an_unknown_one(gw: Running) -> None
         "https://cdn.sandbox.invalid/uploa%64/ID", "https://cdn.sandbox.invalid./upload/ID",
         "https://cdn%2esandbox.invalid/upload/ID", " https://cdn.sandbox.invalid/upload/ID",
         "https://\tcdn.sandbox.invalid/upload/ID", "https://cdn.sandbox.invalid/upload/ID?a=b",
+        "https:\\\\cdn.sandbox.invalid\\upload\\ID",
     ],
 )  # fmt: skip
 async def test_no_spelling_of_an_uploads_address_passes_by_its_owner(gw: Running, spelling: str) -> None:
