@@ -100,9 +100,10 @@ class Conclusion:
         )  # fmt: skip
         if not known:
             self._observer.event("model_unknown", product=product.name)
-        if priced is None or priced[0].basis == "estimated":
+        empty = whole and call.content_bytes == 0 and metering.reads_reply
+        if priced is None or priced[0].basis == "estimated" or empty:
             self._observer.event("usage_unknown", product=product.name)
-            if whole and not pricing.delivers(call.route, call.sources, call.content_bytes):
+            if empty or (whole and pricing.failed(call.route, call.sources)):
                 return None
         if priced is None:
             return None

@@ -178,12 +178,9 @@ def price(
     return charge_of_hold(table, held, why), usage
 
 
-def delivers(route: Route, sources: Sources, content_bytes: int) -> bool:
-    """Whether a success that reports no usage is one: its reply is not empty, nor the report of a failure instead."""
-    stream, metering = route.stream, route.metering
-    if stream is not None and first_reported(stream.errors, sources) is not None:
-        return False
-    return content_bytes > 0 or (metering is not None and not metering.reads_reply)
+def failed(route: Route, sources: Sources) -> bool:
+    """Whether a reply says that the service failed, whatever its status says."""
+    return route.stream is not None and first_reported(route.stream.errors, sources) is not None
 
 
 def charge_of_hold(table: PriceTable, held: Nanos, why: str) -> Charge:

@@ -159,6 +159,17 @@ async def test_anthropic_stream_that_breaks_off_is_not_charged_by_its_first_even
     assert await gate.spent() >= 200 * 15000
 
 
+async def test_anthropic_that_is_overloaded_costs_nothing(gate: Gate) -> None:
+    """A stream whose service fails when it has only been begun has delivered nothing, whatever its head counts."""
+    key = await gate.account()
+    gate.vendors.overloaded = True
+    async with anthropic.AsyncAnthropic(base_url=gate.url, api_key=key, max_retries=0) as client:
+        with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
+            async with client.messages.stream(model="claude-sonnet-4-6", max_tokens=200, messages=ASKED) as stream:
+                await stream.get_final_text()
+    assert await gate.spent() == 0
+
+
 async def test_anthropic_refusals(gate: Gate) -> None:
     """Every refusal is an error of the client's own kind."""
     empty, free = await gate.account("empty", credit="0"), await gate.account("free", tier="free")

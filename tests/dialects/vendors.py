@@ -17,12 +17,15 @@ AUDIO = b"ID3" + bytes(2000)
 
 
 class Vendors:
-    """Takes its own keys only. `requests` are paths with their queries; `cut`: streams break off before their end."""
+    """Takes its own keys only. `requests` are paths with their queries; `cut`: streams break off before their end.
+    `overloaded`: Anthropic's fail when they have begun.
+    """
 
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.sent: list[dict[str, Any]] = []
         self.cut = False
+        self.overloaded = False
         self.app = web.Application(middlewares=[self._check])
         add = self.app.router.add_post
         add("/v1/chat/completions", self.chat)
@@ -138,7 +141,9 @@ class Vendors:
             ("ping", {}),
             ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": "Hello."}}),
         ]
-        if not self.cut:
+        if self.overloaded:
+            events[1:] = [("error", {"error": {"type": "overloaded_error", "message": "Overloaded"}})]
+        elif not self.cut:
             ended = {"stop_reason": "end_turn", "stop_sequence": None}
             events += [
                 ("content_block_stop", {"index": 0}),

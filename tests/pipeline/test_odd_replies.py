@@ -146,6 +146,24 @@ async def test_a_hold_is_for_all_answers(tmp_path: Path, empty_redis: str) -> No
             assert parse_usd(least) <= charge["amount"] < parse_usd(least) + parse_usd("0.001")
 
 
+async def test_an_empty_understanding_costs_nothing(tmp_path: Path, empty_redis: str) -> None:
+    """What it would cost is known without the reply; that there is none is known as well."""
+    job = b'{"id": "t", "status": "completed", "audio_duration": 3600, "speech_model_used": "universal-2"}'
+    task = {"transcript_id": "t", "speech_understanding": {"request": {"translation": {"target_languages": ["es"]}}}}
+
+    async def script(line: Line) -> None:
+        while True:
+            understanding = (await line.request()).target == b"/v1/understanding"
+            await line.send(message(OK, JSON, body=b"" if understanding else job))
+
+    async with before(ScriptedUpstream(script), tmp_path, empty_redis) as gw:
+        key = await gw.open_account("a", credit="10")
+        await gw.call("POST", "/v2/transcript", key, json={"audio_url": "https://example.com/a.wav"})
+        got = await gw.call("POST", "/v1/understanding", key, json=task)
+        assert (got.status, got.body, got.charge) == (200, b"", None)
+        await in_order(gw, "a", balance=parse_usd("9.85"))
+
+
 async def test_a_job_may_have_a_number_for_an_id(tmp_path: Path, empty_redis: str) -> None:
     """It is the account's, is settled when it ends, and its confidence may be NaN."""
     names = b'"id": 7, "audio_duration": 3600, "speech_model_used": "universal-2", "project_id": 5'
