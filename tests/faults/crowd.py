@@ -18,8 +18,8 @@ from tests.pipeline.sockets import AGENT, AGENT_SECOND, PRO, PRO_SECOND
 from tests.system.processes import Served
 
 _CHUNK_SECONDS: Final = 0.5
-_CONNECT_SECONDS_MAX: Final = 10.0
-_END_SECONDS_MAX: Final = 15.0
+_CONNECT_SECONDS_MAX: Final = 60.0
+_END_SECONDS_MAX: Final = 60.0
 _LOST: Final = 1006
 
 

@@ -73,7 +73,7 @@ async def submitted(
 
 async def finished(gw: Running, key: str, path: str) -> Got:
     """The poll that sees the end of a job."""
-    for _ in range(200):
+    for _ in range(1500):
         got = await gw.call("GET", path, key)
         assert got.status == 200, got.body
         if got.json["status"] in ("completed", "error"):

@@ -104,7 +104,7 @@ async def test_jobs_run_in_their_order_under_the_ids_that_they_were_given(gw: Ru
             most = max(most, len(running_now))
             await asyncio.sleep(0.01)
 
-    await gw.knobs(job_seconds=0.4)
+    await gw.knobs(job_seconds=1.0)
     watcher = asyncio.create_task(watch())
     made = []
     for number in range(5):
@@ -176,7 +176,7 @@ async def test_what_waits_stands_first_in_lists_and_can_be_deleted(gw: Running) 
 async def test_one_that_the_upstream_refuses_fails_for_its_client(gw: Running) -> None:
     """The poll shows the vendor's own words, nothing is charged; one that it cannot take now is tried again."""
     key = await gw.open_account("a", credit="10")
-    await gw.knobs(job_seconds=0.5)
+    await gw.knobs(job_seconds=1.5)
     made = [(await submit(gw, key)).json["id"] for _ in range(2)]
     bad = (await submit(gw, key, audio_url="ftp://example.com/a.wav")).json["id"]
     later = (await submit(gw, key)).json["id"]
@@ -225,7 +225,7 @@ async def test_without_credit_jobs_run_one_at_a_time_where_the_plan_says_so(tmp_
 
     async with running(tmp_path, empty_redis, changes={**CHANGES, TIERS: lenient}) as gw:
         key = await gw.open_account("a", credit="0.10")
-        await gw.knobs(job_seconds=0.3)
+        await gw.knobs(job_seconds=1.0)
         first = (await submit(gw, key)).json["id"]
         await finished(gw, key, f"/v2/transcript/{first}")
         assert (await gw.ledger.account("a")).balance < 0

@@ -60,7 +60,7 @@ async def test_a_webhook_names_the_job_by_the_id_that_its_client_knows(tmp_path:
     """Of a job that waited, called by the service itself; its header comes with it, its value is shown to nobody."""
     async with running(tmp_path, empty_redis, changes={**called_back(), **places()}) as gw, Hooks() as hooks:
         key = await gw.open_account("a", credit="10")
-        await gw.knobs(job_seconds=0.3)
+        await gw.knobs(job_seconds=1.0)
         first = (await submit(gw, key)).json["id"]
         hook: dict[str, Any] = {
             "webhook_url": hooks.url("/hook"),
