@@ -139,6 +139,9 @@ def list_keys(invocation: Invocation, *, account: str) -> None:
 @click.option("--expires", metavar="TIME", help='When it ends, like "2027-01-31T00:00:00Z". Default: never.')
 @click.option("--product", "products", multiple=True, metavar="PRODUCT", help="Only for this product (repeatable).")
 @click.option("--monthly-budget", metavar="USD", help="The most it may spend in a calendar month.")
+@click.option(
+    "--billing", type=click.Choice(["manage", "read", "none"]), help="What it may of the account's bills and settings."
+)
 @idempotent
 @common
 def add_key(
@@ -152,6 +155,7 @@ def add_key(
     expires: str | None,
     products: tuple[str, ...],
     monthly_budget: str | None,
+    billing: str | None,
     idempotency_key: str | None,
 ) -> None:
     """Make a key and print its secret, this once."""
@@ -167,6 +171,7 @@ def add_key(
             expires_at=expires,
             products=products or None,
             monthly_budget=monthly_budget,
+            billing=billing or "manage",
         )
         return await desk.operations.add_key(account, body, named_operation(idempotency_key))
 
@@ -184,36 +189,22 @@ def add_key(
 @click.option("--all-products", is_flag=True, help="For every product of the tier.")
 @click.option("--monthly-budget", metavar="USD", help="The most it may spend in a calendar month.")
 @click.option("--no-monthly-budget", is_flag=True, help="No bound but the account's credit.")
+@click.option(
+    "--billing", type=click.Choice(["manage", "read", "none"]), help="What it may of the account's bills and settings."
+)
 @idempotent
 @common
-def change_key(
-    invocation: Invocation,
-    *,
-    account: str,
-    key: str,
-    name: str | None,
-    project: str | None,
-    expires: str | None,
-    never_expires: bool,
-    products: tuple[str, ...],
-    all_products: bool,
-    monthly_budget: str | None,
-    no_monthly_budget: bool,
-    idempotency_key: str | None,
-) -> None:
+def change_key(invocation: Invocation, *, account: str, key: str, idempotency_key: str | None, **given: Any) -> None:
     """Change what a key is called, may do, and until when."""
     changes = changes_of(
-        ("--expires", "expires_at", expires),
-        ("--never-expires", "expires_at", never_expires),
-        ("--product", "products", products or None),
-        ("--all-products", "products", all_products),
-        ("--monthly-budget", "monthly_budget", monthly_budget),
-        ("--no-monthly-budget", "monthly_budget", no_monthly_budget),
+        ("--expires", "expires_at", given["expires"]),
+        ("--never-expires", "expires_at", given["never_expires"]),
+        ("--product", "products", given["products"] or None),
+        ("--all-products", "products", given["all_products"]),
+        ("--monthly-budget", "monthly_budget", given["monthly_budget"]),
+        ("--no-monthly-budget", "monthly_budget", given["no_monthly_budget"]),
     )
-    if name is not None:
-        changes["name"] = name
-    if project is not None:
-        changes["project"] = project
+    changes |= {name: given[name] for name in ("name", "project", "billing") if given[name] is not None}
     _change_key(invocation, account, key, changes, idempotency_key)
 
 

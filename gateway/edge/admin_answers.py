@@ -81,6 +81,7 @@ _KEY: Final[dict[str, Data]] = {
     "expires_at": perhaps(MOMENT),
     "products": perhaps(many(TEXT)),
     "monthly_budget": perhaps(USD),
+    "billing": {"enum": ["manage", "read", "none"]},
     "spent": USD,
     "held": USD,
     "currency": CURRENCY,

@@ -238,6 +238,7 @@ Overrides = Annotated[dict[str, str | None], BeforeValidator(_overrides), _OVERR
 FutureMs = Annotated[int, BeforeValidator(_time_ms), _MOMENT]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Day = Annotated[str, Field(max_length=10)]
+Billing = Literal["manage", "read", "none"]
 Project = Annotated[Word, AfterValidator(_printable)]
 Note = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 Given = Field(min_length=1)
@@ -286,6 +287,7 @@ class AddKey(Body):
     expires_at: FutureMs | None = None
     products: Products | None = None
     monthly_budget: Usd | None = None
+    billing: Billing = "manage"
 
 
 class ChangeKey(Change):
@@ -297,6 +299,7 @@ class ChangeKey(Change):
     expires_at: FutureMs | None = None
     products: Products | None = None
     monthly_budget: Usd | None = None
+    billing: Billing = "manage"
 
 
 class SettleJob(Body):

@@ -56,6 +56,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
 #: What customers alone are told.
 CUSTOMERS: Final[Mapping[str, Kind]] = {
     "key_disabled": Kind(403, "The API key is disabled or has expired"),
+    "not_with_this_key": Kind(403, "The API key is not for this"),
     "rate_limited": Kind(429, "Too many requests with this key"),
 }
 #: What services are told that hold credit.

@@ -70,6 +70,7 @@ def view_key(key: Key) -> Data:
         "expires_at": _perhaps(key.expires_ms),
         "products": None if key.products is None else list(key.products),
         "monthly_budget": None if key.monthly_budget is None else format_usd(key.monthly_budget),
+        "billing": key.billing,
         "spent": format_usd(key.spent),
         "held": format_usd(key.held),
         **CURRENCY,

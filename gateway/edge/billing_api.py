@@ -31,6 +31,7 @@ from gateway.ports import Clock, Identity, Ledger
 from gateway.settings.runtime import Runtime
 
 #: The names that customers give to changes are never those of ops.
+_READS: Final = frozenset({"GET", "HEAD"})
 _NAMESPACE: Final = "billing:"
 _WHO: Final = web.RequestKey("who", Identity)
 _NOBODY: Final = ProblemReply(
@@ -102,6 +103,9 @@ class BillingGuard:
         keys = {key.id: key for key in await self._ledger.keys(found.account)}
         if found.key_id not in keys or key_state(keys[found.key_id], now_ms) != "active":
             return ProblemReply(code="key_disabled", detail="Use another key of the account.")
+        may = keys[found.key_id].billing
+        if may == "none" or (may == "read" and request.method not in _READS):
+            return ProblemReply(code="not_with_this_key", detail=f"Of billing this key may: {may}. Use another one.")
         return found
 
 

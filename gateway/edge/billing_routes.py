@@ -106,5 +106,5 @@ def openapi() -> Data:
         endpoints=ROUTES,
         answers=ANSWERS,
         token="An API key of the account.",  # noqa: S106 - told
-        also=("key_disabled", "too_many_unknown_keys", "rate_limited"),
+        also=("key_disabled", "not_with_this_key", "too_many_unknown_keys", "rate_limited"),
     )

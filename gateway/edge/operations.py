@@ -125,6 +125,7 @@ class Operations:
             expires_ms=body.expires_at,
             products=None if body.products is None else tuple(body.products),
             monthly_budget=body.monthly_budget,
+            billing=body.billing,
         )
         return await self._make_key(key, body.secret, operation)
 

@@ -218,7 +218,7 @@ class Administration(Store):
         index, ids = self._names.digest(digest), f"{key.account}|{key.id}".encode()
         if await self._call("GET", index) not in (None, ids):
             raise LedgerRefused(rules.DIGEST_TAKEN)
-        fields = records.key_fields({name: getattr(key, name) for name in rules.CHANGEABLE})
+        fields = records.key_fields(rules.written_of(key))
         keys = [self._names.key(key.account, key.id), self._names.keys(key.account)]
         content = [key.id, digest, *fields]
         tag, answer = await self._operate(

@@ -26,6 +26,7 @@ from gateway.ports import (
     GrantKind,
     Hold,
     Key,
+    KeyBilling,
     Monthly,
     Plan,
     QueuedJob,
@@ -133,7 +134,7 @@ def monthly(now: bytes, tier: bytes, rate_card: bytes, overrides: bytes, granted
 
 def key(account_id: str, facts: Sequence[bytes]) -> Key:
     """The answer of the scripts' key_facts()."""
-    # Answers that were kept before keys had projects, or names of peppers, have none.
+    # Answers that were kept before keys had projects, names of peppers, or a word on billing, have none.
     key_id, name, disabled, expires, products, budget, spent, held, created, *later = (fact.decode() for fact in facts)
     return Key(
         id=key_id,
@@ -141,6 +142,7 @@ def key(account_id: str, facts: Sequence[bytes]) -> Key:
         name=name,
         project=later[0] if later else "",
         pepper=later[1] if len(later) > 1 else "",
+        billing=cast("KeyBilling", later[2] or "manage") if len(later) > 2 else "manage",
         disabled=disabled == "1",
         expires_ms=int(expires) if expires else None,
         products=None if products == "*" else tuple(products.split(SEPARATOR)[1:-1]),
@@ -166,6 +168,8 @@ def key_fields(changes: Mapping[str, Any]) -> list[str]:
                 # A separator on both sides of each, so that a script can look for one.
                 every = SEPARATOR.join(("", *value, "")) if value else SEPARATOR
                 written += ["products", "*" if value is None else every]
+            case "billing", str():
+                written += [name, value]
             case "monthly_budget", _:
                 written += ["budget", "" if value is None else str(value)]
             case _:

@@ -29,7 +29,7 @@ CORRECTION_PRIORITY: Final = -PRIORITY_MAX - 1
 CHARGE_MAX: Final = 2**53 - 1
 #: The log of what administrators did keeps so many lines, or a few more.
 AUDIT_LINES_MAX: Final = 100_000
-CHANGEABLE: Final = ("name", "project", "disabled", "expires_ms", "products", "monthly_budget")
+CHANGEABLE: Final = ("name", "project", "disabled", "expires_ms", "products", "monthly_budget", "billing")
 #: A digest of a key finds it for so long after another one does.
 MOVED_SECONDS: Final = 7 * 86_400
 #: Places of jobs for which nothing is held, while their account has no credit and nobody says how many.
@@ -300,6 +300,14 @@ def check_key(key: Key) -> None:
     check_changes({name: getattr(key, name) for name in CHANGEABLE})
 
 
+def written_of(key: Key) -> dict[str, Any]:
+    """What is written of a new key. What it may by default is not: its digest is that of the versions before."""
+    facts = {name: getattr(key, name) for name in CHANGEABLE}
+    if key.billing == "manage":
+        del facts["billing"]
+    return facts
+
+
 def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes of a key, with `products` as a tuple."""
     for name, value in changes.items():
@@ -315,6 +323,8 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
             case "products", list() | tuple() if all(isinstance(one, str) and SEPARATOR not in one for one in value):
                 pass
             case "monthly_budget", None:
+                pass
+            case "billing", "manage" | "read" | "none":
                 pass
             case "monthly_budget", int() if 0 <= value <= BALANCE_MAX:
                 pass

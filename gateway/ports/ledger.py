@@ -403,7 +403,7 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
         """Make a key of an account, found by its digest. LedgerRefused if the digest or id is in use."""
 
     async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
-        """Change name, project, disabled, expires_ms, products or monthly_budget. LedgerRefused for an unknown key."""
+        """Change what is named of a key. LedgerRefused for an unknown key, and for what cannot be changed."""
 
     async def account(self, account: str) -> Account:
         """The account as it stands now, grants included, in burn order."""

@@ -348,9 +348,15 @@ class UsageDay:
     charged: Nanos
 
 
+KeyBilling = Literal["manage", "read", "none"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An API key without its secret. `monthly_budget` and the month's `spent`/`held` in nano-dollars."""
+    """An API key without its secret. `monthly_budget` and the month's `spent`/`held` in nano-dollars.
+
+    `billing`: whether it may change the account's settings and pay, only read what is billed, or neither.
+    """
 
     id: str
     account: str
@@ -364,6 +370,7 @@ class Key:
     held: Nanos = ZERO
     created_ms: int = 0
     pepper: str = ""  # what the pepper is called that its digest is made with; "": made before they had names
+    billing: KeyBilling = "manage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,6 +112,19 @@ async def test_only_a_key_that_works_opens_its_own_account(gw: Running) -> None:
     assert (got.status, got.code) == (403, "key_disabled")
 
 
+async def test_a_key_may_be_kept_from_billing(gw: Running) -> None:
+    """One that may read changes nothing, one that may nothing reads nothing, and both still pay for calls."""
+    key = await gw.open_account("acme", credit="10")
+    for may, read, written in (("read", 200, 403), ("none", 403, 403), ("manage", 200, 200)):
+        await gw.ledger.change_key(operation=may, account="acme", key_id="key-acme", changes={"billing": may})
+        got = await ask(gw, key, "/autopay")
+        assert (got.status, got.status == 200 or got.code == "not_with_this_key") == (read, True)
+        got = await ask(gw, key, "/autopay", "PATCH", json={"threshold": "10", "target": "40"})
+        assert (got.status, got.status == 200 or got.code == "not_with_this_key") == (written, True)
+        assert (await chat(gw, key)).status == 200
+    assert (await get(gw, key, "/keys"))["items"][0]["billing"] == "manage"
+
+
 async def test_guesses_are_counted_with_those_at_calls(tmp_path: Path, empty_redis: str) -> None:
     """An address that has shown too many unknown keys is told to wait, here as there; a known key is not."""
 

@@ -59,6 +59,22 @@ async def test_every_account_is_listed(world: World) -> None:
     await world.ledger.ping()
 
 
+async def test_what_keys_may_of_billing_is_kept(world: World) -> None:
+    """A key may manage billing unless something else is said of it, when it is made or later."""
+    ledger = await opened(world)
+    for billing in ("manage", "read", "none"):
+        key = Key(id=billing, account="acme", billing=billing)
+        assert (await ledger.put_key(operation=f"k-{billing}", key=key, digest=billing)).billing == billing
+    changed = await ledger.change_key(operation="c", account="acme", key_id="none", changes={"billing": "manage"})
+    assert changed.billing == "manage"
+    assert {key.id: key.billing for key in await ledger.keys("acme")} == {
+        "acme-key": "manage", "manage": "manage", "read": "read", "none": "manage",
+    }  # fmt: skip
+    for wrong in ("", "all", None):
+        with pytest.raises(LedgerRefused):
+            await ledger.change_key(operation="d", account="acme", key_id="read", changes={"billing": wrong})
+
+
 async def test_accounts_are_read_in_order_a_page_at_a_time(world: World) -> None:
     """Pages follow each other in the order of ids, also of those alone that have a text in them."""
     names = [f"{word}-{number}" for number in range(4) for word in ("b", "a", "ab")]
@@ -80,6 +96,7 @@ REPEATS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("grant", {"account": "acme", "kind": "purchase", "amount": usd(5), "note": "card"}, {"amount": usd(6)}),
     ("put_key", {"key": Key(id="k2", account="acme", name="two"), "digest": "d2"}, {"digest": "d3"}),
     ("change_key", {"account": "acme", "key_id": "acme-key", "changes": {"name": "x"}}, {"changes": {"name": "y"}}),
+    ("change_key", {"account": "acme", "key_id": "acme-key", "changes": {"billing": "read"}}, {"changes": {}}),
 ]
 
 

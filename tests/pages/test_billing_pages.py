@@ -63,6 +63,24 @@ async def test_who_has_no_key_that_works_sees_nothing(gw: Running) -> None:
             assert (await visitor.see() and visitor.address) == "/billing/sign-in"
 
 
+async def test_a_key_may_be_kept_from_the_pages(gw: Running) -> None:
+    """One that may read sees everything and is told that its forms do nothing, from the next request on; one that may
+    nothing opens no page, and ends its visits."""
+    key = await gw.open_account("acme", credit="10")
+    change = gw.ledger.change_key
+    async with Visitor(gw.url + "/billing") as visitor:
+        assert "change nothing" not in await visitor.sign_in(key)
+        await change(operation="1", account="acme", key_id="key-acme", changes={"billing": "read"})
+        assert "change nothing" in await visitor.see("/alerts")
+        text = await visitor.send("/alerts", kind="balance_below", figure="5", once="0" * 24)
+        assert (visitor.status, "Not with this key" in text) == (403, True)
+        assert await gw.ledger.watches("acme") == []
+        await change(operation="2", account="acme", key_id="key-acme", changes={"billing": "none"})
+        assert (await visitor.see() and visitor.address) == "/billing/sign-in"
+        assert "not for billing" in await visitor.sign_in(key)
+        assert visitor.status == 403
+
+
 async def test_a_key_that_is_disabled_ends_its_visits(gw: Running) -> None:
     """The next request after the change is nobody's; another key of the account still opens the pages."""
     key = await gw.open_account("acme")

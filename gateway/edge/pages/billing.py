@@ -53,6 +53,7 @@ _SIGN: Final = Sign(
     label="API key",
     promise="The key is used to find your account, and is not kept: not in this browser, an address or a log.",
 )
+_NOT_FOR_BILLING: Final = "This key is not for billing. Sign in with another one."
 _UNKNOWN_KEY: Final = "No account has this key. Copy it again, whole."
 
 
@@ -67,6 +68,10 @@ class Shown:
 
     account: Account
     keys: tuple[Key, ...]
+
+    def manages(self, visit: Visit) -> bool:
+        """Whether the key that was shown may change what is set here."""
+        return any(key.id == visit.by and key.billing == "manage" for key in self.keys)
 
 
 See = Callable[[web.Request, Visit, Shown], Awaitable[web.Response]]
@@ -115,8 +120,10 @@ class BillingPages:
         found = await identified(self._ledger, self._runtime.peppers, secret) if secret else None
         if found is None:
             raise Locked(_UNKNOWN_KEY)
-        if not self._opens(await self._ledger.keys(found.account), found.key_id):
-            raise Locked(REFUSALS[Code.KEY_DISABLED].message)
+        keys = await self._ledger.keys(found.account)
+        if not self._opens(keys, found.key_id):
+            closed = any(key.id == found.key_id and key.billing == "none" for key in keys)
+            raise Locked(_NOT_FOR_BILLING if closed else REFUSALS[Code.KEY_DISABLED].message)
         return found.account, found.key_id
 
     async def _leave(self, visit: Visit) -> None:
@@ -125,7 +132,9 @@ class BillingPages:
 
     def _opens(self, keys: Iterable[Key], key_id: str) -> bool:
         now_ms = int(self._clock.now() * 1000)
-        return any(key.id == key_id and view.key_state(key, now_ms) == "active" for key in keys)
+        return any(
+            key.id == key_id and key.billing != "none" and view.key_state(key, now_ms) == "active" for key in keys
+        )
 
     # ---- who may see what
 
@@ -143,7 +152,11 @@ class BillingPages:
 
         async def acting(_request: web.Request, visit: Visit, form: Mapping[str, str]) -> web.Response:
             shown = await self._shown(visit)
-            return self._entrance.ask() if shown is None else await act(visit, shown, form)
+            if shown is None:
+                return self._entrance.ask()
+            if not shown.manages(visit):
+                raise Told(403, "Not with this key", "It may read what is billed, and change nothing. Use another one.")
+            return await act(visit, shown, form)
 
         self.site.add_act(path, acting)
 
@@ -169,7 +182,10 @@ class BillingPages:
 
     def page(self, template: str, visit: Visit, shown: Shown, here: str, **facts: Any) -> web.Response:
         standing = view.standing(self._runtime, shown.account)
-        return self.site.show(template, visit, here=here, owner=shown.account.id, standing=standing, **facts)
+        manages = shown.manages(visit)
+        return self.site.show(
+            template, visit, here=here, owner=shown.account.id, standing=standing, manages=manages, **facts
+        )
 
     # ---- pages
 

@@ -67,15 +67,16 @@ local function standing()
   return facts
 end
 
--- One key: id, name, disabled, expiry, products, budget, spent this month, held, created, project.
+-- One key: id, name, disabled, expiry, products, budget, spent this month, held, created, project, pepper,
+-- billing.
 local function key_facts(key, id)
   local facts = call('HMGET', key, 'name', 'disabled', 'expires', 'products', 'budget', 'spent', 'held', 'created',
-    'month', 'project', 'pepper')
+    'month', 'project', 'pepper', 'billing')
   if facts[9] ~= month_now() then
     facts[6] = '0'
   end
-  -- keys that were made before there were projects, or names of peppers, have none
-  facts[9], facts[10], facts[11] = facts[10] or '', facts[11] or '', nil
+  -- keys that were made before there were projects, names of peppers, or a word on billing, have none
+  facts[9], facts[10], facts[11], facts[12] = facts[10] or '', facts[11] or '', facts[12] or '', nil
   table.insert(facts, 1, id)
   return facts
 end
