@@ -19,7 +19,8 @@ from gateway.pipeline.callbacks import CallbackToken
 from gateway.pipeline.called_back import Outcome
 from gateway.ports import Clock, Observer
 
-BODY_BYTES_MAX: Final = 64 * 1024
+#: What is told of it, with the client's URL and header, has to go into the outbox: as JSON it may be twice as long.
+BODY_BYTES_MAX: Final = 28 * 1024
 _PURPOSE: Final = "callback"
 _RETRY_SECONDS: Final = 2
 #: Services wait ten seconds for an answer.

@@ -151,6 +151,8 @@ class Books:
         except LedgerUnavailable:
             delivery = {"account": account, "delivery_id": delivery_id, "channel": channel, "payload": payload}
             await self._keep("post", {**delivery, "seconds": seconds})
+        except LedgerRefused:  # whoever is to be told: what it is told of is ended all the same
+            self._observer.event("post_refused")
 
     async def correct(
         self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]

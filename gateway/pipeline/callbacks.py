@@ -4,7 +4,9 @@ Owns: what of a request and of its replies speaks of the webhook, and what a cli
 Does not know: how a token is signed, how a webhook is sent, or what a callback does to the books (`called_back`).
 """
 
+import re
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any, Final
 
 import orjson
@@ -22,7 +24,8 @@ from gateway.settings.runtime import Callback, Job
 WEBHOOK: Final = "webhook"
 #: A service may call back late: so long after its job cannot be open any more.
 _LATE_SECONDS: Final = 86_400
-_STATUS_MAX: Final = 64
+#: What the id of a notice says in so many words; a service's own ids and states may be any text.
+_SAYABLE: Final = re.compile(r"[A-Za-z0-9._:@~-]{1,160}")
 JSON: Final = "application/json"
 
 
@@ -103,8 +106,11 @@ def notice(
         return None
     if body is None:
         body = orjson.dumps({callback.id: record.ref.id, callback.status: status})
+    about = f"{record.ref.id}:{status}"
+    if _SAYABLE.fullmatch(about) is None:
+        about = sha256(about.encode(errors="surrogatepass")).hexdigest()
     return Notice(
-        id=f"{record.ref.kind}:{record.ref.id}:{status[:_STATUS_MAX]}",
+        id=f"{record.ref.kind}:{about}",
         payload={**given, "body": body.decode(), "type": kind},
     )
 

@@ -27,6 +27,7 @@ from gateway.core.record import record
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 URL_LENGTH_MAX: Final = 2048
+HEADER_LENGTH_MAX: Final = 4096
 SECONDS_MAX: Final = 10.0
 _CONNECTIONS_MAX: Final = 100
 _CONNECTIONS_PER_HOST_MAX: Final = 10
@@ -244,4 +245,6 @@ def _objection_to_headers(headers: Mapping[str, str]) -> str:
             return "a header of it cannot be sent"
         if any((character < " " and character != "\t") or character == "\x7f" for character in value):
             return "the value of a header of it cannot be sent"
+        if len(name) + len(value) > HEADER_LENGTH_MAX:
+            return f"a header of it has more than {HEADER_LENGTH_MAX} characters"
     return ""

@@ -217,6 +217,7 @@ async def test_webhooks_that_cannot_be_called_are_refused(tmp_path: Path, empty_
     async with running(tmp_path, empty_redis, changes=called_back()) as gw:
         key = await gw.open_account("a", credit="50")
         header = {"webhook_auth_header_name": "Host", "webhook_auth_header_value": "inside"}
+        long = {"webhook_auth_header_name": "X-Me", "webhook_auth_header_value": "x" * 4093}
         for body, reason in (
             ({"webhook_url": "https://169.254.169.254/latest"}, "its address is not a public one"),
             ({"webhook_url": "http://[::1]:6379/"}, "its address is not a public one"),
@@ -225,6 +226,7 @@ async def test_webhooks_that_cannot_be_called_are_refused(tmp_path: Path, empty_
             ({"webhook_url": ["https://example.com"]}, "it is no text"),
             ({"webhook_url": "https://example.com", "webhook_auth_header_name": 1}, "it is no text"),
             ({"webhook_url": "https://example.com", **header}, "a header of it cannot be sent"),
+            ({"webhook_url": "https://example.com", **long}, "a header of it has more than 4096 characters"),
         ):
             refused = await submit(gw, key, **body)
             assert (refused.status, refused.code) == (400, "invalid_request"), body
@@ -260,16 +262,20 @@ async def test_callbacks_while_the_service_is_silent_are_put_off(tmp_path: Path,
         async with gw.http.post(ours, json=body) as reply:
             assert reply.status == 503
         await gw.knobs(status=None)
-        for wrong, status in ((b"no JSON", 400), (b"[]", 400), (b" " * 65_537, 413)):
+        for wrong, status in ((b"no JSON", 400), (b"[]", 400), (b" " * 28_673, 413)):
             async with gw.http.post(ours, data=wrong) as reply:
                 assert reply.status == status
         assert await charges(gw, "a") == []
         async with gw.http.post(ours, json=body) as reply:
             assert reply.status == 200
         await hooks.hears("/hook")
+        for number, odd in enumerate((["redacted"], 'audio "ready"/é'), 2):
+            async with gw.http.post(ours, json={**body, "status": odd}) as reply:
+                assert reply.status == 200, "whatever the service calls it, its client is told"
+            await hooks.hears("/hook", number)
         assert (await gw.call("DELETE", path, key)).status == 200
         async with gw.http.post(ours, json={**body, "status": "redacted_audio_ready"}) as reply:
             assert reply.status == 200, "it is over for good: nobody repeats it"
-        await hooks.hears("/hook")
+        await hooks.hears("/hook", 3)
         assert len(await charges(gw, "a")) == 1
         await in_order(gw, "a", balance=parse_usd("49.79"))

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from gateway.core.errors import Refused
+from gateway.ledger.rules import check_delivery
 from gateway.pipeline.callbacks import echo, known_seconds, notice, swapped, wish
 from gateway.pipeline.called_back import as_client_sees
 from gateway.ports import Resource, ResourceRef
@@ -102,3 +103,15 @@ def test_a_client_sees_the_id_that_it_knows() -> None:
 def test_callbacks_are_taken_for_longer_than_jobs_are_followed() -> None:
     """A job may be looked at for twice its time; a callback may come later still."""
     assert known_seconds(JOB) > 2 * JOB.seconds_max
+
+
+@pytest.mark.parametrize("text", ["projects/x/jobs/1", "a b", "é=", "", "-", "x" * 500, "line\n"])
+def test_a_notice_has_an_id_that_the_outbox_takes_whatever_a_service_calls_its_jobs(text: str) -> None:
+    """Else nobody could be told of the job's end, and it could not end. Of other jobs, or states, it is another id."""
+    job = replace(RECORD, ref=ResourceRef(kind="transcript", id=text), facts={"callback": GIVEN})
+    plain = replace(RECORD, facts={"callback": GIVEN})
+    told = [notice(CALLBACK, job, "done"), notice(CALLBACK, plain, text), notice(CALLBACK, plain, f"{text}!")]
+    ids = {each.id for each in told if each is not None}
+    assert len(ids) == len(told)
+    for each in ids:
+        check_delivery(each, "webhook", b"", 0.0)

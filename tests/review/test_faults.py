@@ -12,7 +12,7 @@ from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.core.extract import Field
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, LineItem
-from gateway.ledger.rules import CHARGE_MAX, check_settlement
+from gateway.ledger.rules import CHARGE_MAX, check_delivery, check_settlement
 from gateway.ledger.spool import Spool
 from gateway.observe.logs import Logs
 from gateway.pipeline.books import Books
@@ -123,6 +123,24 @@ async def test_a_record_that_cannot_be_read_does_not_stop_the_others(tmp_path: P
     assert ledger.released == ["good"]
     assert len(spool) == 0
     assert (tmp_path / "rejected.jsonl").read_bytes().count(b"\n") == 1
+    spool.close()
+
+
+async def test_what_the_outbox_does_not_take_stops_nothing_else(tmp_path: Path) -> None:
+    """What somebody was to be told of goes on, and is counted: a job ends, its charge is made."""
+
+    class Strict:
+        """A ledger with an outbox that looks at what is posted."""
+
+        async def post(self, **delivery: Any) -> bool:
+            check_delivery(delivery["delivery_id"], delivery["channel"], b"", delivery["seconds"])
+            return True
+
+    spool, told = Spool(tmp_path, bytes_max=10_000), Told()
+    spool.open("new")
+    books = Books(ledger=Strict(), spool=spool, observer=told, clock=Time(), operation_seconds=1000)  # type: ignore[arg-type]
+    await books.post("a", "no id", "webhook", {}, 60.0)
+    assert (told.events, len(spool)) == (["post_refused"], 0)
     spool.close()
 
 
