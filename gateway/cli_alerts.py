@@ -12,6 +12,7 @@ from gateway.cli_output import table
 from gateway.cli_shared import Desk, Invocation, common, on_ledger
 from gateway.edge.admin_views import Data
 from gateway.edge.alert_bodies import PutAlert
+from gateway.edge.operations import operation
 
 _alert_argument = click.argument("alert")
 
@@ -66,7 +67,7 @@ def set_alert(
 
     async def work(desk: Desk) -> Data:
         body = desk.read(PutAlert, kind=kind, amount=amount, percent=percent, days=days, to=to)
-        return await desk.alerts.put_alert(account, alert, body)
+        return await desk.alerts.put_alert(account, alert, body, operation(None))
 
     def told(data: Data) -> str:
         secrets = [(target["url"], target["secret"]) for target in data["to"] if "secret" in target]
@@ -92,7 +93,7 @@ def drop_alert(invocation: Invocation, *, account: str, alert: str) -> None:
 @common
 def try_alert(invocation: Invocation, *, account: str, alert: str) -> None:
     """Tell everybody whom an alert is told to that this is a test. A running gateway delivers it."""
-    work = on_ledger(invocation, lambda desk: desk.alerts.test_alert(account, alert))
+    work = on_ledger(invocation, lambda desk: desk.alerts.test_alert(account, alert, operation(None)))
     invocation.show(work, lambda data: f"posted as {data['delivery']}")
 
 

@@ -15,13 +15,15 @@ from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_problems import ProblemReply, telling_problems, too_many_guesses
 from gateway.edge.admin_routes import ROUTES, AdminDesk, account_of
 from gateway.edge.admin_tokens import Actor, AdminTokens
+from gateway.edge.admin_views import Data
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import Attempts, guesses
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.commitment_operations import CommitmentOperations
-from gateway.edge.endpoints import Endpoint, answer_of, ask_of
+from gateway.edge.endpoints import Endpoint, Text, answer_of, ask_of
 from gateway.edge.job_operations import JobOperations
+from gateway.edge.naming import Naming
 from gateway.edge.operations import Operations
 from gateway.edge.outbox_operations import OutboxOperations
 from gateway.edge.paying import Paying
@@ -51,7 +53,8 @@ def add_admin_routes(
         alerts=AlertOperations(ledger=ledger, runtime=runtime, clock=clock),
         commitments=CommitmentOperations(ledger=ledger, clock=clock),
     )
-    api = AdminApi(desk, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
+    naming = Naming(ledger, seconds=runtime.redis.operation_seconds)
+    api = AdminApi(desk, naming, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
     tried = guesses(clock, runtime.limits.unknown_keys_per_minute_max)
     admin = web.Application(middlewares=[telling_problems(_note), _admitting(AdminTokens(runtime), tried)])
     for endpoint in ROUTES:
@@ -64,8 +67,9 @@ def add_admin_routes(
 class AdminApi:
     """Answers the routes of the table."""
 
-    def __init__(self, desk: AdminDesk, setting: Callable[[], Setting]) -> None:
+    def __init__(self, desk: AdminDesk, naming: Naming, setting: Callable[[], Setting]) -> None:
         self._desk = desk
+        self._naming = naming
         self._setting = setting
 
     def handler(self, endpoint: Endpoint[AdminDesk]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -84,8 +88,13 @@ class AdminApi:
             )
             if not endpoint.changes:
                 return answer_of(await endpoint.deed(self._desk, ask), endpoint.status)
+
+            async def deed() -> Data | Text:
+                await self._naming.keep(endpoint, ask)
+                return await endpoint.deed(self._desk, ask)
+
             found = await self._desk.audit.noted(
-                lambda: endpoint.deed(self._desk, ask),
+                deed,
                 actor=actor.name,
                 action=f"{endpoint.method} {endpoint.path}",
                 account=ask.account,

@@ -36,6 +36,7 @@ _ID: Final = re.compile(ID_PATTERN)
 _SECRET: Final = re.compile(r"[\x21-\x7e]{16,200}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9_.:~+/=-]{1,128}")
 _OVERRIDES_MAX: Final = 100
+_OVER: Final = "this time is over"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -60,10 +61,14 @@ class Invalid(GatewayError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What the checks look at beside the input: the config, and the time (ms)."""
+    """What the checks look at beside the input: the config, and the time (ms).
+
+    `named`: it may be the repeat of a request, whose times were to come when it was made first.
+    """
 
     runtime: Runtime
     now_ms: int
+    named: bool = False
 
 
 def _setting(info: ValidationInfo) -> Setting:
@@ -123,8 +128,21 @@ def _above_zero(value: Nanos) -> Nanos:
     return value
 
 
-def _time_ms(value: Any, info: ValidationInfo) -> int:
+def _future_ms(value: Any, info: ValidationInfo) -> int:
     """A time with its offset, in the future, as ms since the epoch."""
+    moment = _time_ms(value)
+    if moment <= _setting(info).now_ms:
+        raise ValueError(_OVER)
+    return moment
+
+
+def _future_once_ms(value: Any, info: ValidationInfo) -> int:
+    """The same, but for a repeat: the ledger knows whether it is one, and refuses what is over otherwise."""
+    return _time_ms(value) if _setting(info).named else _future_ms(value, info)
+
+
+def _time_ms(value: Any) -> int:
+    """A time with its offset, as ms since the epoch."""
     wrong = 'a time is a string with its offset, like "2027-01-31T00:00:00Z"'
     if not isinstance(value, str):
         raise ValueError(wrong)  # noqa: TRY004 - for pydantic
@@ -134,10 +152,7 @@ def _time_ms(value: Any, info: ValidationInfo) -> int:
         raise ValueError(wrong) from None
     if when.tzinfo is None:
         raise ValueError(wrong)
-    moment = (when - _EPOCH) // timedelta(milliseconds=1)
-    if moment <= _setting(info).now_ms:
-        raise ValueError("this time is over")
-    return moment
+    return (when - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _overrides(value: Any, info: ValidationInfo) -> dict[str, str | None]:
@@ -235,7 +250,8 @@ Usd = Annotated[Nanos, BeforeValidator(_usd), _DOLLARS]
 UsdAboveZero = Annotated[Usd, AfterValidator(_above_zero)]
 UsdNotZero = Annotated[Nanos, BeforeValidator(_signed_usd), AfterValidator(_not_zero), _SIGNED]
 Overrides = Annotated[dict[str, str | None], BeforeValidator(_overrides), _OVERRIDES]
-FutureMs = Annotated[int, BeforeValidator(_time_ms), _MOMENT]
+FutureMs = Annotated[int, BeforeValidator(_future_ms), _MOMENT]
+FutureOnceMs = Annotated[int, BeforeValidator(_future_once_ms), _MOMENT]
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Day = Annotated[str, Field(max_length=10)]
 Billing = Literal["manage", "read", "none"]
@@ -249,9 +265,19 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
+    @classmethod
+    def may_be_left_out(cls) -> bool:
+        """Whether it has to say nothing."""
+        return not any(field.is_required() for field in cls.model_fields.values())
+
 
 class Change(Body):
     """A request to change what it names, and only that. Null is a value: it takes a limit or a rate card away."""
+
+    @classmethod
+    def may_be_left_out(cls) -> bool:
+        """It has to name something."""
+        return False
 
     @model_validator(mode="after")
     def _names_something(self) -> "Change":
@@ -314,7 +340,7 @@ class GiveGrant(Body):
     kind: Literal["signup", "purchase", "promotion", "goodwill"]
     amount: UsdAboveZero
     priority: Annotated[int, Field(ge=0, le=1000)] = 50
-    expires_at: FutureMs | None = None
+    expires_at: FutureOnceMs | None = None
     note: Note = ""
 
 

@@ -5,7 +5,6 @@ Does not know: HTTP, how a crossing is found (the ledger), how somebody is told 
 """
 
 import hashlib
-import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from gateway.edge.admin_bodies import Invalid, Problem, is_id
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.alert_bodies import PutAlert, SlackTarget, WebhookTarget
 from gateway.edge.alert_bodies import Target as AskedTarget
+from gateway.edge.operations import Operation
 from gateway.ports import Clock, Ledger, Watch
 from gateway.settings.runtime import Runtime
 from gateway.upstream.outward import Outward
@@ -50,8 +50,8 @@ class AlertOperations:
         """All of the account's alerts."""
         return {"items": [view_alert(watch) for watch in await self._alerts(account)], "next": None}
 
-    async def put_alert(self, account: str, alert: str, body: PutAlert) -> Data:
-        """Set an alert. New webhooks are answered with their `secret`, which is not shown again."""
+    async def put_alert(self, account: str, alert: str, body: PutAlert, operation: Operation) -> Data:
+        """Set an alert. New webhooks are answered with their `secret`, again only to a repeat of the operation."""
         if not is_id(alert):
             raise LedgerRefused("the id of an alert has 1 to 63 of a-z, 0-9, _ and -, a letter or a digit first")
         problems = [
@@ -61,16 +61,18 @@ class AlertOperations:
         ]
         if problems:
             raise Invalid(problems)
-        kept = {watch.id: watch for watch in await self._ledger.watches(account)}
-        past = kept.get(alert)
+        past = {watch.id: watch for watch in await self._ledger.watches(account)}.get(alert)
         if past is not None and past.channel != ALERT:
             raise LedgerRefused(f"{alert!r} is a name that alerts cannot have")
         known = {} if past is None else {target["id"]: target for target in targets_of(past)}
-        to = list({target["id"]: target for target in (self._kept(asked, known) for asked in body.to)}.values())
+        kept = [self._kept(asked, known, operation) for asked in body.to]
+        to = list({target["id"]: target for target in kept}.values())
         watch = Watch(id=alert, kind=body.kind, amount=body.figure, channel=ALERT, data={"to": to})
         shown = view_alert(await self._ledger.put_watch(account=account, watch=watch))
         for target, told in zip(shown["to"], to, strict=True):
-            if told["type"] == "webhook" and told != known.get(told["id"]):
+            if told["type"] != "webhook":
+                continue
+            if told != known.get(told["id"]) or told["salt"] == _token(operation, told["id"]):
                 target["secret"] = signing_secret(self._pepper, account, told["salt"])
         return shown
 
@@ -80,10 +82,10 @@ class AlertOperations:
         await self._ledger.drop_watch(account=account, watch_id=alert)
         return {"account": account, "id": alert, "dropped": True}
 
-    async def test_alert(self, account: str, alert: str) -> Data:
+    async def test_alert(self, account: str, alert: str, operation: Operation) -> Data:
         """Tell every target of an alert that this is a test. The deliveries are answered by the outbox's reading."""
         await self._found(account, alert)
-        now, token = self._clock.now(), secrets.token_hex(8)
+        now, token = self._clock.now(), _token(operation, alert)
         hour = int(now) // _HOUR_SECONDS
         for number in range(TESTS_PER_HOUR_MAX):
             name = f"alert-test:{hour}:{number}"
@@ -110,15 +112,20 @@ class AlertOperations:
             return self._outward.objection(target.url)
         return "" if self._mails else "no mails are sent here: the config has no alerts.smtp"
 
-    def _kept(self, asked: AskedTarget, known: Mapping[str, Target]) -> Target:
+    def _kept(self, asked: AskedTarget, known: Mapping[str, Target], operation: Operation) -> Target:
         """A target as its watch keeps it. One that is told already keeps its id, and its secret."""
         place = asked.url if isinstance(asked, WebhookTarget | SlackTarget) else asked.address
         name = hashlib.sha256(f"{asked.type}\0{place}".encode()).hexdigest()[:12]
         if not isinstance(asked, WebhookTarget):
             where = {"url": place} if asked.type == "slack" else {"address": place}
             return {"id": name, "type": asked.type, **where}
-        salt = secrets.token_hex(8) if asked.rotate or name not in known else known[name]["salt"]
+        salt = _token(operation, name) if asked.rotate or name not in known else known[name]["salt"]
         return {"id": name, "type": "webhook", "url": place, "salt": salt}
+
+
+def _token(operation: Operation, about: str) -> str:
+    """Nothing else has it, but a repeat of the operation."""
+    return hashlib.sha256(f"{operation.id} {about}".encode()).hexdigest()[:16]
 
 
 def view_alert(watch: Watch) -> Data:

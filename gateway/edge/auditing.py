@@ -64,8 +64,9 @@ class Auditor:
 
     async def list_lines(self, *, account: str, after: str, limit: int) -> Data:
         """A page of the log, the newest line first."""
-        lines = await self._ledger.audited(account=account, before=after, limit=limit)
-        return {"items": [view_line(line) for line in lines], "next": lines[-1].id if len(lines) == limit else None}
+        lines = await self._ledger.audited(account=account, before=after, limit=limit + 1)
+        page = lines[:limit]
+        return {"items": [view_line(line) for line in page], "next": page[-1].id if len(lines) > limit else None}
 
 
 def view_line(line: AuditLine) -> Data:

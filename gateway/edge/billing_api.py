@@ -23,6 +23,7 @@ from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
 from gateway.edge.identify import Identifier
 from gateway.edge.job_operations import JobReading
+from gateway.edge.naming import Naming
 from gateway.edge.pages.billing_view import key_state
 from gateway.edge.paying import Paying
 from gateway.edge.plan_operations import PlanOperations
@@ -59,8 +60,9 @@ def add_billing_api(
         identifier, ledger=ledger, clock=clock, requests_max=runtime.limits.billing_requests_per_minute_max
     )
     api = web.Application(middlewares=[telling_problems(_note), guard.middleware])
+    naming = Naming(ledger, seconds=runtime.redis.operation_seconds)
     for endpoint in ROUTES:
-        handler = _handler(desk, endpoint, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
+        handler = _handler(desk, naming, endpoint, lambda: Setting(runtime=runtime, now_ms=int(clock.now() * 1000)))
         for method in endpoint.methods:
             api.router.add_route(method, endpoint.path, handler)
     app.add_subapp(BASE, api)
@@ -110,13 +112,14 @@ class BillingGuard:
 
 
 def _handler(
-    desk: BillingDesk, endpoint: Endpoint[BillingDesk], setting: Callable[[], Setting]
+    desk: BillingDesk, naming: Naming, endpoint: Endpoint[BillingDesk], setting: Callable[[], Setting]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         who = request[_WHO]
         ask = await ask_of(
             request, endpoint, actor=who.key_id, account=who.account, setting=setting, namespace=_NAMESPACE
         )
+        await naming.keep(endpoint, ask)
         return answer_of(await endpoint.deed(desk, ask), endpoint.status)
 
     return handle

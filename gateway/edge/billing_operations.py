@@ -40,9 +40,10 @@ class BillingOperations:
 
     async def list_charges(self, account: str, *, after: str, limit: int) -> Data:
         """A page of charges and corrections, the newest first. A page may have fewer of them than were asked for."""
-        entries = await self._ledger.entries(account, before=after, limit=limit, newest_first=True)
-        items = [view_charge(entry) for entry in entries if entry.kind in _CHARGES]
-        return {"items": items, "next": entries[-1].id if len(entries) == limit else None}
+        entries = await self._ledger.entries(account, before=after, limit=limit + 1, newest_first=True)
+        page = entries[:limit]
+        items = [view_charge(entry) for entry in page if entry.kind in _CHARGES]
+        return {"items": items, "next": page[-1].id if len(entries) > limit else None}
 
     async def list_keys(self, account: str) -> Data:
         """The account's keys with their budgets and what they spent, without their secrets."""

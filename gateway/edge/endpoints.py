@@ -5,7 +5,7 @@ Does not know: which routes there are, who calls (the API says), how problems lo
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 import orjson
@@ -97,7 +97,8 @@ class Text:
 class Endpoint(Generic[Desk_contra]):
     """One route. `answer` names the schema of what it answers; `scope` is what a caller must be allowed ("": nothing).
 
-    `problems` are those that this route has beside what all have.
+    `problems` are those that this route has beside what all have. `names_itself`: what it changes has an id by which it
+    is done once; a caller's name for it is no operation of the ledger (naming keeps it to one request).
     """
 
     method: str
@@ -107,6 +108,7 @@ class Endpoint(Generic[Desk_contra]):
     deed: Callable[[Desk_contra, Ask], Awaitable[Data | Text]]
     answer: str
     body: type[Body] | None = None
+    names_itself: bool = False
     status: int = 200
     query: tuple[Parameter, ...] = ()
     problems: tuple[str, ...] = ()
@@ -133,15 +135,22 @@ async def ask_of(
     namespace: str = NAMESPACE,
 ) -> Ask:
     """The request, taken apart for its route. Raises Invalid."""
-    named = request.headers.get("Idempotency-Key")
+    key = request.headers.get("Idempotency-Key")
+    named = operation(None if key is None else read_idempotency_key(key), namespace)
     return Ask(
         actor=actor,
         account=account,
         parts=dict(request.match_info),
         query=_query(request, endpoint),
-        operation=operation(None if named is None else read_idempotency_key(named), namespace),
-        given=None if endpoint.body is None else read_body(endpoint.body, await _read(request), setting()),
+        operation=named,
+        given=None if endpoint.body is None else await _given(request, endpoint.body, setting(), named),
     )
+
+
+async def _given(request: web.Request, model: type[Body], setting: Setting, named: Operation) -> Body:
+    """The body. One that has to say nothing may be left out."""
+    raw = await _read(request)
+    return read_body(model, raw or (b"{}" if model.may_be_left_out() else raw), replace(setting, named=named.named))
 
 
 def answer_of(found: Data | Text, status: int = 200) -> web.Response:

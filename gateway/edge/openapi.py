@@ -78,7 +78,8 @@ def _route(endpoint: Endpoint[Any], also: tuple[str, ...]) -> Data:
     }
     if endpoint.body is not None:
         schema = {"$ref": f"#/components/schemas/{endpoint.body.__name__}"}
-        route["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        required = not endpoint.body.may_be_left_out()
+        route["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return route
 
 

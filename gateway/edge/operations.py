@@ -240,8 +240,9 @@ class Operations:
     async def list_entries(self, account: str, *, after: str, limit: int, newest_first: bool = False) -> Data:
         """A page of entries in the order they were made, or in reverse, after the given one."""
         begin = {"before": after} if newest_first else {"after": after}
-        entries = await self._ledger.entries(account, **begin, limit=limit, newest_first=newest_first)
-        return _page([view_entry(entry) for entry in entries], entries[-1].id if len(entries) == limit else None)
+        found = await self._ledger.entries(account, **begin, limit=limit + 1, newest_first=newest_first)
+        page = found[:limit]
+        return _page([view_entry(entry) for entry in page], page[-1].id if len(found) > limit else None)
 
     async def verify(self, account: str) -> Data:
         """Recompute the account from its entries; `drift` lists every difference."""

@@ -37,7 +37,7 @@ WITHOUT_CREDIT: Final = 1
 TOO_MANY_WATCHES: Final = "the account has as many watches as it may"
 TOO_MANY_OVERRIDES: Final = "the account would have more overrides than it may"
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
-DIGEST_TAKEN: Final = "another key has this digest"
+DIGEST_TAKEN: Final = "another key has this secret"
 MONTH_OVER: Final = "the month is over: what is committed to changes from this one on"
 ALREADY_EXPIRED: Final = "the grant would have expired already"
 #: How many deliveries of an account may wait; how many dead letters it has, and for how long. As in outbox.lua.

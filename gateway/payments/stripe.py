@@ -199,7 +199,7 @@ class StripeProvider:
                 self._stripe.Webhook.DEFAULT_TOLERANCE,
             )
             event = orjson.loads(body)
-            kind, thing = event["type"], event["data"]["object"]
+            kind, thing = event["type"], dict(event["data"]["object"])
         except (self._stripe.SignatureVerificationError, ValueError, KeyError, TypeError):
             raise WebhookInvalid("this is not a message of Stripe's, or not one of now") from None
         if thing.get("currency", _CURRENCY) != _CURRENCY:

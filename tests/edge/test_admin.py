@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ class FixedClock:
 class Api:
     """A client that has the token, and remembers what it was last answered."""
 
-    def __init__(self, client: TestClient[web.Request, web.Application], ledger: Ledger) -> None:
+    def __init__(self, client: TestClient[web.Request, web.Application], ledger: Ledger, clock: FixedClock) -> None:
         self.client = client
+        self.clock = clock
         self.ledger = ledger
         self.headers: dict[str, str] = {}
         self.base = "/admin/v1"
@@ -89,12 +91,11 @@ class Api:
 @asynccontextmanager
 async def serving(ledger: Ledger, runtime: Runtime) -> AsyncIterator[Api]:
     app = web.Application()
-    paying = make_paying(runtime, ledger=ledger, observer=Observers(), clock=FixedClock())
-    add_admin_routes(
-        app, ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), paying=paying, clock=FixedClock()
-    )
+    clock = FixedClock()
+    paying = make_paying(runtime, ledger=ledger, observer=Observers(), clock=clock)
+    add_admin_routes(app, ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), paying=paying, clock=clock)
     async with TestClient(TestServer(app)) as client:
-        yield Api(client, ledger)
+        yield Api(client, ledger, clock)
 
 
 @pytest.fixture
@@ -372,6 +373,77 @@ async def test_the_same_key_for_something_else_is_a_conflict(api: Api) -> None:
     again = {"kind": "purchase", "amount": "11"}
     assert await api.problem("POST", "/accounts/acme/grants", again, once="pay-1") == (409, "operation_conflict")
     assert (await api.ok("GET", "/accounts/acme"))["balance"] == "60.000000000"
+
+
+async def test_a_key_is_for_one_request_whatever_it_changes(api: Api) -> None:
+    """What has an id of its own is kept to one request by an Idempotency-Key too: a payment, a hold, a test."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/keys", {"id": "k"})
+    hook = {"kind": "balance_below", "amount": "1", "to": [{"type": "webhook", "url": "https://example.com/a"}]}
+    for alert in ("low", "lower"):
+        await api.ok("PUT", f"/accounts/acme/alerts/{alert}", hook)
+    for name in ("h1", "h2"):
+        await hold(api.ledger, "k", name, 1)
+    asked = [
+        ("payments", {"payment": "inv-1", "amount": "30"}, "payments", {"payment": "inv-2", "amount": "30"}),
+        ("payments", {"payment": "inv-1", "amount": "30"}, "holds/h1/release", None),
+        ("holds/h1/release", None, "holds/h2/release", None),
+        ("alerts/low/test", None, "alerts/lower/test", None),
+    ]
+    for number, (path, body, other, another) in enumerate(asked):
+        await api.ok("POST", f"/accounts/acme/{path}", body, once=f"n{number}")
+        await api.ok("POST", f"/accounts/acme/{path}", body, once=f"n{number}")
+        found = await api.problem("POST", f"/accounts/acme/{other}", another, once=f"n{number}")
+        assert found == (409, "operation_conflict")
+    assert (await api.ok("GET", "/accounts/acme"))["balance"] == "80.000000000"
+    assert [found["id"] for found in (await api.ok("GET", "/accounts/acme/holds"))["items"]] == ["h2"]
+    assert len((await api.ok("GET", "/accounts/acme/deliveries"))["items"]) == 1
+
+
+async def test_a_repeat_of_an_alert_tells_its_secrets_again(api: Api) -> None:
+    """Whose answer was lost asks again by the same Idempotency-Key; every webhook has a secret of its own."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    to = [{"type": "webhook", "url": f"https://example.com/{name}"} for name in "ab"]
+    asked = ("PUT", "/accounts/acme/alerts/low", {"kind": "balance_below", "amount": "1", "to": to})
+    first = await api.ok(*asked, once="a1")
+    assert len({target["secret"] for target in first["to"]}) == 2
+    assert await api.ok(*asked, once="a1") == first
+    assert all("secret" not in target for target in (await api.ok(*asked))["to"])
+    assert all("secret" not in target for target in (await api.ok(*asked, once="a2"))["to"])
+
+
+async def test_a_grant_is_answered_again_after_it_is_over() -> None:
+    """Its expiry has passed since: a repeat gets the first answer, and nobody gets a grant that is over."""
+    now = NOW
+    async with serving(MemoryLedger(lambda: int(now * 1000)), make_runtime()) as api:
+        await api.ok("POST", "/accounts", {"id": "acme"})
+        moment = datetime.fromtimestamp(NOW + 1, UTC).isoformat()
+        body = {"kind": "promotion", "amount": "3", "expires_at": moment}
+        first = await api.ok("POST", "/accounts/acme/grants", body, once="g1")
+        api.clock.seconds = now = NOW + 2
+        assert await api.ok("POST", "/accounts/acme/grants", body, once="g1") == first
+        assert await api.problem("POST", "/accounts/acme/grants", body, once="g2") == (422, "ledger_refused")
+        assert await api.problem("POST", "/accounts/acme/grants", body) == (422, "invalid_request")
+
+
+async def test_a_body_that_has_to_say_nothing_may_be_left_out(api: Api) -> None:
+    """Keys are made and rotated without one; what has to be told something says which."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    key = await api.ok("POST", "/accounts/acme/keys")
+    assert (await api.ok("POST", f"/accounts/acme/keys/{key['id']}/rotate"))["replaces"] == key["id"]
+    for method, path in (("POST", "grants"), ("PATCH", f"keys/{key['id']}")):
+        assert await api.problem(method, f"/accounts/acme/{path}") == (400, "invalid_json")
+
+
+async def test_the_last_page_says_so(api: Api) -> None:
+    """A page that ends with the last item has no next, whichever list it is of."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    await api.ok("POST", "/accounts/acme/grants", {"kind": "goodwill", "amount": "1"})
+    for path in ("/accounts/acme/entries", "/accounts/acme/entries?order=newest", "/audit"):
+        every = (await api.ok("GET", path))["items"]
+        bound = f"{path}{'&' if '?' in path else '?'}limit="
+        assert await api.ok("GET", f"{bound}{len(every)}") == {"items": every, "next": None}
+        assert (await api.ok("GET", f"{bound}{len(every) - 1}"))["next"] == every[-2]["id"]
 
 
 async def test_without_a_key_every_request_counts(api: Api) -> None:

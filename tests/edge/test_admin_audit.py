@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.core.errors import LedgerUnavailable
-from gateway.edge.admin_routes import ROUTES
+from gateway.edge.admin_routes import ROUTES, AdminDesk
+from gateway.edge.endpoints import Endpoint
 from gateway.ledger.memory import MemoryLedger
 from tests.cli.runtimes import make_runtime
 from tests.edge.test_admin import Api, api, filled, serving, token
@@ -24,7 +25,7 @@ async def test_every_route_that_changes_something_has_two_lines(api: Api) -> Non
     await api.ok("POST", "/accounts", {"id": "acme"})
     before = len((await api.ok("GET", "/audit?limit=1000"))["items"])
     for route in ROUTES:
-        headers = {"once": f"op-{route.method}"} if route.changes else {}
+        headers = {"once": _name_for(route)} if route.changes else {}
         await api(route.method, filled(route.path), None if route.body is None else {"id": "x"}, **headers)
     lines = (await api.ok("GET", "/audit?limit=1000"))["items"]
     begun = {line["deed"]: line for line in lines if line["outcome"] == "begun"}
@@ -36,8 +37,12 @@ async def test_every_route_that_changes_something_has_two_lines(api: Api) -> Non
         assert line["action"] in {f"{route.method} {route.path}" for route in ROUTES if route.changes}
     released = next(line for line in ended.values() if "holds" in line["action"])
     assert (released["account"], released["about"], released["outcome"]) == ("acme", {"hold": "h"}, "done")
-    assert released["operation"] == "admin:op-POST"
+    assert released["operation"] == "admin:POST:/accounts/-account-/holds/-hold-/release"
     assert any(line["outcome"] == "unknown_job" for line in ended.values())
+
+
+def _name_for(route: Endpoint[AdminDesk]) -> str:
+    return f"{route.method}:{route.path}".replace("{", "-").replace("}", "-")
 
 
 async def test_the_log_names_the_token_and_shows_no_secret() -> None:

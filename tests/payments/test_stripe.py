@@ -197,6 +197,7 @@ async def test_only_stripes_own_fresh_messages_are_read(stripe: FakeStripe, prov
     (event,) = stripe.events
     body = orjson.dumps(event)
     good = signature(body)
+    nothing = b'{"type": "charge.refunded", "data": {"object": null}}'
     messages = [
         (body, None),
         (body, ""),
@@ -206,6 +207,7 @@ async def test_only_stripes_own_fresh_messages_are_read(stripe: FakeStripe, prov
         (body.replace(b"2900", b"9900"), good),
         (b"[]", signature(b"[]")),
         (b"{}", signature(b"{}")),
+        (nothing, signature(nothing)),
         (b"\xff", signature(b"\xff")),
         (b"no json", signature(b"no json")),
     ]

@@ -22,6 +22,7 @@ from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.operations import operation
 from gateway.edge.pages import funds_view as view
 from gateway.edge.pages.site import Told
 from gateway.edge.pages.visits import Visit
@@ -150,7 +151,8 @@ class FundsPages:
         to = {"type": how, ("address" if how == "email" else "url"): where}
         try:
             body = self._body(PutAlert, {"kind": kind, "to": [to], **({field: figure} if field else {})})
-            made = await self._alerts.put_alert(shown.account.id, named_of(form), body)
+            name = named_of(form)
+            made = await self._alerts.put_alert(shown.account.id, name, body, operation(name, "page:"))
         except GatewayError as error:
             return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
         return await self._alerts_shown(visit, shown, made=made)
@@ -164,7 +166,7 @@ class FundsPages:
 
     async def _test_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
         try:
-            await self._alerts.test_alert(shown.account.id, form.get("alert", ""))
+            await self._alerts.test_alert(shown.account.id, form.get("alert", ""), operation(named_of(form), "page:"))
         except LedgerRefused as error:
             return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
         return self._room.go("/alerts?did=tested", visit)
