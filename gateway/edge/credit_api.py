@@ -25,7 +25,7 @@ from gateway.pipeline.refusals import worded
 _ACTOR: Final = web.RequestKey("actor", Actor)
 _REALM: Final = 'Bearer realm="gateway credit"'
 #: Counts a token that nobody has, sent with these headers by this peer; after how many seconds another one may come.
-Guessed = Callable[[CIMultiDictProxy[str], str], int]
+Guessed = Callable[[CIMultiDictProxy[str], str, str], int]
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +79,7 @@ def _admitting(tokens: AdminTokens, guessed: Guessed) -> Any:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         actor = tokens.actor(token.strip()) if scheme.lower() == "bearer" else None
         if actor is None or actor.name == ROOT_NAME:
-            if token and (wait := guessed(request.headers, request.remote or "")):
+            if token and (wait := guessed(request.headers, request.remote or "", token)):
                 return too_many_guesses(wait).response()
             detail = "Send the header Authorization: Bearer, followed by a token with the scope credit."
             return ProblemReply(code="unauthorized", detail=detail, headers={"WWW-Authenticate": _REALM}).response()

@@ -194,7 +194,8 @@ def add_forward_auth(
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if auth.actor(request) is None:
-            if TOKEN_HEADER in request.headers and (wait := guessed(request.headers, request.remote or "")):
+            token = request.headers.get(TOKEN_HEADER)
+            if token and (wait := guessed(request.headers, request.remote or "", token)):
                 return too_many_guesses(wait).response()
             detail = f"Only proxies at trusted addresses, or with a token in {TOKEN_HEADER}, are answered."
             return ProblemReply(code="insufficient_scope", detail=detail).response()

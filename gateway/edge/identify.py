@@ -102,10 +102,14 @@ class Identifier:
             return _NOBODY
         return found
 
-    def guessed(self, headers: CIMultiDictProxy[str], peer: str) -> int:
+    def guessed(self, headers: CIMultiDictProxy[str], peer: str, token: str) -> int:
         """Count a token of another kind that nobody has with the keys. 0; or another one may be shown in so many
-        seconds.
+        seconds. The same one again within a moment is no other guess.
         """
+        digest = key_digest(self._peppers[0], token)
+        if digest in self._unknown:
+            return 0
+        self._unknown.add(digest)
         return self._attempts.begin(asked_by(headers, peer, trust=self._trust))
 
     def write(self, token: TemporaryToken) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import fields, replace
-from typing import Any, Final, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -174,8 +174,16 @@ class Traced(Around):
         """See `Around`. Its trace begins here."""
 
         async def traced(*args: _P.args, **kwargs: _P.kwargs) -> None:
-            with self._under(self.tracer.begin(()), name, "internal"):
+            trace = self.tracer.begin(())
+            if trace is None:
+                return await deed(*args, **kwargs)
+            before, failed = _under_way.set(trace), True
+            try:
                 await deed(*args, **kwargs)
+                failed = False
+            finally:
+                _under_way.reset(before)
+                self.tracer.keep(trace.whole(name, "internal", self._clock.now(), failed=failed))
 
         return traced
 
@@ -189,27 +197,21 @@ class Traced(Around):
                 return await handler(request)
             resource = request.match_info.route.resource
             name = f"{request.method} {'unknown' if resource is None else resource.canonical}"
-            with self._under(trace, name, "server"):
+            before, status = _under_way.set(trace), 500
+            try:
                 answer = await handler(request)
-                trace.about({"http.request.method": request.method, "http.response.status_code": answer.status})
+                status = answer.status
+            except web.HTTPException as error:
+                status = error.status
+                raise
+            finally:
+                _under_way.reset(before)
+                trace.about({"http.request.method": request.method, "http.response.status_code": status})
+                self.tracer.keep(trace.whole(name, "server", self._clock.now(), failed=status >= 500))
             answer.headers[RESPONSE] = str(trace.context)
             return answer
 
         return (traced,)
-
-    @contextmanager
-    def _under(self, trace: Trace | None, name: str, kind: Literal["server", "internal"]) -> Iterator[None]:
-        """What is done in here belongs to this trace, which is over afterwards."""
-        if trace is None:
-            yield
-            return
-        before, failed = _under_way.set(trace), True
-        try:
-            yield
-            failed = False
-        finally:
-            _under_way.reset(before)
-            self.tracer.keep(trace.whole(name, kind, self._clock.now(), failed=failed))
 
     def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """See `Around`."""

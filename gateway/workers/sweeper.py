@@ -13,9 +13,10 @@ from gateway.ports import Ledger, Monthly, Observer
 
 #: The sweeper's work, by the name of its lease.
 _WORK: Final = "sweep"
-#: For so many rounds, and seconds at the least, nobody else sweeps.
+#: For so many rounds nobody else sweeps, within these bounds: a lost process must not be waited for.
 _LEASE_ROUNDS: Final = 3
 _LEASE_SECONDS_MIN: Final = 1.0
+_LEASE_SECONDS_MAX: Final = 60.0
 #: What is done of an account by calendar month, once it is swept.
 Visit = Callable[[str, Monthly], Awaitable[None]]
 
@@ -35,7 +36,7 @@ class Sweeper:
         self._ledger = ledger
         self._observer = observer
         self._accounts_max = accounts_max
-        self._lease_seconds = max(_LEASE_ROUNDS * round_seconds, _LEASE_SECONDS_MIN)
+        self._lease_seconds = min(max(_LEASE_ROUNDS * round_seconds, _LEASE_SECONDS_MIN), _LEASE_SECONDS_MAX)
         self._visits = visits
         self._walk: AsyncIterator[str] | None = None
 

@@ -122,6 +122,9 @@ async def test_guesses_of_tokens_are_slowed_down(tmp_path: Path, empty_redis: st
         data.setdefault("limits", {})["unknown_keys_per_minute_max"] = 5
 
     async with running(tmp_path, empty_redis, changes={**changes, "gateway.yaml": five}) as gw:
+        stubborn = Service(gw, "gwa_that-was-taken-away")
+        told = {(await stubborn.ask("/holds", {}))[1]["code"] for _ in range(20)}
+        assert told == {"unauthorized"}, "the same token again is no other guess"
         minute = int(time.time()) // 60
         codes = [(await Service(gw, f"gwa_guess-{n}").ask("/holds", {}))[1]["code"] for n in range(20)]
         assert set(codes) == {"unauthorized", "too_many_unknown_keys"}

@@ -264,6 +264,12 @@ async def test_calls_that_are_served_elsewhere_are_told(tmp_path: Path, empty_re
         assert (await service.ask("/holds", body))[0] == 400
         refused = (await collector.some("POST rendering.create", 2))[-1]
         assert refused.facts["gateway.code"] == "insufficient_credit"
+        assert (await service.ask("/nothing", {}))[0] == 404
+        async with gw.http.get(f"{gw.url}/billing/nothing") as got:
+            assert got.status == 404
+        missed = await collector.some("GET unknown")
+        missed += await collector.some("POST unknown")
+        assert [(span.facts["http.response.status_code"], span.failed) for span in missed] == [(404, False)] * 2
         assert not any(TOKEN.encode() in sent or hold["id"].encode() in sent for sent in collector.bodies)
 
 
