@@ -5,6 +5,7 @@ Does not know: sockets, what a message says. Nothing that a peer sent raises: a 
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from gateway.core.record import record
@@ -87,6 +88,13 @@ class Violation:
 Piece = Run | Frame | Closing | Violation
 
 
+@lru_cache(maxsize=64)
+def _plain(apart: frozenset[int], *, binary: bool) -> frozenset[int]:
+    """First bytes of the frames that are put into runs: one set for all scanners of a kind."""
+    passing = {TEXT, BINARY, PING, PONG} if binary else {TEXT, PING, PONG}
+    return frozenset(_FINAL | opcode for opcode in passing - apart)
+
+
 class Scanner:
     """The frames of one direction, found in what comes of it in any pieces.
 
@@ -101,8 +109,7 @@ class Scanner:
         self._mask = _MASKED if from_client else 0
         self._message_bytes_max = message_bytes_max
         self._binary = binary
-        passing = {TEXT, BINARY, PING, PONG} if binary else {TEXT, PING, PONG}
-        self._plain = frozenset(_FINAL | opcode for opcode in passing - apart)
+        self._plain = _plain(apart, binary=binary)
         self._partial: bytes | bytearray = b""  # the beginning of a frame
         self._need = 0  # how long it must be before it is worth a look
         self._ended = False

@@ -19,7 +19,7 @@ from gateway.core.errors import Code, Refused
 from gateway.edge.carrier import Carrier
 from gateway.edge.patience import Patience
 from gateway.edge.responses import StreamedResponse
-from gateway.edge.websocket import is_opening, take_over
+from gateway.edge.websocket import is_opening, take_over, without_head
 from gateway.pipeline.call import BodyRefused, ClientGone
 from gateway.settings.runtime import Limits
 from gateway.sockets.ports import Relay, Watch, Watcher
@@ -205,6 +205,7 @@ class RequestClient:
             self.gone = True
             raise ClientGone
         self.taken_over = True
+        self.message = without_head(self.message, self.host)
         return relay
 
     # ---- the client leaves

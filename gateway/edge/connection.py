@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import ERROR, _ErrInfo
 
@@ -109,14 +108,8 @@ class CustomerConnection(Carrier):
                     await self._waiter
                 finally:
                     self._waiter = None
-            message, payload = self._messages.popleft()
-            self.head_began = 0.0
-            if self._parser is not None:
-                self._parser.message_consumed()
-            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
             try:
-                if not await self._served(message, payload):
+                if not await self._served():
                     break
             except ConnectionError:  # the client has left
                 break
@@ -131,8 +124,14 @@ class CustomerConnection(Carrier):
             if self.transport is not None:
                 self.transport.close()
 
-    async def _served(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
-        """Serve a request; whether the connection may have another."""
+    async def _served(self) -> bool:
+        """Serve the next request; whether the connection may have another."""
+        message, payload = self._messages.popleft()
+        self.head_began = 0.0
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
         server, why = self.server, "this is no HTTP request"
         if isinstance(message, _ErrInfo):
             message = ERROR
@@ -147,6 +146,7 @@ class CustomerConnection(Carrier):
             answer = server.unread(why)
         else:
             self.closing = self.closing or is_last(message)
+            del message  # the call's; a session lets go of it
             self._begin(client)
             try:
                 answer = await server.answering(client)

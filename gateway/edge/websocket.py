@@ -4,14 +4,21 @@ Owns: what of aiohttp's connection is a relay's from then on, and what stays: it
 Does not know: frames (`sockets`), products, money.
 """
 
+from collections import deque
+from typing import Any, Final
+
 import aiohttp
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.edge.responses import Asked, answer_head
 from gateway.sockets import handshake
 from gateway.sockets.ports import Relay, Watch, Watcher
 from gateway.sockets.relay import SplicedRelay
+
+#: In place of what a connection gathers while it has requests.
+_NO_MESSAGES: Final[deque[Any]] = deque(maxlen=0)
 
 
 def is_opening(asked: Asked) -> bool:
@@ -25,13 +32,19 @@ def is_opening(asked: Asked) -> bool:
     )
 
 
+def without_head(message: RawRequestMessage, host: str) -> RawRequestMessage:
+    """A request that was taken over, without its fields: the call has those that it needs, and lasts for hours."""
+    return message._replace(headers=CIMultiDictProxy(CIMultiDict({"Host": host})), raw_headers=())
+
+
 def take_over(
     asked: Asked, watch: Watch, watcher: Watcher, headers: CIMultiDict[str], subprotocol: str
 ) -> Relay | None:
     """Answer 101 with these headers, and hand the connection to a relay. None if the client has left.
 
     aiohttp's connection stays known to its server, which counts it and waits for its call; it is told when the
-    transport is lost. Of its timers, the one for idle connections looks at idle ones only.
+    transport is lost. What else it has is for requests, and goes: it would take two kilobytes for as long as the
+    session lasts.
     """
     connection = asked.connection
     transport = connection.transport
@@ -41,4 +54,9 @@ def take_over(
     framing = "".join(f"{name}: {value}\r\n" for name, value in own.items())
     transport.write(answer_head(asked.message, 101, "", headers, framing, keep_alive=True))
     early, connection._message_tail = connection._message_tail, b""
+    connection._messages = _NO_MESSAGES
+    connection._parser = None
+    if connection._keepalive_handle is not None:
+        connection._keepalive_handle.cancel()
+        connection._keepalive_handle = None
     return SplicedRelay(watch, watcher, transport, early, lost=connection.connection_lost)

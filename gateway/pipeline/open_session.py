@@ -29,6 +29,7 @@ from gateway.pipeline.session_watcher import SessionWatcher
 from gateway.ports import Clock, Ledger, Observer, Resource, ResourceRef, SessionFinished
 from gateway.settings.runtime import PriceBook, Session
 from gateway.sockets.ports import Relay, UpstreamSocket, Watch
+from gateway.sockets.signal import Signal
 
 _ASK_AGAIN_SECONDS: Final = 0.5
 #: How long a side may take to answer our Close, or to send its own after its last report.
@@ -56,12 +57,17 @@ class Parts:
 class OpenSession:
     """A session and its two sockets."""
 
+    __slots__ = (
+        "_ask_again_at", "_away_since", "_broken", "_call", "_look_again", "_meter", "_opened_at", "_outlook",
+        "_parts", "_prices_change_at", "_relay", "_slices", "_spec", "_told", "_warned", "ended",
+    )  # fmt: skip
+
     def __init__(self, call: Call, spec: Session, parts: Parts) -> None:
         self._call = call
         self._spec = spec
         self._parts = parts
         self._relay: Relay | None = None
-        self.ended = asyncio.Event()
+        self.ended = Signal()
         self._look_again = False
         self._told = SessionWatcher(
             call=call, session=spec, admission=parts.admission, ledger=parts.ledger, observer=parts.observer,
@@ -179,14 +185,15 @@ class OpenSession:
 
     async def _wait(self, until: float) -> None:
         """Until something was told, or the time has come."""
-        seconds = until - self._now()
-        if not self._told.wake.is_set() and seconds > 0:
+        wake, seconds = self._told.wake, until - self._now()
+        if seconds > 0:
+            timer = None if seconds == NEVER else asyncio.get_running_loop().call_later(seconds, wake.set)
             try:
-                async with asyncio.timeout(None if seconds == NEVER else seconds):
-                    await self._told.wake.wait()
-            except TimeoutError:
-                return
-        self._told.wake.clear()
+                await wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        wake.clear()
 
     def _next_at(self) -> float:
         """When there is something to do, if nothing is told before."""

@@ -4,6 +4,7 @@ Owns: the text frames that the gateway itself writes.
 Does not know: sockets, money.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -18,18 +19,26 @@ CLOSE_CODE_DEFAULT: Final = 1008
 _REASON_BYTES_MAX: Final = 123
 
 
+@lru_cache(maxsize=64)
+def _shared(watch: Watch) -> Watch:
+    """One record for all sessions that are looked at alike."""
+    return watch
+
+
 def watch_of(session: Session) -> Watch:
     """What the relay of such a session looks at."""
     client = {*session.updates, *(judged.type for judged in session.judged)}
-    return Watch(
-        type_field=session.type_field,
-        from_client=frozenset(client),
-        from_upstream=frozenset({session.begins, session.ends, *session.reports} - {""}),
-        client_binary=session.client_binary,
-        message_bytes_max=session.message_bytes_max,
-        buffer_bytes_max=session.buffer_bytes_max,
-        stalled_seconds_max=session.stalled_seconds_max,
-        ping_seconds=session.ping_seconds,
+    return _shared(
+        Watch(
+            type_field=session.type_field,
+            from_client=frozenset(client),
+            from_upstream=frozenset({session.begins, session.ends, *session.reports} - {""}),
+            client_binary=session.client_binary,
+            message_bytes_max=session.message_bytes_max,
+            buffer_bytes_max=session.buffer_bytes_max,
+            stalled_seconds_max=session.stalled_seconds_max,
+            ping_seconds=session.ping_seconds,
+        )
     )
 
 

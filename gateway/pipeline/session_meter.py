@@ -49,6 +49,11 @@ class SessionMeter:
     A report of more than `seconds_max` is no report: no session lasts so long.
     """
 
+    __slots__ = (
+        "_began_at", "_charged", "_clocks", "_factors", "_metering", "_product", "_seconds_max", "_segments",
+        "_sources", "_stopped_at", "_waived", "unpriced",
+    )  # fmt: skip
+
     def __init__(
         self,
         metering: Metering,

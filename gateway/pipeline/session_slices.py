@@ -66,6 +66,11 @@ class Closed:
 class Slices:
     """The holds of one session, one after another."""
 
+    __slots__ = (
+        "_admission", "_back", "_books", "_call", "_leases", "_ledger", "_listed", "_meter", "_pending",
+        "_plan", "_session", "_whole", "count", "hold", "hold_id", "upstream_id",
+    )  # fmt: skip
+
     def __init__(
         self,
         *,

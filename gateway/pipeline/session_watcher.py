@@ -4,7 +4,6 @@ Owns: what a frame means for the session: its beginning, its reports, what its c
 Does not know: time and money; what follows from a frame is done by whoever waits (open_session).
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Call
 from gateway.ports import Ledger, Observer, ResourceRef
 from gateway.settings.runtime import FrameWording, Session
+from gateway.sockets.signal import Signal
 
 _ID_MAX: Final = 256
 
@@ -35,6 +35,11 @@ class SessionWatcher:
     client has switched something on or off; what they return is a reason to end it.
     """
 
+    __slots__ = (
+        "_admission", "_began", "_call", "_changed", "_ledger", "_observer", "_session", "client",
+        "final_report", "id", "id_is_new", "opened", "refused", "resumed", "upstream", "wake", "wording",
+    )  # fmt: skip
+
     def __init__(
         self,
         *,
@@ -53,8 +58,8 @@ class SessionWatcher:
         self._observer = observer
         self._began = began
         self._changed = changed
-        self.wake = asyncio.Event()
-        self.opened = asyncio.Event()  # frames may come before it is known whether there will be a session
+        self.wake = Signal()
+        self.opened = Signal()  # frames may come before it is known whether there will be a session
         self.client: Left | None = None
         self.upstream: Left | None = None
         self.refused: Refused | None = None  # why we end it

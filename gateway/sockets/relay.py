@@ -13,6 +13,7 @@ from gateway.sockets.client_side import ClientSide, Lost
 from gateway.sockets.dial import DialedSocket
 from gateway.sockets.ports import Traffic, UpstreamSocket, Watch, Watcher
 from gateway.sockets.side import NOT_JOINED
+from gateway.sockets.signal import Signal
 from gateway.sockets.upstream_side import UpstreamSide
 
 
@@ -33,7 +34,7 @@ class SplicedRelay:
         *,
         lost: Lost,
     ) -> None:
-        self._over = asyncio.Event()
+        self._over = Signal()
         self._joined = False
         self._client = client = ClientSide(watch, watcher, self._ended, lost)
         self._upstream = upstream = UpstreamSide(watch, watcher, self._ended)

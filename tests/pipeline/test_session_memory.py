@@ -46,3 +46,17 @@ async def test_nothing_of_a_session_waits_for_the_garbage_collector(gw: Running,
         assert [type(each).__name__ for each in gc.get_objects() if isinstance(each, PARTS)] == []
     finally:
         gc.enable()
+
+
+async def test_an_open_session_keeps_nothing_that_only_requests_need(gw: Running) -> None:
+    """No head, no HTTP parser, no timer of idle connections, and no room for attributes that nobody sets."""
+    key = await gw.open_account("a", credit="1", tier="payg")
+    socket = await begun(gw, key)
+    found = {type(each): each for each in gc.get_objects() if isinstance(each, PARTS)}
+    connection, client = found[CustomerConnection], found[RequestClient]
+    assert isinstance(connection, CustomerConnection) and isinstance(client, RequestClient)
+    assert (connection._parser, connection._keepalive_handle, connection._messages.maxlen) == (None, None, 0)
+    assert (client.message.raw_headers, list(client.message.headers)) == ((), ["Host"])
+    assert not any(hasattr(found[kind], "__dict__") for kind in (OpenSession, SessionWatcher, RequestClient))
+    await socket.send_json({"type": "Terminate"})
+    await to_the_end(socket)
