@@ -72,6 +72,9 @@ profile: $(DEV) ## a flame graph of the path of a call, in build/
 bench-sse: $(DEV) ## streams of events beside a textbook proxy and nginx: time to the first bytes, an event's way, 2,000 streams at once
 	$(BIN)/python -m benchmarks.streams
 
+bench-events: $(DEV) ## what an event of a stream costs a process, without sockets: of CPU, in bytecodes, in instructions (valgrind)
+	$(BIN)/python -m benchmarks.events --instructions
+
 bench-uploads: $(DEV) ## a gibibyte through the gateway beside a textbook proxy, and the memory that it takes
 	$(BIN)/python -m benchmarks.uploads
 
@@ -158,4 +161,4 @@ $(SUPPLY)/.made: requirements/runtime.lock requirements/supply.lock
 	    --require-hashes -r requirements/runtime.lock
 	@touch $@
 
-.PHONY: help run check test sim soak demo-stack soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale bench-report profile bench-sse bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps sbom audit format lock clean walks docs-site
+.PHONY: help run check test sim soak demo-stack soak-tests prove fuzz test-faults test-failover bench bench-peers bench-path bench-ledger bench-scale bench-report profile bench-sse bench-events bench-uploads bench-workers bench-scrape bench-ws soak-ws check-deploy image-steps sbom audit format lock clean walks docs-site

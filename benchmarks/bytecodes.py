@@ -22,13 +22,14 @@ CALLS: Final = 12
 
 
 class Tracer:
-    """Counts the bytecodes that run while it is set, by function; not those of the benchmark's own connections."""
+    """Counts the bytecodes that run while it is set, by function; not those of the benchmark's own files."""
 
-    def __init__(self) -> None:
+    def __init__(self, *apart: str) -> None:
         self.of: Counter[CodeType] = Counter()
+        self._apart = {memory.__file__, *apart}
 
     def __call__(self, frame: FrameType, _event: str, _arg: object) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename == memory.__file__:
+        if frame.f_code.co_filename in self._apart:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._opcode

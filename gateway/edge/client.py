@@ -156,7 +156,11 @@ class RequestClient:
     def write(self, chunk: bytes) -> bool:
         """Send a piece of the body; whether the client is slow. ClientGone."""
         assert self.streamed is not None, "the head goes first"
-        self._do(self.streamed.write, chunk)
+        try:
+            self.streamed.write(chunk)
+        except ConnectionError:
+            self.gone = True
+            raise ClientGone from None
         return self.connection.writing_paused
 
     async def finish(self) -> None:

@@ -16,7 +16,7 @@ from gateway.core.money import ZERO, format_usd
 from gateway.core.record import record
 from gateway.core.splice import with_field
 from gateway.core.usage import read_usage
-from gateway.pipeline.call import Call, Client, ClientGone
+from gateway.pipeline.call import Call, ClientGone
 from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.events import EventMeter
 from gateway.pipeline.meter import OF_THE_BYTES, decoded, parsed
@@ -32,6 +32,68 @@ class Passed:
 
     complete: bool
     left: bool
+
+
+class _Passage:
+    """A body on its way to its client.
+
+    `left_at`: when the client was found to have left. `ended`: no more of the body is wanted. `complete`: see `Passed`.
+    """
+
+    __slots__ = ("_call", "_clock", "_judge", "_since", "_wanted", "complete", "ended", "left_at")
+
+    def __init__(self, call: Call, judge: Callable[[bytes], bytes], clock: Clock, *, wanted: bool) -> None:
+        self._call = call
+        self._judge = judge
+        self._clock = clock
+        self._wanted = wanted
+        self._since = 0  # how much of the body has come since the client left
+        self.complete = True
+        self.ended = False
+        self.left_at: float | None = None
+
+    def take(self, chunk: bytes) -> bool:
+        """Pass a piece on; whether the next is to wait."""
+        passing = self._judge(chunk)
+        if self.left_at is not None:
+            return self._drains(len(chunk))
+        try:
+            slow = self._call.client.write(passing)
+        except ClientGone:
+            self.leave()
+            return False
+        self._call.reply_bytes += len(passing)
+        return slow
+
+    def leave(self) -> None:
+        """The client is not there any more."""
+        self.left_at = self._clock.monotonic()
+
+    def _drains(self, size: int) -> bool:
+        """A piece has come that nobody gets; whether the rest is not wanted."""
+        assert self.left_at is not None, "the client has left"
+        route = self._call.route
+        product = route.product
+        self._since += size
+        if not self._wanted:
+            self.complete, self.ended = route.metered, True  # what it costs is known without the rest
+        elif (
+            self._since > product.drain_bytes_max or self._clock.monotonic() - self.left_at > product.drain_seconds_max
+        ):
+            self.complete, self.ended = False, True
+        return self.ended
+
+    async def waits(self, reply: Reply) -> None:
+        """Wait for a slow client: it must not make a timeout of the upstream's, which costs nothing."""
+        if self.ended or self.left_at is not None:
+            return
+        reply.pause()
+        try:
+            await self._call.client.drained()
+        except ClientGone:
+            self.leave()
+        finally:
+            reply.resume()
 
 
 def is_event_stream(call: Call, reply: Reply) -> bool:
@@ -88,39 +150,21 @@ class Streams:
 
         `first` has come already. Not `wanted`: what the rest of the body says does not matter.
         """
-        client = call.client
         call.status = reply.status
-        left_at: float | None = None  # when the client was found to have left
-        size = size_then = 0  # how much of the body has come, and had come by then
+        passage = _Passage(call, judge, self._clock, wanted=wanted)
         try:
-            await client.start(reply.status, reply.reason, headers, length)
+            await call.client.start(reply.status, reply.reason, headers, length)
         except ClientGone:
-            left_at = self._clock.monotonic()
-        complete = True
+            passage.leave()
         try:
-            while chunk := first.pop(0) if first else await reply.chunk():
-                size += len(chunk)
-                passing = judge(chunk)
-                if left_at is None:
-                    try:
-                        if client.write(passing):
-                            await _drained(client, reply)
-                        call.reply_bytes += len(passing)
-                    except ClientGone:
-                        left_at, size_then = self._clock.monotonic(), size
-                elif not wanted:
-                    complete = call.route.metered  # what it costs is known without the rest
-                    break
-                elif self._drained(call, size - size_then, left_at):
-                    complete = False
-                    break
+            while first:
+                if passage.take(first.pop(0)):
+                    await passage.waits(reply)
+            while not passage.ended and not await reply.each(passage.take):
+                await passage.waits(reply)
         except GatewayError:
-            complete = False
-        return Passed(complete=complete, left=left_at is not None)
-
-    def _drained(self, call: Call, size: int, since: float) -> bool:
-        product = call.route.product
-        return size > product.drain_bytes_max or self._clock.monotonic() - since > product.drain_seconds_max
+            passage.complete = False
+        return Passed(complete=passage.complete, left=passage.left_at is not None)
 
     async def finish(self, call: Call) -> None:
         """The body is complete."""
@@ -144,14 +188,15 @@ class Streams:
 
         def judge(chunk: bytes) -> bytes:
             passing = meter.feed(chunk)
-            call.content_bytes = meter.content_bytes
-            call.answered = call.answered or (meter.ended and not call.client.gone)
+            if meter.ended and not call.client.gone:
+                call.answered = True
             return passing
 
         call.client.when_leaving(lambda: self._leaves(call))
         try:
             passed = await self.pass_on(call, reply, headers, judge, first=[], length=None)
         except asyncio.CancelledError:  # it was read on for long enough, or the gateway stops
+            call.content_bytes = meter.content_bytes
             if call.id in self._draining:
                 self._observer.event("drain_cut", product=call.route.product.name)
             if self._costs(call, meter, complete=False, left=call.client.gone and not meter.ended):
@@ -218,15 +263,6 @@ class Streams:
             call.client.drain_within(0.0)
         else:
             self._draining.add(call.id)
-
-
-async def _drained(client: Client, reply: Reply) -> None:
-    """Wait for a slow client: it must not make a timeout of the upstream's, which costs nothing. ClientGone."""
-    reply.pause()
-    try:
-        await client.drained()
-    finally:
-        reply.resume()
 
 
 def _ends_by_closing(reply: Reply) -> bool:

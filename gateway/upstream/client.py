@@ -23,7 +23,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.upstreams import Upstream
-from gateway.upstream.bodies import rest_of
+from gateway.upstream.bodies import is_to_come, rest_of
 from gateway.upstream.connection import Connection, Head
 from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.fleet import Fleet, Tries
@@ -66,6 +66,12 @@ class Reply(Protocol):
 
     async def chunk(self) -> bytes:
         """The next bytes of the body as they come; empty at its end."""
+
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        """Give what comes of the body to `take`, as it comes. Whether that was all, or else `take` wants to wait.
+
+        What `take` raises is raised here.
+        """
 
     def at_end(self) -> bool:
         """Whether the whole body has come and was read."""
@@ -162,6 +168,29 @@ class PooledReply:
             raise _mapped(error) from error
         finally:
             self.silent_until = _NEVER  # from now on it is ours to read on
+
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        """See `Reply`."""
+        payload = self._payload
+        assert payload is not None, "no head has come"
+        while not is_to_come(payload):
+            if not (chunk := await self.chunk()):
+                return True
+            if take(chunk):
+                return False
+
+        def heard(piece: bytes) -> bool:
+            self.silent_until = self._pool.silence_ends()
+            return take(piece)
+
+        self.silent_until = self._pool.silence_ends()
+        try:
+            await self._connection.pass_on(payload, heard)
+        except _FAULTS as error:
+            raise _mapped(error) from error
+        finally:
+            self.silent_until = _NEVER
+        return payload.at_eof()
 
     def at_end(self) -> bool:
         """See `Reply`."""

@@ -9,6 +9,7 @@ twice the cost.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -16,6 +17,8 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from gateway.upstream.bodies import Passing
 
 _HEAD_BYTES_MAX: Final = 32 * 1024
 _READ_BYTES: Final = 2**16
@@ -33,6 +36,8 @@ class Connection(BaseProtocol):
     _error: BaseException | None = None
     #: Of the last reply whose head has come.
     _payload: StreamReader = EMPTY_PAYLOAD
+    #: The body at hand, while its pieces are passed on as they come.
+    _passing: Passing | None = None
     #: Nothing is asked of it now, so nothing may come.
     _idle = True
     #: Not used again: it is closing, broken, or nobody knows any more whose reply comes next.
@@ -90,6 +95,20 @@ class Connection(BaseProtocol):
                 self._waiter = None
         return self._heads.popleft()
 
+    async def pass_on(self, body: StreamReader, take: Callable[[bytes], bool]) -> None:
+        """Give the pieces of the body at hand to `take`, see `Passing`, until that or the body is over.
+
+        Raises what breaks the body off, or what `take` raised.
+        """
+        self._passing = passing = Passing(body, take, self._loop)
+        try:
+            await passing.over
+        finally:
+            self._passing = None
+            passing.end()
+        if passing.fault is not None:
+            raise passing.fault
+
     def fail(self, error: BaseException) -> None:
         """No further head comes: whoever waits for one, or will, gets the error."""
         self._last = True
@@ -117,6 +136,8 @@ class Connection(BaseProtocol):
         try:
             heads, self._upgraded, _ = self._parser.feed_data(data)
         except Exception as error:  # noqa: BLE001 - a parser's; what it quotes is for nobody's eyes
+            if self._passing is not None:
+                self._passing.hand_over()  # what came before it has come
             self._break(HttpProcessingError(code=error.code if isinstance(error, HttpProcessingError) else None))
             return
         for message, payload in heads:
@@ -127,6 +148,8 @@ class Connection(BaseProtocol):
             self._heads.append((message, EMPTY_PAYLOAD if bodiless else payload))
         if heads and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        if self._passing is not None and not self._passing.hand_over():
+            self._passing = None
 
     def _break(self, error: Exception) -> None:
         """What came is no reply."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from benchmarks.bytecodes import Tracer, of_layer
+from benchmarks.events import of_an_event
 from benchmarks.memory import Customers, MemoryLoop
 from benchmarks.path import LAYERS, Answering, Factory, Layer, gateway
 from benchmarks.streams import EVENT
@@ -23,8 +24,10 @@ from gateway.settings.runtime import Limits, Stream
 #: what costs less lowers it: an unnoticed twentieth is what these are against.
 BYTECODES_MAX = {"server": 975, "server + upstream": 2050, "gateway": 7200}
 
-#: Of one event of a stream.
+#: Of one event of a stream: what it says, and its whole way (`python -m benchmarks.events --top 20`).
 EVENT_BYTECODES_MAX = 345
+EVENTS_WAY_BYTECODES_MAX = 680
+EVENTS = 100
 
 
 def bytecodes(layer: Layer) -> int:
@@ -54,6 +57,13 @@ def test_an_event_costs_no_more_than_it_did() -> None:
     assert passing == EVENT % 6
     assert meter.delivered
     assert tracer.of.total() <= EVENT_BYTECODES_MAX
+
+
+def test_the_way_of_an_event_costs_no_more_than_it_did() -> None:
+    """From the upstream's bytes to the client's, with all that the gateway does between, and no task in it."""
+    with asyncio.Runner(loop_factory=MemoryLoop) as runner:
+        found = runner.run(of_an_event("gateway", events=EVENTS))
+    assert found.total() <= EVENTS_WAY_BYTECODES_MAX * EVENTS
 
 
 class Slower(Answering):

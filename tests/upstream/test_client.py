@@ -383,6 +383,99 @@ async def test_a_pause_in_a_body_is_a_timeout(client: PooledUpstreamClient) -> N
         assert len(upstream.requests) == 1
 
 
+# ---- bodies that are passed on
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_each_piece_is_passed_on_as_it_comes(client: PooledUpstreamClient, chunked: bool) -> None:
+    """Until `take` wants to wait: then no more is taken than the reader's bounds, and nothing is lost, for any end."""
+    framed = chunk if chunked else bytes
+    rest, slow, sent = b"0123456789abcdef" * 4096, asyncio.Event(), 0
+
+    async def script(upstream: ScriptedUpstream, line: Line) -> None:
+        nonlocal sent
+        for _ in range(2):
+            await upstream.taken(line)
+            framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {6 + 500 * len(rest)}"
+            await line.send(message("HTTP/1.1 200 OK", framing, length=False) + framed(b"one"))
+            await slow.wait()
+            await line.send(framed(b"two"))
+            for _ in range(500):
+                await line.send(framed(rest))
+                sent += 1
+            if chunked:
+                await line.send(chunk(b""))
+
+    async with scripted(script) as server, asyncio.timeout(20):
+        upstream = upstream_at(server.url, total_seconds_max=30.0)
+        for number in range(2):
+            slow.clear()
+            sent = 0
+            got: list[bytes] = []
+
+            def take(piece: bytes, got: list[bytes] = got) -> bool:
+                got.append(piece)
+                slow.set()
+                return sum(map(len, got)) > 3
+
+            async with await client.send(upstream, "GET", "/x", CIMultiDict(), None) as reply:
+                assert not await reply.each(take)
+                assert got[0] == b"one"
+                before = len(got)
+                await asyncio.sleep(0.2)
+                assert len(got) == before and sent < 500, "nothing is given where nobody takes"
+                while not await reply.each(take):
+                    pass
+                assert b"".join(got) == b"onetwo" + rest * 500, number
+        assert server.lines == 1, "the connection is good for another call"
+
+
+async def test_what_came_before_a_break_is_passed_on(client: PooledUpstreamClient) -> None:
+    """Also in the same bytes as the break; who takes hears of it as an error, and a silence is a timeout."""
+
+    async def script(upstream: ScriptedUpstream, line: Line) -> None:
+        await upstream.taken(line)
+        await line.send(message("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", length=False) + chunk(b"good"))
+        await asyncio.sleep(0.05)
+        await line.send(chunk(b"better") + (b"no size\r\n" if server.lines == 1 else b""))
+        await line.ended()
+
+    async with scripted(script) as server, asyncio.timeout(5):
+        upstream = upstream_at(server.url, reply_seconds_max=0.4)
+        for error in (UpstreamUnreachable, UpstreamTimeout):
+            got: list[bytes] = []
+            async with await client.send(upstream, "GET", "/x", CIMultiDict(), None) as reply:
+                with pytest.raises(error):
+                    await reply.each(got.append)  # type: ignore[arg-type]  # None is no wish to wait
+            assert b"".join(got) == b"goodbetter"
+
+
+async def test_who_takes_may_fail_or_be_cancelled(client: PooledUpstreamClient) -> None:
+    """Its own error comes out of it; the connection, whose body was not read, is closed."""
+
+    async def script(upstream: ScriptedUpstream, line: Line) -> None:
+        await upstream.taken(line)
+        await line.send(message("HTTP/1.1 200 OK", "Content-Length: 99", length=False))
+        await asyncio.sleep(0.05)
+        await line.send(b"some")
+        await line.ended()
+
+    def fail(piece: bytes) -> bool:
+        raise LookupError(piece)
+
+    async with scripted(script) as server, asyncio.timeout(5):
+        upstream = upstream_at(server.url)
+        async with await client.send(upstream, "GET", "/x", CIMultiDict(), None) as reply:
+            with pytest.raises(LookupError):
+                await reply.each(fail)
+        assert len(client) == 0
+        async with await client.send(upstream, "GET", "/x", CIMultiDict(), None) as reply:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await reply.each(lambda _: False)
+        assert len(client) == 0
+
+
 async def test_the_whole_call_has_a_time(client: PooledUpstreamClient) -> None:
     """Even where bytes keep coming."""
     head = message("HTTP/1.1 200 OK", "Content-Length: 100", length=False)
