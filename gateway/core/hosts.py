@@ -7,7 +7,7 @@ Does not know: whose a host is.
 
 import re
 from typing import Final
-from unicodedata import category, normalize
+from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 #: What is not read before and behind a URL, and nowhere in it.
@@ -15,8 +15,6 @@ _AROUND: Final = "".join(map(chr, range(0x21)))
 _WITHIN: Final = str.maketrans(dict.fromkeys("\t\n\r"))
 #: What may stand before the host: a scheme that slashes follow, or one that browsers expect a host behind anyway.
 _BEFORE_HOST: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*:(?=/)|https?:)?/*", re.IGNORECASE)
-#: Kinds of letters that may be left out of a name: what joins, hides or hyphenates others, and marks on them.
-_LEFT_OUT: Final = frozenset({"Cf", "Mn"})
 
 
 def hosts_of(url: str) -> frozenset[str]:
@@ -32,4 +30,5 @@ def _host(url: str) -> str:
     except ValueError:
         return ""  # no service can read it either
     host = normalize("NFKC", unquote(host)).replace("\u3002", ".").casefold()
-    return "".join(letter for letter in host if category(letter) not in _LEFT_OUT).rstrip(".")
+    # What is ignored in names is not ASCII: hyphens that do not show, joiners, marks.
+    return host.encode("ascii", "ignore").decode().rstrip(".")

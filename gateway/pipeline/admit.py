@@ -6,6 +6,7 @@ Does not know: upstream replies. One round trip to the ledger for a known key.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.core.admission import Concurrency, Rate
@@ -44,6 +45,8 @@ from gateway.settings.runtime import Product, Requirement, Route, Runtime, Tier,
 #: How often a plan may change under one admission before we call it a fault.
 PLANS_MAX = 4
 _RESOURCE_ID_MAX = 512
+#: Signed addresses have a few thousand characters. A longer one would take a while to be understood, and is refused.
+_URL_LENGTH_MAX = 16_384
 #: Whom the ledger refused for one of these is not served without it either.
 _NOT_ON_CREDIT: Final = frozenset(
     {
@@ -421,11 +424,18 @@ def _rates(tier: Tier | None, route: Route, models: tuple[str, ...]) -> tuple[Ra
 
 
 def _names_ours(requirement: Requirement, value: str) -> bool:
-    """With prefixes: whether it starts with one, or is another spelling of an address on the same host."""
+    """With prefixes: whether it starts with one, or is another spelling of an address on the same host. One that
+    is too long to be looked into counts as such, and is no id.
+    """
     prefixes = requirement.prefixes
-    if not prefixes or value.startswith(prefixes):
+    if not prefixes or value.startswith(prefixes) or len(value) > _URL_LENGTH_MAX:
         return True
-    return not hosts_of(value).isdisjoint(host for prefix in prefixes for host in hosts_of(prefix))
+    return not hosts_of(value).isdisjoint(_hosts_of(prefixes))
+
+
+@lru_cache(maxsize=64)
+def _hosts_of(prefixes: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(host for prefix in prefixes for host in hosts_of(prefix))
 
 
 def _lookalike(field: Field, sources: Sources) -> str | None:

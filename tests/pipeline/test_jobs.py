@@ -154,9 +154,13 @@ async def test_an_empty_answer_to_a_submission_is_no_job(gw: Running) -> None:
 
 
 async def test_a_long_signed_address_is_an_address(gw: Running) -> None:
-    """Signed URLs of object stores are longer than any id; they are the upstream's to fetch."""
+    """Signed URLs of object stores are longer than any id; they are the upstream's to fetch. There is an end to it: of
+    one without end nobody could tell in time whose it is.
+    """
     key = await gw.open_account("a", tier="free", credit="50")
     assert (await submit(gw, key, audio_url=f"https://example.com/a.wav?signature={'x' * 1800}")).status == 200
+    got = await submit(gw, key, audio_url="https://" + "\u00ad" * 20_000 + "/a.wav")
+    assert (got.status, got.code) == (400, "invalid_request")
 
 
 async def test_a_job_without_a_duration_costs_its_hold_and_says_so(gw: Running) -> None:
