@@ -115,7 +115,7 @@ async def jobs_followed(stage: Stage) -> list[Figures]:
     """
     async with (
         stage.redis() as redis,
-        World(stage.directory, redis.url, CHANGES).opened() as world,
+        World(stage.directory, redis.url, CHANGES, turn=stage.turn).opened() as world,
         Hooks() as hooks,
     ):
         served = await world.serve("one", workers=2)

@@ -289,6 +289,7 @@ async def _going_on(fault: str, world: World, crowds: Sequence[Crowd]) -> list[F
         assert crowd.open == crowd.talkers, "nobody was cut"
         assert crowd.heard > before
         await crowd.finish()
+        await holding(world, crowd.kind.name, 0)
     found = [await figures(fault, world, crowd.talkers) for crowd in crowds]
     assert all(row.exact and not row.late for row in found), found
     return found

@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +32,14 @@ SOON_SECONDS: Final = 30.0
 class Stage:
     """Where a fault happens: `directory` is its own, `sessions` is how many of each product are open.
 
-    There are so many `workers` where none of them is killed while others go on: else two.
+    There are so many `workers` where none of them is killed while others go on: else two. Where several faults
+    happen at once, their gateways start in `turn`.
     """
 
     directory: Path
     sessions: int
     workers: int = 2
+    turn: AbstractAsyncContextManager[Any] | None = None
 
     @asynccontextmanager
     async def redis(self) -> AsyncIterator[EmbeddedRedis]:
@@ -50,7 +52,7 @@ class Stage:
         self, redis: EmbeddedRedis, *, grace_seconds: float = GRACE_SECONDS, **limits: Any
     ) -> AsyncIterator[tuple[World, list[Crowd]]]:
         """A vendor and a ledger, and a crowd of each product with an account of its own."""
-        async with World(self.directory, redis.url, changes(grace_seconds, **limits)).opened() as world:
+        async with World(self.directory, redis.url, changes(grace_seconds, **limits), turn=self.turn).opened() as world:
             keys = {kind: await world.open_account(kind.name, credit="1000") for kind in (STREAMING, AGENTS)}
             yield world, [Crowd(world.http, kind, key) for kind, key in keys.items()]
 

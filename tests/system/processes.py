@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,17 @@ class Served:
 
 
 class World:
-    """A sandbox, a ledger, and as many gateway processes as a test starts."""
+    """A sandbox, a ledger, and as many gateway processes as a test starts; each in its `turn` if worlds share one."""
 
-    def __init__(self, directory: Path, redis_url: str, changes: Mapping[str, Change]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        redis_url: str,
+        changes: Mapping[str, Change],
+        *,
+        turn: AbstractAsyncContextManager[Any] | None = None,
+    ) -> None:
+        self._turn = turn or nullcontext()
         self.directory = directory
         self.redis_url = redis_url
         self.changes = changes
@@ -138,17 +146,18 @@ class World:
         path = self._config(name, redis_url or self.redis_url, {"gateway.yaml": ports})
         command = [sys.executable, "-P", "-m", "gateway", "serve", "-c", str(path), "--workers", str(workers), "--json"]
         environment = os.environ | {"PYTHONPATH": str(program), "PYTHONWARNINGS": "error"}
-        with (path.parent / "stdout").open("ab") as stdout, (path.parent / "stderr").open("ab") as stderr:
-            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=stdout, stderr=stderr)
         scheme = "https" if yaml.safe_load(path.read_text())["ops"].get("tls") else "http"
-        served = Served(path.parent, customers, ops, process, scheme)
-        self._served.append(served)
+        async with self._turn:
+            with (path.parent / "stdout").open("ab") as stdout, (path.parent / "stderr").open("ab") as stderr:
+                process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=stdout, stderr=stderr)
+            served = Served(path.parent, customers, ops, process, scheme)
+            self._served.append(served)
 
-        async def up() -> bool:
-            assert process.returncode is None, served.errors
-            return await self._ready(served)
+            async def up() -> bool:
+                assert process.returncode is None, served.errors
+                return await self._ready(served)
 
-        assert await until(up, START_SECONDS_MAX), "the gateway does not come up"
+            assert await until(up, START_SECONDS_MAX), "the gateway does not come up"
         return served
 
     async def open_account(self, account: str, **facts: Any) -> str:

@@ -31,7 +31,8 @@ LEDGER = (
 @pytest.mark.parametrize("faults", [PROCESSES, LEDGER], ids=["processes", "ledger"])
 async def test_faults_cost_no_more_than_is_promised(tmp_path: Path, faults: Sequence[Scenario]) -> None:
     """Each fault asserts what must hold then: who is cut and how, what is charged, that nothing stays held."""
+    turn = asyncio.Semaphore(2)  # all at once would take each a long time
     async with asyncio.TaskGroup() as group:
         for fault in faults:
-            stage = Stage(directory=tmp_path / fault.__name__, sessions=14, workers=1)
+            stage = Stage(directory=tmp_path / fault.__name__, sessions=14, workers=1, turn=turn)
             group.create_task(fault(stage), name=fault.__name__)
