@@ -52,7 +52,7 @@ async def begun(gw: Running, key: str | None, path: str = PRO) -> aiohttp.Client
     """A customer's socket of a streaming session that has begun."""
     headers = {"Authorization": key} if key is not None else {}
     socket = await gw.http.ws_connect(gw.url + path, headers=headers)
-    assert (await socket.receive_json(timeout=5))["type"] == "Begin"
+    assert (await socket.receive_json(timeout=30))["type"] == "Begin"
     return socket
 
 

@@ -99,7 +99,7 @@ async def gateway(tmp_path: Path, empty_redis: str, interpreter: tuple[Interpret
 async def opened(gw: Running, key: str, query: str = "") -> aiohttp.ClientWebSocketResponse:
     """A socket whose session has started."""
     socket = await gw.http.ws_connect(f"{gw.url}/v2/interpret?from=de&to=en{query}", headers={"Authorization": key})
-    assert (await socket.receive_json(timeout=5))["event"] == "started"
+    assert (await socket.receive_json(timeout=30))["event"] == "started"
     return socket
 
 

@@ -254,7 +254,7 @@ async def test_a_session_has_one_endpoint_and_names_only_what_is_there(three: Pl
         for _ in range(2):
             async with connected(gw, key, AGENT) as socket:
                 await socket.send_json({"type": "session.update", "session": {"agent_id": agent}})
-                assert (await socket.receive_json(timeout=5))["type"] == "session.ready"
+                assert (await socket.receive_json(timeout=30))["type"] == "session.ready"
         assert three.asked("GET /v1/ws") == {home: 2}
         await (await begun(gw, key)).close()
         assert three.asked("GET /v3/ws") == {home: 1}, "sticky by account: over all services the same name"

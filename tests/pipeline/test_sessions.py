@@ -107,7 +107,7 @@ async def test_of_many_sockets_on_credit_for_ten_slices_ten_run(small: Running) 
 
     async def opened() -> str:
         async with connected(small, key) as socket:
-            first = await socket.receive_json(timeout=10)
+            first = await socket.receive_json(timeout=30)
             await to_the_end(socket)
             return str(first["type"])
 
@@ -355,7 +355,7 @@ async def test_a_temporary_token_opens_sessions_of_its_account(gw: Running) -> N
     token = await _token(gw, key)
     for headers, path in (({}, f"{PRO}&token={token}"), ({"Authorization": token}, PRO)):
         async with connected(gw, None, path, headers=headers) as socket:
-            assert (await socket.receive_json(timeout=5))["type"] == "Begin"
+            assert (await socket.receive_json(timeout=30))["type"] == "Begin"
             await socket.send_json({"type": "Terminate"})
             assert (await to_the_end(socket))[1] == 1000
     await in_order(gw, "a", balance=Nanos(parse_usd("1") - 2 * PRO_SECOND))
@@ -404,7 +404,7 @@ async def test_a_token_may_be_good_for_one_session_only(tmp_path: Path, empty_re
         key = await gw.open_account("a", credit="1")
         token = await _token(gw, key)
         async with connected(gw, None, f"{PRO}&token={token}") as socket:
-            assert (await socket.receive_json(timeout=5))["type"] == "Begin"
+            assert (await socket.receive_json(timeout=30))["type"] == "Begin"
             async with connected(gw, None, f"{PRO}&token={token}") as second:
                 said, code = await to_the_end(second)
             assert (said[-1]["error"], code) == ("Unauthorized Connection: Invalid API key", 1008)
@@ -447,13 +447,13 @@ async def test_a_voice_agents_whole_flow(gw: Running) -> None:
     }
     async with connected(gw, None, AGENT, headers={"Authorization": f"Bearer {key}"}) as socket:
         await socket.send_json({"type": "session.update", "session": {"system_prompt": "Hi", "tools": [tool]}})
-        assert (await socket.receive_json(timeout=5))["type"] == "session.ready"
+        assert (await socket.receive_json(timeout=30))["type"] == "session.ready"
         for _ in range(25):
             sound = base64.b64encode(bytes(2400)).decode()
             await socket.send_json({"type": "input.audio", "audio": sound})
         kinds = []
         while True:
-            event = await socket.receive_json(timeout=5)
+            event = await socket.receive_json(timeout=30)
             kinds.append(event["type"])
             if event["type"] == "tool.call":
                 await socket.send_json({"type": "tool.result", "call_id": event["call_id"], "result": "{}"})
@@ -479,7 +479,7 @@ async def test_another_accounts_agent_is_no_agent(gw: Running) -> None:
     for key, name in ((mine, agent), (mine, "agent_" + "0" * 32), (other, agent)):
         async with connected(gw, key, AGENT) as socket:
             await socket.send_json({"type": "session.update", "session": {"agent_id": name}})
-            first = await socket.receive_json(timeout=5)
+            first = await socket.receive_json(timeout=30)
             if first["type"] == "session.ready":
                 await socket.send_json({"type": "session.end"})
             _, code = await to_the_end(socket)
@@ -495,7 +495,7 @@ async def test_a_session_belongs_to_its_account(gw: Running) -> None:
     mine, other = await gw.open_account("a", credit="1"), await gw.open_account("b", credit="1")
     async with connected(gw, mine, AGENT) as socket:
         await socket.send_json({"type": "session.update", "session": {"system_prompt": "Hi"}})
-        ready = await socket.receive_json(timeout=5)
+        ready = await socket.receive_json(timeout=30)
         await socket.send_json({"type": "session.end"})
         await to_the_end(socket)
     path = f"/v1/sessions/{ready['session_id']}"
@@ -513,7 +513,7 @@ async def test_a_binary_frame_is_not_the_voice_agents(gw: Running) -> None:
     key = await gw.open_account("a", credit="1")
     async with connected(gw, key, AGENT) as socket:
         await socket.send_bytes(FRAME)
-        message = await socket.receive(timeout=5)
+        message = await socket.receive(timeout=30)
         assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
         assert socket.close_code == 1003
     await in_order(gw, "a", balance=parse_usd("1"))

@@ -81,7 +81,7 @@ async def test_a_report_without_a_beginning_is_charged(small: Running, upstream:
     upstream.script = script
     key = await small.open_account("a", credit="1")
     async with connected(small, key) as socket:
-        await socket.receive_json(timeout=5)
+        await socket.receive_json(timeout=30)
         await socket.send_json(TERMINATE)
         await to_the_end(socket)
     assert await spent(small, "a") == 2 * PRO_SECOND
@@ -220,7 +220,7 @@ async def test_an_update_before_the_beginning_holds_from_the_beginning(small: Ru
     key = await small.open_account("a", credit="1")
     async with connected(small, key) as socket:
         await socket.send_json({"type": "UpdateConfiguration", "prompt": "Names"})
-        assert (await socket.receive_json(timeout=5))["type"] == "Begin"
+        assert (await socket.receive_json(timeout=30))["type"] == "Begin"
         await socket.send_json(TERMINATE)
         await to_the_end(socket)
     (entry,) = [each for each in await charges(small, "a") if each["amount"]]
@@ -284,12 +284,12 @@ async def test_a_resumed_session_pays_for_its_own_socket(tmp_path: Path, empty_r
             gw.sandbox.url + AGENT, headers={"Authorization": "sandbox-service-key"}
         ) as earlier:
             await earlier.send_json({"type": "session.update", "session": {"system_prompt": "Hi"}})
-            name = (await earlier.receive_json(timeout=5))["session_id"]
+            name = (await earlier.receive_json(timeout=30))["session_id"]
             await asyncio.sleep(1.2)
         await gw.gateway.books.accept("a", _agent_session(name), deadline_seconds=0, keep_seconds=0)
         async with connected(gw, key, AGENT) as socket:
             await socket.send_json({"type": "session.resume", "session_id": name})
-            assert (await socket.receive_json(timeout=5))["session_id"] == name
+            assert (await socket.receive_json(timeout=30))["session_id"] == name
             await asyncio.sleep(0.3)
             await socket.send_json({"type": "session.end"})
             said, code = await to_the_end(socket)

@@ -31,7 +31,7 @@ OPENING = (
     f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n"
 )
 MASK = b"\x01\x02\x03\x04"
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 @dataclass

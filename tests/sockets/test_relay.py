@@ -89,7 +89,7 @@ async def test_a_websockets_client(echo: Relaying) -> None:
         assert "Sec-WebSocket-Extensions" not in (socket.response.headers if socket.response else {})
         await socket.send([b"one ", b"two ", b"three"])
         assert await socket.recv() == b"one two three"
-        latency = await asyncio.wait_for(await socket.ping(), 5)
+        latency = await asyncio.wait_for(await socket.ping(), 30)
         assert latency < 5
         await socket.close(code=3333, reason="enough")
         assert socket.close_code == 3333

@@ -474,7 +474,6 @@ async def everything(world: World, told: Told, secrets: dict[str, str], stripe: 
     return served
 
 
-@pytest.mark.timeout(180)
 async def test_no_secret_is_told(tmp_path: Path, empty_redis: str) -> None:
     """Calls, streams, sessions, jobs, money, pages, administration, a ledger that is away, refusals of all: nothing is
     where it should not be, and what is kept is what is said to be kept.
