@@ -61,6 +61,8 @@ def set_alert(
     rotate: bool,
 ) -> None:
     """Set an alert, whole. The secrets of new webhooks are printed, once."""
+    if not (webhooks or hooks or addresses):
+        raise click.UsageError("Say whom it tells: --webhook, --slack or --email")
     to: list[dict[str, Any]] = [{"type": "webhook", "url": url, "rotate": rotate} for url in webhooks]
     to += [{"type": "slack", "url": url} for url in hooks]
     to += [{"type": "email", "address": address} for address in addresses]

@@ -6,7 +6,7 @@ Owns: their options and tables. Does not know: what the operations do (edge/outb
 import click
 
 from gateway.cli_accounts import account_argument, limit_option
-from gateway.cli_output import facts, table
+from gateway.cli_output import Failure, facts, table
 from gateway.cli_shared import Invocation, common, on_ledger
 from gateway.edge.admin_bodies import read_page
 from gateway.edge.admin_views import Data
@@ -68,7 +68,9 @@ def show_delivery(invocation: Invocation, *, account: str, delivery: str) -> Non
 def replay_delivery(invocation: Invocation, *, account: str, delivery: str) -> None:
     """Deliver a dead letter after all, with all its attempts anew."""
 
-    def told(data: Data) -> str:
-        return f"{delivery} is delivered again" if data["replayed"] else f"{delivery} is no dead letter"
-
-    invocation.show(on_ledger(invocation, lambda desk: desk.outbox.replay_delivery(account, delivery)), told)
+    done = on_ledger(invocation, lambda desk: desk.outbox.replay_delivery(account, delivery))
+    if not done["replayed"]:
+        raise Failure(
+            f"{delivery} is no dead letter: there is nothing to deliver again", code="not_replayed", facts=done
+        )
+    invocation.show(done, lambda _: f"{delivery} is delivered again")

@@ -4,6 +4,7 @@ Owns: the options that every command has, where the config is looked for, how fa
 Does not know: any single command.
 """
 
+import errno
 import functools
 import os
 import time
@@ -76,7 +77,10 @@ class Invocation:
         """Where the spool is, whatever else is wrong with the config."""
         if self.data is not None:
             return self.data / "spool"
-        return spool_directory_of(self.config or default_config(), os.environ)
+        path = self.config or default_config()
+        if not path.exists():
+            self.runtime()  # says that it is not there, as every command does
+        return spool_directory_of(path, os.environ)
 
     def show(self, data: Any, human: Callable[[Any], str]) -> None:
         """Print an answer."""
@@ -119,6 +123,12 @@ def common(command: Command) -> Command:
         except Failure as failure:
             failure.as_json = as_json
             raise
+        except OSError as error:  # the machine's: a disk that is full, a file that may not be read
+            if error.errno == errno.EPIPE:  # whoever read what is printed has enough
+                raise
+            told = Failure(f"{error.filename or 'The output'}: {error.strerror or error}", code="system_error")
+            told.as_json = as_json
+            raise told from None
 
     return wrapped
 

@@ -356,7 +356,12 @@ class Gateway:
     async def __aenter__(self) -> Self:
         """Open the spool, start the loops, then listen."""
         runtime = self.runtime
-        self.spool.open(f"{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            self.spool.open(f"{os.getpid()}-{secrets.token_hex(4)}")
+        except OSError:
+            for loop in self._loops:
+                loop.close()  # none has begun
+            raise
         self._tasks = [asyncio.create_task(loop) for loop in self._loops]
         await self._own.__aenter__()
         self._opening = Opening(self._listener or listen(runtime.customers), self._customers)

@@ -66,8 +66,8 @@ class PriceOperations:
         try:
             return proposed_prices(text.encode(), self._runtime)
         except SettingsError as error:
-            told = [f"{problem.line}:{problem.column}: {problem.path}: {problem.message}" for problem in error.problems]
-            raise Invalid([Problem("/prices", line) for line in told]) from None
+            told = [(f"{each.line}:{each.column}", each.path, each.message) for each in error.problems]
+            raise Invalid([Problem("/prices", ": ".join(filter(None, parts))) for parts in told]) from None
 
 
 class _Reading:

@@ -108,6 +108,7 @@ class OpenSession:
         self._told.end(refused)
         self._told.opened.set()
         self._tell(refused)
+        self._call.answered = True
         await self.relay.over()
 
     def join(self, upstream: UpstreamSocket) -> None:
@@ -404,11 +405,12 @@ class OpenSession:
         self._parts.leases.discard(self._slices.hold_id)
         call, now, traffic = self._call, self._now(), self.relay.traffic
         call.request_bytes, call.reply_bytes = traffic.client_bytes, traffic.upstream_bytes
-        reported = self._meter.reported()
+        reported, ended = self._meter.reported(), self._how_it_ended()
+        call.answered = ended != "client_lost"  # who closes it has had what there was
         self._parts.observer.session_finished(
             SessionFinished(
                 product=call.route.product.name,
-                ended=self._how_it_ended(),
+                ended=ended,
                 begun=self._meter.begun,
                 reported=reported,
                 seconds=float(self._meter.seconds(now)),

@@ -72,10 +72,23 @@ def test_check_prints_every_error_with_its_place(tmp_path: Path) -> None:
 
 def test_a_config_that_is_not_there_is_told(tmp_path: Path) -> None:
     """Every command that reads a config says which file it did not find."""
-    for command in (["check"], ["serve"], ["demo"], ["accounts", "list"]):
+    for command in (["check"], ["serve"], ["demo"], ["accounts", "list"], ["health"], ["reload"]):
         result = run(*command, "-c", str(tmp_path / "none.yaml"))
         assert (result.exit_code, result.stdout) == (1, "")
         assert "none.yaml" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a device that is full")
+def test_an_answer_that_cannot_be_written_is_told() -> None:
+    """A disk that is full beneath the output: one line, exit code 1, no traceback."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "gateway", "check", "-c", str(CONFIG)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (result.returncode, result.stderr.decode()) == (1, "The output: No space left on device\n")
 
 
 def test_where_the_config_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,8 @@ async def test_deliveries_are_listed_shown_and_replayed(gw: Running, tmp_path: P
     code, text = await command("dead", "a")
     assert code == 0 and "answered 410" in text
     assert await command("replay", "a", "alert:low:1") == (0, "alert:low:1 is delivered again\n")
+    code, text = await command("replay", "a", "alert:low:1")
+    assert code == 1 and "nothing to deliver" in text
     code, text = await command("dead", "a", "--json")
     assert orjson.loads(text)["items"] == []
     code, text = await command("list", "a")
@@ -77,6 +79,8 @@ async def test_alerts_by_the_command_line(gw: Running, tmp_path: Path) -> None:
 
     hook = "https://hooks.example.com/t0ken"
     low = ("set", "a", "low", "--kind", "balance_below", "--amount", "25", "--webhook", hook)
+    code, text = await command(*low[:-2])
+    assert code == 2 and "--webhook, --slack or --email" in text
     code, text = await command(*low)
     assert code == 0 and "whsec_" in text and "25.000000000 $" in text and "t0ken" not in text
     code, text = await command(*low)

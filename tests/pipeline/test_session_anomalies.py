@@ -69,4 +69,8 @@ async def test_sessions_that_went_astray_are_told_of_once(tmp_path: Path, empty_
             counted = await response.text()
         for how in ("upstream", "upstream_lost"):
             assert f'gateway_sessions_total{{ended="{how}",product="streaming-speech-to-text"}} 2.0' in counted
+        gone = "gateway_clients_gone_total"
+        assert f'{gone}{{product="streaming-speech-to-text"}} 0.0' in counted, (
+            "who closes a session that is over left none"
+        )
         assert orjson.dumps(told).find(key.encode()) == -1
