@@ -102,7 +102,9 @@ def read_yaml(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = _position(mark) if mark else Position(1, 1)
-        reading.problem((), position, f"this is not YAML: {error.problem or error.context}")
+        bare = "${" in shown_line(reading.lines, position.line, ())  # its brace opens a mapping, among others
+        hint = ": where braces are, a ${NAME} is put in quotes" if bare else ""
+        reading.problem((), position, f"this is not YAML: {error.problem or error.context}{hint}")
         return None, tuple(reading.problems)
     except yaml.YAMLError as error:
         return None, (Problem(file, 0, 0, "", f"this is not YAML: {str(error).splitlines()[0]}"),)

@@ -77,6 +77,10 @@ def test_every_key_and_value_has_its_place() -> None:
         ("a: &x [*x]", "1:8: : the alias *x contains itself"),
         ("a: *x", "1:4: : there is no anchor &x above this alias"),
         ("a:\n\t- b", "2:1: : this is not YAML: found character that cannot start any token"),
+        (
+            "a: {b: ${C:-d}}",
+            "1:9: : this is not YAML: did not find expected ',' or '}': where braces are, a ${NAME} is put in quotes",
+        ),
         ("a: 'x", "1:6: : this is not YAML: found unexpected end of stream"),
         ("", "0:0: : the file is empty"),
         ("# nothing\n", "0:0: : the file is empty"),
