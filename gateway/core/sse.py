@@ -53,6 +53,11 @@ class EventParser:
         """The bytes of an event that has not ended yet."""
         return bytes(self._rest)
 
+    @property
+    def between(self) -> bool:
+        """Whether all that came were whole events, so that what comes next begins one."""
+        return not self._rest and not self._after_cr and not self._too_large
+
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that end in these bytes, and pieces of one that is too large."""
         events: list[Event] = []

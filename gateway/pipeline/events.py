@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.core.extract import first_reported
 from gateway.core.sse import Event, EventParser
+from gateway.pipeline.alike import Alike
 from gateway.pipeline.meter import DECODABLE, Inflating, parsed, reply_data
 from gateway.settings.runtime import Stream
 
@@ -22,7 +23,7 @@ class EventMeter:
     """
 
     __slots__ = (
-        "_hides", "_inflating", "_opaque", "_parser", "_passed", "_stream", "content_bytes",
+        "_alike", "_hides", "_inflating", "_opaque", "_parser", "_passed", "_ready", "_stream", "content_bytes",
         "delivered", "ended", "failed", "reply", "spoke", "unended",
     )  # fmt: skip
 
@@ -34,6 +35,8 @@ class EventMeter:
         #: Asked for a stream without encoding, the service chose one that we cannot read: it passes, and tells nothing.
         self._opaque = self._inflating is None and encoding not in ("", "identity")
         self._hides = hides
+        self._alike = Alike(stream)
+        self._ready = False  # something was delivered, and the next bytes begin an event
         self._passed = True  # whether the last event was
         self.reply: dict[str, Any] = {}
         self.content_bytes = 0
@@ -58,12 +61,13 @@ class EventMeter:
             return chunk
         if self._inflating is not None:
             chunk = self._inflating.feed(chunk)
-        events = self._parser.feed(chunk)
-        if not self._hides:
-            for event in events:
-                self._passes(event)
+        if self._ready and (size := self._alike.size_of(chunk)) >= 0:
+            self.content_bytes += size
             return chunk
-        passing = [event.raw for event in events if self._passes(event)]
+        passing = [event.raw for event in self._parser.feed(chunk) if self._passes(event)]
+        self._ready = self.delivered and self._parser.between
+        if not self._hides:
+            return chunk
         return passing[0] if len(passing) == 1 else b"".join(passing)
 
     def finish(self) -> bytes:
@@ -96,12 +100,14 @@ class EventMeter:
         if type(value) is not dict and type(value := reply_data(data)) is not dict:
             self._deliver(len(data))
             return True
+        self._alike.begins = b""  # what comes may be like this one, but not like the one before
         for name in stream.reads.intersection(value):
             said = value[name]
             if said or said == 0:  # null and empty are no reports, zero is one
                 self.reply[name] = said
         if (self.delivered or not stream.content) and stream.passes_over(value) and event.type != b"error":
             self._deliver(len(data))
+            self._alike.learn(event, value)
             return True
         sources = {"reply": value}
         if event.type == b"error" or first_reported(stream.errors, sources) is not None:
@@ -115,6 +121,7 @@ class EventMeter:
             self._deliver(sum(len(text.encode(errors="surrogatepass")) for text in texts))
         else:
             self._deliver(len(data))
+        self._alike.learn(event, value)
         return True
 
     def _deliver(self, size: int) -> None:

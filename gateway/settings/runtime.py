@@ -28,6 +28,9 @@ from gateway.settings.tracing import Tracing
 #: What services put behind a model's name: `-20260131`, `-2026-01-31`.
 _DATE: Final = re.compile(r"-[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}$")
 
+#: A field's name that JSON writes as it is, or with escapes that begin with `\u00`.
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+
 MeterKind = Literal["none", "fixed", "response", "sse", "job", "session", "reported"]
 UnknownUsage = Literal["charge_hold", "charge_floor", "charge_estimate", "charge_nothing"]
 
@@ -200,16 +203,31 @@ class Stream:
     charge_comment: bool = False
     #: The fields at the top of an event that tell more of it than its size; None where any may.
     looks_at: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    #: The fields at the top of an event that are looked at or kept. What finds bytes that may be one of them, with a
+    #: value, or that may hide one; None where that is not to be told from bytes.
+    told: frozenset[str] = field(init=False, repr=False, compare=False)
+    tells: re.Pattern[bytes] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         fields = [*self.errors] if self.drops_has is None else [*self.errors, self.drops_has]
         elsewhere = (self.content and self.counts_content) or any(each.source != "reply" for each in fields)
         names = None if elsewhere else frozenset(str(each.steps[0]) for each in fields)
+        told = (names or frozenset()) | self.reads
+        tells = None
+        if names is not None and all(map(_PLAIN_NAME.fullmatch, told)):
+            either = "|".join(sorted(told)).encode()
+            tells = re.compile(rb'[\n\r\x00]|\\u00|"(?:%b)"(?!\s*:\s*null)' % either)
         object.__setattr__(self, "looks_at", names)
+        object.__setattr__(self, "told", told)
+        object.__setattr__(self, "tells", tells)
 
     def passes_over(self, event: Mapping[str, Any]) -> bool:
         """Whether an event has none of the fields that say that the service failed, or that it is to be taken out."""
         return self.looks_at is not None and self.looks_at.isdisjoint(event)
+
+    def told_nothing(self, event: Mapping[str, Any]) -> bool:
+        """Whether none of these fields has a value."""
+        return self.looks_at is not None and all(event.get(name) is None for name in self.looks_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
