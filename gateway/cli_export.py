@@ -117,7 +117,7 @@ async def _export(runtime: Runtime, *, until_done: bool) -> None:
     async with open_ledger(runtime, keep=True, observer=observing.all) as ledger:
         exporting = Exporting(runtime.exports, ledger=ledger, observer=observing.all, clock=SystemClock(), on=True)
         async with exporting:
-            while not stop.is_set() and not (until_done and all(one.caught_up for one in exporting.exporters)):
+            while not stop.is_set() and not (until_done and all(one.complete for one in exporting.exporters)):
                 observing.flush()
                 try:
                     await asyncio.wait_for(stop.wait(), 0.2)

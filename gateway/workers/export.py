@@ -53,6 +53,7 @@ class Exporter:
         self._resume = 0.0
         self._leads = False
         self._walk: AsyncIterator[str] | None = None
+        self._walked = False  # all accounts, once
         self.lag_accounts = 0
         self.lag_seconds = 0.0
 
@@ -63,6 +64,11 @@ class Exporter:
     def caught_up(self) -> bool:
         """Whether nothing waited when it was last looked, and this process is the one that exports."""
         return self._leads and not self.lag_accounts and not self._failures
+
+    @property
+    def complete(self) -> bool:
+        """Whether the sink has everything: all accounts were walked once. Nothing waits for one that is new, before."""
+        return self.caught_up and self._walked
 
     async def round(self) -> None:
         """Export what waits, if this process is the one to do it and the sink is not left alone for a while."""
@@ -85,13 +91,14 @@ class Exporter:
             return
         walk = self._walk = self._walk or self._ledger.accounts()
         batch: list[str] = []
+        whole = False
         try:
             async for account in walk:
                 batch.append(account)
                 if len(batch) >= self._walk_accounts:
                     break
             else:
-                self._walk = None
+                self._walk, whole = None, True
         except Exception:
             self._walk = None  # an iterator that raised is over
             raise
@@ -100,6 +107,8 @@ class Exporter:
         lag = await self._ledger.export_lag(sink=name)
         late = {account: lag.now_ms for account, is_behind in zip(batch, behind, strict=True) if is_behind}
         await self._ledger.put_back_exports(sink=name, accounts=late)
+        self.lag_accounts = max(self.lag_accounts, len(late))
+        self._walked = self._walked or whole
         if self._trims is not None:
             sinks, keep_seconds = self._trims
             for account in batch:

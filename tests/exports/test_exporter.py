@@ -43,6 +43,20 @@ async def all_of_it(stage: Stage, exporter: Exporter) -> None:
     assert (exporter.lag_accounts, exporter.caught_up) == (0, True)
 
 
+async def test_a_sink_that_is_new_is_complete_only_after_a_walk(link: SingleLink, tmp_path: Path) -> None:
+    """What was made before the config had the sink waits for nobody until it is found: it is not taken for exported."""
+    stage = Stage(link, "jsonl")
+    await stage.traffic(3, 2)
+    exporter = stage.exporter(JsonlSink(JsonlExport(directory=tmp_path)))
+    await exporter.round()
+    assert not exporter.complete
+    await exporter.walk()
+    assert (exporter.lag_accounts, exporter.complete) == (3, False)
+    await exporter.round()
+    assert exporter.complete and operations(tmp_path) == stage.made
+    await exporter.close()
+
+
 async def test_files_have_every_entry_once_in_order(link: SingleLink, tmp_path: Path) -> None:
     """Over many files, the next process going on where the last one was, a line that a crash tore included."""
     stage = Stage(link, "jsonl")
