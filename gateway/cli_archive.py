@@ -107,7 +107,7 @@ def _repaired(data: Data) -> str:
 def restore_ledger(invocation: Invocation) -> None:
     """Fill an empty Redis from what was exported to PostgreSQL, and take it for the ledger from now on.
 
-    Refused if it has accounts. Exit code 1 if something could not be restored.
+    Refused if it has accounts, or if the database has none. Exit code 1 if something could not be restored.
     """
 
     async def work(desk: Desk) -> Data:

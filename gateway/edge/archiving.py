@@ -20,6 +20,7 @@ from gateway.settings.exports import Exports
 #: Entries that may wait for the export while an account is compared; with more, the export is not running.
 _WAITING_MAX: Final = 10_000
 _DAY_SECONDS: Final = 86_400
+NOTHING_EXPORTED: Final = "the database has no account: see export.postgres, or take Redis as it is by `ledger accept`"
 
 
 async def differences(ledger: Ledger, archive: Archive, account: str) -> list[Drift]:
@@ -62,13 +63,16 @@ class Restoration:
 
 
 async def restore(ledger: RedisLedger, archive: Archive, settings: Exports) -> Restoration:
-    """Fill an empty ledger from the archive. LedgerRefused if it is not empty."""
+    """Fill an empty ledger from the archive. LedgerRefused if it is not empty, or the archive is."""
+    accounts = await archive.accounts()
+    if not accounts:
+        raise LedgerRefused(NOTHING_EXPORTED)
     await ledger.begin_restore()
     forget_ms = 0 if settings.keep_days is None else int((time.time() - settings.keep_days * _DAY_SECONDS) * 1000)
     restored: list[Restored] = []
     nameless: list[str] = []
     there = 0
-    for account in await archive.accounts():
+    for account in accounts:
         standing = await archive.standing(account)
         if standing is None:
             nameless.append(account)

@@ -144,6 +144,18 @@ async def test_a_lost_ledger_is_made_anew(link: SingleLink, database: PostgresEx
     assert await ledger.verify("acme") == []
 
 
+async def test_nothing_is_no_ledger(link: SingleLink, database: PostgresExport) -> None:
+    """A database without accounts is not taken for the ledger that was lost, and no restoration has begun."""
+    stage = Stage(link, "postgres")
+    exporter = stage.exporter(PostgresSink(database))
+    await exporter.round()
+    await exporter.close()
+    async with Archive.open(database) as archive:
+        with pytest.raises(LedgerRefused, match="no account"):
+            await restore(stage.ledger, archive, Exports(postgres=database))
+    assert await link.call("KEYS", "*restor*") == []
+
+
 async def test_a_restoration_that_was_broken_off_goes_on(link: SingleLink, database: PostgresExport) -> None:
     """Accounts that are there stay, the one that was begun is begun anew, and entries beyond `keep_days` stay away."""
     stage = Stage(link, "postgres")
