@@ -144,7 +144,8 @@ class Spool:
         self._gathered.clear()
         if not self._unwritten:
             return
-        assert self._file is not None, "the spool is not open"
+        if self._file is None:
+            raise OSError(errno.EBADF, "the spool is closed")
         end, lines = self._file.tell(), b"".join(self._unwritten)
         try:
             if self._file.write(lines) != len(lines):

@@ -232,6 +232,18 @@ async def test_what_the_disk_never_took_is_counted_or_applied(tmp_path: Path) ->
                 assert spool.close() == 1
 
 
+async def test_who_waits_for_a_spool_that_is_closed_is_told(tmp_path: Path) -> None:
+    """A close in the same turn of the loop writes what has gathered; where the disk is full, nobody waits for ever."""
+    for room in (10_000, 3):
+        spool = opened(tmp_path, f"of-{room}")
+        with full_disk(room):
+            keeping = asyncio.create_task(spool.append({"n": 1}))
+            await asyncio.sleep(0)  # it has gathered, and is not written
+            assert spool.close() == (room == 3)
+            (fault,) = await asyncio.wait_for(asyncio.gather(keeping, return_exceptions=True), 10)
+        assert isinstance(fault, OSError) == (room == 3)
+
+
 async def test_a_line_that_the_disk_changed_is_not_taken_for_a_charge(tmp_path: Path) -> None:
     """One digit of an amount is another: its checksum tells. Lines of an older version, without one, are read."""
     dead = opened(tmp_path, "dead")
