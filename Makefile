@@ -20,17 +20,8 @@ check: $(DEV) ## style, types, layers, docs
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/docs
 
-# Three at a time: those of whole processes and sockets mostly wait, and those of the edges do now and then.
-WAITING := tests/system tests/sockets
-EDGES := tests/cli tests/edge tests/pipeline tests/exports tests/dialects tests/payments
-PYTEST := $(BIN)/pytest -q -m "not soak"
-
 test: $(DEV) ## every test, with real Redis servers that the tests start
-	@$(PYTEST) -p no:cacheprovider $(WAITING) > .waiting.log 2>&1 & waiting=$$!; \
-	$(PYTEST) -p no:cacheprovider $(EDGES) > .edges.log 2>&1 & edges=$$!; \
-	$(PYTEST) $(WAITING:%=--ignore=%) $(EDGES:%=--ignore=%); rest=$$?; \
-	wait $$edges; edges=$$?; wait $$waiting; waiting=$$?; \
-	cat .edges.log .waiting.log; rm .edges.log .waiting.log; exit $$((rest + edges + waiting))
+	@$(BIN)/python -m tests.parts
 
 sim: $(DEV) ## the simulator of the credit engine (SEED=..., OPERATIONS=...): every invariant after every step
 	$(BIN)/python -m tests.sim --operations $(or $(OPERATIONS),1000000) $(if $(SEED),--seed $(SEED))
