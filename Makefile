@@ -8,7 +8,7 @@ SUPPLY := build/supply
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUNTIME) ## the demo: Redis, sandbox upstream and gateway, on 127.0.0.1:8080 and :8081
 	@exec $(BIN)/gateway demo

@@ -275,7 +275,7 @@ def _commands(customers: str, ops: str, admin_token: str, data: Path | None) -> 
         {"what": "what is left, to the nano-dollar", "run": show},
         {
             "what": "the same, from the admin API",
-            "run": f"curl -s {ops}/admin/accounts/{FREE.id}/credits -H 'Authorization: Bearer {admin_token}'",
+            "run": f"curl -s {ops}/admin/v1/accounts/{FREE.id}/credits -H 'Authorization: Bearer {admin_token}'",
         },
     ]
 
