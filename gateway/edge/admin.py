@@ -31,7 +31,7 @@ from gateway.edge.price_operations import PriceOperations
 from gateway.edge.usage_operations import UsageOperations
 from gateway.ports import Clock, Ledger
 from gateway.settings.runtime import Runtime
-from gateway.upstream.client import UpstreamClient
+from gateway.upstream.ports import UpstreamClient
 
 _ACTOR: Final = web.RequestKey("actor", Actor)
 _REALM: Final = 'Bearer realm="gateway admin"'

@@ -19,7 +19,7 @@ from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Ledger, Resource, ResourceRef, Settlement
 from gateway.settings.runtime import Runtime
-from gateway.upstream.client import UpstreamClient
+from gateway.upstream.ports import UpstreamClient
 
 
 class UnknownJob(LedgerRefused):

@@ -46,7 +46,7 @@ from gateway.ports import (
 from gateway.settings.runtime import Route
 from gateway.settings.tracing import Tracing
 from gateway.sockets.ports import Dialer, Relay, UpstreamSocket, Watch, Watcher
-from gateway.upstream.client import Body, Reply, UpstreamClient
+from gateway.upstream.ports import Body, Reply, UpstreamClient
 from gateway.workers.loops import forever
 
 PARENT: Final = "traceparent"

@@ -32,8 +32,8 @@ from gateway.pipeline.stream import Streams, asking, is_event_stream
 from gateway.ports import CallFinished, Clock, Ledger, Observer
 from gateway.settings.routing import Match, Router
 from gateway.settings.runtime import Runtime
-from gateway.upstream.client import Reply, UpstreamClient
 from gateway.upstream.headers import reply_headers
+from gateway.upstream.ports import Reply, UpstreamClient
 
 _EMPTY_BODY: Final = frozenset({204, 205, 304})
 

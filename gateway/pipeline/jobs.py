@@ -23,7 +23,7 @@ from gateway.pipeline.meter import Copy, decoded, reply_data
 from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Receipt, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.runtime import Job, Route, Runtime
-from gateway.upstream.client import UpstreamClient
+from gateway.upstream.ports import UpstreamClient
 
 
 @records.record

@@ -21,8 +21,8 @@ from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.meter import Copy, decoded, reply_data, without_fields
 from gateway.ports import Ledger, ResourceRef
 from gateway.settings.runtime import Listing, Queue
-from gateway.upstream.client import Reply, UpstreamClient
 from gateway.upstream.headers import reply_headers
+from gateway.upstream.ports import Reply, UpstreamClient
 
 
 async def own_page(

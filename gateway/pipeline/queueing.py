@@ -26,7 +26,7 @@ from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, reply_data
 from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Ledger, Observer, QueuedJob, QueueLeft, Resource
 from gateway.settings.runtime import Job, Queue, Route
-from gateway.upstream.client import UpstreamClient
+from gateway.upstream.ports import UpstreamClient
 
 #: What else than a 5xx says that a job may be taken in later.
 _LATER: Final = frozenset({408, 409, 425, 429})

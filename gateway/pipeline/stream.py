@@ -21,7 +21,7 @@ from gateway.pipeline.conclude import Conclusion
 from gateway.pipeline.events import EventMeter
 from gateway.pipeline.meter import OF_THE_BYTES, decoded, parsed
 from gateway.ports import Clock, Observer
-from gateway.upstream.client import Reply
+from gateway.upstream.ports import Reply
 
 EVENT_STREAM: Final = "text/event-stream"
 

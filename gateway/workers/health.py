@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.upstreams import Health, Upstream
-from gateway.upstream.client import UpstreamClient
+from gateway.upstream.ports import UpstreamClient
 
 #: How often it is looked which checks are due.
 ROUND_SECONDS: Final = 0.1

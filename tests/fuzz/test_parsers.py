@@ -41,7 +41,7 @@ from gateway.ports import Plan, TemporaryToken
 from gateway.settings.load import SettingsError, load
 from gateway.settings.runtime import Route, Runtime
 from gateway.settings.yaml import read_yaml
-from gateway.upstream.client import UpstreamClient
+from gateway.upstream.ports import UpstreamClient
 from tests.settings.project import ROOT
 
 SCALARS = (

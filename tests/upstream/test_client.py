@@ -11,7 +11,9 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.upstreams import Upstream
-from gateway.upstream.client import Body, Pool, PooledUpstreamClient, Reply
+from gateway.upstream.client import PooledUpstreamClient
+from gateway.upstream.pool import Pool
+from gateway.upstream.ports import Body, Reply
 from tests.fakes.upstream import Line, ScriptedUpstream, answering, chunk, message
 from tests.upstream.proxying import until
 

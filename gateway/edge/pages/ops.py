@@ -31,7 +31,7 @@ from gateway.edge.signed import signature, text_of
 from gateway.observe.metrics import Metrics
 from gateway.ports import Clock, Ledger, ResourceRef
 from gateway.settings.runtime import Runtime
-from gateway.upstream.client import UpstreamClient
+from gateway.upstream.ports import UpstreamClient
 
 PATH: Final = "/admin/ui"
 MENU: Final = (("", "Accounts"), ("/refusals", "Refusals"), ("/audit", "Audit"), ("/config", "Config"))
