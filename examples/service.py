@@ -1,4 +1,4 @@
-"""A service behind a proxy that asks the gateway whether a call may pass (`nginx.conf`, `envoy.yaml`).
+"""A service behind a proxy that asks the gateway whether a call may pass (`nginx.conf`, `envoy.yaml`, `Caddyfile`).
 
 The proxy hands it the call's hold. The service settles that by what it did, or releases it where it did nothing. It
 listens on PORT; GATEWAY_URL, CREDIT_TOKEN.
@@ -27,9 +27,9 @@ async def render(request: web.Request) -> web.Response:
     return web.json_response({"megapixels": megapixels, "charged": str(receipt.charged)})
 
 
-async def listed(_request: web.Request) -> web.Response:
-    """`GET /v1/renderings`, which is free."""
-    return web.json_response({"renderings": []})
+async def listed(request: web.Request) -> web.Response:
+    """`GET /v1/renderings`, which is free: those of the account that asks."""
+    return web.json_response({"account": request.headers["X-Gateway-Account"], "renderings": []})
 
 
 def make_app(gateway_url: str, token: str) -> web.Application:

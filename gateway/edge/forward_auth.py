@@ -40,6 +40,8 @@ PATH: Final = f"{BASE}/path"
 TOKEN_HEADER: Final = "X-Gateway-Token"  # noqa: S105 - its name
 BODY_BYTES_MAX: Final = 1024 * 1024
 _TARGET_MAX: Final = 16_384
+#: What a service is told of the call, where there is something to tell.
+_TOLD: Final = ("X-Gateway-Hold", "X-Gateway-Hold-Seconds", "X-Gateway-Account", "X-Gateway-Key")
 #: What nginx's auth_request passes on of an answer's statuses, beside those that let a call pass.
 _AUTH_REQUEST: Final = (401, 403)
 _BODY_HEADER_MAX: Final = 2048
@@ -102,7 +104,7 @@ class ForwardAuth:
             original, match = found
             style = match.route.product.errors
             if match.route.public:
-                return web.Response(headers={"X-Gateway-Call-Id": call_id})
+                return _passed(call_id, {})
             bookable = self._book.get(match.route.name)
             if bookable is None:
                 reason = "This is not to be had by way of this proxy."
@@ -118,15 +120,10 @@ class ForwardAuth:
         except LedgerUnavailable as fault:
             away = Refused(code=fault.code, retry_after_seconds=fault.retry_after_seconds)
             return _refusal(request, style, away, call_id)
-        headers = {"X-Gateway-Call-Id": call_id, "Cache-Control": "no-store"}
-        if (booking := opened.booking) is not None:
-            headers |= {
-                "X-Gateway-Hold": self._desk.written(booking),
-                "X-Gateway-Hold-Seconds": str(seconds),
-                "X-Gateway-Account": booking.account,
-                "X-Gateway-Key": booking.key_id,
-            }
-        return web.Response(headers=headers)
+        told = {"X-Gateway-Account": opened.account, "X-Gateway-Key": opened.key_id}
+        if opened.booking is not None:
+            told |= {"X-Gateway-Hold": self._desk.written(opened.booking), "X-Gateway-Hold-Seconds": str(seconds)}
+        return _passed(call_id, told)
 
     def _match(self, request: web.Request) -> tuple[Original, Match] | Refused:
         original = self._original(request)
@@ -211,6 +208,16 @@ def add_forward_auth(
     for path in ("", "/", "/path", "/path/{original:.*}"):
         below.router.add_route("*", path, auth.judge)
     app.add_subapp(BASE, below)
+
+
+def _passed(call_id: str, told: Mapping[str, str]) -> web.Response:
+    """The call may pass. What the service is not told it must not hear of the client either: Envoy can be asked to see
+    to that, the other proxies' settings do.
+    """
+    headers = {"X-Gateway-Call-Id": call_id, "Cache-Control": "no-store", **told}
+    if untold := [name for name in _TOLD if name not in told]:
+        headers["X-Envoy-Auth-Headers-To-Remove"] = ", ".join(untold)
+    return web.Response(headers=headers)
 
 
 def _refusal(request: web.Request, style: ErrorStyle, refused: Refused, call_id: str) -> web.Response:

@@ -38,9 +38,11 @@ class Booking:
 
 @record
 class Opened:
-    """A call was admitted. `booking` None: it is free, and there is nothing to end."""
+    """A call of this account's key was admitted. `booking` None: it is free, and there is nothing to end."""
 
     call_id: str
+    account: str
+    key_id: str
     booking: Booking | None
     estimate: Nanos = ZERO
     available: Nanos = ZERO

@@ -97,13 +97,18 @@ class Bookings:
             call.status = worded(route.product.errors, refused).status
             self._tell_opened(call)
             return refused
+        assert call.identity is not None, "it was admitted"
+        key_id = call.identity.key_id
         if not call.metered:
             call.status = 200
             self._tell_opened(call)
-            return Opened(call_id=call.id, booking=None)
+            return Opened(call_id=call.id, account=call.account, key_id=key_id, booking=None)
         booking = self._booking(call)
         await self._keep(booking, call.table, seconds)
-        return Opened(call_id=call.id, booking=booking, estimate=call.estimate, available=call.available)
+        return Opened(
+            call_id=call.id, account=call.account, key_id=key_id, booking=booking, estimate=call.estimate,
+            available=call.available,
+        )  # fmt: skip
 
     async def _admit(self, call: Call) -> Refused | None:
         try:
@@ -196,7 +201,10 @@ class Bookings:
             rate_card=call.table.rate_card,
         )  # fmt: skip
         await self._keep(following, call.table, seconds)
-        opened = Opened(call_id=call.id, booking=following, estimate=estimate, available=answer.available)
+        opened = Opened(
+            call_id=call.id, account=booking.account, key_id=booking.key_id, booking=following, estimate=estimate,
+            available=answer.available,
+        )  # fmt: skip
         return charge, answer.receipt, opened
 
     async def _renewed(self, call: Call, settlement: Settlement, plan: Plan) -> tuple[Renewed, Nanos]:
@@ -289,6 +297,7 @@ class Bookings:
                 key_id=identity.key_id if identity is not None else "",
                 product=call.route.product.name,
                 route=call.route.name,
+                method=call.client.method,
                 status=call.status,
                 outcome=call.outcome,
                 code=call.code,

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from yarl import URL
 
 from gateway.core.errors import NO_CREDIT
@@ -29,7 +30,9 @@ async def end(gw: Running, hold: str, how: str, body: dict[str, Any]) -> Any:
     return got.json
 
 
-async def test_a_call_passes_with_a_hold_that_is_settled(tmp_path: Path, empty_redis: str) -> None:
+async def test_a_call_passes_with_a_hold_that_is_settled(
+    tmp_path: Path, empty_redis: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A call that costs is held by its original path, method and key; one that is free is let pass; each is judged."""
     async with running(tmp_path, empty_redis, changes=plugged()) as gw:
         key = await gw.open_account("acme", credit="10")
@@ -48,6 +51,13 @@ async def test_a_call_passes_with_a_hold_that_is_settled(tmp_path: Path, empty_r
 
         free = await ask(gw, key, method="GET", target="/v1/renderings?page=2")
         assert (free.status, "X-Gateway-Hold" in free.headers) == (200, False)
+        # The service learns who asks, and is not to hear the rest of the client.
+        assert (free.headers["X-Gateway-Account"], free.headers["X-Gateway-Key"]) == ("acme", "key-acme")
+        assert free.headers["X-Envoy-Auth-Headers-To-Remove"] == "X-Gateway-Hold, X-Gateway-Hold-Seconds"
+        public = await ask(gw, None, method="GET", target="/v1/models")
+        assert (public.status, "X-Gateway-Account" in public.headers) == (200, False)
+        assert "X-Gateway-Account, X-Gateway-Key" in public.headers["X-Envoy-Auth-Headers-To-Remove"]
+        assert "X-Envoy-Auth-Headers-To-Remove" not in passed.headers
         # Proxied products as well, sockets not; an estimate is read of a body where the proxy sends one.
         chat = await ask(gw, key, "/v1/chat/completions")
         assert (chat.status, chat.headers["X-Gateway-Account"]) == (200, "acme")
@@ -63,6 +73,8 @@ async def test_a_call_passes_with_a_hold_that_is_settled(tmp_path: Path, empty_r
         )
         assert (gold.status, gold.code) == (400, "unpriced_field")
         assert await gw.ledger.verify("acme") == []
+    told = [line for line in "".join(capfd.readouterr()).splitlines() if '"rendering.list"' in line]
+    assert told and all('"method":"GET"' in line for line in told)  # the call's own method, not the question's
 
 
 async def test_what_a_refused_call_is_told(tmp_path: Path, empty_redis: str) -> None:

