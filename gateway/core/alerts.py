@@ -33,6 +33,7 @@ _ANOMALIES: Final[Mapping[str, Mapping[str, str]]] = {
     "job_anomaly": {
         "gone": "The service does not know a job any more",
         "expired": "A job was not over in time",
+        "status_unknown": "A job's result came under a status that the gateway does not know, and was charged",
         "usage_unknown": "A job ended without a report of its usage, and was charged by an estimate",
     },
     "session_anomaly": {

@@ -169,9 +169,17 @@ def plain_path(field: Field) -> tuple[str, ...] | None:
 def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | None:
     """The dotted path of a field that is switched on but not known, or None.
 
-    `known` is a tree of names: an empty branch knows everything below it. Off is null, false, "" and an empty list;
-    an empty object may switch something on with its defaults.
+    `known` is a tree of names: an empty branch knows everything below it, and `*` is every element of a list. Off is
+    null, false, "" and an empty list; an empty object may switch something on with its defaults.
     """
+    if type(value) is list:
+        below = known.get("*", known)
+        for number, each in enumerate(value):
+            if type(each) is list:  # a list within a list may be of any depth, and nothing in it is known
+                return f"{prefix}{number}"
+            if below and (found := fields_on(each, below, f"{prefix}{number}.")) is not None:
+                return found
+        return None
     if type(value) is not dict:
         return None
     for name, below in value.items():

@@ -121,7 +121,7 @@ class _Source:
             return
         if default is not None:
             self.add(f"if {name} is None: {name} = {default}")
-        self.whole(name)
+        self.whole(name, measure.least, measure.most)
 
     def claimed(self, name: str, estimate: Estimate) -> bool:
         """`Estimate.of`, where fields of plain objects say it; False, and nothing is written, where other things do."""
@@ -141,9 +141,9 @@ class _Source:
             self.add(f"    if t > 1: {name} *= t")
         return True
 
-    def whole(self, name: str) -> None:
+    def whole(self, name: str, least: int = 0, most: int = QUANTITY_MAX) -> None:
         """What is no whole number within bounds goes the long way."""
-        self.add(f"if type({name}) is not int or not 0 <= {name} <= {QUANTITY_MAX}: return None")
+        self.add(f"if type({name}) is not int or not {least} <= {name} <= {most}: return None")
 
     def first_of(self, name: str, fields: Sequence[Field]) -> bool:
         """`first_reported`; False, and nothing is written, where one is not in plain objects."""

@@ -113,14 +113,17 @@ class Measure:
     """Where one quantity comes from, once the upstream has answered.
 
     `count` says how text or a list becomes a number: its characters (code points), UTF-8 bytes, or items.
-    A measure with a `default` is optional; without, its absence makes the usage unknown. `clock`: of a session, the
-    seconds that its socket was open by our clock, until the upstream reports them.
+    A measure with a `default` is optional; without, its absence makes the usage unknown. A report of less than `least`
+    counts as that, one of more than `most` as none. `clock`: of a session, the seconds that its socket was open by our
+    clock, until the upstream reports them.
     """
 
     name: str
     fields: tuple[Field, ...]
     count: Literal["value", "characters", "bytes", "items"] = "value"
     default: int | None = None
+    least: int = 0
+    most: int = QUANTITY_MAX
     clock: bool = False
     estimate: Estimate
 
@@ -138,7 +141,8 @@ class Measure:
         if value is None:
             return self.default
         if self.count == "value":
-            return quantity(value)
+            found = quantity(value)
+            return max(found, self.least) if found is not None and found <= self.most else None
         if self.count == "items":
             return len(value) if type(value) is list else None
         if type(value) is not str:
@@ -164,7 +168,7 @@ def read_usage(measures: tuple[Measure, ...], sources: Sources) -> Usage:
     quantities: dict[str, Quantity] = {"calls": 1}
     missing: list[str] = []
     for measure, value in zip(measures, _places(measures).read(sources), strict=True):
-        if type(value) is int and 0 <= value <= QUANTITY_MAX and measure.count == "value":  # the rule
+        if type(value) is int and measure.least <= value <= measure.most and measure.count == "value":  # the rule
             quantities[measure.name] = value
         elif (found := measure.judged(value)) is not None:
             quantities[measure.name] = found

@@ -185,6 +185,8 @@ class Conclusion:
 
     def _told_of_job(self, call: Call, concluded: Concluded) -> None:
         call.record = concluded.record
+        if concluded.unheard:
+            self._observer.event("job_status_unknown", product=concluded.record.product)
         if concluded.charge is None or concluded.settled is None:
             call.outcome = "released"
             return

@@ -120,6 +120,8 @@ def tell_of_look(
         observer.event("job_gone", product=record.product)
     elif outcome == "expired":
         observer.event("job_expired", product=record.product)
+    if concluded is not None and concluded.unheard:
+        observer.event("job_status_unknown", product=record.product)
     charge = concluded.charge if concluded is not None else None
     settled = concluded.settled if concluded is not None else None
     if charge is not None and charge.basis == "estimated" and outcome == "settled":

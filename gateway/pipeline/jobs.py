@@ -33,6 +33,7 @@ class Concluded:
     record: Resource
     charge: Charge | None = None
     settled: Settled | None = None
+    unheard: bool = False  # its reply has the result under a status that nobody here knows
 
     @property
     def charged(self) -> Nanos:
@@ -141,8 +142,11 @@ class Jobs:
         if status in job.failed:
             await self.tell(account, record, status)
             return await self.release(account, record)
-        if status not in job.completed and not unread:
+        unheard = status not in job.completed and not unread
+        if unheard and not job.has_content(sources):
             return None
+        if unheard:
+            await self.warn(account, record, "status_unknown")
         await self.tell(account, record, status or min(job.completed))
         facts = record.facts
         seen = {"reply": sources.get("reply"), "job": facts.get("request", {})}
@@ -153,7 +157,8 @@ class Jobs:
         charge, usage = priced
         if charge.basis == "estimated":
             await self.warn(account, record, "usage_unknown")
-        return await self._charged(account, record, charge, pricing.usage_record(usage))
+        concluded = await self._charged(account, record, charge, pricing.usage_record(usage))
+        return replace(concluded, unheard=unheard)
 
     async def tell(self, account: str, record: Resource, status: str) -> None:
         """Have the client's webhook called, if the service does not call back within the job's grace.

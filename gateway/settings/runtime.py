@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from multidict import MultiMapping
+
 from gateway.core.admission import Concurrency, Rate
 from gateway.core.errors import Code
 from gateway.core.extract import Field, Sources, first_reported
@@ -266,7 +268,8 @@ class Queue:
 class Job:
     """A resource whose charge comes with its terminal status, whoever sees it first.
 
-    `status` in a reply: one of `completed` settles, one of `failed` releases, anything else is still open.
+    `status` in a reply: one of `completed` settles, one of `failed` releases, anything else is still open, unless the
+    reply has some of its `content`: then it is completed, whatever the service calls that.
     `look` is the path, with `{id}`, at which the gateway itself asks. `facts` are the request's fields to keep for
     pricing. Job holds live `seconds_max`, and so long the gateway looks: first after `look_first_seconds`, then ever
     more rarely. A job that is unknown there (`gone_statuses`, `gone_when`) for `gone_seconds`, or not over in time,
@@ -289,8 +292,13 @@ class Job:
     gone_when: Condition | None = None
     gone_seconds: int = 120
     gone: Literal["release", "charge_hold"] = "release"
+    content: tuple[Field, ...] = ()
     callback: Callback | None = None
     queue: Queue | None = None
+
+    def has_content(self, sources: Sources) -> bool:
+        """Whether a reply has something of its result."""
+        return any(value for field in self.content for value in field.read_all(sources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,6 +396,8 @@ class TokenMint:
 class Rejection:
     """A request that is refused as unsupported when the field equals `equals` (or is on, where that is None).
 
+    A field with `*` is each of several values, and so is a header that is a list. What is in `unless` is not refused:
+    texts, of which one that ends with `*` stands for all that begin so.
     `part_of`: the product that it belongs to, where it is another one; who does not have that is not entitled.
     """
 
@@ -395,11 +405,29 @@ class Rejection:
     equals: Any
     message: str
     part_of: str | None = None
+    unless: tuple[str, ...] = ()
 
     def meets(self, sources: Sources) -> bool:
         """Whether the request is one of these."""
+        return any(map(self._refuses, self._values(sources)))
+
+    def _values(self, sources: Sources) -> list[Any]:
+        if self.field.source == "request_header":
+            headers = sources.get("request_header")
+            name = str(self.field.steps[0])
+            lines = headers.getall(name, []) if isinstance(headers, MultiMapping) else []
+            return [item.strip() for line in lines for item in line.split(",")]
+        if "*" in self.field.steps:
+            return self.field.read_all(sources)
         value = first_reported((self.field,), sources)
-        return value is not None and (bool(value) if self.equals is None else value == self.equals)
+        return [] if value is None else [value]
+
+    def _refuses(self, value: Any) -> bool:
+        if not (bool(value) if self.equals is None else value == self.equals):
+            return False
+        if type(value) is not str:
+            return True
+        return not any(value == text or (text[-1] == "*" and value.startswith(text[:-1])) for text in self.unless)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

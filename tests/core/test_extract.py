@@ -91,11 +91,13 @@ def test_a_field_is_printed_as_it_is_written(source: str, steps: list[str]) -> N
         ({"a": 1}, None), ({"b": {"c": {"any": 1}}}, None), ({"b": {"d": 1}}, "b.d"), ({"x": 1}, "x"), ({"x": 0}, "x"),
         ({"x": None, "y": False, "z": "", "w": []}, None), ({"x": {}}, "x"), ({"b": {}}, None), ({"b": 5}, None),
         ({"b": {"d": False}}, None), ([], None), (None, None), ({"a": {"deep": {"er": 1}}}, None),
+        ({"l": [{"e": 1}, 5, "x", None]}, None), ({"l": [{"e": 1}, {"f": 1}]}, "l.1.f"), ({"l": {"e": 1}}, "l.e"),
+        ({"l": [{"e": 1}, [{"e": 1}]]}, "l.1"), ({"b": [{"c": 1}, {"d": 1}]}, "b.1.d"), ({"a": [[{"x": 1}]]}, None),
     ],
 )  # fmt: skip
 def test_fields_on(body: Any, found: str | None) -> None:
     """A field that is on and not known is named by its path; off is null, false, "" and an empty list."""
-    assert fields_on(body, known_tree(["a", "b.c"])) == found
+    assert fields_on(body, known_tree(["a", "b.c", "l.*.e"])) == found
 
 
 @pytest.mark.parametrize("paths", [["b", "b.c"], ["b.c", "b"]])

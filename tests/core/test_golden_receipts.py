@@ -181,6 +181,26 @@ def test_multichannel(runtime: Runtime) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(None, 3_750_000), (0, 3_750_000), (0.001, 3_750_000), (1.5, 5_625_000), (32, 120_000_000)]
+    + [(said, "hold") for said in (33, 10**9, 10**30, -1, "two", True, [2])],
+)
+def test_absurd_channels_are_neither_free_nor_a_fortune(runtime: Runtime, said: Any, expected: int | str) -> None:
+    """What multiplies a price is at least one; a report of what no audio has is none, and the hold is charged."""
+    route = route_of(runtime, "transcript.create")
+    assert route.job is not None
+    reply = {"id": "t", "status": "completed", "audio_duration": 90, "speech_model_used": "universal-2"}
+    sources = {"reply": reply | {"audio_channels": said}, "job": {}}
+    table = runtime.prices.tables["2026-04-07", "standard"]
+    priced = pricing.price(route.job.metering, "universal-2", sources, table, Nanos(77))
+    assert priced is not None
+    assert (priced[0].amount, priced[0].basis) == ((77, "estimated") if expected == "hold" else (expected, "reported"))
+    silent = {"reply": reply | {"audio_channels": 0, "audio_duration": 0}, "job": {}}
+    nothing = pricing.price(route.job.metering, "universal-2", silent, table, Nanos(77))
+    assert nothing is not None and nothing[0].amount == 0, "of no audio there are no channels"
+
+
 EVERYTHING = {
     "stt.universal-3-pro": "0.010500000",  # 2 x 0.21/40
     "stt.speaker_labels": "0.000500000",  # 0.02/40

@@ -119,6 +119,9 @@ async def test_openai(gate: Gate) -> None:
             await client.responses.create(model="gpt-5-mini", input="Hello?", previous_response_id="resp_foreign")
         with pytest.raises(openai.BadRequestError, match="tools"):
             await client.responses.create(model="gpt-5-mini", input="x", tools=[{"type": "web_search"}])
+        with pytest.raises(openai.BadRequestError, match="function"):
+            tools = {"tools": [{"type": "web_search"}]}
+            await client.chat.completions.create(model="gpt-5.2", messages=ASKED, extra_body=tools)
 
 
 async def test_openai_without_credit(gate: Gate) -> None:
@@ -190,6 +193,22 @@ async def test_anthropic_refusals(gate: Gate) -> None:
     assert isinstance(await refused("nobody's"), anthropic.AuthenticationError)
     assert isinstance(await refused(free), anthropic.PermissionDeniedError)
     assert "service_tier" in (await refused(empty, service_tier="auto")).message
+    assert (
+        "tool" in (await refused(empty, tools=[{"type": "code_execution_20250825", "name": "code_execution"}])).message
+    )
+    betas = {"anthropic-beta": "claude-code-20250219, context-1m-2025-08-07"}
+    assert "anthropic-beta" in (await refused(empty, extra_headers=betas)).message
+    repeated = [("anthropic-beta", "claude-code-20250219"), ("Anthropic-Beta", "context-1m-2025-08-07")]
+    body = {"model": "claude-sonnet-4-6", "max_tokens": 9, "messages": ASKED}
+    sent = [("x-api-key", empty), *repeated]
+    got = await asyncio.to_thread(lambda: gate.http.post(f"{gate.url}/v1/messages", json=body, headers=sent))
+    assert got.headers["X-Gateway-Error"] == "unsupported"
+    known = {"anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14"}
+    search = [
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"name": "own", "input_schema": {"type": "object"}},
+    ]
+    assert NO_CREDIT in (await refused(empty, extra_headers=known, tools=search)).message
     assert gate.vendors.requests == []
 
 

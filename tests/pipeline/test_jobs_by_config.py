@@ -45,6 +45,7 @@ jobs:
     status: reply.task.state
     completed: [done]
     failed: [failed]
+    content: [reply.task.result.text, "reply.task.result.parts.*.text"]
     look: /v1/digests/{id}
     look_first_seconds: 0.2
     look_seconds_max: 1
@@ -234,3 +235,40 @@ async def test_a_long_running_understanding_task_is_a_job(gateway: Running, serv
     assert {poll.status for poll in polls} == {200}
     assert [charge["amount"] for charge in await charges(gateway, "a")] == [15_000_000]
     assert await gateway.ledger.verify("a") == []
+
+
+async def test_a_result_under_a_status_that_is_new_is_paid(gateway: Running, service: tuple[Service, str]) -> None:
+    """Whatever the service calls the end of a job: who gets the result has paid for it, once; a failure stays free."""
+    result = {"audio_seconds": 1800, "text": "all of it"}
+    endings = {
+        "polled": ("finished", result),
+        "looked": ("finished", result),
+        "running": ("running", result),
+        "parts": ("finished", {"audio_seconds": 1800, "parts": [{"text": ""}, {"text": "a part"}]}),
+        "unreported": ("finished", {"text": "all of it"}),
+        "failed": ("failed", result),
+        "empty": ("finished", {"audio_seconds": 1800, "text": "", "parts": []}),
+    }
+    keys = {name: await gateway.open_account(name, credit="1") for name in endings}
+    for name, key in keys.items():
+        await gateway.call("POST", "/v1/digests", key, json={"audio_url": f"https://example.com/{name}.wav"})
+    for number, (state, said) in enumerate(endings.values()):
+        service[0].digests[f"d{number}"] = {"task": {"id": f"d{number}", "state": state, "result": said}}
+
+    async def spent(name: str) -> list[int]:
+        return [charge["amount"] for charge in await charges(gateway, name)]
+
+    for number, name in enumerate(keys):
+        if name != "looked":
+            polled = await gateway.call("GET", f"/v1/digests/d{number}", keys[name])
+            assert polled.json["task"]["state"] == endings[name][0]
+    expected = {"polled": [15_000_000], "running": [15_000_000], "parts": [15_000_000], "unreported": [30_000_000]}
+    expected |= {"failed": [], "empty": []}
+    assert {name: await spent(name) for name in expected} == expected
+
+    async def looked() -> bool:
+        return await spent("looked") == [15_000_000]
+
+    assert await until(looked), "the gateway's own look is paid alike"
+    assert (await gateway.ledger.account("empty")).held == 30_000_000, "nothing was delivered, and nothing is over"
+    assert [await gateway.ledger.verify(name) for name in keys] == [[]] * len(keys)

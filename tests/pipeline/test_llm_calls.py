@@ -302,6 +302,38 @@ async def test_a_field_that_may_cost_money_is_refused(gw: Running, field: str) -
     assert not await gw.seen()
 
 
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {}}}
+OTHERS: list[dict[str, Any]] = [
+    {"tools": [{"type": "web_search"}]},
+    {"tools": [FUNCTION, {"type": "code_interpreter", "container": {"type": "auto"}}]},
+    {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+    {"tools": [{"google_search": {}}]},
+    {"tools": [[{"type": "web_search"}]]},
+    {"tools": {"type": "web_search"}},
+    {"tools": [{"type": "function", "function": {"name": "f"}, "defer_loading": True}]},
+    {"fallbacks": [{"model": "gpt-5.1", "service_tier": "priority"}]},
+    {"fallbacks": [{"model": "gpt-5.1", "tools": [{"type": "web_search"}]}]},
+    {"post_processing_steps": [{"type": "translate"}]},
+]
+
+
+async def test_what_the_service_does_beside_the_model_is_refused(gw: Running) -> None:
+    """Tools that the service runs, steps, and fallbacks that ask for more have no price; functions are the client's."""
+    key = await gw.open_account("a", credit="10")
+    for more in OTHERS:
+        got = await gw.call("POST", "/v1/chat/completions", key, json=CHAT | more)
+        assert got.status == 400 and got.code in ("unpriced_field", "unsupported"), (more, got.code)
+    assert not await gw.seen()
+    own = {
+        "tools": [FUNCTION, {"name": "f", "description": "d", "input_schema": {}}, {"type": "custom", "name": "g"}],
+        "tool_choice": "auto",
+        "fallbacks": [{"model": "gpt-5.1", "messages": CHAT["messages"], "temperature": 0}],
+        "fallback_config": {"depth": 1},
+        "post_processing_steps": [{"type": "json-repair"}],
+    }
+    assert (await gw.call("POST", "/v1/chat/completions", key, json=CHAT | own)).status == 200
+
+
 async def test_a_charge_that_the_ledger_refuses_is_not_told_as_one(gw: Running) -> None:
     """Ops release a call's hold while it runs: the answer comes, nothing is charged, and no header claims a charge."""
     key = await gw.open_account("a", credit="10")

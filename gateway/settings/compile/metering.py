@@ -15,7 +15,7 @@ from typing import Final
 from gateway.core.audio.probe import FACTS
 from gateway.core.extract import Field
 from gateway.core.pricing import ChargeRule, Condition
-from gateway.core.usage import Estimate, Measure
+from gateway.core.usage import QUANTITY_MAX, Estimate, Measure
 from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place
 from gateway.settings.runtime import Metering, Models, UnknownUsage
@@ -50,8 +50,10 @@ def compile_metering(
     settings: JobSettings | RouteSettings, place: Place, reading: Reading, models: Models | None, scope: Scope
 ) -> Metering:
     """The meter as it runs; problems are noted on the way."""
+    multipliers = {charge.times for charge in settings.charges}
     measures = tuple(
-        _measure(name, measure, place.at("usage", name), reading, scope) for name, measure in settings.usage.items()
+        _measure(name, measure, place.at("usage", name), reading, scope, least=1 if name in multipliers else 0)
+        for name, measure in settings.usage.items()
     )
     known = [*settings.usage, "calls"]
     rules = tuple(
@@ -115,7 +117,10 @@ def check_parameter(field: Field, place: Place, parameters: Sequence[str], scope
 # ---- measures
 
 
-def _measure(name: str, settings: MeasureSettings, place: Place, reading: Reading, scope: Scope) -> Measure:
+def _measure(
+    name: str, settings: MeasureSettings, place: Place, reading: Reading, scope: Scope, *, least: int
+) -> Measure:
+    """`least`: what a report counts as at least, unless the settings say it: no audio has zero channels."""
     for index, field in enumerate(settings.fields if not reading.reported else ()):
         _check_field(field, place.at("from", index), reading, scope)
     if settings.clock and reading.session is None:
@@ -127,11 +132,21 @@ def _measure(name: str, settings: MeasureSettings, place: Place, reading: Readin
         fields = (Field("frame", (name,)),)
     elif not fields and not settings.clock:
         scope.report.add(place, "nothing reports this measure: add from", at_key=True)
+    least = least if settings.min is None else settings.min
+    most = QUANTITY_MAX if settings.max is None else settings.max
+    for key, given in (("min", settings.min), ("max", settings.max)):
+        if given is not None and settings.count != "value":
+            scope.report.add(place.at(key), f"what is counted is no report that could be absurd: remove {key}")
+    if not least <= (least if settings.default is None else settings.default) <= most:
+        said = ("" if settings.default is None else f" <= the default of {settings.default}") + f" <= the max of {most}"
+        scope.report.add(place, f"this must hold: the min of {least}{said}", at_key=True)
     return Measure(
         name=name,
         fields=fields,
         count=settings.count,
         default=settings.default,
+        least=least,
+        most=most,
         clock=settings.clock,
         estimate=_estimate(settings, place, reading, scope),
     )

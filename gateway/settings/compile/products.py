@@ -151,6 +151,7 @@ def _job(kind: str, settings: JobSettings, made: Made, scope: Scope) -> Job:
         status=settings.status,
         completed=frozenset(settings.completed),
         failed=frozenset(settings.failed),
+        content=tuple(settings.content),
         look=settings.look,
         seconds_max=settings.seconds_max,
         metering=metering,
@@ -253,7 +254,9 @@ def _route(
         known_parameters=asked.known_parameters(place, scope),
         read_parameters=asked.read_parameters,
         read_fields=asked.read_fields,
-        rejections=tuple(Rejection(**dict(rejection)) for rejection in settings.rejects),
+        rejections=tuple(
+            Rejection(**dict(rejection) | {"unless": tuple(rejection.unless)}) for rejection in settings.rejects
+        ),
         hold=None if settings.hold is None else settings.hold.fixed,
         covers_estimate=settings.admission == "covers_estimate",
         needs_record=metering is not None

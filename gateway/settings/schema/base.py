@@ -188,7 +188,7 @@ def _field(value: Any) -> extract.Field:
 
 def _single(value: extract.Field) -> extract.Field:
     if "*" in value.steps:
-        raise ValueError("one value is read here: * is only for models.asked and stream.content")
+        raise ValueError("one value is read here: * is only for models.asked, rejects and content")
     return value
 
 

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator
 
 from gateway.settings.schema.base import (
     Asked,
+    AskedAll,
     AskedAllFields,
     AskedFields,
     ExpectedFields,
@@ -13,6 +14,7 @@ from gateway.settings.schema.base import (
     Filled,
     Flag,
     InBody,
+    InBodyAll,
     Money,
     Name,
     Names,
@@ -146,6 +148,14 @@ class MeasureSettings(Settings):
         "Quantity where nothing is reported; without, the usage is then unknown",
         default=None, unit="the measure's", ge=0, le=10**12, shown="none",
     )  # fmt: skip
+    min: Whole | None = key(
+        "A report of less counts as so much",
+        default=None, unit="the measure's", ge=0, le=10**12, shown="`0`; `1` of one that a charge names in `times`",
+    )  # fmt: skip
+    max: Whole | None = key(
+        "A report of more counts as none",
+        default=None, unit="the measure's", ge=1, le=10**15, shown="`1000000000000000`",
+    )  # fmt: skip
     estimate: EstimateSettings | None = key(
         "What to expect before the call is forwarded", default=None, shown="the measure's default"
     )
@@ -187,6 +197,11 @@ class JobSettings(Settings):
     status: InBody = key("Where a reply says how it stands")
     completed: Texts = key("Statuses that settle it", min_length=1)
     failed: Texts = key("Statuses that release its hold", default=list, shown="none")
+    content: list[InBodyAll] = key(
+        "What counts as its result; name all that clients want. A reply that has some of it settles the job, unless "
+        "its status is one of `failed`: a status that is new is no way to a result that nobody paid",
+        default=list, shown="none: its status alone settles it",
+    )  # fmt: skip
     look: Filled = key("Path at which the gateway itself asks, with `{id}`")
     look_first_seconds: Seconds = key(
         "When the gateway first asks by itself; then after half the job's age each time, and a fifth of jitter",
@@ -273,8 +288,11 @@ class ListingSettings(Settings):
 class RejectionSettings(Settings):
     """Requests that are refused as unsupported."""
 
-    field: Asked = key("Field that is looked at")
+    field: AskedAll = key("Field that is looked at; `*` is every element of a list, and a header is each of its items")
     equals: Any = key("Value that is refused", default=None, shown="everything that is on")
+    unless: Texts = key(
+        "Texts that are not refused; one that ends with `*` is all that begin so", default=list, shown="none"
+    )
     part_of: Name | None = key(
         "Product that it belongs to: tiers without that are told so instead", default=None, shown="this one"
     )
