@@ -30,7 +30,9 @@ from benchmarks.harness import GATEWAY_PORT, ROOT, SUPPORT, seed, write_config
 from benchmarks.ledger import Bench, cpu_seconds
 from benchmarks.memory import UPSTREAM_PORT, Customers, MemoryLoop
 from benchmarks.population import Population, name_of
-from gateway.edge.app import Gateway, Observing, open_ledger
+from gateway.edge.app import Gateway
+from gateway.edge.ledger import open_ledger
+from gateway.edge.observing import Observing
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.redis import RedisLedger

@@ -28,8 +28,8 @@ import yaml
 from benchmarks import upstream as answering
 from benchmarks.load import BODY
 from gateway.core.money import parse_usd
-from gateway.edge.app import open_ledger
 from gateway.edge.keys import key_digest
+from gateway.edge.ledger import open_ledger
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ports import Key, Plan
 from gateway.settings.load import load

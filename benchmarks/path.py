@@ -27,7 +27,9 @@ from benchmarks.memory import UPSTREAM_PATH, UPSTREAM_PORT, Customers, MemoryLoo
 from benchmarks.passthrough import proxy
 from benchmarks.upstream import BODY
 from gateway.core.upstreams import Upstream
-from gateway.edge.app import Gateway, Observing, open_ledger
+from gateway.edge.app import Gateway
+from gateway.edge.ledger import open_ledger
+from gateway.edge.observing import Observing
 from gateway.edge.proxy import CustomerServer
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, Script, SingleLink

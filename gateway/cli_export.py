@@ -12,9 +12,11 @@ from gateway.cli_archive import postgres_of
 from gateway.cli_output import Failure, Unreachable, table
 from gateway.cli_shared import UNREACHABLE, Desk, Invocation, common, on_ledger, unreachable
 from gateway.edge.admin_views import Data
-from gateway.edge.app import Observing, SystemClock, open_ledger
+from gateway.edge.clock import SystemClock
 from gateway.edge.exporting import Exporting
+from gateway.edge.ledger import open_ledger
 from gateway.edge.loop import run
+from gateway.edge.observing import Observing
 from gateway.exports.database import FAULTS, NoWayBack, connect, failed, hang_up, migrate
 from gateway.settings.runtime import Runtime
 

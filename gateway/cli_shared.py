@@ -22,12 +22,14 @@ from gateway.cli_output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
 from gateway.edge.alert_operations import AlertOperations, TooManyTests, UnknownAlert
-from gateway.edge.app import Observers, SystemClock, open_ledger
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.clock import SystemClock
 from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.job_operations import JobOperations, UnknownJob
+from gateway.edge.ledger import open_ledger
 from gateway.edge.loop import run
+from gateway.edge.observing import Observers
 from gateway.edge.operations import Operation, Operations, UnknownKey, operation
 from gateway.edge.outbox_operations import OutboxOperations, UnknownDelivery
 from gateway.edge.paying import Paying, make_paying

@@ -22,8 +22,8 @@ from gateway.core.errors import OperationConflict, Refused, UnknownAccount
 from gateway.core.money import NANOS_PER_USD, ZERO, Nanos, format_usd
 from gateway.core.pricing import Charge, LineItem
 from gateway.demo_month import BEGUN, Clocked, Month, Past, open_month, seed_month
-from gateway.edge.app import open_ledger
 from gateway.edge.keys import key_digest
+from gateway.edge.ledger import open_ledger
 from gateway.edge.supervisor import supervise
 from gateway.ports import Account, AdmissionRequest, Key, Ledger, Plan, PlanChanged, Settlement
 from gateway.sandbox import SandboxSettings

@@ -15,8 +15,10 @@ import aiohttp
 import yaml
 
 from gateway.core.money import Nanos, parse_usd
-from gateway.edge.app import Gateway, SystemClock, open_ledger
+from gateway.edge.app import Gateway
+from gateway.edge.clock import SystemClock
 from gateway.edge.keys import key_digest
+from gateway.edge.ledger import open_ledger
 from gateway.edge.ops import Operators
 from gateway.ledger.redis import RedisLedger
 from gateway.observe.metrics import Metrics

@@ -1,4 +1,4 @@
-"""The composition root: everything that is wired, in order, on one screen.
+"""The composition root: everything that is wired, in order.
 
 Owns: which part gets which, the order of start and stop.
 Does not know: what the parts do, or how many processes there are (supervisor).
@@ -8,23 +8,23 @@ import asyncio
 import os
 import secrets
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 from aiohttp import web
 
 from gateway import __version__
-from gateway.core.errors import LedgerUnavailable
 from gateway.edge.billing_api import add_billing_api
 from gateway.edge.callbacks import add_callback_routes, write_callback_token
+from gateway.edge.clock import SystemClock
 from gateway.edge.delivering import make_outbox
 from gateway.edge.exporting import NOTE_SECONDS
 from gateway.edge.identify import Identifier
 from gateway.edge.listening import Opening, listen
+from gateway.edge.observing import Observing
 from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.billing import add_billing_pages
 from gateway.edge.paying import add_payment_routes, make_paying
@@ -33,13 +33,7 @@ from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler, make_submissions
 from gateway.edge.services import Services
 from gateway.edge.tracing import around
-from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.epoch import Epoch, Memory
-from gateway.ledger.link import LinkDown, LinkSettings
-from gateway.ledger.links import open_link
-from gateway.ledger.redis import RedisLedger
 from gateway.ledger.spool import Spool
-from gateway.observe.logs import Logs
 from gateway.observe.metrics import Metrics
 from gateway.observe.saturation import PROBE_SECONDS, measure, probe
 from gateway.pipeline.admit import Admission
@@ -56,17 +50,7 @@ from gateway.pipeline.monthly import MonthlyGrants
 from gateway.pipeline.open_session import Parts
 from gateway.pipeline.queueing import Queueing
 from gateway.pipeline.session import Sessions
-from gateway.ports import (
-    CallFinished,
-    DeliveryTried,
-    ExportTried,
-    JobLooked,
-    Ledger,
-    Observer,
-    PaymentTold,
-    QueueLeft,
-    SessionFinished,
-)
+from gateway.ports import Ledger
 from gateway.settings.routing import Router
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import Tls
@@ -84,148 +68,10 @@ _SUBMISSIONS_SECONDS: Final = 0.2
 _OUTBOX_SECONDS: Final = 0.5
 
 
-class SystemClock:
-    """This process's clocks."""
-
-    now = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
-
-
-class Observers:
-    """Several observers as one. Finished calls gather, and are told a batch at a time, off the path of a call."""
-
-    _BATCH = 64
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-        self._finished: list[CallFinished] = []
-
-    def call_finished(self, record: CallFinished) -> None:
-        """See `Observer`."""
-        self._finished.append(record)
-        if len(self._finished) >= self._BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Tell what has gathered."""
-        finished, self._finished = self._finished, []
-        for observer in self._observers:
-            for record in finished:
-                observer.call_finished(record)
-
-    def session_finished(self, record: SessionFinished) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.session_finished(record)
-
-    def job_looked(self, record: JobLooked) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.job_looked(record)
-
-    def queue_left(self, record: QueueLeft) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.queue_left(record)
-
-    def delivery_tried(self, record: DeliveryTried) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.delivery_tried(record)
-
-    def payment_told(self, record: PaymentTold) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.payment_told(record)
-
-    def export_tried(self, record: ExportTried) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.export_tried(record)
-
-    def event(self, name: str, *, value: int = 1, **facts: str) -> None:
-        """See `Observer`."""
-        for observer in self._observers:
-            observer.event(name, value=value, **facts)
-
-
-class Observing:
-    """Everybody who is told of things: metrics and logs, and the two as one."""
-
-    def __init__(self, runtime: Runtime, *, lines: BinaryIO | None = None) -> None:
-        self.metrics = Metrics(version=__version__, config=runtime.digest, products=tuple(runtime.products))
-        self.logs = Logs(level=runtime.log_level, stream=lines)
-        self.all = Observers(self.metrics, self.logs)
-
-    def flush(self) -> None:
-        """Tell and write what has gathered, to the last line."""
-        self.all.flush()
-        self.logs.tell_repeats(ending=True)
-        self.logs.flush()
-
-    async def keep_flushing(self) -> None:
-        """The same now and then, as the work of a loop; lines that repeat others wait for longer."""
-        self.all.flush()
-        self.logs.tell_repeats()
-        self.logs.flush()
-
-
 def call_id_maker() -> Callable[[], str]:
     """Ids that are unique over processes and restarts: 64 random bits for the process, then a count."""
     boot, counter = secrets.token_hex(8), count(1)
     return lambda: f"{boot}{next(counter):08x}"
-
-
-@asynccontextmanager
-async def open_redis(runtime: Runtime, *, keep: bool = False) -> AsyncIterator[str]:
-    """The URL of the ledger's server: `redis.url`, or an embedded server in `redis.directory` (a running one is used).
-
-    With `keep` an embedded server that ends, or that was another process's, is started again while the block runs.
-    """
-    if runtime.redis.url:
-        yield runtime.redis.url
-        return
-    async with EmbeddedRedis(runtime.redis.directory) as embedded:
-        keeper = asyncio.create_task(embedded.keep()) if keep else None
-        try:
-            yield embedded.url
-        finally:
-            if keeper is not None:
-                keeper.cancel()
-                await asyncio.gather(keeper, return_exceptions=True)
-
-
-@asynccontextmanager
-async def open_ledger(
-    runtime: Runtime, *, keep: bool = False, observer: Observer | None = None
-) -> AsyncIterator[RedisLedger]:
-    """The ledger on its server. LinkDown if it cannot be reached.
-
-    With `keep`, for those who serve: operations raise LedgerUnavailable until it can be reached, and while it is not
-    the ledger that this machine knows.
-    """
-    settings = runtime.redis
-    async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(open_redis(runtime, keep=keep))
-        link = open_link(
-            LinkSettings(
-                url=url,
-                connect_seconds_max=settings.connect_seconds_max,
-                command_seconds_max=settings.command_seconds_max,
-            ),
-            Epoch(settings.prefix, Memory(runtime.spool_directory, url, settings.prefix)) if keep else None,
-        )
-        stack.push_async_callback(link.close)
-        try:
-            await link.open()
-        except LinkDown:
-            if not keep:
-                raise  # a gateway starts all the same, refuses politely, and is ready when the link is
-        ledger = RedisLedger(link, settings.prefix, observer, operation_seconds=settings.operation_seconds)
-        ledger.export_to(runtime.exports.sinks)
-        yield ledger
-        with suppress(LedgerUnavailable):
-            await ledger.note_exports()
 
 
 class Gateway:

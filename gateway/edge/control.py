@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from gateway.edge.app import Observing
+from gateway.edge.observing import Observing
 
 #: What is asked: a word, and the answer's fields.
 Answers = Mapping[str, Callable[[], Awaitable[Any]]]

@@ -7,7 +7,7 @@ Does not know: what makes it fit (ledger/condition).
 from typing import Final
 
 from gateway.core.errors import LedgerUnavailable
-from gateway.edge.app import Observing
+from gateway.edge.observing import Observing
 from gateway.ledger.epoch import REFUSED, Memory
 from gateway.ledger.redis import RedisLedger
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from gateway.edge.app import Observing
 from gateway.edge.child import WorkerFailed
+from gateway.edge.observing import Observing
 from gateway.settings.origins import Look, changed, changes
 from gateway.settings.problems import SettingsError
 from gateway.settings.runtime import Runtime

@@ -16,12 +16,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway import __version__
-from gateway.edge.app import Observing, SystemClock, open_ledger, open_redis
 from gateway.edge.child import Child
+from gateway.edge.clock import SystemClock
 from gateway.edge.control import Control
 from gateway.edge.exporting import Exporting
 from gateway.edge.fitness import LOOK_SECONDS, Fitness
+from gateway.edge.ledger import open_ledger, open_redis
 from gateway.edge.listening import SharedPort, listen
+from gateway.edge.observing import Observing
 from gateway.edge.ops import Operators
 from gateway.edge.reloading import LOOK_SECONDS as RELOAD_LOOK_SECONDS
 from gateway.edge.reloading import CannotReload, Reloading

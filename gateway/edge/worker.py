@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from gateway.edge.app import Gateway, Observing, open_ledger
+from gateway.edge.app import Gateway
 from gateway.edge.channel import Channel, Says
+from gateway.edge.ledger import open_ledger
 from gateway.edge.loop import run
+from gateway.edge.observing import Observing
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import PemFile, Tls
 

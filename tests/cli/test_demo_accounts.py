@@ -10,8 +10,8 @@ import pytest
 from gateway.core.errors import LedgerUnavailable, UnknownAccount
 from gateway.demo import ACCOUNTS, EMPTY, PAID, DemoError, require_free, sandbox_of, seed
 from gateway.demo_month import DAYS, Past
-from gateway.edge.app import open_ledger
 from gateway.edge.keys import key_digest
+from gateway.edge.ledger import open_ledger
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Ledger
 from gateway.settings.load import load

@@ -18,7 +18,8 @@ from deepgram.environment import DeepgramClientEnvironment
 from elevenlabs.core import ApiError as ElevenLabsError
 
 from gateway.core.money import parse_usd
-from gateway.edge.app import Gateway, open_ledger
+from gateway.edge.app import Gateway
+from gateway.edge.ledger import open_ledger
 from gateway.ledger.redis import RedisLedger
 from gateway.settings.load import load
 from gateway.settings.runtime import Runtime

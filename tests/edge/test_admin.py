@@ -18,8 +18,9 @@ from gateway.edge.admin import add_admin_routes
 from gateway.edge.admin_problems import PROBLEMS
 from gateway.edge.admin_routes import ROUTES
 from gateway.edge.admin_tokens import token_digest
-from gateway.edge.app import Observers, open_ledger
 from gateway.edge.keys import key_digest
+from gateway.edge.ledger import open_ledger
+from gateway.edge.observing import Observers
 from gateway.edge.paying import make_paying
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.edge.app import Observing
 from gateway.edge.control import Control, ask
+from gateway.edge.observing import Observing
 from gateway.edge.reloading import CannotReload, Reloading
 from gateway.observe.logs import Logs
 from gateway.settings.runtime import Runtime

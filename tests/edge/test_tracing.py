@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from gateway.core.tracecontext import TraceContext, read_traceparent
-from gateway.edge.app import SystemClock
+from gateway.edge.clock import SystemClock
 from gateway.edge.tracing import around
 from gateway.observe.tracer import Tracer
 from gateway.ports import Ledger

@@ -6,7 +6,7 @@ Owns: how they are made. Does not know: sinks.
 import asyncio
 from typing import Any
 
-from gateway.edge.app import SystemClock
+from gateway.edge.clock import SystemClock
 from gateway.ledger.link import SingleLink
 from gateway.ledger.redis import RedisLedger
 from gateway.ports import ExportTried, Key, Sink

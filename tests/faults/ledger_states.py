@@ -21,7 +21,9 @@ import orjson
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.core.money import format_usd, parse_usd
-from gateway.edge.app import Gateway, Observing, open_ledger
+from gateway.edge.app import Gateway
+from gateway.edge.ledger import open_ledger
+from gateway.edge.observing import Observing
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, SingleLink
 from gateway.ledger.links import open_link

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from gateway.core.money import Nanos
-from gateway.edge.app import open_ledger
+from gateway.edge.ledger import open_ledger
 from gateway.settings.load import load
 from tests.harness import Change, Got, Running, serving, write_config
 

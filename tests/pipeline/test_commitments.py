@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.edge.app import Observers
+from gateway.edge.observing import Observers
 from gateway.ports import UsageDay
 from gateway.workers.commitments import Commitments
 from gateway.workers.sweeper import Sweeper

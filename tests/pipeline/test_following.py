@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.money import parse_usd
-from gateway.edge.app import SystemClock
+from gateway.edge.clock import SystemClock
 from gateway.pipeline.follow import judge
 from gateway.ports import FollowedJob, Resource, ResourceRef
 from gateway.settings.load import load

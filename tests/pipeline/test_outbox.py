@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.core.errors import LedgerUnavailable
-from gateway.edge.app import SystemClock
+from gateway.edge.clock import SystemClock
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Dead, Delivered, Delivery, DeliveryTried, Plan, Retry
 from gateway.workers.outbox import ACCOUNT_MAX, TOGETHER_MAX, Outbox, decide

@@ -10,7 +10,7 @@ import assemblyai as aai
 import pytest
 
 from gateway.core.money import Nanos, parse_usd
-from gateway.edge.app import SystemClock
+from gateway.edge.clock import SystemClock
 from gateway.edge.job_operations import JobOperations
 from gateway.ports import ResourceRef
 from tests.harness import Running, running

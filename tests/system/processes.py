@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from gateway.edge.app import open_ledger
+from gateway.edge.ledger import open_ledger
 from gateway.ledger.redis import RedisLedger
 from gateway.sandbox import Sandbox, SandboxSettings, start
 from gateway.settings.load import load

@@ -12,7 +12,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from gateway.edge.app import Gateway, open_ledger
+from gateway.edge.app import Gateway
+from gateway.edge.ledger import open_ledger
 from gateway.sandbox import SandboxSettings, start
 from gateway.settings.load import load
 from tests.fakes.upstream import RawClient, ScriptedUpstream, answering, message
