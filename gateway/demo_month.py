@@ -25,7 +25,8 @@ from gateway.ledger.link import RedisLink, Reply, Script
 from gateway.ledger.redis import RedisLedger
 from gateway.pipeline.pricing import ran_model
 from gateway.ports import Account, AdmissionRequest, Key, Ledger, Plan, PlanChanged, Settlement
-from gateway.settings.runtime import Route, Runtime
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 
 DAYS: Final = 30
 _PURCHASE: Final = Nanos(60 * NANOS_PER_USD)

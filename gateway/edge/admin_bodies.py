@@ -27,7 +27,8 @@ from gateway.core.errors import Code, GatewayError
 from gateway.core.money import BALANCE_MAX, Nanos, format_usd, parse_usd
 from gateway.edge.keys import may_be_secret
 from gateway.ports import AccountStatus
-from gateway.settings.runtime import Product, Runtime
+from gateway.settings.products import Product
+from gateway.settings.runtime import Runtime
 
 ID_PATTERN: Final = r"[a-z0-9][a-z0-9_-]{0,62}"
 PAGE_ITEMS_MAX: Final = 1000

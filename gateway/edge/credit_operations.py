@@ -27,7 +27,9 @@ from gateway.pipeline.booked import Booking, Opened, Used
 from gateway.pipeline.bookings import Bookings
 from gateway.pipeline.told import ToldClient
 from gateway.ports import Identity, Ledger, Receipt
-from gateway.settings.runtime import ErrorStyle, Route, Runtime
+from gateway.settings.products import ErrorStyle
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 
 
 class UnknownHold(LedgerRefused):

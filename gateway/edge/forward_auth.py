@@ -31,8 +31,9 @@ from gateway.pipeline.bookable import Bookable
 from gateway.pipeline.call import Answer
 from gateway.pipeline.refusals import render
 from gateway.pipeline.told import ToldClient
+from gateway.settings.products import ErrorStyle
 from gateway.settings.routing import Match, Router
-from gateway.settings.runtime import ErrorStyle, PlugIn, Runtime
+from gateway.settings.runtime import PlugIn, Runtime
 
 BASE: Final = "/authz"
 #: Proxies that keep the original path put this before it.

@@ -14,7 +14,7 @@ from gateway.edge.keys import identified, key_digest, may_be_secret
 from gateway.edge.tokens import read_token, write_token
 from gateway.pipeline.call import Client
 from gateway.ports import Clock, Identity, Ledger, TemporaryToken
-from gateway.settings.runtime import Route
+from gateway.settings.routes import Route
 from gateway.upstream.headers import KEY_HEADERS
 
 _SECRET_MAX: Final = 512

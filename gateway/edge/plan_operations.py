@@ -16,7 +16,8 @@ from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.auditing import Auditor
 from gateway.ports import Account, Ledger
 from gateway.settings.overriding import tier_of
-from gateway.settings.runtime import Runtime, Tier
+from gateway.settings.plans import Tier
+from gateway.settings.runtime import Runtime
 
 #: What an upgrade comes by.
 PAYMENT: Final = "payment"

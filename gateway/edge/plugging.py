@@ -23,7 +23,8 @@ from gateway.pipeline.call import Client
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.told import ToldClient
 from gateway.ports import Clock, Identity, Ledger, Observer
-from gateway.settings.runtime import Route, Runtime
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 
 
 def add_plug_ins(

@@ -13,9 +13,10 @@ from gateway.edge.admin_bodies import Invalid, PriceDryRun, Problem
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.usage_operations import days_of
 from gateway.ports import Clock, Entry, Ledger
+from gateway.settings.plans import PriceBook
 from gateway.settings.problems import SettingsError
 from gateway.settings.proposal import proposed_prices
-from gateway.settings.runtime import PriceBook, Runtime
+from gateway.settings.runtime import Runtime
 
 #: So many entries are read for one dry run; of a longer period it says that it is not complete.
 ENTRIES_MAX: Final = 50_000

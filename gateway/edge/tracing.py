@@ -43,7 +43,7 @@ from gateway.ports import (
     Settlement,
     TracedCallFinished,
 )
-from gateway.settings.runtime import Route
+from gateway.settings.routes import Route
 from gateway.settings.tracing import Tracing
 from gateway.sockets.ports import Dialer, Relay, UpstreamSocket, Watch, Watcher
 from gateway.upstream.ports import Body, Reply, UpstreamClient

@@ -40,7 +40,11 @@ from gateway.ports import (
     ResourceRef,
 )
 from gateway.settings.overriding import tier_of
-from gateway.settings.runtime import Product, Requirement, Route, Runtime, Tier, TierProduct
+from gateway.settings.plans import Tier, TierProduct
+from gateway.settings.products import Product
+from gateway.settings.resources import Requirement
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 
 #: How often a plan may change under one admission before we call it a fault.
 PLANS_MAX = 4

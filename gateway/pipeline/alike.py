@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from gateway.core.sse import Event
 from gateway.pipeline.meter import parsed
-from gateway.settings.runtime import Stream
+from gateway.settings.metering import Stream
 
 #: So often in vain is a beginning looked for in a row.
 _TRIES_MAX: Final = 8

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.core.money import Nanos
-from gateway.settings.runtime import WithoutLedger
+from gateway.settings.products import WithoutLedger
 
 _ACCOUNTS_MAX: Final = 10_000
 

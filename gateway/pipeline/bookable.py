@@ -15,7 +15,9 @@ from gateway.core.extract import Field
 from gateway.core.record import record
 from gateway.core.usage import Estimate, Measure
 from gateway.pipeline.pricing import metering_of
-from gateway.settings.runtime import Metering, Route, Runtime
+from gateway.settings.metering import Metering
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 
 #: The sources of quantities that are told by the names of measures: what is expected, and what was used.
 EXPECTED: Final = "resource"

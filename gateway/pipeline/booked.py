@@ -15,7 +15,8 @@ from gateway.core.record import record
 from gateway.core.usage import Quantity, Usage, read_usage
 from gateway.pipeline.bookable import Bookable
 from gateway.pipeline.pricing import model_that_ran
-from gateway.settings.runtime import Metering, PriceBook
+from gateway.settings.metering import Metering
+from gateway.settings.plans import PriceBook
 
 
 @record

@@ -27,7 +27,9 @@ from gateway.pipeline.refusals import worded
 from gateway.pipeline.told import ToldClient
 from gateway.pipeline.unsettled import Notes
 from gateway.ports import CallFinished, Clock, Identity, Ledger, Observer, Plan, Receipt, Renewal, Renewed, Settlement
-from gateway.settings.runtime import PriceBook, Route, Runtime
+from gateway.settings.plans import PriceBook
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 
 #: Of a call that was served elsewhere, by the type of what is told.
 _NOTHING: Final[Mapping[Any, Any]] = {str: "", bool: False, float: 0.0}

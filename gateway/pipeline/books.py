@@ -15,7 +15,7 @@ from gateway.core.pricing import Charge, LineItem, PriceTable
 from gateway.core.steps import stepped, volumes
 from gateway.ledger.spool import Record, Spool, SpoolFull
 from gateway.ports import Clock, Ledger, Observer, Receipt, Resource, ResourceRef, Settlement
-from gateway.settings.runtime import PriceBook
+from gateway.settings.plans import PriceBook
 
 #: No rate card: nothing has steps.
 NO_PRICES: Final = PriceBook(starts=(), versions=(), tables={})

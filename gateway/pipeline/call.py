@@ -17,7 +17,8 @@ from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import PriceTable
 from gateway.core.record import record
 from gateway.ports import Identity, Resource, ResourceRef
-from gateway.settings.runtime import Route, Tier
+from gateway.settings.plans import Tier
+from gateway.settings.routes import Route
 from gateway.sockets.ports import Relay, Watch, Watcher
 
 

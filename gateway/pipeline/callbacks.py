@@ -18,7 +18,7 @@ from gateway.core.splice import with_field, without_field
 from gateway.pipeline.call import Call
 from gateway.pipeline.meter import OF_THE_BYTES, decoded
 from gateway.ports import Clock, Resource
-from gateway.settings.runtime import Callback, Job
+from gateway.settings.jobs import Callback, Job
 
 #: The channel of the outbox that calls clients' webhooks.
 WEBHOOK: Final = "webhook"

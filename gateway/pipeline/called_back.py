@@ -13,7 +13,7 @@ from gateway.pipeline.follow import tell_of_look
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.meter import parsed
 from gateway.ports import Clock, Ledger, Observer, Resource
-from gateway.settings.runtime import Job
+from gateway.settings.jobs import Job
 
 #: `taken`: what it is about is in the books, and the client will be told. `later`: not yet. `unknown`: it is none of
 #: ours. `unreadable`: nobody can tell what it says.

@@ -23,7 +23,7 @@ from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.listing import tombstone
 from gateway.ports import Clock, Observer, Resource, ResourceRef, ResourceState, Settlement
-from gateway.settings.runtime import Job
+from gateway.settings.jobs import Job
 
 _T = TypeVar("_T")
 #: How long a list may be paged on from an item that was deleted, in seconds.

@@ -10,7 +10,7 @@ from gateway.core.extract import first_reported
 from gateway.core.sse import Event, EventParser
 from gateway.pipeline.alike import Alike
 from gateway.pipeline.meter import DECODABLE, Inflating, parsed, reply_data
-from gateway.settings.runtime import Stream
+from gateway.settings.metering import Stream
 
 
 class EventMeter:

@@ -13,7 +13,7 @@ from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import ZERO
 from gateway.pipeline.jobs import Concluded, Jobs, Seen
 from gateway.ports import FollowedJob, JobLooked, Ledger, Observer, Resource
-from gateway.settings.runtime import Job
+from gateway.settings.jobs import Job
 
 #: What a look found of a job that is not over: it runs, the service does not know it, the service said nothing.
 Found = Literal["running", "unknown", "silent"]

@@ -22,7 +22,9 @@ from gateway.pipeline.callbacks import WEBHOOK, notice
 from gateway.pipeline.meter import Copy, decoded, reply_data
 from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Receipt, Resource, ResourceRef, ResourceState, Settlement
-from gateway.settings.runtime import Job, Route, Runtime
+from gateway.settings.jobs import Job
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 from gateway.upstream.ports import UpstreamClient
 
 

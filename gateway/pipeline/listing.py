@@ -20,7 +20,8 @@ from gateway.core.upstreams import Upstream
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.meter import Copy, decoded, reply_data, without_fields
 from gateway.ports import Ledger, ResourceRef
-from gateway.settings.runtime import Listing, Queue
+from gateway.settings.jobs import Queue
+from gateway.settings.resources import Listing
 from gateway.upstream.headers import reply_headers
 from gateway.upstream.ports import Reply, UpstreamClient
 

@@ -14,7 +14,7 @@ from gateway.core.errors import Code, Refused
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.refusals import filled
 from gateway.ports import TemporaryToken
-from gateway.settings.runtime import TokenMint
+from gateway.settings.sessions import TokenMint
 
 
 def minted(

@@ -13,7 +13,7 @@ from gateway.core.monthly import expires_ms
 from gateway.core.months import month_of
 from gateway.ports import Clock, Ledger, Monthly, Observer, Plan
 from gateway.settings.overriding import tier_of
-from gateway.settings.runtime import Tier
+from gateway.settings.plans import Tier
 
 _KNOWN_MAX: Final = 100_000
 

@@ -27,7 +27,8 @@ from gateway.pipeline.session_meter import SessionMeter, TooManyChanges
 from gateway.pipeline.session_slices import NEVER, Closed, Outlook, Slices
 from gateway.pipeline.session_watcher import SessionWatcher
 from gateway.ports import Clock, Ledger, Observer, Resource, ResourceRef, SessionFinished
-from gateway.settings.runtime import PriceBook, Session
+from gateway.settings.plans import PriceBook
+from gateway.settings.sessions import Session
 from gateway.sockets.ports import Relay, UpstreamSocket, Watch
 from gateway.sockets.signal import Signal
 

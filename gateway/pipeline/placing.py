@@ -15,8 +15,9 @@ from gateway.core.record import record
 from gateway.core.upstreams import Upstream
 from gateway.pipeline.call import Call
 from gateway.ports import Observer, Resource
+from gateway.settings.products import Product
 from gateway.settings.routing import hostname
-from gateway.settings.runtime import Product, Runtime
+from gateway.settings.runtime import Runtime
 
 
 @record

@@ -15,7 +15,10 @@ from gateway.core.parameters import unknown_on
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
 from gateway.core.tariff import tariff
 from gateway.core.usage import Usage, estimate_usage, known_usage, read_usage
-from gateway.settings.runtime import Metering, Models, Product, Route, Tier
+from gateway.settings.metering import Metering
+from gateway.settings.plans import Tier
+from gateway.settings.products import Models, Product
+from gateway.settings.routes import Route
 
 #: No model, domain or flag has a longer name; a longer text is a customer's content.
 _NAME_MAX: Final = 64

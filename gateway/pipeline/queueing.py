@@ -25,7 +25,8 @@ from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, reply_data
 from gateway.pipeline.placing import Placing
 from gateway.ports import Clock, Ledger, Observer, QueuedJob, QueueLeft, Resource
-from gateway.settings.runtime import Job, Queue, Route
+from gateway.settings.jobs import Job, Queue
+from gateway.settings.routes import Route
 from gateway.upstream.ports import UpstreamClient
 
 #: What else than a 5xx says that a job may be taken in later.

@@ -15,7 +15,7 @@ from gateway.core.admission import Rate, RateState
 from gateway.core.errors import REFUSALS, Code, Refused
 from gateway.core.record import record
 from gateway.pipeline.call import Answer
-from gateway.settings.runtime import ErrorStyle
+from gateway.settings.products import ErrorStyle
 
 #: In answers that the gateway makes itself, and where an upstream names no server.
 SERVER = "gateway"

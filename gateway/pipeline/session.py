@@ -20,7 +20,8 @@ from gateway.pipeline.open_session import OpenSession, Parts
 from gateway.pipeline.placing import Placing
 from gateway.pipeline.session_frames import watch_of
 from gateway.ports import Ledger, TemporaryToken
-from gateway.settings.runtime import Runtime, Session, TokenMint
+from gateway.settings.runtime import Runtime
+from gateway.settings.sessions import Session, TokenMint
 from gateway.sockets.handshake import subprotocols
 from gateway.sockets.ports import Dialer, UpstreamSocket
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.core.errors import Code
 from gateway.pipeline.session_watcher import Left, SessionWatcher
-from gateway.settings.runtime import Session
+from gateway.settings.sessions import Session
 
 #: Less than this is no audio: a handful of frames that set up and end a session.
 _SILENT_BYTES_MAX: Final = 1024

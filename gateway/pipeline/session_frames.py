@@ -11,7 +11,8 @@ import orjson
 
 from gateway.core.errors import Refused
 from gateway.pipeline.refusals import filled, worded
-from gateway.settings.runtime import ErrorStyle, FrameWording, Session
+from gateway.settings.products import ErrorStyle
+from gateway.settings.sessions import FrameWording, Session
 from gateway.sockets.ports import Watch
 
 #: Where a product has no words of its own for a refusal in band: policy violation (RFC 6455 7.4.1).

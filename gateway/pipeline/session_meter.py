@@ -18,7 +18,8 @@ from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, at_most, charge_for, exact_text
 from gateway.core.usage import Quantity, Usage, read_usage
 from gateway.pipeline.pricing import ran_model
-from gateway.settings.runtime import Metering, Product
+from gateway.settings.metering import Metering
+from gateway.settings.products import Product
 
 Basis = Literal["reported", "clock", "estimated"]
 #: Price changes of one session; a client that switches add-ons more often than this is not served on. Each is priced

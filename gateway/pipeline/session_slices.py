@@ -21,7 +21,7 @@ from gateway.pipeline.call import Call
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.session_meter import Basis, SessionMeter, nothing_owed
 from gateway.ports import Ledger, PlanChanged, Renewal, Renewed, Settlement
-from gateway.settings.runtime import Session
+from gateway.settings.sessions import Session
 
 NEVER: Final = float("inf")
 #: No slice is shorter: credit that buys less is delivered rather than asked for again and again.

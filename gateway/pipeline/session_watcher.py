@@ -13,7 +13,7 @@ from gateway.pipeline import pricing
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Call
 from gateway.ports import Ledger, Observer, ResourceRef
-from gateway.settings.runtime import FrameWording, Session
+from gateway.settings.sessions import FrameWording, Session
 from gateway.sockets.signal import Signal
 
 _ID_MAX: Final = 256

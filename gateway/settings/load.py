@@ -28,6 +28,7 @@ from gateway.settings.compile.tiers import compile_tiers, products_given
 from gateway.settings.compile.upstreams import compile_upstreams, regions_of
 from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
 from gateway.settings.origins import Pattern, Reading
+from gateway.settings.plans import PriceBook, Tier
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
 from gateway.settings.routing import Router
 from gateway.settings.runtime import (
@@ -38,11 +39,9 @@ from gateway.settings.runtime import (
     Outward,
     Pages,
     PlugIn,
-    PriceBook,
     RedisSettings,
     Runtime,
     Smtp,
-    Tier,
 )
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.checked import checked

@@ -15,7 +15,7 @@ from gateway.core.money import Nanos
 from gateway.core.monthly import MonthlyGrant
 from gateway.core.overrides import NONE, YES, read
 from gateway.ports import Plan
-from gateway.settings.runtime import Tier, TierProduct
+from gateway.settings.plans import Tier, TierProduct
 
 #: The rate of all requests of an account; those of products are named after them, and KEY_RATE is each key's own.
 ACCOUNT_RATE: Final = "account"

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from gateway.settings.compile.prices import owners_of
 from gateway.settings.compile.scope import Metered
 from gateway.settings.problems import Document, Place
-from gateway.settings.runtime import Route, Runtime
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

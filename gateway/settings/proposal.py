@@ -6,8 +6,9 @@ Owns: reading it, and telling what is wrong with it. Does not know: what it is c
 from gateway.settings.compile.prices import compile_prices
 from gateway.settings.compile.scope import Scope
 from gateway.settings.overview import owners
+from gateway.settings.plans import PriceBook
 from gateway.settings.problems import Place, Problem, Report, SettingsError
-from gateway.settings.runtime import PriceBook, Runtime
+from gateway.settings.runtime import Runtime
 from gateway.settings.schema.checked import checked
 from gateway.settings.schema.plans import PricesSettings
 from gateway.settings.yaml import read_yaml

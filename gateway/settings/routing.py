@@ -17,7 +17,7 @@ from unicodedata import normalize
 from urllib.parse import unquote, unquote_to_bytes
 
 from gateway.settings.problems import nearest
-from gateway.settings.runtime import Route
+from gateway.settings.routes import Route
 
 #: Most paths are like this; the others are looked at closely.
 _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)++")

@@ -7,7 +7,9 @@ from typing import Any
 from gateway.core.money import NANOS_PER_USD, Nanos
 from gateway.core.pricing import PriceTable
 from gateway.core.upstreams import Upstream
-from gateway.settings.runtime import ErrorStyle, Limits, Listener, PriceBook, Product, RedisSettings, Runtime, Tier
+from gateway.settings.plans import PriceBook, Tier
+from gateway.settings.products import ErrorStyle, Product
+from gateway.settings.runtime import Limits, Listener, RedisSettings, Runtime
 
 TOKEN = "an-admin-token"
 PEPPER = "a-pepper"

@@ -13,7 +13,8 @@ from gateway.core.parameters import parameters_of
 from gateway.core.pricing import Charge, PriceTable
 from gateway.pipeline import pricing
 from gateway.settings.load import load
-from gateway.settings.runtime import Route, Runtime
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 from tests.settings.project import ROOT, Project
 
 Receipt = dict[str, str]

@@ -39,7 +39,8 @@ from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import Inflating, decoded, parsed, without_fields
 from gateway.ports import Plan, TemporaryToken
 from gateway.settings.load import SettingsError, load
-from gateway.settings.runtime import Route, Runtime
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 from gateway.settings.yaml import read_yaml
 from gateway.upstream.ports import UpstreamClient
 from tests.settings.project import ROOT

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.core.extract import Field
 from gateway.pipeline.events import EventMeter
-from gateway.settings.runtime import Stream
+from gateway.settings.metering import Stream
 
 PLAIN = Stream(
     when=Field.parse("request.stream"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import UpstreamUnreachable
 from gateway.core.extract import Field
 from gateway.pipeline.events import EventMeter
-from gateway.settings.runtime import Stream
+from gateway.settings.metering import Stream
 
 STREAM = Stream(
     when=Field.parse("request.stream"),

@@ -13,7 +13,8 @@ from gateway.core.upstreams import Upstream
 from gateway.core.usage import Estimate, Measure
 from gateway.pipeline.session_meter import SessionMeter
 from gateway.pipeline.session_slices import outlook
-from gateway.settings.runtime import ErrorStyle, Metering, Product
+from gateway.settings.metering import Metering
+from gateway.settings.products import ErrorStyle, Product
 
 MEASURES = (
     Measure(

@@ -18,7 +18,7 @@ from gateway.ledger.memory import MemoryLedger
 from gateway.ledger.spool import Spool
 from gateway.pipeline.books import Books
 from gateway.ports import Receipt, Settlement
-from gateway.settings.runtime import PriceBook
+from gateway.settings.plans import PriceBook
 from tests.harness import Running, running
 from tests.ledger.ledgers import MemoryWorld as World
 from tests.ledger.ledgers import ask, opened, usd

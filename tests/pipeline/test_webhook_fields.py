@@ -10,8 +10,8 @@ from gateway.ledger.rules import check_delivery
 from gateway.pipeline.callbacks import echo, known_seconds, notice, swapped, wish
 from gateway.pipeline.called_back import as_client_sees
 from gateway.ports import Resource, ResourceRef
+from gateway.settings.jobs import Callback
 from gateway.settings.load import load
-from gateway.settings.runtime import Callback
 from tests.settings.project import ROOT
 
 JOB = next(route.job for route in load(ROOT / "gateway.yaml", {}).routes if route.job is not None)

@@ -18,7 +18,7 @@ from gateway.observe.logs import Logs
 from gateway.pipeline.books import Books
 from gateway.pipeline.pricing import asked_models
 from gateway.ports import Settlement
-from gateway.settings.runtime import Models
+from gateway.settings.products import Models
 from gateway.workers.loops import forever
 
 

@@ -11,7 +11,8 @@ from gateway.core.errors import Code
 from gateway.core.extract import fields_on
 from gateway.core.money import format_usd
 from gateway.settings.overview import price_table
-from gateway.settings.runtime import Route, Runtime
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
 from gateway.settings.schema.checked import keys_of, models_in
 from gateway.settings.schema.gateway import GatewaySettings
 from tests.settings.project import ROOT, Project

@@ -32,12 +32,7 @@ from gateway.settings.schema.gateway import (
     RedisYaml,
     TlsSettings,
 )
-from gateway.settings.schema.payments import (
-    AutopaySettings,
-    BillingSystemSettings,
-    PaymentsSettings,
-    StripeSettings,
-)
+from gateway.settings.schema.payments import AutopaySettings, BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.plans import (
     MonthlyGrantSettings,
     PriceListSettings,

@@ -10,7 +10,7 @@ from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, charge_for
 from gateway.core.usage import Usage, estimate_usage
 from gateway.pipeline import pricing
-from gateway.settings.runtime import Route
+from gateway.settings.routes import Route
 from tests.settings.project import Project
 
 SPEECH = """

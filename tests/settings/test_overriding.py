@@ -8,7 +8,7 @@ from gateway.core.monthly import MonthlyGrant
 from gateway.core.overrides import merged
 from gateway.ports import Plan
 from gateway.settings.overriding import overridden, tier_of
-from gateway.settings.runtime import Tier, TierProduct
+from gateway.settings.plans import Tier, TierProduct
 
 SCALING = Scaling(quota_max=50)
 TIER = Tier(

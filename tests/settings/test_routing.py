@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from gateway.core.money import Nanos
 from gateway.core.upstreams import Upstream
 from gateway.settings.load import load
+from gateway.settings.products import ErrorStyle, Product
+from gateway.settings.routes import MeterKind, Route
 from gateway.settings.routing import Match, NoMatch, Router, collide, parse_pattern
-from gateway.settings.runtime import ErrorStyle, MeterKind, Product, Route
 from tests.settings.project import ROOT
 
 PRODUCT = Product(

@@ -12,7 +12,9 @@ from gateway.core.errors import NO_CREDIT, REFUSALS, Code
 from gateway.core.extract import fields_on
 from gateway.core.parameters import parameters_of, unknown_on
 from gateway.pipeline import pricing
-from gateway.settings.runtime import FrameWording, Route, Runtime, Session
+from gateway.settings.routes import Route
+from gateway.settings.runtime import Runtime
+from gateway.settings.sessions import FrameWording, Session
 from tests.settings.project import Project
 from tests.settings.test_config import fields_of, route_of
 

@@ -14,7 +14,7 @@ from gateway.core.pricing import Charge, LineItem, PriceTable, make_price
 from gateway.core.steps import make_step
 from gateway.ports import Plan, ResourceRef, Settlement, Watch
 from gateway.settings.payments import Payments
-from gateway.settings.runtime import PriceBook
+from gateway.settings.plans import PriceBook
 from tests.ledger.ledgers import bill
 
 CARD: Final = "card"

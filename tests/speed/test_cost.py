@@ -18,7 +18,8 @@ from gateway.edge.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.events import EventMeter
 from gateway.pipeline.http import HttpPipeline
-from gateway.settings.runtime import Limits, Stream
+from gateway.settings.metering import Stream
+from gateway.settings.runtime import Limits
 
 #: Bytecodes of one call (`python -m benchmarks.bytecodes LAYER` tells whose). What must cost more raises its bound,
 #: what costs less lowers it: an unnoticed twentieth is what these are against.

@@ -16,7 +16,8 @@ from gateway.pipeline.refusals import worded
 from gateway.ports import Account, Entry, Hold, Key, Resource
 from gateway.settings.overriding import tier_of
 from gateway.settings.overview import price_table
-from gateway.settings.runtime import Runtime, Tier
+from gateway.settings.plans import Tier
+from gateway.settings.runtime import Runtime
 
 _CREDIT_KINDS: Final = {"signup": "Sign-up credit", "purchase": "Purchase", "correction": "Correction"}
 

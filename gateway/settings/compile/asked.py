@@ -11,8 +11,10 @@ from typing import Any, Literal
 from gateway.core.extract import Field, known_tree
 from gateway.settings.compile.metering import conditions_of, fields_of, is_by_model
 from gateway.settings.compile.scope import Scope
+from gateway.settings.jobs import Job
+from gateway.settings.metering import Metering
 from gateway.settings.problems import Place
-from gateway.settings.runtime import Job, Metering, Models
+from gateway.settings.products import Models
 from gateway.settings.schema.product import RouteSettings
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.core.errors import REFUSALS, Code
 from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place, nearest
-from gateway.settings.runtime import ErrorStyle, ErrorWording
+from gateway.settings.products import ErrorStyle, ErrorWording
 from gateway.settings.schema.product import ErrorsSettings, WordingSettings
 
 _PLACEHOLDERS: Final = ("message", "code", "status", "call_id")

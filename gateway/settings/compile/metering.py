@@ -17,8 +17,9 @@ from gateway.core.extract import Field
 from gateway.core.pricing import ChargeRule, Condition
 from gateway.core.usage import QUANTITY_MAX, Estimate, Measure
 from gateway.settings.compile.scope import Scope
+from gateway.settings.metering import Metering, UnknownUsage
 from gateway.settings.problems import Place
-from gateway.settings.runtime import Metering, Models, UnknownUsage
+from gateway.settings.products import Models
 from gateway.settings.schema.product import (
     ChargeSettings,
     ConditionSettings,

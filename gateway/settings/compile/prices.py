@@ -10,8 +10,8 @@ from typing import Final
 from gateway.core.pricing import Price, PriceTable, make_price
 from gateway.settings.compile.scope import Metered, Scope
 from gateway.settings.compile.steps import check_steps, step_key, steps_of
+from gateway.settings.plans import PriceBook
 from gateway.settings.problems import Place, nearest
-from gateway.settings.runtime import PriceBook
 from gateway.settings.schema.plans import PricesSettings, RateCardSettings
 
 #: SKU -> (how the unit is written, the price), as in effect in one version

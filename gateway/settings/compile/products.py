@@ -13,33 +13,17 @@ from gateway.core.money import ZERO, Nanos
 from gateway.core.upstreams import Upstream
 from gateway.settings.compile.asked import Asked
 from gateway.settings.compile.errors import compile_errors
-from gateway.settings.compile.metering import (
-    Reading,
-    check_parameter,
-    compile_condition,
-    compile_metering,
-    fields_of,
-)
+from gateway.settings.compile.metering import Reading, check_parameter, compile_condition, compile_metering, fields_of
 from gateway.settings.compile.scope import Metered, Scope
 from gateway.settings.compile.sessions import check_socket, compile_mint, compile_session
 from gateway.settings.compile.streams import check_stream, compile_stream
+from gateway.settings.jobs import Callback, Job, Queue
+from gateway.settings.metering import Metering
 from gateway.settings.problems import Place
+from gateway.settings.products import NO_UPSTREAM, Models, Product, WithoutLedger
+from gateway.settings.resources import Creation, Listing, Requirement
+from gateway.settings.routes import Rejection, Route
 from gateway.settings.routing import Pattern, parse_pattern
-from gateway.settings.runtime import (
-    NO_UPSTREAM,
-    Callback,
-    Creation,
-    Job,
-    Listing,
-    Metering,
-    Models,
-    Product,
-    Queue,
-    Rejection,
-    Requirement,
-    Route,
-    WithoutLedger,
-)
 from gateway.settings.schema.product import (
     JobSettings,
     LedgerAwaySettings,

@@ -12,7 +12,8 @@ from gateway.core.pricing import Unpriced, charge_for
 from gateway.core.usage import read_usage
 from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place, nearest
-from gateway.settings.runtime import Models, Route
+from gateway.settings.products import Models
+from gateway.settings.routes import Route
 from gateway.settings.schema.product import SampleSettings
 
 

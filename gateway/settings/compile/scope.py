@@ -11,8 +11,9 @@ from typing import Any
 
 from gateway.core.pricing import ChargeRule, PriceTable
 from gateway.core.upstreams import Upstream
+from gateway.settings.metering import Metering
 from gateway.settings.problems import Document, Place, Report, nearest
-from gateway.settings.runtime import Metering, Models
+from gateway.settings.products import Models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from gateway.settings.compile.errors import check_body, check_message, is_code
 from gateway.settings.compile.metering import fields_of_settings
 from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place
+from gateway.settings.resources import Requirement
 from gateway.settings.routing import Pattern
-from gateway.settings.runtime import FrameWording, JudgedFrame, Requirement, Session, TokenMint
 from gateway.settings.schema.product import RouteSettings
 from gateway.settings.schema.session import (
     FrameRefusalsSettings,
@@ -23,6 +23,7 @@ from gateway.settings.schema.session import (
     MintSettings,
     SessionSettings,
 )
+from gateway.settings.sessions import FrameWording, JudgedFrame, Session, TokenMint
 
 _PLACEHOLDERS: Final = ("message", "code", "close_code", "call_id", "session_id")
 #: What a route that is a socket, or mints tokens, cannot have as well.

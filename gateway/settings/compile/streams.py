@@ -8,8 +8,9 @@ from typing import Final
 
 from gateway.settings.compile.metering import fields_of
 from gateway.settings.compile.scope import Scope
+from gateway.settings.metering import Metering, Stream
 from gateway.settings.problems import Place
-from gateway.settings.runtime import Metering, Models, Product, Stream
+from gateway.settings.products import Models, Product
 from gateway.settings.schema.product import RouteSettings
 from gateway.settings.schema.stream import StreamSettings
 

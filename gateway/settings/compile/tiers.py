@@ -10,8 +10,9 @@ from gateway.core.monthly import MonthlyGrant, days_of
 from gateway.settings.compile.samples import unknown_models
 from gateway.settings.compile.scope import Scope
 from gateway.settings.overriding import ACCOUNT_RATE
+from gateway.settings.plans import Tier, TierProduct
 from gateway.settings.problems import Place
-from gateway.settings.runtime import Product, Tier, TierProduct
+from gateway.settings.products import Product
 from gateway.settings.schema.plans import (
     ProductRequestsSettings,
     RequestsSettings,

@@ -8,9 +8,10 @@ from itertools import combinations
 
 from gateway.settings.compile.products import Made
 from gateway.settings.compile.scope import Scope
+from gateway.settings.jobs import Job
 from gateway.settings.problems import Document, Place
+from gateway.settings.routes import Route
 from gateway.settings.routing import Match, Router, collide
-from gateway.settings.runtime import Job, Route
 from gateway.settings.schema.product import ProductSettings
 
 
