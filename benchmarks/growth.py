@@ -34,8 +34,9 @@ from gateway.edge.app import Gateway
 from gateway.edge.ledger import open_ledger
 from gateway.edge.observing import Observing
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import FollowedJob, Resource, ResourceRef
 from gateway.settings.load import load
 

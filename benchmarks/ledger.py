@@ -22,8 +22,9 @@ from gateway.core.admission import Rate
 from gateway.core.money import ZERO, Nanos, parse_usd
 from gateway.core.pricing import Charge, LineItem
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import AdmissionRequest, Admitted, Key, Plan, Settlement
 
 ACCOUNT: Final = "bench"

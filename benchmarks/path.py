@@ -32,7 +32,8 @@ from gateway.edge.ledger import open_ledger
 from gateway.edge.observing import Observing
 from gateway.edge.proxy import CustomerServer
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, Script, SingleLink
+from gateway.ledger.link import LinkSettings, Script
+from gateway.ledger.single import SingleLink
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.load import load

@@ -24,8 +24,9 @@ import uvloop
 from benchmarks.ledger import IN_FLIGHT, Bench, cpu_seconds, digest_of
 from benchmarks.population import CHARGES, PREFIX, Population, asked, name_of
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 
 #: Accounts that go round in one step of calls: no two neighbours in the order in which they were made.
 STRIDE: Final = 7919

@@ -8,7 +8,8 @@ import hypothesis
 import pytest
 
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.certificates import Certificates, made_in
 from tests.harness import Running, running
 

@@ -1,7 +1,7 @@
 """The link to a Redis (or Valkey) cluster: one `SingleLink` per server, each command to the owner of its key.
 
 Owns: the map of the slots' owners and when to ask for it again, redirections, that a script meets a whole slot.
-Does not know: slots of keys (slots), transports, replies, repeats on one server (link), or what the commands mean.
+Does not know: slots of keys (slots), transports, replies, repeats on one server (single), or what the commands mean.
 
 While a slot moves key by key, a server checks only the keys that a script names: one that writes others would find them
 gone, and make them anew beside those that have left. So each script also names a key that never exists. A server that
@@ -16,17 +16,8 @@ from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from gateway.ledger.connection import NOTHING, Packed, Part
-from gateway.ledger.link import (
-    CommandError,
-    LinkDown,
-    LinkError,
-    LinkSettings,
-    RedisLink,
-    Reply,
-    Script,
-    SingleLink,
-    State,
-)
+from gateway.ledger.link import CommandError, LinkDown, LinkError, LinkSettings, RedisLink, Reply, Script, State
+from gateway.ledger.single import SingleLink
 from gateway.ledger.slots import SLOTS, command_slot, hash_slot, never_of
 
 REDIRECTIONS_MAX: Final = 8

@@ -5,8 +5,9 @@ Owns: the choice. Does not know: how any of them works.
 
 from gateway.ledger.cluster import ClusterLink, is_cluster
 from gateway.ledger.connection import Gate
-from gateway.ledger.link import LinkSettings, RedisLink, SingleLink
+from gateway.ledger.link import LinkSettings, RedisLink
 from gateway.ledger.sentinel import SentinelLink, is_sentinel
+from gateway.ledger.single import SingleLink
 
 
 def open_link(settings: LinkSettings, gate: Gate | None = None) -> RedisLink:

@@ -1,7 +1,7 @@
 """The link to a primary that sentinels name: who it is, is asked anew for every connection.
 
 Owns: the URL of sentinels, the question and its answer.
-Does not know: replies, repeats, deadlines (link). After a failover the connection breaks, or the old primary says
+Does not know: replies, repeats, deadlines (single). After a failover the connection breaks, or the old primary says
 READONLY; either way the next connection goes to whom the sentinels name then.
 """
 
@@ -15,7 +15,8 @@ import hiredis
 
 from gateway.ledger.address import Address
 from gateway.ledger.connection import Gate, pack
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 
 SENTINEL_PORT: Final = 26379
 _SCHEMES: Final = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}

@@ -19,7 +19,8 @@ from gateway.core.money import parse_usd
 from gateway.edge.door import Door
 from gateway.edge.identify import Unknown
 from gateway.edge.keys import key_digest
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from gateway.ports import Key
 from gateway.settings.runtime import Limits
 from tests.fakes.upstream import Line, RawClient, ScriptedUpstream, answering, chunk, message

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.edge.keys import may_be_secret, new_secret, repeatable_secret
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.harness import ADMIN_TOKEN, Running
 from tests.pipeline.helpers import chat
 from tests.pipeline.sockets import begun, to_the_end

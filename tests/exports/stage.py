@@ -7,8 +7,8 @@ import asyncio
 from typing import Any
 
 from gateway.edge.clock import SystemClock
-from gateway.ledger.link import SingleLink
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import ExportTried, Key, Sink
 from gateway.workers.export import Exporter
 from tests.ledger.ledgers import DOLLAR, FREE, bill, usd

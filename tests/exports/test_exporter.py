@@ -10,7 +10,7 @@ import pytest
 
 from gateway.exports.cloudevents import CloudEventsSink
 from gateway.exports.jsonl import JsonlSink
-from gateway.ledger.link import SingleLink
+from gateway.ledger.single import SingleLink
 from gateway.ports import Watch
 from gateway.settings.exports import CloudEventsExport, JsonlExport
 from gateway.workers.export import Exporter, pause_seconds

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.exports.kafka import KafkaSink
-from gateway.ledger.link import SingleLink
+from gateway.ledger.single import SingleLink
 from gateway.settings.exports import KafkaExport
 from gateway.settings.load import load
 from gateway.settings.problems import SettingsError

@@ -13,7 +13,7 @@ from gateway.edge.archiving import differences, unknown_here
 from gateway.exports.archive import Archive
 from gateway.exports.database import Migration, NoWayBack, add_partitions, applied, connect, migrate, migrations
 from gateway.exports.postgres import PostgresSink
-from gateway.ledger.link import SingleLink
+from gateway.ledger.single import SingleLink
 from gateway.ports import ExportFailed
 from gateway.settings.exports import PostgresExport
 from gateway.workers.export import Exporter

@@ -16,8 +16,9 @@ from gateway.core.months import month_of
 from gateway.edge.archiving import differences, restore
 from gateway.exports.archive import Archive
 from gateway.exports.postgres import PostgresSink
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import Entry, Key, Plan, Watch
 from gateway.settings.exports import Exports, JsonlExport, PostgresExport
 from tests.exports.stage import Stage

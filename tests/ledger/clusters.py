@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.ports import free_ports
 
 RANGES = ((0, 5460), (5461, 10922), (10923, 16383))

@@ -17,11 +17,12 @@ from gateway.core.money import NANOS_PER_USD, ZERO, Nanos
 from gateway.core.pricing import Charge, LineItem
 from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, RedisLink, Reply, Script, SingleLink, State
+from gateway.ledger.link import LinkSettings, RedisLink, Reply, Script, State
 from gateway.ledger.links import open_link
 from gateway.ledger.lua import ALONE
 from gateway.ledger.memory import MemoryLedger
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import AdmissionRequest, Admitted, Key, Ledger, Plan, PlanChanged, Settlement
 from tests.ports import free_ports
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.ledger.embedded import EmbeddedRedis, find_binary
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.ports import free_ports
 
 SERVICE = "ledger"

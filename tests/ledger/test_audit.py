@@ -6,8 +6,8 @@ import pytest
 
 from gateway.core.errors import LedgerRefused
 from gateway.ledger import rules
-from gateway.ledger.link import SingleLink
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import AuditLine, Plan
 from tests.ledger import ledgers
 from tests.ledger.ledgers import World

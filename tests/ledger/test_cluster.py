@@ -9,8 +9,9 @@ from contextlib import ExitStack, asynccontextmanager
 import pytest
 
 from gateway.ledger.cluster import ClusterLink
-from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script, SingleLink
+from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script
 from gateway.ledger.links import open_link
+from gateway.ledger.single import SingleLink
 from gateway.ledger.slots import command_slot, hash_slot, never_of
 from tests.ledger.clusters import RANGES, Cluster, make_servers
 from tests.ports import free_ports

@@ -8,8 +8,9 @@ import pytest
 from gateway.ledger.condition import judge
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.epoch import Memory
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 
 FIT = {
     "redis_version": "7.2.4", "maxmemory": "0", "maxmemory_policy": "noeviction", "role": "master", "aof_enabled": "1",

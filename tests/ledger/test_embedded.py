@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis, find_binary
-from gateway.ledger.link import LinkSettings, Reply, SingleLink
+from gateway.ledger.link import LinkSettings, Reply
+from gateway.ledger.single import SingleLink
 from tests.ports import free_port
 
 

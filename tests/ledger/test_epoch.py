@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger.epoch import EPOCHS_MAX, Epoch, Memory, following, judge, key_of, new_epoch
-from gateway.ledger.link import LinkDown, LinkSettings, SingleLink
+from gateway.ledger.link import LinkDown, LinkSettings
+from gateway.ledger.single import SingleLink
 
 PREFIX = "gw"
 

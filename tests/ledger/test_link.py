@@ -14,8 +14,9 @@ import pytest
 
 from gateway.ledger.address import Address
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script, SingleLink
+from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script
 from gateway.ledger.links import open_link
+from gateway.ledger.single import SingleLink
 from tests.certificates import Certificates
 from tests.fakes.link import CuttingRelay
 

@@ -22,8 +22,9 @@ from gateway.core.errors import LedgerRefused, Refused
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.core.monthly import MonthlyGrant
 from gateway.core.months import begins_ms, following, month_of
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.rebuilding import Rebuilt
+from gateway.ledger.single import SingleLink
 from gateway.ports import (
     Admitted,
     Entry,

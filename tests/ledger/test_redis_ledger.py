@@ -9,9 +9,10 @@ import pytest
 from gateway.core.admission import Rate, Scaling, Window, window_at
 from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.money import Nanos
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.records import UnreadableRecord
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ledger.slots import hash_slot
 from gateway.ports import (
     CallFinished,

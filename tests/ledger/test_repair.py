@@ -8,10 +8,10 @@ import pytest
 
 from gateway.core.money import Nanos
 from gateway.core.months import month_of
-from gateway.ledger.link import SingleLink
 from gateway.ledger.rebuilding import Rebuilt, months_done, volume_hashes
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.repairing import Repair, Trust
+from gateway.ledger.single import SingleLink
 from gateway.ports import Key, Ledger
 from gateway.workers.verifier import Verifier
 from tests.ledger import ledgers

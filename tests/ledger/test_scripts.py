@@ -5,8 +5,8 @@ from importlib.resources import files
 
 import pytest
 
-from gateway.ledger.link import SingleLink
 from gateway.ledger.lua import ALONE, FIRST, LATE, PRELUDES, read, script
+from gateway.ledger.single import SingleLink
 from gateway.ports import Renewal
 from tests.ledger.ledgers import RedisWorld, admitted, ask, bill, one_at_a_time, opened
 

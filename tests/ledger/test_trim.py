@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gateway.ledger.link import SingleLink
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import Key
 from tests.ledger.ledgers import DOLLAR, FREE, bill, usd
 

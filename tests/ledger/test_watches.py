@@ -8,8 +8,9 @@ import pytest
 from gateway.core.errors import LedgerRefused, UnknownAccount
 from gateway.core.money import Nanos
 from gateway.ledger import rules
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import GrantKind, Ledger, Renewal, Watch, WatchKind
 from tests.ledger import ledgers
 from tests.ledger.ledgers import DOLLAR, START_MS, RedisWorld, World, admitted, ask, bill, opened, usd

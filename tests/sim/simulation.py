@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.sim import customers
 from tests.sim.administrators import administrate, open_account
 from tests.sim.auditor import Auditor

@@ -7,8 +7,9 @@ import pytest
 from benchmarks.ledger import Bench, digest_of
 from benchmarks.population import PREFIX, Population, asked, name_of
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
+from gateway.ledger.single import SingleLink
 from gateway.ports import Identity
 
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.core.money import Nanos, format_usd, parse_usd
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.harness import ROOT
 from tests.system.processes import World
 from tests.system.test_workers import CHANGES, TOKENS, counted, events

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.fakes.link import CuttingRelay
 from tests.harness import ROOT
 from tests.pipeline.helpers import until

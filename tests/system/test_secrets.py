@@ -21,7 +21,8 @@ from gateway.edge.admin_routes import ROUTES as ADMIN_ROUTES
 from gateway.edge.admin_tokens import token_digest
 from gateway.edge.app import Gateway
 from gateway.edge.billing_routes import ROUTES as BILLING_ROUTES
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.fakes.collector import Collector
 from tests.fakes.events import EventService
 from tests.fakes.stripe import SECRET_KEY, WEBHOOK_SECRET, FakeStripe

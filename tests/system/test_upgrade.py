@@ -12,8 +12,9 @@ import pytest
 
 from gateway import __version__
 from gateway.core.money import parse_usd
-from gateway.ledger.link import LinkSettings, SingleLink
+from gateway.ledger.link import LinkSettings
 from gateway.ledger.lua import script
+from gateway.ledger.single import SingleLink
 from tests.harness import ROOT
 from tests.pipeline.helpers import CHAT, CHAT_PATH, until, without_rates
 from tests.system.processes import Served, World
