@@ -118,11 +118,26 @@ async def test_openai(gate: Gate) -> None:
 
         with pytest.raises(openai.BadRequestError, match="send the whole input"):
             await client.responses.create(model="gpt-5-mini", input="Hello?", previous_response_id="resp_foreign")
+        tools: list[Any] = [{"type": "function", "name": "f", "description": "d", "parameters": {}, "strict": False}]
+        await client.responses.create(model="gpt-5-mini", input=ASKED, store=False, tools=tools, tool_choice="auto")
+        assert gate.vendors.sent[-1]["tools"] == tools
         with pytest.raises(openai.BadRequestError, match="tools"):
-            await client.responses.create(model="gpt-5-mini", input="x", tools=[{"type": "web_search"}])
+            await client.responses.create(model="gpt-5-mini", input="x", tools=[*tools, {"type": "web_search"}])
+        foreign: list[Any] = [
+            {"type": "item_reference", "id": "msg_foreign"},
+            {"role": "user", "content": [{"type": "input_file", "file_id": "file_foreign"}]},
+        ]
+        for item in foreign:
+            with pytest.raises(openai.BadRequestError, match="not stored"):
+                await client.responses.create(model="gpt-5-mini", input=[*ASKED, item])
+        with pytest.raises(openai.BadRequestError, match="not stored"):
+            await client.chat.completions.create(
+                model="gpt-5.2",
+                messages=[{"role": "user", "content": [{"type": "file", "file": {"file_id": "file_foreign"}}]}],
+            )
         with pytest.raises(openai.BadRequestError, match="function"):
-            tools = {"tools": [{"type": "web_search"}]}
-            await client.chat.completions.create(model="gpt-5.2", messages=ASKED, extra_body=tools)
+            searching = {"tools": [{"type": "web_search"}]}
+            await client.chat.completions.create(model="gpt-5.2", messages=ASKED, extra_body=searching)
 
 
 async def test_openai_without_credit(gate: Gate) -> None:
@@ -199,11 +214,18 @@ async def test_anthropic_refusals(gate: Gate) -> None:
     )
     betas = {"anthropic-beta": "claude-code-20250219, context-1m-2025-08-07"}
     assert "anthropic-beta" in (await refused(empty, extra_headers=betas)).message
-    repeated = [("anthropic-beta", "claude-code-20250219"), ("Anthropic-Beta", "context-1m-2025-08-07")]
-    body = {"model": "claude-sonnet-4-6", "max_tokens": 9, "messages": ASKED}
-    sent = [("x-api-key", empty), *repeated]
-    got = await asyncio.to_thread(lambda: gate.http.post(f"{gate.url}/v1/messages", json=body, headers=sent))
+
+    async def posted(*headers: tuple[str, str], **more: Any) -> httpx.Response:
+        body = {"model": "claude-sonnet-4-6", "max_tokens": 9, "messages": ASKED, **more}
+        sent = [("x-api-key", empty), *headers]
+        return await asyncio.to_thread(lambda: gate.http.post(f"{gate.url}/v1/messages", json=body, headers=sent))
+
+    got = await posted(("anthropic-beta", "claude-code-20250219"), ("Anthropic-Beta", "context-1m-2025-08-07"))
     assert got.headers["X-Gateway-Error"] == "unsupported"
+    foreign = [{"type": "document", "source": {"type": "file", "file_id": "file_foreign"}}]
+    for content in (foreign, [{"type": "tool_result", "tool_use_id": "t", "content": foreign}]):
+        got = await posted(messages=[{"role": "user", "content": content}])
+        assert "not stored" in got.json()["error"]["message"]
     known = {"anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14"}
     search = [
         {"type": "web_search_20250305", "name": "web_search"},
@@ -231,8 +253,8 @@ async def test_deepgram(gate: Gate) -> None:
     recording = parse_usd("0.019005")  # 181 seconds at 0.0043 and 0.002 dollars a minute
     assert await gate.spent() == recording
 
-    def talk() -> None:
-        with client.listen.v1.connect(model="nova-3", encoding="linear16", sample_rate=16000) as socket:
+    def talk(**more: Any) -> None:
+        with client.listen.v1.connect(model="nova-3", encoding="linear16", sample_rate=16000, **more) as socket:
             for _ in range(10):
                 socket.send_media(bytes(3200))
             socket.send_close_stream()
@@ -240,6 +262,9 @@ async def test_deepgram(gate: Gate) -> None:
 
     await asyncio.to_thread(talk)
     second = 128_333  # 0.0077 dollars a minute, rounded once
+    assert await gate.spent() == recording + second
+    await asyncio.to_thread(lambda: talk(channels=2, multichannel=True))  # half a second of two
+    second += 128_333
     assert await gate.spent() == recording + second
 
     def spoken() -> bytes:

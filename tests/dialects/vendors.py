@@ -174,14 +174,19 @@ class Vendors:
         """A socket; 3,200 bytes of audio are a tenth of a second."""
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        size = 0
+        size, channels = 0, int(request.query.get("channels", "1"))
         async for message in socket:
             if message.type is WSMsgType.BINARY:
                 size += len(message.data)
             elif message.json()["type"] == "CloseStream":
                 said = {"type": "Metadata", "transaction_key": "deprecated", "request_id": "r1", "sha256": "0"}
                 await socket.send_json(
-                    {**said, "created": "2026-04-07T00:00:00Z", "duration": size / 32000, "channels": 1}
+                    {
+                        **said,
+                        "created": "2026-04-07T00:00:00Z",
+                        "duration": size / 32000 / channels,
+                        "channels": channels,
+                    }
                 )
                 await socket.close()
         return socket
