@@ -12,12 +12,12 @@ own, so that nothing is done twice). Does not know: the rest of this package; it
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 import aiohttp
@@ -31,6 +31,7 @@ _PAUSE_SECONDS: Final = 0.1
 _PAUSE_SECONDS_MAX: Final = 2.0
 _REQUEST_SECONDS_MAX: Final = 10.0
 _CONNECTIONS_MAX: Final = 100
+T = TypeVar("T")
 
 
 class Asked(TypedDict, total=False):
@@ -142,6 +143,7 @@ class CreditClient:
         self._repeat_seconds = repeat_seconds
         self._session = session
         self._owned: aiohttp.ClientSession | None = None
+        self._begun: set[asyncio.Task[Any]] = set()  # what is done to its end, whether or not somebody waits for it
 
     def __repr__(self) -> str:
         return f"<CreditClient {self._base}>"
@@ -160,26 +162,38 @@ class CreditClient:
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Close them."""
-        if self._owned is not None:
-            await self._owned.close()
-            self._session = self._owned = None
+        """Close them, when what was begun has ended or ten seconds are over."""
+        try:
+            if self._begun:
+                await asyncio.wait(self._begun, timeout=_REQUEST_SECONDS_MAX)
+        finally:
+            for task in self._begun:
+                task.cancel()
+            if self._owned is not None:
+                await self._owned.close()
+                self._session = self._owned = None
 
     @asynccontextmanager
     async def hold(self, **asked: Unpack[Asked]) -> AsyncIterator[Hold]:
         """Hold credit for a block, and renew it while the block runs. Refused, Problem, Unanswered.
 
-        A block that fails, or is cancelled, gives the hold back, unless it had begun to settle it. One that ends
-        without settling or releasing it is a mistake: NotSettled.
+        A block that fails, or is cancelled, gives the hold back, also one that is being taken then, unless it had begun
+        to settle it, which is done all the same. One that ends without settling or releasing it is a mistake:
+        NotSettled.
         """
-        hold = await self.open(**asked)
+        opening = self._begin(self.open(**asked))
+        try:
+            hold = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._begin(self._give_back(opening))
+            raise
         renewal = asyncio.create_task(self._keep(hold))
         try:
             yield hold
         except BaseException:
             if not hold._ending:
                 with suppress(CreditError):  # it ends by itself
-                    await asyncio.shield(hold.release())
+                    await hold.release()
             raise
         finally:
             renewal.cancel()
@@ -210,9 +224,12 @@ class CreditClient:
     async def settle(
         self, hold: str, usage: Usage | None = None, *, amount: Usd | None = None, reply: Any = None
     ) -> Receipt:
-        """Charge what a hold came to: its usage by measure, or the service's reply that says it, or an amount."""
+        """Charge what a hold came to: its usage by measure, or the service's reply that says it, or an amount.
+
+        Who is cancelled meanwhile has settled all the same, if there is an answer before the client is closed.
+        """
         told = {"usage": _told(usage), "amount": None if amount is None else _text(amount), "reply": reply}
-        data = await self._ask(f"/holds/{hold}/settle", told)
+        data = await asyncio.shield(self._begin(self._ask(f"/holds/{hold}/settle", told)))
         return Receipt(
             charged=Decimal(data["charged"]),
             balance=None if data["balance"] is None else Decimal(data["balance"]),
@@ -223,13 +240,33 @@ class CreditClient:
         )
 
     async def release(self, hold: str) -> bool:
-        """Give a hold back. False: it had ended before, or by a repeat of this."""
-        data = await self._ask(f"/holds/{hold}/release", {})
+        """Give a hold back. False: it had ended before, or by a repeat of this. Cancelled as `settle` is."""
+        data = await asyncio.shield(self._begin(self._ask(f"/holds/{hold}/release", {})))
         return bool(data["released"])
 
     async def renew(self, hold: str, seconds: int | None = None) -> None:
         """Have a hold live for so many seconds from now. Problem `hold_ended` where it has ended."""
         await self._ask(f"/holds/{hold}/renew", {"seconds": seconds})
+
+    # ---- what is done to its end
+
+    def _begin(self, doing: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do it, also if whoever asked for it is cancelled."""
+        task = asyncio.create_task(doing)
+        self._begun.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._begun.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is told to whoever waits; if nobody does, to nobody
+
+    @staticmethod
+    async def _give_back(opening: asyncio.Task[Hold]) -> None:
+        """Release a hold that nobody knows of: whoever asked for it was cancelled before it was there."""
+        with suppress(CreditError):
+            await (await opening).release()
 
     # ---- one request
 
@@ -253,6 +290,8 @@ class CreditClient:
             why, after = "", 0.0
             try:
                 status, data, after = await self._once(path, told, name)
+            except aiohttp.InvalidURL:
+                raise
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 why = type(error).__name__
             else:
@@ -273,7 +312,7 @@ class CreditClient:
         if name:
             headers["Idempotency-Key"] = name
         async with self._session.post(
-            self._base + path, data=told.encode(), headers=headers, allow_redirects=False
+            self._base + path, data=told.encode(), headers=headers, allow_redirects=False, raise_for_status=False
         ) as answer:
             text = await answer.text()
             after = answer.headers.get("Retry-After", "")
@@ -299,4 +338,6 @@ def _told(usage: Usage | None) -> Mapping[str, int | str] | None:
 
 def _text(amount: Decimal | str) -> str:
     """A decimal as text, without an exponent."""
+    if isinstance(amount, float):  # whoever does not check types would be rounded, and charged wrongly
+        raise TypeError("no float is exact: say it as a Decimal or as text")
     return amount if isinstance(amount, str) else format(amount, "f")

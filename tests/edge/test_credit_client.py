@@ -108,3 +108,71 @@ async def test_what_is_not_answered_is_done_once(tmp_path: Path, empty_redis: st
             with pytest.raises(Unanswered):
                 await credit.open(**ROUTE, amount="1")
         assert len(await gw.ledger.holds("acme")) == 1  # taken by the first attempt, once
+
+
+@asynccontextmanager
+async def withheld(port: int, path: bytes, *, reply: bool) -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
+    """A way to a port that keeps requests of a path, or their replies, until it is let go: its URL, whether it keeps
+    one, and what lets it go. Whoever has hung up by then gets nothing through.
+    """
+    keeps, go = asyncio.Event(), asyncio.Event()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found = False
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, keeping: bool) -> None:
+            nonlocal found
+            while piece := await source.read(65536):
+                found = found or path in piece
+                if found and keeping:
+                    keeps.set()
+                    await go.wait()
+                    if reader.at_eof():
+                        break
+                sink.write(piece)
+            sink.close()
+
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, back, keeping=not reply), pump(there, writer, keeping=reply))
+
+    server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", keeps, go
+
+
+async def test_who_is_cancelled_leaves_nothing_behind(tmp_path: Path, empty_redis: str) -> None:
+    """A hold that was being taken is given back; a settlement that was being made is made."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        await gw.open_account("acme", credit="10")
+
+        async def work(credit: CreditClient) -> None:
+            async with credit.hold(**ROUTE, amount="1") as hold:
+                await hold.settle(amount="0.5")
+
+        for path, reply, left in ((b"/holds HTTP", True, "10"), (b"/settle HTTP", False, "9.5")):
+            async with (
+                withheld(gw.gateway.customers_port, path, reply=reply) as (url, keeps, go),
+                CreditClient(url, TOKEN) as credit,
+            ):
+                working = asyncio.create_task(work(credit))
+                await keeps.wait()
+                assert len(await gw.ledger.holds("acme")) == 1
+                working.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await working
+                go.set()
+            assert await gw.ledger.holds("acme") == [], path
+            assert await gw.balance("acme") == parse_usd(left)
+
+
+async def test_what_the_client_does_not_take(tmp_path: Path, empty_redis: str) -> None:
+    """A float would be rounded, and an address that is none would be asked again and again: both are told at once."""
+    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+        await gw.open_account("acme", credit="10")
+        async with CreditClient(gw.url, TOKEN) as credit:
+            for asked in ({"amount": 0.1}, {"estimate": {"megapixels": 0.1}}):
+                with pytest.raises(TypeError, match="float"):
+                    await credit.open(**ROUTE, **asked)
+        async with CreditClient("gateway.internal", TOKEN) as credit:
+            with pytest.raises(ValueError, match=r"gateway\.internal"):
+                await credit.open(**ROUTE)
