@@ -57,18 +57,24 @@ class Refusal:
     """What a code means unless a product says otherwise: HTTP status and the sentence for people.
 
     `{name}` in the message is filled from the details of the refusal at hand; it has those of `also` beside them, for
-    products that word it themselves.
+    products that word it themselves. `otherwise`: how a detail reads that a refusal does not have.
     """
 
     status: int
     message: str
     also: tuple[str, ...] = ()
+    otherwise: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_CREDIT: Final = "Your current account balance is negative. Please top up to continue using the API."
 
 REFUSALS: Final[Mapping[Code, Refusal]] = {
-    Code.UNAUTHORIZED: Refusal(status=401, message="Authentication error, API token missing/invalid"),
+    Code.UNAUTHORIZED: Refusal(
+        status=401,
+        message="Authentication error, API token missing/invalid",
+        also=("problem",),
+        otherwise={"problem": "Invalid API key"},
+    ),
     Code.KEY_DISABLED: Refusal(status=403, message="This API key is disabled or has expired. Use another key."),
     Code.ACCOUNT_SUSPENDED: Refusal(status=403, message="This account is suspended. Contact support."),
     Code.NOT_ENTITLED: Refusal(

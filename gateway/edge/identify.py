@@ -23,6 +23,7 @@ _TOKEN_PARAMETER: Final = "token"  # noqa: S105 - its name
 #: `Token` is how Deepgram's clients say it.
 _KEY_SCHEMES: Final = frozenset({"bearer", "token"})
 _NOBODY: Final = Refused(code=Code.UNAUTHORIZED)
+_NO_KEY: Final = Refused(code=Code.UNAUTHORIZED, details={"problem": "Missing Authorization header"})
 
 
 def credential_of(headers: CIMultiDictProxy[str], longest: int = _SECRET_MAX) -> str | None:
@@ -80,7 +81,7 @@ class Identifier:
         """Whose key these headers, sent by this peer, carry. Raises LedgerUnavailable."""
         secret = credential_of(headers)
         if secret is None:
-            return _NOBODY
+            return _NOBODY if headers.get("Authorization", "").strip() else _NO_KEY
         digest = key_digest(self._peppers[0], secret)
         known = self._ledger.known(digest)
         if known is not None or not may_be_secret(secret):

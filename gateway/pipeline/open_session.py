@@ -106,6 +106,7 @@ class OpenSession:
     async def refuse(self, refused: Refused) -> None:
         """Tell a client that was accepted that there will be no session."""
         self._call.refuse(refused)
+        self._parts.leases.discard(self._call.id)  # it was given back, and its client may take its time to close
         self._told.end(refused)
         self._told.opened.set()
         self._tell(refused)
@@ -169,12 +170,13 @@ class OpenSession:
                 await self._wait(self._next_at())
                 await self._step(self._now())
             self._broken = broken_off(self._told, self._spec)
+            begun = self._meter.begun
             await self._wind_down()
             await self._own()
             call.unfinished = operation = self._slices.closing(self._now())
             self._closed(await operation())
             call.unfinished = None
-            self._close()
+            self._close(begun=begun)
             await self._tell_if_strange()
             await self.relay.over()
         finally:
@@ -350,6 +352,7 @@ class OpenSession:
         call.move(Move.SETTLE if charged else Move.RELEASE)
         call.outcome = closed.outcome
         call.late = call.late or closed.late
+        self._parts.leases.discard(self._slices.hold_id)
         self.ended.set()
 
     async def _tell_if_strange(self) -> None:
@@ -367,8 +370,8 @@ class OpenSession:
             delivery_id, payload = anomaly("session_anomaly", what, product=product, call_id=call.id, at_ms=at_ms)
             await self._parts.books.post(call.account, delivery_id, ALERT, payload, 0.0)
 
-    def _close(self) -> None:
-        """The last words to both sides."""
+    def _close(self, *, begun: bool) -> None:
+        """The last words to both sides. `begun`: it had begun when it ended, and its upstream was told to end."""
         upstream, client, relay = self._told.upstream, self._told.client, self.relay
         if self._told.refused is not None:
             self._call.code = str(self._told.refused.code)
@@ -382,8 +385,8 @@ class OpenSession:
         else:
             self._call.code = str(Code.UPSTREAM_UNREACHABLE)
             self._tell(Refused(code=Code.UPSTREAM_UNREACHABLE))
-        if upstream is None and not self._meter.begun:
-            # It may begin just now. Whatever it says to this is for nobody: the client's Close was sent.
+        if upstream is None and not begun:
+            # It may begin just now, or has since. Whatever it says to this is for nobody: the client's Close was sent.
             if self._spec.terminate:
                 relay.tell_upstream(self._spec.terminate.encode())
             self._close_upstream()

@@ -43,9 +43,14 @@ def worded(style: ErrorStyle, refused: Refused) -> Told:
     default = REFUSALS[refused.code]
     return Told(
         status=(wording and wording.status) or default.status,
-        message=((wording and wording.message) or default.message).format_map(_Details(refused.details)),
+        message=sentence((wording and wording.message) or default.message, refused),
         template=wording.body if wording is not None and wording.body is not None else style.body,
     )
+
+
+def sentence(message: str, refused: Refused) -> str:
+    """The sentence with the refusal's details."""
+    return message.format_map(_Details({**REFUSALS[refused.code].otherwise, **refused.details}))
 
 
 def render(style: ErrorStyle, refused: Refused, call_id: str, rates: tuple[Rate, ...] = ()) -> Answer:

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from gateway.core.errors import Refused
-from gateway.pipeline.refusals import filled, worded
+from gateway.pipeline.refusals import filled, sentence, worded
 from gateway.settings.products import ErrorStyle
 from gateway.settings.sessions import FrameWording, Session
 from gateway.sockets.ports import Watch
@@ -64,7 +64,7 @@ def _written(
     wording: FrameWording, message: str, refused: Refused, call_id: str, session_id: str
 ) -> tuple[bytes | None, int, bytes]:
     if wording.message is not None:
-        message = wording.message
+        message = sentence(wording.message, refused)
     values = {
         "{message}": message,
         "{code}": str(refused.code),

@@ -217,11 +217,25 @@ async def test_refusals_are_in_band(gw: Running, path: str, tier: str, credit: s
 
 
 async def test_an_unknown_key_is_refused_in_the_vendors_words(gw: Running) -> None:
-    """And so is none at all."""
-    for key in ("nobody", None):
+    """And so is none at all, or one that is blank."""
+    unknown, missing = "Invalid API key", "Missing Authorization header"
+    for key, problem in (("nobody", unknown), ("Basic bm9ib2R5", unknown), (None, missing), (" ", missing)):
         async with connected(gw, key) as socket:
             said, code = await to_the_end(socket)
-        assert (said[-1]["error"], code) == ("Unauthorized Connection: Invalid API key", 1008)
+        assert (said[-1]["error"], code) == (f"Unauthorized Connection: {problem}", 1008)
+
+
+async def test_a_hold_that_has_ended_is_not_renewed(gw: Running) -> None:
+    """A client may take its time to answer our Close: meanwhile nobody looks for the hold in vain, and raises alarm."""
+    key = await gw.open_account("a", credit="1")
+    for served in (True, False):
+        if not served:
+            await gw.sandbox.stop()
+        async with connected(gw, key, autoclose=False) as socket:
+            await socket.send_json({"type": "Terminate"})
+            while (await socket.receive(timeout=30)).type is not aiohttp.WSMsgType.CLOSE:
+                pass
+            assert not len(gw.gateway.leases)
 
 
 async def test_new_sessions_are_limited_by_the_minute(gw: Running) -> None:

@@ -181,9 +181,13 @@ async def test_whoever_leaves_before_the_beginning_leaves_no_session_behind(smal
     assert await spent(small, "a") == 0
 
 
-@pytest.mark.parametrize("protocols", [(), ("b",)], ids=["accepted at once", "accepted after the upstream"])
+@pytest.mark.parametrize(
+    ("protocols", "closes"),
+    [((), False), ((), True), (("b",), False)],
+    ids=["accepted at once, lost", "accepted at once, closed", "accepted after the upstream"],
+)
 async def test_whoever_leaves_during_the_handshake_leaves_no_session_behind(
-    small: Running, upstream: Service, protocols: tuple[str, ...]
+    small: Running, upstream: Service, protocols: tuple[str, ...], *, closes: bool
 ) -> None:
     """The upstream's session begins with its handshake: it is ended in words before its line is cut."""
 
@@ -202,10 +206,11 @@ async def test_whoever_leaves_during_the_handshake_leaves_no_session_behind(
     else:
         socket = await opening
         assert socket._writer.transport is not None
-        socket._writer.transport.abort()
+        if not closes:
+            socket._writer.transport.abort()
         await socket.close()
     await holds(lambda: bool(upstream.sockets) and len(upstream.sockets[0].heard) == 2)
-    assert upstream.sockets[0].heard == [TERMINATE, 1001]
+    assert upstream.sockets[0].heard == [TERMINATE, 1000 if closes else 1001]
     assert await spent(small, "a") == 0
 
 

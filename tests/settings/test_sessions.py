@@ -84,7 +84,7 @@ def test_a_slice_is_the_estimate(runtime: Runtime) -> None:
 
 #: The contract's codes and texts.
 STREAMING = [
-    (Code.UNAUTHORIZED, 1008, "Unauthorized Connection: Invalid API key"),
+    (Code.UNAUTHORIZED, 1008, "Unauthorized Connection: {problem}"),
     (Code.INSUFFICIENT_CREDIT, 1008, f"Unauthorized Connection: {NO_CREDIT}"),
     (Code.RATE_LIMITED, 1008, "Unauthorized Connection: Too many concurrent sessions"),
     (Code.TOO_MANY_CONCURRENT, 1008, "Unauthorized Connection: Too many concurrent sessions"),
