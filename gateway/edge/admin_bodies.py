@@ -21,6 +21,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from gateway.core import overrides
 from gateway.core.errors import Code, GatewayError
@@ -38,6 +39,12 @@ _SECRET: Final = re.compile(r"[\x21-\x7e]{16,200}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[A-Za-z0-9_.:~+/=-]{1,128}")
 _OVERRIDES_MAX: Final = 100
 _OVER: Final = "this time is over"
+#: What people get wrong in forms too, in words of ours.
+_SAID: Final = {
+    "int_type": "it must be a whole number",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than_equal": "it must be at most {le}",
+}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -391,8 +398,8 @@ def read_body(model: type[Model], raw: bytes, setting: Setting) -> Model:
     try:
         return model.model_validate_json(raw, context=setting)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = [Problem(_pointer(d["loc"]), d["msg"].removeprefix("Value error, ")) for d in details]
+        details = error.errors(include_url=False, include_input=False)
+        problems = [Problem(_pointer(d["loc"]), _detail(d)) for d in details]
         raise Invalid(problems, malformed=details[0]["type"] == "json_invalid") from None
 
 
@@ -414,6 +421,11 @@ def read_idempotency_key(text: str) -> str:
     if not _IDEMPOTENCY_KEY.fullmatch(bare):
         raise Invalid([Problem("Idempotency-Key", "1 to 128 letters, digits and _ . : ~ + / = -, best a UUID")])
     return bare
+
+
+def _detail(error: ErrorDetails) -> str:
+    said = _SAID.get(error["type"], "").format_map(error.get("ctx", {}))
+    return said or error["msg"].removeprefix("Value error, ")
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

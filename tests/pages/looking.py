@@ -109,6 +109,19 @@ ASKEW = """() => {
   headings.forEach((heading, place) => {
     if (level(heading) > (place ? level(headings[place - 1]) : 0) + 1) wrong.push(`jump: ${heading.innerText}`);
   });
+  for (const link of document.querySelectorAll("nav a"))
+    if (link.getBoundingClientRect().right > innerWidth) wrong.push(`out of sight: ${link.textContent}`);
+  const seen = (part) => {
+    const range = new Range();
+    range.selectNodeContents(part);
+    return range.getBoundingClientRect();
+  };
+  const apart = (a, b) => a.right < b.left + 1 || b.right < a.left + 1 || a.bottom < b.top + 1 || b.bottom < a.top + 1;
+  for (const summary of document.querySelectorAll(".entries summary")) {
+    const boxes = [...summary.children].map(seen);
+    if (boxes.some((box, place) => !boxes.slice(place + 1).every((other) => apart(box, other))))
+      wrong.push(`one over another: ${summary.innerText}`);
+  }
   for (const target of document.querySelectorAll("button, a, input:not([type=hidden]), select, summary")) {
     const inText = target.tagName === "A" && target.closest("p, dd, th, td");
     if (!target.checkVisibility() || target.closest(".skip") || inText) continue;

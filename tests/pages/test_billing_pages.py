@@ -130,9 +130,42 @@ async def test_only_a_page_of_the_visit_can_send_a_form(gw: Running) -> None:
             assert (visitor.status, "out of date" in text) == (403, True)
         await visitor.send_fields("/sign-in", {"secret": key, "form_token": token}, headers={"Origin": gw.url})
         assert visitor.address == "/billing"
-        await visitor.send("/sign-out", form_token=token)  # that of the visit before signing in
-        assert visitor.status == 403
+        for headers in ({}, {"Origin": "https://evil.example"}):  # the token is that of the visit before signing in
+            text = await visitor.send_fields("/sign-out", {"form_token": token}, headers=headers)
+            assert (visitor.status, "This form is out of date" in text) == (403, True)
+            assert bool(visitor.cookies) == (not headers)  # who comes from elsewhere begins no new visit
         assert (await visitor.see() and visitor.address) == "/billing"
+
+
+async def test_a_page_that_was_open_for_too_long_says_so(gw: Running) -> None:
+    """Who signed out elsewhere is told so by a form; an entrance whose visit is over takes the key the second time."""
+    key = await gw.open_account("acme")
+    async with Visitor(gw.url + "/billing") as visitor:
+        await visitor.see("/sign-in")
+        visitor.http.cookie_jar.clear()
+        assert "This page was out of date. Send it once more." in await visitor.send("/sign-in", secret=key)
+        assert visitor.status == 403
+        await visitor.send("/sign-in", secret=key)
+        assert visitor.address == "/billing"
+        await visitor.see("/funds")
+        token = visitor.form_token
+        await visitor.send("/sign-out")
+        assert "You are signed out Nothing was done" in await visitor.send("/funds", form_token=token, amount="25")
+        assert visitor.status == 403
+
+
+async def test_what_there_is_much_of_is_shown_in_part(gw: Running) -> None:
+    """Grants, keys and holds without end leave the pages short, which say how many more there are."""
+    key = await gw.open_account("acme")
+    for number in range(101):
+        made = Key(id=f"k{number}", account="acme")
+        await gw.ledger.put_key(operation=f"k{number}", key=made, digest=f"{number:064}")
+        await gw.ledger.grant(operation=f"g{number}", account="acme", kind="goodwill", amount=parse_usd("1"))
+    async with Visitor(gw.url + "/billing") as visitor, Visitor(gw.ops_url + "/admin/ui") as operator:
+        assert "and 82 more" in await visitor.sign_in(key)
+        assert "and 2 more: the API lists them all" in await visitor.see("/keys")
+        await operator.sign_in(ADMIN_TOKEN)
+        assert (await operator.see("/accounts/acme")).count("and 2 more: the command line lists them all") == 2
 
 
 async def test_what_is_no_form_is_refused(gw: Running) -> None:

@@ -62,6 +62,7 @@ async def _story(gw: Running, page: Page) -> None:
     await page.get_by_role("link", name="Add funds").first.click()
     await page.get_by_label("Dollars", exact=True).fill("25.00")
     await photograph(page, "3-funds")
+    assert await faults(page) == []  # with the refusal above the page's heading
     await page.get_by_role("button", name="Continue to payment").click()
     await page.get_by_role("button", name="Pay $25.00").click()  # on the provider's page
     await page.get_by_role("heading", name="Available credit").wait_for()

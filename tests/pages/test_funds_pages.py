@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.core.money import parse_usd
+from tests.fakes.stripe import AUTHENTICATED
 from tests.harness import Running, running
 from tests.pages.visitor import Visitor
-from tests.payments.shop import shop, until
+from tests.payments.shop import customer_of, shop, until
 
 
 def once_of(visitor: Visitor) -> str:
@@ -44,6 +45,7 @@ async def test_funds_are_added_on_the_providers_page(tmp_path: Path, empty_redis
             text = await visitor.send_fields("/funds", {**form, "once": "", "amount": amount})
             assert visitor.status == 422, amount
             assert "That could not be done" in text
+            assert re.search(f'value="{re.escape(amount)}" aria-invalid="true"', visitor.html)  # nobody types it again
         assert len(stripe.sessions) == 1
 
 
@@ -101,6 +103,27 @@ async def test_autopay_is_set_on_the_page(tmp_path: Path, empty_redis: str) -> N
         text = await visitor.send("/funds/autopay", once=once_of(visitor), **settings | {"target": "20.00"})
         assert visitor.status == 422
         assert "Target: it must be above the threshold" in text
+        assert re.search('name="target"[^>]* value="20.00" aria-invalid="true"', visitor.html)
+        assert re.search('name="threshold"[^>]* value="25.00">', visitor.html)
+
+
+async def test_a_bank_that_asks_is_explained(tmp_path: Path, empty_redis: str) -> None:
+    """A card whose bank wants its owner's agreement: the page says so, what helps, and when it is tried again."""
+    async with shop(tmp_path, empty_redis) as (gw, stripe), Visitor(gw.url + "/billing") as visitor:
+        key = await gw.open_account("acme", credit="21")
+        card = {"customer": customer_of(stripe), "method": AUTHENTICATED, "provider": "stripe"}
+        await gw.ledger.set_autopay(operation="card", account="acme", changes=card)
+        await visitor.sign_in(key)
+        await visitor.see("/funds")
+        settings = {"threshold": "25.00", "target": "50.00", "monthly_cap": "", "enabled": "yes"}
+        await visitor.send("/funds/autopay", once=once_of(visitor), **settings)
+
+        async def failed() -> bool:
+            return "The last attempt failed: authentication required." in await visitor.see("/funds")
+
+        await until(failed)
+        assert re.search(r"The next one is on \d+ \w+ \d+, \d\d:\d\d UTC", visitor.text)
+        assert "Your bank wants you to agree to the payment yourself" in visitor.text
 
 
 async def test_where_nobody_charges_cards_one_is_told_whom_to_ask(gw: Running) -> None:
@@ -157,6 +180,10 @@ async def test_alerts_are_set_tested_and_removed(tmp_path: Path, empty_redis: st
             {"how": "email", "where": "somebody@example.com"},
             {"how": "pigeon"},
         ):
-            await visitor.send("/alerts", **new | wrong)
+            text = await visitor.send("/alerts", **new | wrong)
             assert visitor.status == 422, wrong
+            assert "Input should" not in text or {"no_such_kind", "pigeon"} & {*wrong.values()}
+            for name, value in (new | wrong).items():  # what was typed and chosen is still there
+                kept = f'name="{name}"[^>]* value="{re.escape(value)}"|<option value="{value}" selected>'
+                assert value in ("email", "pigeon", "no_such_kind") or re.search(kept, visitor.html), (name, value)
         assert await gw.ledger.watches("acme") == []

@@ -37,6 +37,8 @@ from gateway.settings.runtime import Runtime
 PATH: Final = "/billing"
 _PAGE_ENTRIES: Final = 25
 _HOLDS_SHOWN: Final = 20
+_GRANTS_SHOWN: Final = 20
+_KEYS_SHOWN: Final = 100
 _JOBS_SHOWN: Final = 20
 #: The pages in the order of their links: path, title.
 MENU: Final = (
@@ -213,6 +215,7 @@ class BillingPages:
         titles = {name: product.title for name, product in self._runtime.products.items()}
         return {
             "spend": spending(spent, titles, now),
+            "grants_shown": _GRANTS_SHOWN,
             "holds": lines[:_HOLDS_SHOWN],
             "holds_more": max(0, len(lines) - _HOLDS_SHOWN),
             "jobs": view.job_lines(self._runtime, jobs[:_JOBS_SHOWN], names),
@@ -235,7 +238,8 @@ class BillingPages:
 
     async def _keys(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         lines = view.key_lines(self._runtime, shown.keys, int(self._clock.now() * 1000))
-        return self.page("keys.html", visit, shown, "/keys", lines=lines)
+        more = max(0, len(lines) - _KEYS_SHOWN)
+        return self.page("keys.html", visit, shown, "/keys", lines=lines[:_KEYS_SHOWN], more=more)
 
 
 def _over(visit: Visit) -> str:

@@ -36,6 +36,11 @@ _DID: Final[Mapping[str, str]] = {
     "dropped": "The alert is gone.",
     "tested": "A test is on its way to everybody whom the alert tells.",
 }
+_NOTHING: Final[Mapping[str, str]] = {}
+#: What a page is told where nothing failed, as `failed` says it.
+_WELL: Final[dict[str, Any]] = {"status": 200, "problem": "", "wrong": frozenset()}
+#: The fields of a form, where they are called otherwise by what they become.
+_FIELDS: Final = {"percent": "figure", "days": "figure", "amount": "figure", "to": "where"}
 _AWAY: Final = "The payment service does not answer right now. Nothing was paid; try again in a minute."
 
 
@@ -90,15 +95,16 @@ class FundsPages:
         return await self._funds(visit, shown, did=request.query.get("did", ""))
 
     async def _funds(
-        self, visit: Visit, shown: Shown, *, did: str = "", problem: str = "", status: int = 200
+        self, visit: Visit, shown: Shown, *, did: str = "", form: Mapping[str, str] = _NOTHING, **failing: Any
     ) -> web.Response:
         autopay = await self._autopay.show_autopay(shown.account.id)
         settings = self._runtime.payments
         becomes = self._runtime.tiers.get(settings.upgrades.get(shown.account.plan.tier, ""))
         return self._room.page(
-            "funds.html", visit, shown, "/funds", status=status, autopay=view.autopay(autopay), did=_DID.get(did, ""),
-            problem=problem, once=secrets.token_hex(12), least=settings.amount_min, most=settings.amount_max,
+            "funds.html", visit, shown, "/funds", autopay=view.autopay(autopay), did=_DID.get(did, ""), form=form,
+            once=secrets.token_hex(12), least=settings.amount_min, most=settings.amount_max,
             pays_here=autopay["provider"] not in (None, BILLING_SYSTEM), becomes=becomes.title if becomes else "",
+            **_WELL | failing,
         )  # fmt: skip
 
     async def _add_funds(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
@@ -108,7 +114,7 @@ class FundsPages:
             body = self._body(AddFunds, fields)
             page = await self._autopay.add_funds(shown.account.id, body, named_of(form))
         except GatewayError as error:
-            return await self._funds(visit, shown, problem=problem_of(error), status=422)
+            return await self._funds(visit, shown, form=form, **failed(error))
         return self._room.page("leave.html", visit, shown, "/funds", url=page["url"], amount=body.amount)
 
     async def _set_autopay(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
@@ -122,7 +128,7 @@ class FundsPages:
         try:
             await self._autopay.change_autopay(shown.account.id, self._body(ChangeAutopay, fields), named_of(form))
         except GatewayError as error:
-            return await self._funds(visit, shown, problem=problem_of(error), status=422)
+            return await self._funds(visit, shown, form=form, **failed(error))
         return self._room.go("/funds?did=autopay", visit)
 
     # ---- alerts
@@ -131,13 +137,20 @@ class FundsPages:
         return await self._alerts_shown(visit, shown, did=request.query.get("did", ""))
 
     async def _alerts_shown(
-        self, visit: Visit, shown: Shown, *, did: str = "", problem: str = "", status: int = 200, made: Any = None
+        self,
+        visit: Visit,
+        shown: Shown,
+        *,
+        did: str = "",
+        form: Mapping[str, str] = _NOTHING,
+        made: Any = None,
+        **failing: Any,
     ) -> web.Response:
         found = await self._alerts.list_alerts(shown.account.id)
         return self._room.page(
-            "alerts.html", visit, shown, "/alerts", status=status, alerts=[view.alert(each) for each in found["items"]],
-            did=_DID.get(did, ""), problem=problem, once=secrets.token_hex(12), kinds=view.ALERT_KINDS, made=made,
-            mails=self._runtime.smtp is not None,
+            "alerts.html", visit, shown, "/alerts", alerts=[view.alert(each) for each in found["items"]],
+            did=_DID.get(did, ""), form=form, once=secrets.token_hex(12), kinds=view.ALERT_KINDS, made=made,
+            mails=self._runtime.smtp is not None, **_WELL | failing,
         )  # fmt: skip
 
     async def _put_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
@@ -154,21 +167,21 @@ class FundsPages:
             name = named_of(form)
             made = await self._alerts.put_alert(shown.account.id, name, body, operation(name, "page:"))
         except GatewayError as error:
-            return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
+            return await self._alerts_shown(visit, shown, form=form, **failed(error))
         return await self._alerts_shown(visit, shown, made=made)
 
     async def _drop_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
         try:
             await self._alerts.drop_alert(shown.account.id, form.get("alert", ""))
         except LedgerRefused as error:
-            return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
+            return await self._alerts_shown(visit, shown, **failed(error))
         return self._room.go("/alerts?did=dropped", visit)
 
     async def _test_alert(self, visit: Visit, shown: Shown, form: Mapping[str, str]) -> web.Response:
         try:
             await self._alerts.test_alert(shown.account.id, form.get("alert", ""), operation(named_of(form), "page:"))
         except LedgerRefused as error:
-            return await self._alerts_shown(visit, shown, problem=problem_of(error), status=422)
+            return await self._alerts_shown(visit, shown, **failed(error))
         return self._room.go("/alerts?did=tested", visit)
 
     def _body(self, model: type[Model], fields: Mapping[str, Any]) -> Model:
@@ -188,6 +201,15 @@ def named_of(form: Mapping[str, str]) -> str:
         return f"page-{secrets.token_hex(12)}"
     asked = orjson.dumps(sorted(item for item in form.items() if item[0] != "form_token"))
     return f"page-{hashlib.sha256(asked).hexdigest()[:24]}"
+
+
+def failed(error: GatewayError) -> dict[str, Any]:
+    """What the page says that a form which could not be done comes back with: why, and which fields are wrong."""
+    wrong = (
+        {part for each in error.problems for part in each.pointer.split("/")} if isinstance(error, Invalid) else set()
+    )
+    wrong |= {field for part, field in _FIELDS.items() if part in wrong}
+    return {"status": 422, "problem": problem_of(error), "wrong": frozenset(wrong)}
 
 
 def problem_of(error: GatewayError) -> str:

@@ -55,7 +55,7 @@ class Entrance:
         self._attempts = Attempts(clock)
         self._trust_forwarded_for = trust_forwarded_for
         site.add_page("/sign-in", self._page)
-        site.add_act("/sign-in", self._sign_in)
+        site.add_act("/sign-in", self._sign_in, stale=self._again)
         site.add_act("/sign-out", self._sign_out)
 
     def ask(self) -> web.Response:
@@ -78,6 +78,10 @@ class Entrance:
             return self._show(visit, str(error), status=403)
         self._attempts.take_back(address)
         return self._site.go("", self._site.visits.begin(who, by))
+
+    def _again(self, visit: Visit) -> web.Response:
+        """The page was open for longer than a visit lasts, or is not the last one that was shown."""
+        return self._show(visit, "This page was out of date. Send it once more.", status=403)
 
     async def _sign_out(self, _request: web.Request, visit: Visit, _form: Mapping[str, str]) -> web.Response:
         """The visit is over wherever its cookie may be."""

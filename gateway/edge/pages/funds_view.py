@@ -4,10 +4,12 @@ Owns: an alert in words. Pure. Does not know: the operations, how facts are laid
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from gateway.core.money import Nanos, parse_usd
 from gateway.core.record import record
+from gateway.edge.pages.wording import date_time
 
 
 @record
@@ -24,6 +26,8 @@ class AutopayLine:
     state: str
     why: str
     charging: str
+    retry: str
+    asks: bool
 
 
 def autopay(shown: Mapping[str, Any]) -> AutopayLine:
@@ -39,7 +43,13 @@ def autopay(shown: Mapping[str, Any]) -> AutopayLine:
         state=shown["state"],
         why=(shown["why"] or "").replace("_", " "),
         charging=_cents(shown["charging"] or ""),
+        retry=_minute(shown["retry_at"]) if shown["retry_at"] else "",
+        asks=shown["why"] == "authentication_required",
     )
+
+
+def _minute(iso: str) -> str:
+    return date_time(int(datetime.fromisoformat(iso).timestamp() * 1000))
 
 
 def _cents(text: str) -> str:

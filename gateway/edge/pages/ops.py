@@ -37,7 +37,7 @@ PATH: Final = "/admin/ui"
 MENU: Final = (("", "Accounts"), ("/refusals", "Refusals"), ("/audit", "Audit"), ("/config", "Config"))
 _PAGE_ACCOUNTS: Final = 50
 _PAGE_ENTRIES: Final = 25
-_JOBS_SHOWN: Final = 100
+_SHOWN: Final = 100  # grants, keys, holds, jobs
 _DELIVERIES_SHOWN: Final = 50
 #: What a form is about: for the audit log.
 _ABOUT: Final = ("key", "hold", "kind", "job", "delivery")
@@ -219,12 +219,12 @@ class OpsPages:
         try:
             picture = await ops_view.picture(
                 self._ledger, self._runtime, name, clock=self._clock, before=before,
-                entries=_PAGE_ENTRIES, jobs=_JOBS_SHOWN, deliveries=_DELIVERIES_SHOWN,
+                entries=_PAGE_ENTRIES, jobs=_SHOWN, deliveries=_DELIVERIES_SHOWN,
             )  # fmt: skip
         except LedgerRefused as error:  # an unknown account, or no entry's id
             raise web.HTTPNotFound from error
         did = ops_view.DID.get(request.query.get("did", ""), "")
-        return self._page("ops_account.html", visit, "", **picture, did=did, once=secrets.token_hex(12))
+        return self._page("ops_account.html", visit, "", **picture, did=did, shown=_SHOWN, once=secrets.token_hex(12))
 
     async def _refusals(self, _request: web.Request, visit: Visit) -> web.Response:
         figures = ops_view.figures((await self._measured()).figures())

@@ -81,12 +81,20 @@ class Site:
 
         self.app.router.add_get(path, handle)
 
-    def add_act(self, path: str, act: Act) -> None:
-        """What a form does that is sent to a path: only one that a page of this very visit has."""
+    def add_act(self, path: str, act: Act, *, stale: Callable[[Visit], web.Response] | None = None) -> None:
+        """What a form does that is sent to a path: only one that a page of this very visit has.
+
+        `stale` answers any other.
+        """
 
         async def handle(request: web.Request) -> web.Response:
             visit, form = self.visits.of(request), await _form(request)
-            if not _is_from_here(request) or not self.visits.is_form_of(visit, form.get("form_token", "")):
+            is_ours = _is_from_here(request)
+            if not is_ours or not self.visits.is_form_of(visit, form.get("form_token", "")):
+                if is_ours and stale is not None:
+                    return stale(visit)
+                if is_ours and not visit.who:
+                    raise Told(403, "You are signed out", "Nothing was done. Sign in, and try again.")
                 raise Told(
                     403, "This form is out of date", "Nothing was done. Go back, reload the page, and try again."
                 )
@@ -154,6 +162,8 @@ class Site:
             told = Told(500, "Something went wrong here", "It was not your fault. Reload, or try again later.")
         response = self.show("told.html", self.visits.of(request), status=told.status, title=told.title, text=told.text)
         response.headers.update(told.headers)
+        if request.method == "POST" and not _is_from_here(request):
+            response.cookies.clear()  # browsers send such a form without our cookie: a new one would end the visit
         return response
 
 
