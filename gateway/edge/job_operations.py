@@ -14,10 +14,11 @@ from gateway.core.errors import LedgerRefused, OperationConflict, UpstreamTimeou
 from gateway.core.money import format_usd
 from gateway.core.record import record
 from gateway.edge.admin_views import CURRENCY, Data, view_job
-from gateway.pipeline.books import Settled
+from gateway.pipeline.books import Settled, by_steps
 from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.placing import Placing
-from gateway.ports import Clock, Ledger, Resource, ResourceRef, Settlement
+from gateway.ports import Clock, Ledger, Receipt, Resource, ResourceRef, Settlement
+from gateway.settings.plans import PriceBook
 from gateway.settings.runtime import Runtime
 from gateway.upstream.ports import UpstreamClient
 
@@ -52,13 +53,14 @@ async def open_jobs(ledger: Ledger, account: str, *, limit: int) -> list[OpenJob
 class _Straight:
     """`Bookkeeping` without a spool: a person is there to hear that the ledger is away, and to try again."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, prices: PriceBook) -> None:
         self._ledger = ledger
+        self._prices = prices
 
     async def settle(self, settlement: Settlement) -> Settled:
         """See `Bookkeeping`."""
         try:
-            return await self._ledger.settle(settlement)
+            return await self._ledger.settle(await by_steps(self._ledger, self._prices, settlement))
         except OperationConflict:
             return "conflict"
 
@@ -108,7 +110,8 @@ class JobOperations(JobReading):
     def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
         super().__init__(ledger)
         placing = Placing(runtime)
-        self._jobs = Jobs(runtime=runtime, books=_Straight(ledger), upstreams=upstreams, placing=placing, clock=clock)
+        books = _Straight(ledger, runtime.prices)
+        self._jobs = Jobs(runtime=runtime, books=books, upstreams=upstreams, placing=placing, clock=clock)
 
     async def settle_job(self, account: str, ref: ResourceRef, *, charge_hold: bool) -> Data:
         """Ask the service now, and end the job by what it says; `charge_hold`: one that is not over costs its hold."""
@@ -142,7 +145,7 @@ def _settled(account: str, record: Resource, found: str, concluded: Concluded | 
         found = concluded.record.state
         if concluded.settled == "conflict":
             found = "conflict"
-        elif concluded.charge is not None:
-            charged = format_usd(concluded.charge.amount)
+        elif isinstance(concluded.settled, Receipt):
+            charged = format_usd(concluded.settled.charged)
         record = record if found == "conflict" else replace(record, state=concluded.record.state)
     return {"account": account, "job": view_job(record), "found": found, "charged": charged, **CURRENCY}

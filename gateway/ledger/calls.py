@@ -162,8 +162,8 @@ class Calls(Store):
         check_settlement(settlement)
         account, ref = settlement.account, settlement.resource
         keys = () if ref is None else (self._names.resource(account, ref),)
-        _, answer = await self._run("settle", account, keys, _charge(settlement))
-        return _receipt(*answer)
+        tag, answer = await self._run("settle", account, keys, _charge(settlement))
+        return _receipt(*answer, repeated=tag == b"repeated")
 
     async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
         """See ports.Ledger."""
@@ -282,9 +282,13 @@ def _plan(tier: bytes, rate_card: bytes, overrides: bytes | None) -> Plan:
     return Plan(tier=tier.decode(), rate_card=rate_card.decode(), overrides=(overrides or b"").decode())
 
 
-def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes) -> Receipt:
+def _receipt(entry_id: bytes, charged: bytes, balance: bytes, late: bytes, *, repeated: bool = False) -> Receipt:
     return Receipt(
-        entry_id=entry_id.decode(), charged=Nanos(int(charged)), balance=Nanos(int(balance)), late=late == b"1"
+        entry_id=entry_id.decode(),
+        charged=Nanos(int(charged)),
+        balance=Nanos(int(balance)),
+        late=late == b"1",
+        repeated=repeated,
     )
 
 

@@ -124,7 +124,8 @@ class MemoryCalls(MemoryStore):
         """See ports.Ledger."""
         rules.check_settlement(settlement)
         books, now = self._at(settlement.account)
-        return books.charged_before(settlement) or books.charge(settlement, now)
+        first = books.charged_before(settlement)
+        return books.charge(settlement, now) if first is None else replace(first, repeated=True)
 
     async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
         """See ports.Ledger."""

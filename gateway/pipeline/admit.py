@@ -22,6 +22,7 @@ from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call, Client
 from gateway.pipeline.callbacks import Callbacks
+from gateway.pipeline.follow import tell_of_look
 from gateway.pipeline.idempotency import HEADER, NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
@@ -321,7 +322,10 @@ class Admission:
                 continue  # not the account's: admission will say so, after every other guard
             if record.state == "open":
                 concluded = await self._jobs.look(account, record)
-                record = record if concluded is None else concluded.record
+                if concluded is not None:
+                    now_ms = int(self._clock.now() * 1000)
+                    tell_of_look(self._observer, account, record, concluded.outcome, concluded, now_ms=now_ms)
+                    record = concluded.record
             if record.state != "settled":
                 return Refused(code=Code.JOB_NOT_FINISHED, details={"resource": ref.kind})
             call.sources["job"] = {"usage": record.usage}

@@ -254,9 +254,9 @@ class Bookings:
         self._tell(
             booking,
             started,
-            outcome="spooled" if receipt is None else "settled",
-            charged=charge.amount if receipt is None else receipt.charged,
-            late=receipt is not None and receipt.late,
+            outcome="spooled" if receipt is None else "repeated" if receipt.repeated else "settled",
+            charged=charge.amount if receipt is None else ZERO if receipt.repeated else receipt.charged,
+            late=receipt is not None and receipt.late and not receipt.repeated,
         )
         return charge, settled
 

@@ -26,6 +26,22 @@ Settled = Receipt | Literal["spooled", "conflict"]
 Apply = Callable[[Record], Awaitable[None]]
 
 
+async def by_steps(ledger: Ledger, prices: PriceBook, settlement: Settlement) -> Settlement:
+    """The settlement at the prices of the steps that it is in. Raises LedgerRefused and LedgerUnavailable."""
+    charge, table = settlement.charge, _table(prices, settlement)
+    used = volumes(charge, table)
+    if not used:
+        return settlement
+    before = await ledger.take_volume(account=settlement.account, hold_id=settlement.hold_id, volumes=used)
+    return replace(settlement, charge=stepped(charge, table, before), volumes=used)
+
+
+def _table(prices: PriceBook, settlement: Settlement) -> PriceTable:
+    """The prices that it was admitted with."""
+    charge = settlement.charge
+    return prices.pinned(charge.price_version, charge.rate_card) or NO_TABLE
+
+
 class Books:
     """What a call does to the ledger after it was admitted."""
 
@@ -73,28 +89,18 @@ class Books:
 
     def has_steps(self, settlement: Settlement) -> bool:
         """Whether what it costs may depend on what its month had before."""
-        return bool(self._table(settlement).steps)
+        return bool(_table(self._prices, settlement).steps)
 
     async def by_steps(self, settlement: Settlement) -> Settlement:
         """The settlement at the prices of the steps that it is in. A repeat takes no volume again, and costs the same.
 
         Raises LedgerUnavailable.
         """
-        charge, table = settlement.charge, self._table(settlement)
-        used = volumes(charge, table)
-        if not used:
-            return settlement
-        account, hold_id = settlement.account, settlement.hold_id
         try:
-            before = await self._ledger.take_volume(account=account, hold_id=hold_id, volumes=used)
+            return await by_steps(self._ledger, self._prices, settlement)
         except LedgerRefused:  # it has ended, or was charged for something else: settle says so
             self._observer.event("volume_refused", product=settlement.product)
             return settlement
-        return replace(settlement, charge=stepped(charge, table, before), volumes=used)
-
-    def _table(self, settlement: Settlement) -> PriceTable:
-        charge = settlement.charge
-        return self._prices.pinned(charge.price_version, charge.rate_card) or NO_TABLE
 
     async def release(self, account: str, hold_id: str, resource: ResourceRef | None = None) -> None:
         """Give a hold back."""

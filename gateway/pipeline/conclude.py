@@ -190,6 +190,8 @@ class Conclusion:
         if concluded.charge is None or concluded.settled is None:
             call.outcome = "released"
             return
+        if concluded.told:
+            return  # to this call it was over: it is as free as a later one
         if concluded.charge.basis == "estimated":
             self._observer.event("usage_unknown", product=concluded.record.product)
         self._told_of_charge(call, concluded.charge, concluded.settled)

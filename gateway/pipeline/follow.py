@@ -12,7 +12,7 @@ from gateway.core import tracecontext
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import ZERO
 from gateway.pipeline.jobs import Concluded, Jobs, Seen
-from gateway.ports import FollowedJob, JobLooked, Ledger, Observer, Resource
+from gateway.ports import FollowedJob, JobLooked, Ledger, Observer, Receipt, Resource
 from gateway.settings.jobs import Job
 
 #: What a look found of a job that is not over: it runs, the service does not know it, the service said nothing.
@@ -123,8 +123,8 @@ def tell_of_look(
     if concluded is not None and concluded.unheard:
         observer.event("job_status_unknown", product=record.product)
     charge = concluded.charge if concluded is not None else None
-    settled = concluded.settled if concluded is not None else None
-    if charge is not None and charge.basis == "estimated" and outcome == "settled":
+    settled = concluded.settled if concluded is not None and not concluded.told else None
+    if charge is not None and charge.basis == "estimated" and outcome == "settled" and settled is not None:
         observer.event("usage_unknown", product=record.product)
     observer.job_looked(
         JobLooked(
@@ -136,7 +136,7 @@ def tell_of_look(
             over=outcome not in _SAID,
             charged=concluded.charged if concluded is not None else ZERO,
             estimated=charge is not None and charge.basis == "estimated",
-            late=settled is not None and not isinstance(settled, str) and settled.late,
+            late=isinstance(settled, Receipt) and settled.late,
             seconds=(now_ms - record.created_ms) / 1000,
             trace=str(record.facts.get(tracecontext.FACT, "")),
         )

@@ -39,10 +39,17 @@ class Concluded:
 
     @property
     def charged(self) -> Nanos:
-        """What was charged; of a charge that waits in the spool, what it is at most."""
+        """What this charged; of a charge that waits in the spool, what it is at most. Nothing by a conflict, or where
+        somebody else who saw the job's end charged it first.
+        """
         if isinstance(self.settled, Receipt):
-            return self.settled.charged
-        return self.charge.amount if self.charge is not None else ZERO
+            return ZERO if self.settled.repeated else self.settled.charged
+        return self.charge.amount if self.charge is not None and self.settled == "spooled" else ZERO
+
+    @property
+    def told(self) -> bool:
+        """Whether somebody else charged it first, and told of that."""
+        return isinstance(self.settled, Receipt) and self.settled.repeated
 
     @property
     def outcome(self) -> str:

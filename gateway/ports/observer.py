@@ -23,8 +23,8 @@ class Clock(Protocol):
 class CallFinished:
     """One call, told to observers when it is over. No key, token, URL query or body is in it.
 
-    `outcome`: refused, passed (free), settled, released, job_accepted, spooled, repeated (an answer given before),
-    conflict (the ledger refused the charge). Seconds and nano-dollars.
+    `outcome`: refused, passed (free), settled, released, job_accepted, spooled, repeated (an answer or a receipt
+    given before), conflict (the ledger refused the charge). Seconds and nano-dollars.
     """
 
     time: float  # seconds since the epoch, when it was over

@@ -238,12 +238,16 @@ class Settlement:
 
 @record
 class Receipt:
-    """What a settlement did. `late`: its hold had ended before by expiry. Amounts in nano-dollars."""
+    """What a settlement did. `late`: its hold had ended before by expiry. Amounts in nano-dollars.
+
+    `repeated`: `settle` made this charge before, and this is its first receipt again, equal to that.
+    """
 
     entry_id: str
     charged: Nanos
     balance: Nanos
     late: bool = False
+    repeated: bool = field(default=False, compare=False)
 
 
 @record

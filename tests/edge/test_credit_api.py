@@ -74,7 +74,10 @@ async def test_a_call_that_is_served_elsewhere(tmp_path: Path, empty_redis: str)
         assert charged["charged"] == "0.000000001"
         assert await gw.ledger.verify("acme") == [] == await gw.ledger.holds("acme")
         counted = gw.gateway.measured().figures()["counts"]
-        assert [count for labels, count in counted["gateway_calls"] if labels[2] == "settled"] == [4]
+        assert [count for labels, count in counted["gateway_calls"] if labels[2] == "settled"] == [3], (
+            "told twice, counted once"
+        )
+        assert sum(count for _, count in counted["gateway_charges_nanos"]) == 1_420_000_001
 
 
 async def test_a_product_that_is_proxied_may_be_booked_as_well(tmp_path: Path, empty_redis: str) -> None:

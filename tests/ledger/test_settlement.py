@@ -62,10 +62,12 @@ async def test_a_repeated_settlement_gets_the_very_first_receipt(world: World) -
     ledger = await opened(world)
     await admitted(ledger, ask())
     first = await ledger.settle(bill())
+    assert not first.repeated
     await admitted(ledger, ask("call-2"))
     await ledger.settle(bill("call-2"))
     before = await world.dump()
-    assert await ledger.settle(bill()) == first
+    again = await ledger.settle(bill())
+    assert again == first and again.repeated, "and says so: who tells of charges told of this one before"
     assert await ledger.settle(bill(call_id="seen-by-another", route="callback")) == first
     assert await world.dump() == before
 

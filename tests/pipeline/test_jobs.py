@@ -17,6 +17,7 @@ from tests.pipeline.helpers import (
     skus,
     submit,
     submitted,
+    until,
     without_rates,
 )
 
@@ -46,6 +47,30 @@ async def test_an_export_before_any_poll_settles_the_job(gw: Running, export: st
     assert got.status == 200
     await in_order(gw, "a", balance=parse_usd("49.79"))
     assert (await finished(gw, key, path)).charge is None, "the poll after it is free"
+
+
+async def test_an_end_that_many_see_at_once_is_told_once(gw: Running) -> None:
+    """Of polls that all find the job over, one says what it cost, and the metrics count what the ledger charged; also
+    where it was a request about the transcript that found it over."""
+    key = await gw.open_account("a", tier="free", credit="50")
+    path = await submitted(gw, key, knobs={"job_seconds": 0.2})
+    late = sandbox(latency_seconds=0.5)  # all of them are on their way before the first is answered
+    polls = await asyncio.gather(*(gw.call("GET", path, key, headers=late) for _ in range(8)))
+    assert sorted(got.charge or 0 for got in polls) == [0] * 7 + [HOUR]
+    transcript = (await submitted(gw, key, 60)).rpartition("/")[2]
+    tasks = {"request": {"translation": {"target_languages": ["de"]}}}
+    understood = {"transcript_id": transcript, "speech_understanding": tasks}
+
+    async def over() -> bool:
+        at_service = f"{gw.sandbox.url}/v2/transcript/{transcript}"
+        async with gw.http.get(at_service, headers={"Authorization": "sandbox-service-key"}) as response:
+            return bool((await response.json())["status"] == "completed")
+
+    assert await until(over)
+    assert (await gw.call("POST", "/v1/understanding", key, json=understood)).charge == parse_usd("0.001")
+    charged = gw.gateway.measured().count("gateway_charges_nanos")
+    assert sum(charged.values()) == sum(charge["amount"] for charge in await charges(gw, "a"))
+    assert len(await charges(gw, "a")) == 3
 
 
 async def test_an_export_that_overtakes_the_end_of_its_job_settles_it(gw: Running) -> None:

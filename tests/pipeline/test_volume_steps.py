@@ -19,7 +19,7 @@ from gateway.ledger.spool import Spool
 from gateway.pipeline.books import Books
 from gateway.ports import Receipt, Settlement
 from gateway.settings.plans import PriceBook
-from tests.harness import Running, running
+from tests.harness import ADMIN_TOKEN, Running, running
 from tests.ledger.ledgers import MemoryWorld as World
 from tests.ledger.ledgers import ask, opened, usd
 from tests.pipeline.helpers import beside, charges, chat, finished, submitted, until, without_rates
@@ -67,6 +67,11 @@ async def test_jobs_and_calls_at_once_share_the_steps_exactly(pair: tuple[Runnin
     assert (await one.ledger.volumes("acme", month=month))["stt.universal-2"] == 3 * 3600 * MILLIONTHS
     listed = {item["unit_price"] for charge in made for item in charge["items"]}
     assert listed == {"0.15 per_hour", "0.15 per_hour -50% above 1 hours"}
+    path = await submitted(one, key, 1800, speech_models=["universal-3-pro"])
+    await finished(one, key, await submitted(one, key, 3600, speech_models=["universal-3-pro"]))
+    by_hand = f"{one.ops_url}/admin/v1/accounts/acme/jobs/transcript/{path.rpartition('/')[2]}/settle"
+    async with one.http.post(by_hand, json={}, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}) as response:
+        assert (await response.json())["charged"] == "0.052500000", "half an hour at half of 0.21, also by hand"
     first = await chat(one, key, input_tokens=800, output_tokens=0)
     second = await chat(two, key, input_tokens=800, output_tokens=0)
     assert (first.charge, second.charge) == (Nanos(1_400_000), Nanos(200 * 1750 + 600 * 1000))
