@@ -201,6 +201,7 @@ class Operations:
             key_id=body.key or "",
             amount=body.amount,
             data={"call_id": body.call_id, "reason": body.reason, "actor": body.actor},
+            of_call=body.call_id,
         )
         return view_correction(body.call_id, receipt)
 

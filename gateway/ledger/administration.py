@@ -31,7 +31,6 @@ from gateway.ports import (
     Key,
     Lag,
     Plan,
-    Receipt,
     Swept,
 )
 
@@ -195,22 +194,6 @@ class Administration(Store):
         if tag == b"too_much":
             raise LedgerRefused(rules.TOO_MUCH)
         return records.grant(*answer)
-
-    async def correct(
-        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
-    ) -> Receipt:
-        """See ports.Ledger."""
-        rules.check_correction(amount)
-        explained, way = records.json({**data, "key_id": key_id}), "back" if amount > 0 else "more"
-        keys = [self._names.key(account, key_id)]
-        priority, most = str(rules.CORRECTION_PRIORITY), str(BALANCE_MAX)
-        args: list[Part] = [operation, str(abs(amount)), way, priority, explained, most]
-        content = [key_id, amount, {**data}]
-        tag, answer = await self._operate("correct", operation, account, content, keys, args)
-        if tag == b"too_much":
-            raise LedgerRefused(rules.TOO_MUCH)
-        entry_id, balance = answer
-        return Receipt(entry_id=entry_id.decode(), charged=Nanos(-amount), balance=Nanos(int(balance)))
 
     async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
         """See ports.Ledger. The key first, then its digest: nothing can be found that is not there."""

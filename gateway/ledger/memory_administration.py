@@ -28,7 +28,6 @@ from gateway.ports import (
     Key,
     Lag,
     Plan,
-    Receipt,
     Swept,
 )
 
@@ -146,29 +145,6 @@ class MemoryAdministration(MemoryStore):
         facts = rules.grant_data(kind, priority, expires_ms, note)
         made, _ = books.give(now, operation, given, facts)
         return books.done(operation, content, made)
-
-    async def correct(
-        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
-    ) -> Receipt:
-        """See ports.Ledger."""
-        rules.check_correction(amount)
-        books, now = self._at(account)
-        explained = {**data, "key_id": key_id}
-        content = ("correct", amount, explained)
-        first: Receipt | None = books.seen(operation, content)
-        if first is not None:
-            return first
-        if books.balance + amount > BALANCE_MAX:
-            raise LedgerRefused(rules.TOO_MUCH)
-        books.count(key_id, -amount, now)
-        if amount > 0:
-            given = Grant(id="", kind="correction", amount=amount, remaining=amount, priority=rules.CORRECTION_PRIORITY)
-            _, entry = books.give(now, operation, given, explained, why="correction")
-        else:
-            entry = books.write(now, "correction", amount, operation, explained | books.burn(-amount))
-            books.watch_charge(now, entry, key_id)
-        receipt = Receipt(entry_id=entry.id, charged=Nanos(-amount), balance=entry.balance)
-        return books.done(operation, content, receipt)
 
     async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
         """See ports.Ledger."""

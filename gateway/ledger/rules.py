@@ -284,6 +284,21 @@ def refunded_already(left: int) -> str:
     return f"of this charge {format_usd(left)} USD can still be given back"
 
 
+def is_of_call(entry: Entry, call_id: str) -> bool:
+    """Whether an entry is a charge of this call, or corrects one."""
+    return entry.kind in {"charge", "correction"} and entry.data.get("call_id") == call_id
+
+
+def no_charge_of(call_id: str) -> str:
+    """Why a call is not corrected."""
+    return f"the account has no charge of call {call_id!r}"
+
+
+def left_of(call_id: str, left: int) -> str:
+    """Why no more of a call comes back."""
+    return f"of what call {call_id!r} was charged {format_usd(max(0, left))} USD can still come back"
+
+
 def check_correction(amount: int) -> None:
     """What may be corrected at once."""
     if amount == 0:

@@ -129,14 +129,16 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
         """
 
     async def correct(
-        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any]
+        self, *, operation: str, account: str, key_id: str, amount: Nanos, data: Mapping[str, Any], of_call: str = ""
     ) -> Receipt:
         """Add a `correction` entry: what a later receipt changes of a charge, which itself stays as it is.
 
         A positive `amount` gives credit back (debt first, the rest as a grant of kind correction that burns first and
         never expires), a negative one charges more, like a charge. The key's month moves with it, not below zero.
         `data` says what is corrected and why (JSON data: `call_id`, `reason`, ...). Receipt.charged is -amount.
-        LedgerRefused if the balance would pass BALANCE_MAX, or the amount is 0 or cannot be counted.
+        LedgerRefused if the balance would pass BALANCE_MAX, or the amount is 0 or cannot be counted. With `of_call`,
+        also if the account has no charge of that call (that was not trimmed), or if more would come back than is left
+        of its charges after all corrections and refunds of them.
         """
 
     async def refund(
@@ -144,8 +146,9 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
     ) -> Receipt:
         """Give the charge of this entry back, or a part of it (None: all that is left), as a correction that says why.
 
-        All refunds of a charge together are never more than it was: LedgerRefused, also for what is no charge of the
-        account. The credit comes back as that of `correct`. Receipt.charged is what came back, below zero.
+        All refunds of a charge together are never more than it was, and with all corrections of its call never more
+        than that was charged: LedgerRefused, also for what is no charge of the account. The credit comes back as that
+        of `correct`. Receipt.charged is what came back, below zero.
         """
 
     async def changes(self, accounts: Sequence[str]) -> Sequence[int]:

@@ -1,5 +1,6 @@
 """The contract of `ports.Ledger`, part five: what a later receipt changes of a charge."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -126,3 +127,64 @@ async def test_an_unknown_account_has_nothing_to_correct(world: World) -> None:
     with pytest.raises(UnknownAccount):
         await correct(world.ledger, 5)
     assert await world.dump() == before
+
+
+async def test_no_more_comes_back_of_a_call_than_it_was_charged(world: World) -> None:
+    """Of a call with charges, corrections and refunds of its own what is left, to the nano; of others nothing."""
+    ledger = await opened(world)
+    entry = (await ledger.settle(bill("slice-1", usd(2), call_id="call-1"))).entry_id
+    await ledger.settle(bill("slice-2", usd(1), call_id="call-1"))
+    await ledger.settle(bill("call-2", usd(9)))
+    await correct(ledger, usd(0.5), "report")  # as the end of a session does
+    named = {"of_call": "call-1", "key_id": ""}
+    before = await world.dump()
+    with pytest.raises(LedgerRefused, match=r"2\.500000000"):
+        await correct(ledger, usd(2.5) + 1, "over", **named)
+    for call_id in ("call", "call-11", "nobody's", "acme-key", '"'):
+        for amount in (1, -1):
+            with pytest.raises(LedgerRefused, match="no charge of call"):
+                await correct(ledger, amount, "none", of_call=call_id)
+    assert await world.dump() == before
+    first = await correct(ledger, usd(1), **named)
+    assert await correct(ledger, usd(1), **named) == first, "a repeat is no second one"
+    refund: dict[str, Any] = {"account": "acme", "entry_id": entry, "data": {"reason": "x"}}
+    with pytest.raises(LedgerRefused, match=r"1\.500000000"):
+        await ledger.refund(operation="r", amount=Nanos(usd(1.5) + 1), **refund)
+    assert (await ledger.refund(operation="r", amount=None, **refund)).charged == -usd(1.5), "not the whole charge of 2"
+    for amount in (1, usd(1)):
+        with pytest.raises(LedgerRefused, match=r"0\.000000000"):
+            await correct(ledger, amount, f"again-{amount}", **named)
+    await correct(ledger, -usd(0.25), "more", **named)
+    assert (await correct(ledger, usd(0.25), "less", **named)).balance == usd(41)
+    assert await ledger.verify("acme") == []
+
+
+async def test_racing_corrections_give_back_one_call(world: World) -> None:
+    """Of many corrections at once, with charges of other calls between them, those are made that the call covers."""
+    ledger = await opened(world)
+    await ledger.settle(bill("call-1", usd(1)))
+
+    async def one(number: int) -> bool:
+        await ledger.settle(bill(f"other-{number}", 1))
+        try:
+            await correct(ledger, usd(0.4), f"fix-{number}", of_call="call-1")
+        except LedgerRefused:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*map(one, range(10)))) == 2
+    assert (await ledger.account("acme")).balance == usd(49.8) - 10
+    assert await ledger.verify("acme") == []
+
+
+async def test_a_call_is_found_among_many(world: World) -> None:
+    """However far back its charge is, and also where it is the last thing that happened."""
+    ledger = await opened(world)
+    await ledger.settle(bill("first", 5))
+    await asyncio.gather(*(ledger.settle(bill(f"other-{number}", 1)) for number in range(1050)))
+    await ledger.settle(bill("last", 7))
+    for call_id, amount in (("first", 5), ("last", 7)):
+        with pytest.raises(LedgerRefused):
+            await correct(ledger, amount + 1, call_id, of_call=call_id, data={"call_id": call_id})
+        await correct(ledger, amount, call_id, of_call=call_id, data={"call_id": call_id})
+    assert (await ledger.account("acme")).balance == usd(50) - 1050

@@ -492,9 +492,11 @@ class Machine(RuleBasedStateMachine):
         lose=lost,
     )
     def correct(self, account: str, operation: str, key_id: str, amount: Nanos, lose: int) -> None:
-        """Give back, or charge more."""
-        data = {"reason": "reported"}
-        self.do("correct", lose, operation=operation, account=account, key_id=key_id, amount=amount, data=data)
+        """Give back, or charge more; with one of the keys, of what a call was charged."""
+        call_id = f"call-{abs(amount) % 30}"
+        arguments = {"key_id": key_id, "amount": amount, "data": {"reason": "reported", "call_id": call_id}}
+        arguments |= {"of_call": call_id} if key_id == "two" else {}
+        self.do("correct", lose, operation=operation, account=account, **arguments)
 
     # ---- payments
 

@@ -98,6 +98,10 @@ async def test_verify_finds_what_was_given_back_beyond_a_charge_or_is_not_counte
         found = {drift.what: (drift.stored, drift.recomputed) for drift in await ledger.verify("acme")}
         assert found == {f"refunded.{entry}{what}": amounts for what, amounts in wrong.items()}
     await world.direct.call("DEL", "gw:{acme}:refunds")
+    with pytest.raises(LedgerRefused, match=r"1\.500000000"):  # the entries know it still
+        await refund(ledger, entry, 2, "again")
+    more = {"call_id": "call-1", "reason": "more"}
+    await ledger.correct(operation="c", account="acme", key_id="acme-key", amount=Nanos(-usd(0.5)), data=more)
     await refund(ledger, entry, 2, "again")
     await world.direct.call("HSET", "gw:{acme}:refunds", entry, str(usd(2.5)))
     (drift,) = await ledger.verify("acme")

@@ -16,6 +16,23 @@ local function seen()
   return nil
 end
 
+-- What is left of a call's charges after all that was corrected of them; nil where there is no charge. `left`: as far as
+-- entry `last` ('' is nil); what came after it is read here.
+local function left_of(call_id, last, left)
+  left = tonumber(left)
+  for _, line in ipairs(call('XRANGE', LEDGER, '(' .. last, '+')) do
+    local entry = {}
+    for i = 1, #line[2], 2 do
+      entry[line[2][i]] = line[2][i + 1]
+    end
+    local counts = entry.kind == 'charge' or (entry.kind == 'correction' and left)
+    if counts and cjson.decode(entry.data).call_id == call_id then
+      left = (left or 0) - tonumber(entry.amount)
+    end
+  end
+  return left
+end
+
 -- Remember the answer under the operation, count the change, and give it.
 local function done(tag, facts)
   call('HINCRBY', ACCOUNT, 'changes', 1)
