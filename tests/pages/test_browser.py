@@ -209,6 +209,12 @@ async def test_a_key_that_is_disabled_while_one_looks(gw: Running, looking: Look
     await seed(gw.ledger, gw.runtime, PAID, Past(gw.ledger, gw.runtime.redis.prefix))
     async with looking.page() as page:
         await sign_in(page, gw, PAID.secret)
+        for selects, used in (
+            ("selectAllChildren(document.querySelector('.facts'))", True),
+            ("removeAllRanges()", False),
+        ):
+            await page.evaluate(f"getSelection().{selects}")
+            assert await page.evaluate("isUsed(document.querySelector('[data-fresh]'))") is used
         await page.locator("svg.large-screen g.day").nth(20).hover()
         tip = page.locator(".tip")
         await tip.wait_for(state="visible")

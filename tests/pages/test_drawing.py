@@ -40,6 +40,14 @@ def test_times_for_people() -> None:
     )  # fmt: skip
     spans = {-1.0: "0 s", 59.9: "59 s", 61.0: "1 min", 7200.0: "2 h", 200_000.0: "2 d"}
     assert {seconds: wording.span(seconds) for seconds in spans} == spans
+    gauges = {
+        "a_bytes": (3e6, "2.9 MiB"),
+        "a_nanos": (1e9, "$1.00"),
+        "a_seconds": (0.0000045, "0"),
+        "a": (2e7, "20,000,000"),
+    }
+    gauges |= {"a_timestamp_seconds": (ms / 1000, "27 Nov 2026, 09:41 UTC"), "b_timestamp_seconds": (0, "never")}
+    assert {name: (value, wording.gauge(value, name)) for name, (value, _) in gauges.items()} == gauges
 
 
 def test_words_for_people() -> None:

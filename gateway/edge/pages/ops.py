@@ -23,7 +23,7 @@ from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, operation
 from gateway.edge.outbox_operations import OutboxOperations
 from gateway.edge.pages import billing_view, ops_view
-from gateway.edge.pages.billing_funds import read_form
+from gateway.edge.pages.billing_funds import problem_of, read_form
 from gateway.edge.pages.entrance import Entrance, Locked, Sign
 from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.visits import Visit, Visits
@@ -171,9 +171,10 @@ class OpsPages:
                 return self._entrance.ask()
             if (scope := self._needs[path[1:]]) not in self._scopes(visit):
                 raise Told(403, "Not with this token", f"This needs a token with the scope {scope}.")
-            if form.get("sure") != "yes":
-                raise Told(422, "Nothing was done", "Tick the box that says you mean it.")
             account = _account_of(request)
+            back = f"/accounts/{account}"
+            if form.get("sure") != "yes":
+                raise Told(422, "Nothing was done", "Tick the box that says you mean it.", back=back)
             try:
                 named = _named(form, path)
                 word = await self._auditor.noted(
@@ -187,10 +188,12 @@ class OpsPages:
             except UnknownAccount as error:
                 raise web.HTTPNotFound from error
             except OperationConflict:
-                raise Told(422, "Nothing was done", "This form was sent before, with something else.") from None
+                raise Told(
+                    422, "Nothing was done", "This form was sent before, with something else.", back=back
+                ) from None
             except (Invalid, LedgerRefused) as error:
-                raise Told(422, "Nothing was done", f"{error}") from None
-            return self.site.go(f"/accounts/{account}?did={word}", visit)
+                raise Told(422, "Nothing was done", problem_of(error), back=back) from None
+            return self.site.go(f"{back}?did={word}", visit)
 
         self.site.add_act(f"/accounts/{{account}}{path}", act)
 
@@ -203,7 +206,7 @@ class OpsPages:
 
     async def _accounts(self, request: web.Request, visit: Visit) -> web.Response:
         """Accounts whose id has the text in it; one that is it exactly is shown at once."""
-        text = request.query.get("q", "").strip()[:64]
+        text = request.query.get("q", "").strip().lower()[:64]
         after = request.query.get("after", "")[:64]
         found = await self._ledger.accounts_after(after, limit=_PAGE_ACCOUNTS + 1, containing=text)
         if text and found == [text]:
@@ -249,7 +252,7 @@ class OpsPages:
     # ---- what forms do: each answers the word for it
 
     async def _grant(self, account: str, form: Mapping[str, str], named: Operation) -> str:
-        fields = {name: form.get(name, "") for name in ("kind", "amount", "note")}
+        fields = {name: form.get(name, "").strip() for name in ("kind", "amount", "note")}
         await self._operations.give_grant(account, self._body(GiveGrant, fields), named)
         return "granted"
 

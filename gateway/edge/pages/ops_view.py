@@ -29,7 +29,7 @@ DID: Final[Mapping[str, str]] = {
     "disabled": "The key is disabled, at every worker and in every open session.",
     "enabled": "The key works again.",
     "released": "The credit that was set aside was given back.",
-    "settled": "The job was over, and was charged.",
+    "settled": "The job has ended, and was charged.",
     "running": "The job is not over: the service is still at it.",
     "replayed": "It is delivered again.",
     "over": "It had ended before. Nothing was done.",

@@ -44,22 +44,23 @@ _ASSET: Final = {**_HEADERS, "Cache-Control": "public, max-age=31536000, immutab
 _WORDS: Final = (
     wording.usd, wording.usd_exact, wording.usd_near, wording.usd_short, wording.usd_signed, wording.iso, wording.date,
     wording.date_time, wording.day, wording.month, wording.span, wording.spoken, wording.quantity, wording.per_unit,
-    wording.units,
+    wording.units, wording.gauge,
 )  # fmt: skip
 Page = Callable[[web.Request, Visit], Awaitable[web.Response]]
 Act = Callable[[web.Request, Visit, Mapping[str, str]], Awaitable[web.Response]]
 
 
 class Told(Exception):
-    """A request is not served: the page that says so has this status, title and text."""
+    """A request is not served: the page that says so has this status, title and text, and leads back to a page."""
 
     def __init__(
-        self, status: int, title: str, text: str, *, headers: Mapping[str, str] = MappingProxyType({})
+        self, status: int, title: str, text: str, *, back: str = "", headers: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         super().__init__(text)
         self.status = status
         self.title = title
         self.text = text
+        self.back = back
         self.headers = headers
 
 
@@ -160,7 +161,7 @@ class Site:
         except Exception as error:  # noqa: BLE001 - a page told is better than a cut connection
             _log.error("%s", place_of(error))
             told = Told(500, "Something went wrong here", "It was not your fault. Reload, or try again later.")
-        response = self.show("told.html", self.visits.of(request), status=told.status, title=told.title, text=told.text)
+        response = self.show("told.html", self.visits.of(request), status=told.status, told=told)
         response.headers.update(told.headers)
         if request.method == "POST" and not _is_from_here(request):
             response.cookies.clear()  # browsers send such a form without our cookie: a new one would end the visit

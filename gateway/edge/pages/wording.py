@@ -106,6 +106,17 @@ def quantity(text: object) -> str:
     return f"{int(whole):,}{dot}{fraction}" if whole.isdecimal() else str(text)
 
 
+def gauge(value: float, name: str) -> str:
+    """The value of a gauge, by the unit that its name ends with."""
+    if name.endswith("_timestamp_seconds"):
+        return date_time(int(value * 1000)) if value else "never"
+    if name.endswith("_bytes"):
+        return f"{value / 1_048_576:,.1f} MiB"
+    if name.endswith("_nanos"):
+        return usd_exact(int(value))
+    return f"{value:,.3f}".rstrip("0").rstrip(".")
+
+
 def _grouped(text: str) -> str:
     """Digits in groups of three, with the currency's sign."""
     sign, digits = ("−", text[1:]) if text.startswith("-") else ("", text)

@@ -2,9 +2,19 @@
 
 "use strict";
 
-// A part of the page, kept as it stands while somebody looks: unless it is being used, or has something unfolded.
+// Whether somebody is at work in a part of the page: has the focus there, something unfolded, or text selected.
+function isUsed(place) {
+  const selected = getSelection();
+  return (
+    place.contains(document.activeElement) ||
+    place.querySelector("details[open]") !== null ||
+    (!selected.isCollapsed && selected.containsNode(place, true))
+  );
+}
+
+// A part of the page, kept as it stands while somebody looks.
 async function refresh(place) {
-  if (document.hidden || place.contains(document.activeElement) || place.querySelector("details[open]")) {
+  if (document.hidden || isUsed(place)) {
     return;
   }
   const reply = await fetch(place.dataset.fresh, { credentials: "same-origin", cache: "no-store" });
@@ -12,7 +22,7 @@ async function refresh(place) {
     location.reload(); // signed out, or what was signed in with does not work any more
   } else if (reply.ok) {
     const text = await reply.text();
-    if (text !== place.dataset.shown) {
+    if (text !== place.dataset.shown && !isUsed(place)) {
       place.dataset.shown = text;
       place.innerHTML = text;
     }
