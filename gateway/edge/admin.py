@@ -90,8 +90,8 @@ class AdminApi:
                 return answer_of(await endpoint.deed(self._desk, ask), endpoint.status)
 
             async def deed() -> Data | Text:
-                await self._naming.keep(endpoint, ask)
-                return await endpoint.deed(self._desk, ask)
+                async with self._naming.kept(endpoint, ask):
+                    return await endpoint.deed(self._desk, ask)
 
             found = await self._desk.audit.noted(
                 deed,

@@ -145,6 +145,8 @@ _TOLD: Final[tuple[tuple[type[Exception], str], ...]] = (
     (PaymentRefused, "payment_refused"),
     (LedgerRefused, "ledger_refused"),
 )
+#: Of these it is known that nothing was done. A payment that was refused was tried.
+NOT_DONE: Final[tuple[type[Exception], ...]] = (Invalid, *(fault for fault, _ in _TOLD if fault is not PaymentRefused))
 
 
 def problem_of(error: Exception) -> ProblemReply:

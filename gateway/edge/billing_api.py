@@ -119,8 +119,8 @@ def _handler(
         ask = await ask_of(
             request, endpoint, actor=who.key_id, account=who.account, setting=setting, namespace=_NAMESPACE
         )
-        await naming.keep(endpoint, ask)
-        return answer_of(await endpoint.deed(desk, ask), endpoint.status)
+        async with naming.kept(endpoint, ask):
+            return answer_of(await endpoint.deed(desk, ask), endpoint.status)
 
     return handle
 

@@ -1,7 +1,7 @@
 """The ledger on Redis: what happens on the path of a call.
 
-Owns: the arguments and answers of the verbs admit, accept, settle, release, extend, renew, use_once, used; a known
-key costs no round trip to identify, and admit, settle and renew are one round trip each.
+Owns: the arguments and answers of the verbs admit, accept, settle, release, extend, renew, use_once, unuse, used; a
+known key costs no round trip to identify, and admit, settle and renew are one round trip each.
 Does not know: administration.
 """
 
@@ -206,6 +206,10 @@ class Calls(Store):
         """See ports.Ledger."""
         _, (mine,) = await self._run("use_once", account, [self._names.once(account, name)], [by, str(seconds)])
         return bool(mine == b"1")
+
+    async def unuse(self, *, account: str, name: str, by: str) -> None:
+        """See ports.Ledger."""
+        await self._run("unuse", account, [self._names.once(account, name)], [by])
 
     async def used(self, *, account: str, name: str) -> bool:
         """See ports.Ledger. An account that is not there has used nothing, and is told."""

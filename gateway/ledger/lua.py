@@ -48,6 +48,7 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "release": (),
     "extend": (),
     "use_once": (),
+    "unuse": (),
     "take_volume": (),
     "name_call": ("names",),
     "keep_answer": ("names",),

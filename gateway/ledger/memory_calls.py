@@ -184,6 +184,12 @@ class MemoryCalls(MemoryStore):
         books.used[name] = (user, until)
         return user == by
 
+    async def unuse(self, *, account: str, name: str, by: str) -> None:
+        """See ports.Ledger."""
+        books, _ = self._at(account)
+        if books.used.get(name, ("", 0))[0] == by:
+            del books.used[name]
+
     async def used(self, *, account: str, name: str) -> bool:
         """See ports.Ledger."""
         books, now = self._at(account)

@@ -161,6 +161,9 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
         for `seconds`.
         """
 
+    async def unuse(self, *, account: str, name: str, by: str) -> None:
+        """Forget that `by` used `name`: what it was used for was not done. Nothing, where another one did."""
+
     async def used(self, *, account: str, name: str) -> bool:
         """Whether `name` was used (`use_once`, by anybody), and that is remembered."""
 

@@ -376,6 +376,21 @@ async def test_the_same_key_for_something_else_is_a_conflict(api: Api) -> None:
     assert (await api.ok("GET", "/accounts/acme"))["balance"] == "60.000000000"
 
 
+async def test_a_request_that_was_refused_took_no_key(api: Api) -> None:
+    """A better one under the same name is judged anew, and has it then; a repeat of what was done frees nothing."""
+    await api.ok("POST", "/accounts", {"id": "acme"})
+    payments, much = "/accounts/acme/payments", {"payment": "inv-1", "amount": "9000000"}
+    for _ in range(2):
+        assert (await api.problem("POST", payments, much, once="n"))[1] == "ledger_refused"
+    assert (await api.problem("POST", "/accounts/acme/alerts/nope/test", None, once="n"))[1] == "unknown_alert"
+    await api.ok("POST", payments, much | {"amount": "30"}, once="n")
+    assert await api.problem("POST", payments, much, once="n") == (409, "operation_conflict")
+    grant = {"kind": "purchase", "amount": "9000000"}
+    assert (await api.problem("POST", "/accounts/acme/grants", grant, once="g"))[1] == "ledger_refused"
+    await api.ok("POST", "/accounts/acme/grants", grant | {"amount": "1"}, once="g")
+    assert (await api.ok("GET", "/accounts/acme"))["balance"] == "81.000000000"
+
+
 async def test_a_key_is_for_one_request_whatever_it_changes(api: Api) -> None:
     """What has an id of its own is kept to one request by an Idempotency-Key too: a payment, a hold, a test."""
     await api.ok("POST", "/accounts", {"id": "acme"})

@@ -309,6 +309,23 @@ async def test_a_name_is_used_by_one_only(world: World) -> None:
     assert not await use("call-1")
 
 
+async def test_a_name_that_was_used_for_nothing_is_given_back(world: World) -> None:
+    """By its user, as often as it likes; by no other one, and not in another account's name."""
+    ledger = await opened(world)
+    await opened(world, account="rival")
+    assert await ledger.use_once(account="acme", name="n", by="one", seconds=60)
+    await ledger.unuse(account="acme", name="n", by="two")
+    await ledger.unuse(account="rival", name="n", by="one")
+    await ledger.unuse(account="acme", name="other", by="one")
+    assert await ledger.used(account="acme", name="n")
+    for _ in range(2):
+        await ledger.unuse(account="acme", name="n", by="one")
+        assert not await ledger.used(account="acme", name="n")
+    assert await ledger.use_once(account="acme", name="n", by="two", seconds=60)
+    with pytest.raises(UnknownAccount):
+        await ledger.unuse(account="nobody", name="n", by="one")
+
+
 async def test_of_many_at_once_one_uses_the_name(world: World) -> None:
     """Two hundred that open a session with one token: one does."""
     ledger = await opened(world)
