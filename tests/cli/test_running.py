@@ -25,8 +25,8 @@ def run(*words: str) -> Any:
 
 
 def config(directory: Path, **changes: Any) -> Path:
-    """The repository's config with changes, in another directory."""
-    settings = yaml.safe_load(CONFIG.read_text()) | changes
+    """The repository's config with changes, in another directory, on ports that nobody has."""
+    settings = yaml.safe_load(CONFIG.read_text()) | {"customers": {"port": 0}, "ops": {"port": 0}} | changes
     settings["include"] = [str(ROOT / pattern) for pattern in settings["include"]]
     path = directory / "gateway.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -132,7 +132,7 @@ def test_why_it_does_not_start_names_the_place(tmp_path: Path) -> None:
             ({"customers": {"host": "nowhere.invalid"}}, "The gateway cannot listen on nowhere.invalid:8080: "),
             ({"spool_directory": str(tmp_path / "file")}, f"The spool cannot be used: {tmp_path / 'file'}"),
         ):
-            path = config(tmp_path, **{"redis": away, "spool_directory": spool, "customers": {"port": 0}} | changes)
+            path = config(tmp_path, **{"redis": away, "spool_directory": spool} | changes)
             result = run("serve", "--workers", "1", "-c", str(path))
             assert (result.exit_code, result.stdout) == (1, "")
             assert told in result.stderr
