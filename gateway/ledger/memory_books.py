@@ -58,6 +58,7 @@ class End:
     how: Literal["settled", "released", "expired"]
     content: object = None
     receipt: Receipt | None = None
+    at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Books:
         self.watch_charge(now, entry, settlement.key_id)
         self.mark(settlement.resource, hold_id, state="settled", usage=settlement.resource_usage)
         receipt = Receipt(entry_id=entry.id, charged=charge.amount, balance=entry.balance, late=late)
-        self.ends[hold_id] = End("settled", content_of(settlement), receipt)
+        self.ends[hold_id] = End("settled", content_of(settlement), receipt, now)
         return receipt
 
     def count(self, key_id: str, amount: int, now: int) -> None:

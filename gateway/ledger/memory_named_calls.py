@@ -13,6 +13,8 @@ from gateway.ledger.memory_store import MemoryStore
 from gateway.ports import NamedCall, Naming
 
 _RUNNING: Final = Naming(state="running")
+#: So long after a charge its answer may still be on its way here.
+_KEEPING_MS: Final = 5000
 
 
 class MemoryNamedCalls(MemoryStore):
@@ -29,7 +31,9 @@ class MemoryNamedCalls(MemoryStore):
         if first is not None and state is not None:
             if first.content != named.content:
                 return Naming(state="other")
-            return Naming(state="done", hold_id=first.hold_id, answer=first.answer) if state == "done" else _RUNNING
+            if state == "running" or (first.answer is None and _keeps(books, first, now)):
+                return _RUNNING
+            return Naming(state="done", hold_id=first.hold_id, answer=first.answer or None)
         ends = sorted(name.until for name in books.names.values() if name.until > now)
         if first is None and len(ends) >= named.names_max:
             return Naming(state="full", retry_after_seconds=-((now - ends[0]) // 1000))
@@ -44,17 +48,16 @@ class MemoryNamedCalls(MemoryStore):
 
     async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
         """See ports.Ledger."""
-        assert answer, "an answer has at least its status"
         books, now = self._at(account)
         found, _ = _standing(books, name, now)
         if found is None or found.hold_id != hold_id:
             return False
-        if found.answer is None:
+        if not found.answer:
             size = sum(len(other.answer or b"") for other in books.names.values() if other.until > now)
             if size + len(answer) > bytes_max:
-                return False
-            books.names[name] = replace(found, answer=answer)
-        return True
+                answer = b""
+            found = books.names[name] = replace(found, answer=answer)
+        return bool(found.answer)
 
     async def free_name(self, *, account: str, name: str, hold_id: str) -> None:
         """See ports.Ledger."""
@@ -75,3 +78,9 @@ def _standing(books: Books, name: str, now: int) -> tuple[Name | None, Literal["
         return found, "done"
     waits = found.lease_until > now and not books.is_in_use(found.hold_id, now)
     return found, "running" if open_ is not None or waits else None
+
+
+def _keeps(books: Books, name: Name, now: int) -> bool:
+    """Whether the answer of a call that is done may be about to be kept."""
+    end = books.ends.get(name.hold_id)
+    return name.lease_until > now if end is None else now - end.at_ms < _KEEPING_MS

@@ -31,7 +31,6 @@ class NamedCalls(Store):
 
     async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
         """See ports.Ledger."""
-        assert answer, "an answer has at least its status"
         args: list[Part] = [name, hold_id, answer, str(bytes_max)]
         _, (kept,) = await self._run("keep_answer", account, self._names.named(account, name), args)
         return bool(kept == b"1")

@@ -76,13 +76,13 @@ class NamedCalls:
         return None if call.repeated is not None else _told(naming)
 
     async def keep(self, call: Call, answer: Answer | None) -> None:
-        """Keep the answer to a call that was charged, or made a job. A stream has none."""
+        """Keep the answer to a call that was charged, or made a job; or that there is none to keep, as of a stream."""
         done = call.state in (State.SETTLED, State.JOB_ACCEPTED) and call.outcome in ("settled", "job_accepted")
-        if not call.name or answer is None or not done:
+        if not call.name or not done:
             return
-        written = write_answer(answer)
+        written = b"" if answer is None else write_answer(answer)
         if len(written) > self._settings.answer_bytes_max:
-            return
+            written = b""
         kept = False
         with suppress(LedgerUnavailable):  # the customer gets its answer all the same
             kept = await self._ledger.keep_answer(
@@ -92,7 +92,7 @@ class NamedCalls:
                 answer=written,
                 bytes_max=self._settings.account_bytes_max,
             )
-        if not kept:
+        if written and not kept:
             self._observer.event("answer_not_kept", product=call.route.product.name)
 
     async def free(self, call: Call) -> None:

@@ -171,16 +171,16 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
         """Take a name for a call, unless the call that has it is under way or was charged.
 
         That is told by that call's hold: settled, or a job's from `accept` on, the call is done; open, it is running;
-        released or expired, it came to nothing and the name is free. Replay by the same hold: taken; with other content
-        an OperationConflict.
+        released or expired, it came to nothing and the name is free. One that is done is said to run while its answer
+        may be about to be kept. Replay by the same hold: taken; with other content an OperationConflict.
         """
 
     async def has_name(self, *, account: str, name: str) -> bool:
         """Whether a call has this name now."""
 
     async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
-        """Keep the answer of a call, for as long as its name. False: the name is not its own any more, or the answers
-        of the account would have more than `bytes_max` together.
+        """Keep the answer of a call, for as long as its name. False: the name is not its own any more, the answers of
+        the account would have more than `bytes_max` together, or it is empty: none comes, and repeats need not wait.
         """
 
     async def free_name(self, *, account: str, name: str, hold_id: str) -> None:

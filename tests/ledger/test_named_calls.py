@@ -120,11 +120,28 @@ async def test_a_charged_call_keeps_its_name_without_an_answer(world: World) -> 
         else:
             await world.advance(6 if way == "late" else 0)
             await ledger.settle(bill(hold_id))
+        assert await name(ledger, "repeat", word) == RUNNING, "its answer may come in a moment"
+        await world.advance(60 if way == "accept" else 5)
         assert await name(ledger, "repeat", word) == Naming(state="done", hold_id=hold_id)
         await ledger.free_name(account="acme", name=word, hold_id=hold_id)
         assert (await name(ledger, "repeat", word)).state == "done", "it is not to be had back"
     await ledger.release(account="acme", hold_id="call-2", resource=ref)
     assert await name(ledger, "repeat", "n2") == TAKEN, "a failed job was not charged"
+
+
+async def test_repeats_of_a_call_that_has_no_answer_to_keep_do_not_wait(world: World) -> None:
+    """They are told at once that it is done; it cannot be had back, and has no answer."""
+    ledger = await opened(world)
+    await name(ledger)
+    await admitted(ledger, ask())
+    await ledger.settle(bill())
+    assert await name(ledger, "call-2") == RUNNING
+    assert not await keep(ledger, answer=b"")
+    await free(ledger)
+    assert await name(ledger, "call-2") == Naming(state="done", hold_id="call-1")
+    assert await name(ledger, "call-2", content="d") == OTHER
+    await world.advance(DAY)
+    assert await name(ledger, "call-2") == TAKEN
 
 
 async def test_of_two_hundred_at_once_one_takes_the_name(world: World) -> None:

@@ -4,13 +4,26 @@
 -- ARGV  2-3 as in names, 4 digest of what is asked, 5 ms for which it is taken before there is a hold, 6 ms for which it
 --       is kept, 7 how many names the account may have
 -- Answers  taken
---          running                    the call that has it is under way
+--          running                    the call that has it is under way, or its answer is about to be kept
 --          done, hold id, answer      the call that has it was charged; nil where its answer is not kept
 --          other                      it was taken for something else
 --          full, ms until the oldest is forgotten
 --          conflict                   this very call took it for something else
 --          unknown                    no such account
 -- Callers  RedisLedger.name_call
+
+-- Between the charge, or the job, and the keeping of its answer a process has one command to send: so long a repeat waits.
+local KEEPING_MS = 5000
+local function keeps(hold_id, lease_until)
+  local entry = string.match(call('GET', BASE .. 'end:' .. hold_id) or '', '^1 settled %x+ (%S+)')
+  if not entry then
+    return tonumber(lease_until) > NOW
+  end
+  local found = call('XRANGE', LEDGER, entry, entry)[1] -- it may be gone, once it was exported
+  local at = found and string.match(table.concat(found[2], SEP), '\31at\31(%d+)\31')
+  return at and NOW - tonumber(at) < KEEPING_MS
+end
+
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
@@ -24,8 +37,8 @@ if hold_id then
   local state = kept and 'done' or stands(hold_id, lease_until)
   if state and content ~= ARGV[4] then
     return answer('other')
-  elseif state == 'done' then
-    return answer('done', hold_id, kept)
+  elseif state == 'done' and (kept or not keeps(hold_id, lease_until)) then
+    return answer('done', hold_id, kept ~= '' and kept)
   elseif state then
     return answer('running')
   end
