@@ -1,107 +1,25 @@
 """What a call is expected to cost, and what it did cost: the settings applied to what is known of it.
 
-Owns: the order "models, usage, rules, table", and the answer to unknown usage and unknown models.
+Owns: the order "model, usage, rules, table", which facts of a request are kept for it, and the
+answer to unknown usage and unknown models.
 Does not know: the ledger. Plain functions of values.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.core.errors import Code, Refused
-from gateway.core.extract import Sources, fields_on, first_reported
+from gateway.core.extract import Sources, first_reported
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
-from gateway.core.parameters import unknown_on
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
 from gateway.core.tariff import tariff
 from gateway.core.usage import Usage, estimate_usage, known_usage, read_usage
 from gateway.settings.metering import Metering
-from gateway.settings.plans import Tier
-from gateway.settings.products import Models, Product
+from gateway.settings.products import Product
 from gateway.settings.routes import Route
 
 #: No model, domain or flag has a longer name; a longer text is a customer's content.
 _NAME_MAX: Final = 64
-
-
-#: What stands for a model that is no text: it may be of any size and depth, and is nobody's to repeat.
-_NO_MODEL: Final = "(no text)"
-
-
-def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
-    """Every model that the request names, each once, or the default."""
-    request = sources.get("request")
-    if type(request) is dict and models.others is not None and models.others.isdisjoint(request):
-        model = request.get(models.first)
-        if type(model) is str:
-            return (model,)
-    named: list[Any] = []
-    for field in models.asked:
-        named += field.read_all(sources)
-    return tuple(dict.fromkeys(name if type(name) is str else _NO_MODEL for name in named)) or (models.default,)
-
-
-def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refused | None:
-    """What is wrong with the request itself, before anybody's credit is looked at."""
-    request = sources.get("request")
-    named = route.metered or any(requirement.field.source == "request" for requirement in route.requires)
-    if route.body == "json" and named and type(request) is not dict:
-        return Refused(code=Code.INVALID_REQUEST, details={"reason": "the body must be a JSON object"})
-    if not route.passes_over(request):
-        for rejection in route.rejections:
-            if rejection.meets(sources):
-                return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})
-    if route.metering is not None and route.metering.counted:
-        for measure in route.metering.counted:
-            value = first_reported(measure.fields, sources)
-            if value is not None and measure.judged(value) is None:
-                what = "a list" if measure.count == "items" else "text"
-                return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{measure.fields[0]} must be {what}"})
-    known = route.product.models.known if route.product.models else {}
-    for model in models:
-        if model not in known:
-            return Refused(code=Code.UNKNOWN_MODEL, details={"model": model[:100], "models": ", ".join(sorted(known))})
-    if route.known_parameters is not None:
-        name = unknown_on(sources["query"], route.known_parameters)
-        if name is not None:
-            return Refused(code=Code.UNPRICED_FIELD, details={"field": name[:100]})
-    return unpriced(route, request)
-
-
-def unpriced(route: Route, request: Any) -> Refused | None:
-    """Whether a request, or a client's update of a session, switches on what has no price and is not known as free."""
-    if route.known_fields is None or (type(request) is dict and request.keys() <= route.free_fields):
-        return None
-    field = fields_on(request, route.known_fields)
-    return None if field is None else Refused(code=Code.UNPRICED_FIELD, details={"field": field[:100]})
-
-
-def entitled(route: Route, tier: Tier | None, models: tuple[str, ...]) -> bool:
-    """Whether the tier includes the product and every model asked for."""
-    if tier is None or (share := tier.products.get(route.product.name)) is None:
-        return False
-    return share.models is None or share.models.issuperset(models)
-
-
-def has_add_ons(route: Route) -> bool:
-    """Whether the route has add-ons that are another product's, or refuses some as such."""
-    metering = metering_of(route)
-    rules = metering.rules if metering is not None else ()
-    return any(rule.part_of is not None for rule in rules) or any(each.part_of is not None for each in route.rejections)
-
-
-def entitled_to_add_ons(tier: Tier | None, add_ons: Collection[str]) -> bool:
-    """Whether the tier includes all products of the add-ons that a request switches on."""
-    return tier is None or tier.products.keys() >= {*add_ons}
-
-
-def add_ons_of(route: Route, sources: Sources) -> tuple[str, ...]:
-    """The other products of which the request uses something."""
-    metering = metering_of(route)
-    rules = metering.rules if metering is not None else ()
-    used = [rule.part_of for rule in rules if rule.part_of is not None and rule.applies(sources, "")]
-    used += [each.part_of for each in route.rejections if each.part_of is not None and each.meets(sources)]
-    return tuple(dict.fromkeys(used))
 
 
 def metering_of(route: Route) -> Metering | None:

@@ -12,6 +12,8 @@ from gateway.core.record import record
 from gateway.pipeline import pricing
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Call
+from gateway.pipeline.entitlement import add_ons_of, entitled_to_add_ons
+from gateway.pipeline.objections import unpriced
 from gateway.ports import Ledger, Observer, ResourceRef
 from gateway.settings.sessions import FrameWording, Session
 from gateway.sockets.signal import Signal
@@ -148,10 +150,10 @@ class SessionWatcher:
         """The client switches something on or off: from now on it costs what it costs then."""
         call = self._call
         fields = {name: value for name, value in message.items() if name != self._session.type_field}
-        if (refused := pricing.unpriced(call.route, fields)) is not None:
+        if (refused := unpriced(call.route, fields)) is not None:
             return refused
         call.sources["request"] = {**(call.sources.get("request") or {}), **pricing.update_facts(call.route, fields)}
-        if not pricing.entitled_to_add_ons(call.tier, pricing.add_ons_of(call.route, call.sources)):
+        if not entitled_to_add_ons(call.tier, add_ons_of(call.route, call.sources)):
             return self._admission.explained(call, Refused(code=Code.NOT_ENTITLED))
         return self._changed()
 

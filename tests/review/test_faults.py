@@ -16,7 +16,7 @@ from gateway.ledger.rules import CHARGE_MAX, check_delivery, check_settlement
 from gateway.ledger.spool import Spool
 from gateway.observe.logs import Logs
 from gateway.pipeline.books import Books
-from gateway.pipeline.pricing import asked_models
+from gateway.pipeline.objections import asked_models
 from gateway.ports import Settlement
 from gateway.settings.products import Models
 from gateway.workers.loops import forever

@@ -10,6 +10,7 @@ from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, charge_for
 from gateway.core.usage import Usage, estimate_usage
 from gateway.pipeline import pricing
+from gateway.pipeline.objections import unpriced
 from gateway.settings.routes import Route
 from tests.settings.project import Project
 
@@ -274,5 +275,5 @@ def test_its_price(interpreter: Project) -> None:
         ("tts.characters", 300_000),
     ]
     assert pricing.estimate(route, {"query": {}}, ("plain",), table, 0) == 1_000_000  # a slice, in whole seconds
-    refused = pricing.unpriced(route, {"event": "tune", "volume": 3, "autotune": True})
+    refused = unpriced(route, {"event": "tune", "volume": 3, "autotune": True})
     assert refused is not None and refused.details == {"field": "autotune"}

@@ -12,6 +12,8 @@ from gateway.core.errors import NO_CREDIT, REFUSALS, Code
 from gateway.core.extract import fields_on
 from gateway.core.parameters import parameters_of, unknown_on
 from gateway.pipeline import pricing
+from gateway.pipeline.entitlement import add_ons_of, entitled_to_add_ons
+from gateway.pipeline.objections import asked_models, objection, unpriced
 from gateway.settings.routes import Route
 from gateway.settings.runtime import Runtime
 from gateway.settings.sessions import FrameWording, Session
@@ -151,10 +153,10 @@ def test_every_update_of_the_official_client_is_known(runtime: Runtime) -> None:
     assert route.known_fields is not None
     update: dict[str, Any] = dict.fromkeys(fields_of(vendor.UpdateConfiguration), "on")
     assert len(update) > 10 and fields_on(update, route.known_fields) is None
-    refused = pricing.unpriced(route, {"type": "UpdateConfiguration", "redact_pii": True})
+    refused = unpriced(route, {"type": "UpdateConfiguration", "redact_pii": True})
     assert refused is not None and (refused.code, refused.details) == (Code.UNPRICED_FIELD, {"field": "redact_pii"})
-    assert pricing.unpriced(route, {"type": "UpdateConfiguration", "prompt": "p"}) is None
-    assert pricing.unpriced(route_of(runtime, "agent.session"), {"type": "session.update", "session": {}}) is None
+    assert unpriced(route, {"type": "UpdateConfiguration", "prompt": "p"}) is None
+    assert unpriced(route_of(runtime, "agent.session"), {"type": "session.update", "session": {}}) is None
 
 
 def test_every_model_of_the_official_client_is_known(runtime: Runtime) -> None:
@@ -163,16 +165,16 @@ def test_every_model_of_the_official_client_is_known(runtime: Runtime) -> None:
     assert models is not None
     assert {str(model) for model in vendor.SpeechModel} == models.known.keys()
     assert models.known[models.default] == "universal-streaming"
-    refused = objection(runtime, "speech_model=universal-9")
+    refused = objected(runtime, "speech_model=universal-9")
     assert refused == Code.UNKNOWN_MODEL
 
 
-def objection(runtime: Runtime, query: str, name: str = "streaming.session") -> Code | None:
+def objected(runtime: Runtime, query: str, name: str = "streaming.session") -> Code | None:
     """Why a session with this query is refused before anybody's credit is looked at."""
     route = route_of(runtime, name)
     sources = {"query": parameters_of(query)}
-    models = pricing.asked_models(route.product.models, sources) if route.product.models else ()
-    refused = pricing.objection(route, sources, models)
+    models = asked_models(route.product.models, sources) if route.product.models else ()
+    refused = objection(route, sources, models)
     return None if refused is None else refused.code
 
 
@@ -194,14 +196,14 @@ def objection(runtime: Runtime, query: str, name: str = "streaming.session") -> 
 )
 def test_what_a_handshake_may_ask_for(runtime: Runtime, query: str, code: Code | None) -> None:
     """What is free or charged passes; what may cost and has no price, or no tokens to count, does not."""
-    assert objection(runtime, query) == code
+    assert objected(runtime, query) == code
 
 
 def test_a_voice_agent_has_no_parameters(runtime: Runtime) -> None:
     """But for our token: agents and sessions are named in frames, where they are judged."""
-    assert objection(runtime, "token=x", "agent.session") is None
-    assert objection(runtime, "agent_id=agent_1", "agent.session") == Code.UNPRICED_FIELD
-    assert objection(runtime, "session_id=sess_1", "agent.session") == Code.UNPRICED_FIELD
+    assert objected(runtime, "token=x", "agent.session") is None
+    assert objected(runtime, "agent_id=agent_1", "agent.session") == Code.UNPRICED_FIELD
+    assert objected(runtime, "session_id=sess_1", "agent.session") == Code.UNPRICED_FIELD
 
 
 def test_what_may_stand_only_once(runtime: Runtime) -> None:
@@ -222,9 +224,9 @@ def test_what_may_stand_only_once(runtime: Runtime) -> None:
 def test_other_products_of_a_session(runtime: Runtime, query: str, add_ons: tuple[str, ...]) -> None:
     """Guardrails and the LLM gateway are products of their own: who does not have them is not entitled."""
     route, sources = route_of(runtime, "streaming.session"), {"query": parameters_of(query)}
-    assert pricing.add_ons_of(route, sources) == add_ons
-    assert pricing.entitled_to_add_ons(runtime.tiers["payg"], add_ons)
-    assert pricing.entitled_to_add_ons(runtime.tiers["free"], add_ons) is ("llm-gateway" not in add_ons)
+    assert add_ons_of(route, sources) == add_ons
+    assert entitled_to_add_ons(runtime.tiers["payg"], add_ons)
+    assert entitled_to_add_ons(runtime.tiers["free"], add_ons) is ("llm-gateway" not in add_ons)
 
 
 def test_a_charge_by_the_query_makes_parameters_known(project: Project) -> None:

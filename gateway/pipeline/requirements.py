@@ -1,0 +1,66 @@
+"""What a call needs of its account's resources: jobs, uploads and sessions that its request names.
+
+Owns: which of them a request names, in whatever spelling a service would read.
+Does not know: whose they are (ledger).
+"""
+
+from functools import lru_cache
+
+from gateway.core.errors import Code, Refused
+from gateway.core.extract import Field, Sources
+from gateway.core.hosts import hosts_of
+from gateway.ports import ResourceRef
+from gateway.settings.resources import Requirement
+from gateway.settings.routes import Route
+
+_RESOURCE_ID_MAX = 512
+#: Signed addresses have a few thousand characters. A longer one would take a while to be understood, and is refused.
+_URL_LENGTH_MAX = 16_384
+
+
+def required(route: Route, sources: Sources) -> tuple[ResourceRef, ...] | Refused:
+    """The resources that a request names and that must be its caller's, or what is wrong with how it names them."""
+    if not route.requires or route.passes_over(sources.get("request")):
+        return ()
+    refs: list[ResourceRef] = []
+    for requirement in route.requires:
+        value = requirement.field.read(sources)
+        # Where all fields are known, a lookalike is refused as an unknown one.
+        if route.known_fields is None and (other := _lookalike(requirement.field, sources)) is not None:
+            reason = f"write {requirement.field}, not {other[:100]}"
+            return Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
+        if value is None:
+            continue
+        if type(value) is str and not _names_ours(requirement, value):
+            continue
+        if type(value) is not str or not value or len(value) > _RESOURCE_ID_MAX:
+            return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{requirement.field} is no id"})
+        refs.append(ResourceRef(kind=requirement.kind, id=value))
+    return tuple(refs)
+
+
+def _names_ours(requirement: Requirement, value: str) -> bool:
+    """With prefixes: whether it starts with one, or is another spelling of an address on the same host. One that
+    is too long to be looked into counts as such, and is no id.
+    """
+    prefixes = requirement.prefixes
+    if not prefixes or value.startswith(prefixes) or len(value) > _URL_LENGTH_MAX:
+        return True
+    return not hosts_of(value).isdisjoint(_hosts_of(prefixes))
+
+
+@lru_cache(maxsize=64)
+def _hosts_of(prefixes: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(host for prefix in prefixes for host in hosts_of(prefix))
+
+
+def _lookalike(field: Field, sources: Sources) -> str | None:
+    """A field that a service which does not tell upper from lower case would read in its place."""
+    request = sources.get("request") if field.source == "request" else None
+    if type(request) is not dict:
+        return None
+    name = str(field.steps[0])
+    for other in request:
+        if other != name and not (other.islower() and other.isascii()) and other.casefold() == name.casefold():
+            return str(other)
+    return None
