@@ -101,7 +101,7 @@ async def of_events(name: str, burst: int = 1, events: int = EVENTS) -> Counter[
     async with streams([name], 1, burst) as (upstream, customers):
         gc.disable()
         await customers[name].call(1)
-        for pieces in [*counts] * 4:
+        for pieces in [*counts] * 12:
             upstream.pieces = pieces
             tracer, before = Tracer(__file__), sys.gettrace()
             sys.settrace(tracer)
