@@ -4,10 +4,9 @@ Owns: the order of effects. This is the only place on the path of a call that us
 Does not know: aiohttp's server, Redis, or how a refusal is worded.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-import orjson
 from multidict import CIMultiDict
 
 from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable, place_of
@@ -16,17 +15,24 @@ from gateway.core.money import ZERO, format_usd
 from gateway.core.record import blank
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
-from gateway.pipeline.callbacks import shown
 from gateway.pipeline.conclude import Conclusion
-from gateway.pipeline.events import events_in
 from gateway.pipeline.forward import Passing, forwarded_headers
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
-from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed, reply_data, without_fields
+from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed
 from gateway.pipeline.placing import Placing
-from gateway.pipeline.queueing import Queueing, as_client_knows, body_upstream_knows, path_upstream_knows
+from gateway.pipeline.queueing import Queueing, body_upstream_knows, path_upstream_knows
 from gateway.pipeline.refusals import SERVER, remaining, render
+from gateway.pipeline.replies import (
+    as_client_sees,
+    changes_reply,
+    must_be_whole,
+    polls_open_job,
+    read_again,
+    reads_reply,
+    shows_result,
+)
 from gateway.pipeline.session import Sessions
 from gateway.pipeline.stream import Streams, asking, is_event_stream
 from gateway.ports import CallFinished, Clock, Ledger, Observer
@@ -169,10 +175,10 @@ class HttpPipeline:
         async with await self._forward(call) as reply:
             call.upstream_seconds = self._clock.monotonic() - started
             call.endpoint = reply.endpoint
-            if _shows_result(call) and reply.status < 300 and call.record is not None:
+            if shows_result(call) and reply.status < 300 and call.record is not None:
                 # The job may have ended since the look before: its result waits until it is charged.
                 await self._conclusion.look(call, call.record)
-                if _shows_result(call):  # nothing is known of its end: the result stays here, the job stays open
+                if shows_result(call):  # nothing is known of its end: the result stays here, the job stays open
                     await self._conclusion.fail(call)
                     kind = call.record.ref.kind
                     return self._refuse(call, Refused(code=Code.JOB_NOT_FINISHED, details={"resource": kind}))
@@ -204,7 +210,7 @@ class HttpPipeline:
             raise
 
     def _request_headers(self, call: Call) -> CIMultiDict[str]:
-        read = _reads_reply(call) or call.route.listing is not None or self._changes_reply(call)
+        read = reads_reply(call) or call.route.listing is not None or changes_reply(call, self._jobs)
         return forwarded_headers(call, trust_forwarded_for=self._runtime.trust_forwarded_for, decodable_only=read)
 
     # ---- meter and respond
@@ -216,16 +222,14 @@ class HttpPipeline:
             await self._streams.serve(call, reply, self._head(call, reply))
             return None
         product = call.route.product
-        changed = self._changes_reply(call) and "json" in reply.headers.get("Content-Type", "")
-        must_be_whole = (_must_be_whole(call) or changed) and reply.status < 300
-        bytes_max = product.metered_body_bytes_max if must_be_whole else product.whole_body_bytes_max
+        changed = changes_reply(call, self._jobs) and "json" in reply.headers.get("Content-Type", "")
+        whole = (must_be_whole(call) or changed) and reply.status < 300
+        bytes_max = product.metered_body_bytes_max if whole else product.whole_body_bytes_max
         chunks: list[bytes] = []
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
             size = 0
             # A small body is waited for where the answer's head is to name the charge, or all of it is to be kept.
-            wait = must_be_whole or (
-                call.metered and (bool(call.name) if reply.length is None else reply.length <= bytes_max)
-            )
+            wait = whole or (call.metered and (bool(call.name) if reply.length is None else reply.length <= bytes_max))
             while chunk := await reply.chunk():
                 chunks.append(chunk)
                 size += len(chunk)
@@ -260,10 +264,10 @@ class HttpPipeline:
 
     async def _stream(self, call: Call, reply: Reply, chunks: list[bytes]) -> None:
         """Pass the body on as it comes. A client that leaves does not stop metering, within bounds."""
-        if _polls_open_job(call) and reply.status < 300 and call.record is not None:
+        if polls_open_job(call) and reply.status < 300 and call.record is not None:
             # Larger than what is read: only a finished job's reply is. It is charged before it leaves, like any other.
             await self._conclusion.observe_job(call, call.record, unread=True)
-        wanted = _reads_reply(call) and reply.status < 300
+        wanted = reads_reply(call) and reply.status < 300
         copy = Copy(call.route.product.metered_body_bytes_max if wanted else 0)
         passed = await self._streams.pass_on(
             call, reply, self._head(call, reply), copy.add, first=chunks, length=reply.length, wanted=wanted
@@ -288,7 +292,7 @@ class HttpPipeline:
         sources = call.sources
         sources["reply_header"] = reply.headers
         plain: bytes | None = None
-        if _reads_reply(call):
+        if reads_reply(call):
             product, plain = call.route.product, body
             if coding := reply.headers.get("Content-Encoding", ""):
                 plain = decoded(body, coding, product.metered_body_bytes_max)
@@ -296,8 +300,8 @@ class HttpPipeline:
             if body:
                 call.content_bytes = len(body if plain is None else plain)
             if plain and type(said) is not dict:
-                self._read_again(call, plain)
-            if type(sources["reply"]) is not dict and (call.route.job is not None or (body and _polls_open_job(call))):
+                read_again(call, plain)
+            if type(sources["reply"]) is not dict and (call.route.job is not None or (body and polls_open_job(call))):
                 # A job that nobody could find again, or a result that may be in there unpaid.
                 self._observer.event("reply_unreadable", product=product.name)
                 raise UpstreamUnreachable("a job's reply cannot be read")
@@ -310,51 +314,7 @@ class HttpPipeline:
         route = call.route
         if route.creates is not None or route.deletes is not None:
             await self._conclusion.keep_ownership(call)
-        return self._as_client_sees(call, reply, body, plain) if self._changes_reply(call) else body
-
-    @staticmethod
-    def _read_again(call: Call, body: bytes) -> None:
-        """It is not quite JSON, or a stream of events that the service calls something else: what it reports counts."""
-        call.sources["reply"] = said = reply_data(body)
-        stream = call.route.stream
-        if type(said) is not dict and stream is not None and (meter := events_in(stream, body)) is not None:
-            call.sources["reply"], call.content_bytes = meter.reply, meter.content_bytes
-
-    def _changes_reply(self, call: Call) -> bool:
-        """Whether something in a JSON reply is not for the customer to see, or is the customer's own to see again."""
-        if call.route.product.strip_reply_fields:
-            return True
-        if call.record is None and call.route.job is None:
-            return False  # it speaks of no job
-        return (call.record is not None and bool(call.record.upstream)) or bool(self._of_webhook(call))
-
-    def _of_webhook(self, call: Call) -> Mapping[str, Any]:
-        """What the reply is to say of the client's webhook, where it speaks of a job that we are called back for."""
-        route, record = call.route, call.record
-        if route.job is not None:
-            return shown(call, route.job)
-        if record is None or (route.reports is None and route.deletes is None):
-            return {}
-        return shown(call, self._jobs.job_of(record))
-
-    def _as_client_sees(self, call: Call, reply: Reply, body: bytes, plain: bytes | None) -> bytes:
-        """The body without the service's own identifiers, and with the client's webhook where ours is."""
-        names, said = call.route.product.strip_reply_fields, self._of_webhook(call)
-        if not body or "json" not in reply.headers.get("Content-Type", ""):
-            return body
-        if plain is None:
-            plain = decoded(body, reply.headers.get("Content-Encoding", ""), call.route.product.metered_body_bytes_max)
-        if plain is not None and call.record is not None and call.record.upstream:
-            body = plain = as_client_knows(call.record, plain)
-        if plain is None or not (said or any(f'"{name}"'.encode() in plain for name in names)):
-            return body
-        data = reply_data(plain)
-        if data is None:
-            return body
-        seen = without_fields(data, frozenset(names))
-        if type(seen) is dict:
-            seen.update((name, value) for name, value in said.items() if name in seen)
-        return orjson.dumps(seen)
+        return as_client_sees(call, reply, body, plain, self._jobs) if changes_reply(call, self._jobs) else body
 
     # ---- what is told
 
@@ -418,30 +378,3 @@ def _rate_headers(call: Call) -> dict[str, str]:
         "RateLimit-Policy": ", ".join([state.rate.policy for state in call.rates]),
         "RateLimit": remaining(call.rates),
     }
-
-
-def _must_be_whole(call: Call) -> bool:
-    """Whether the ledger must know of the reply before the client does: whose it is, or that the job has ended."""
-    route = call.route
-    return route.job is not None or route.creates is not None or (route.reports is not None and _job_is_open(call))
-
-
-def _job_is_open(call: Call) -> bool:
-    return call.record is not None and call.record.state == "open"
-
-
-def _polls_open_job(call: Call) -> bool:
-    return call.route.reports is not None and _job_is_open(call)
-
-
-def _shows_result(call: Call) -> bool:
-    """Whether a success shows what a job made that is not charged yet, without saying how the job stands."""
-    return _job_is_open(call) and call.route.reports is None and call.route.deletes is None
-
-
-def _reads_reply(call: Call) -> bool:
-    """Whether the reply's body says something that we have to know."""
-    route = call.route
-    if (route.metering is not None and route.metering.reads_reply) or _must_be_whole(call):
-        return True
-    return route.deletes is not None and _job_is_open(call)
