@@ -9,8 +9,9 @@ import click
 
 from gateway.cli_output import facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, RotateKey, read_page
+from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, RotateKey
 from gateway.edge.admin_views import Data
+from gateway.edge.bodies import read_page
 from gateway.edge.pepper_operations import show_peppers
 
 after_option = click.option("--after", default="", metavar="ID", help="Begin after this id (that of the page before).")

@@ -13,7 +13,7 @@ import click
 from gateway.cli_output import Failure, table
 from gateway.cli_reports import repriced
 from gateway.cli_shared import Invocation, common, default_config, on_ledger
-from gateway.edge.admin_bodies import rate_cards
+from gateway.edge.body_fields import rate_cards
 from gateway.edge.control import ANSWER_SECONDS_MAX, ask
 from gateway.settings.overview import price_table
 

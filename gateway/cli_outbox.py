@@ -8,8 +8,8 @@ import click
 from gateway.cli_accounts import account_argument, limit_option
 from gateway.cli_output import Failure, facts, table
 from gateway.cli_shared import Invocation, common, on_ledger
-from gateway.edge.admin_bodies import read_page
 from gateway.edge.admin_views import Data
+from gateway.edge.bodies import read_page
 
 _delivery_argument = click.argument("delivery")
 

@@ -10,8 +10,9 @@ import click
 from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
 from gateway.cli_output import table
 from gateway.cli_shared import Desk, Invocation, common, on_ledger
-from gateway.edge.admin_bodies import PriceDryRun, read_page
+from gateway.edge.admin_bodies import PriceDryRun
 from gateway.edge.admin_views import Data
+from gateway.edge.bodies import read_page
 from gateway.edge.usage_operations import usage_csv
 
 _FILE_MAX: Final = 60_001  # one more than may be

@@ -20,10 +20,10 @@ import orjson
 
 from gateway.cli_output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
-from gateway.edge.admin_bodies import Body, Invalid, Setting, read_body, read_idempotency_key
 from gateway.edge.alert_operations import AlertOperations, TooManyTests, UnknownAlert
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.bodies import Body, Invalid, Setting, read_body, read_idempotency_key
 from gateway.edge.clock import SystemClock
 from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.job_operations import JobOperations, UnknownJob

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from gateway.edge.admin_answers import DAY
-from gateway.edge.admin_bodies import is_id
 from gateway.edge.admin_views import Data
 from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.alert_operations import AlertOperations, UnknownAlert
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.body_fields import is_id
 from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import FORMAT, LIMIT, Ask, Endpoint, Parameter, Text, choice
 from gateway.edge.job_operations import JobReading

@@ -11,7 +11,6 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_problems import ProblemReply, telling_problems, too_many_guesses
 from gateway.edge.admin_routes import ROUTES, AdminDesk, account_of
 from gateway.edge.admin_tokens import Actor, AdminTokens
@@ -20,6 +19,7 @@ from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import Attempts, guesses
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.bodies import Setting
 from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import Endpoint, Text, answer_of, ask_of
 from gateway.edge.job_operations import JobOperations

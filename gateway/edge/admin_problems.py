@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.core.errors import Code, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
-from gateway.edge.admin_bodies import Invalid
 from gateway.edge.alert_operations import TooManyTests, UnknownAlert
+from gateway.edge.bodies import Invalid
 from gateway.edge.job_operations import UnknownJob
 from gateway.edge.operations import UnknownKey
 from gateway.edge.outbox_operations import UnknownDelivery

@@ -22,13 +22,13 @@ from gateway.edge.admin_bodies import (
     Refund,
     RotateKey,
     SettleJob,
-    is_id,
 )
 from gateway.edge.admin_views import Data
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.auditing import Auditor
 from gateway.edge.autopay_bodies import FailPayment, TellPayment
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.body_fields import is_id
 from gateway.edge.commitment_operations import Commit, CommitmentOperations
 from gateway.edge.endpoints import LIMIT, PAGE, Ask, Endpoint, Parameter, choice
 from gateway.edge.job_operations import JobOperations

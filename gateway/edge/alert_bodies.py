@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.core.alerts import UNITS, is_mail_address
-from gateway.edge.admin_bodies import Body, UsdAboveZero
+from gateway.edge.bodies import Body
+from gateway.edge.body_fields import UsdAboveZero
 from gateway.ports import WatchKind
 
 TARGETS_MAX = 5

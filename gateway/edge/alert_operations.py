@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 from gateway.core.alerts import ALERT, UNITS
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import Nanos, format_usd
-from gateway.edge.admin_bodies import Invalid, Problem, is_id
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.alert_bodies import PutAlert, SlackTarget, WebhookTarget
 from gateway.edge.alert_bodies import Target as AskedTarget
+from gateway.edge.bodies import Invalid, Problem
+from gateway.edge.body_fields import is_id
 from gateway.edge.operations import Operation
 from gateway.ports import Clock, Ledger, Watch
 from gateway.settings.runtime import Runtime

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from gateway.core.autopay import CENT
 from gateway.core.money import Nanos, format_usd
-from gateway.edge.admin_bodies import Body, Change, Given, Name, Setting, UsdAboveZero, Word
+from gateway.edge.bodies import Body, Change, Setting
+from gateway.edge.body_fields import Given, Name, UsdAboveZero, Word
 
 _PAYMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}")
 
@@ -23,8 +24,7 @@ def _cents(amount: Nanos) -> Nanos:
 
 
 def _payable(amount: Nanos, info: ValidationInfo) -> Nanos:
-    assert isinstance(info.context, Setting)
-    payments = info.context.runtime.payments
+    payments = Setting.of(info).runtime.payments
     if not payments.amount_min <= amount <= payments.amount_max:
         least, most = format_usd(payments.amount_min), format_usd(payments.amount_max)
         raise ValueError(f"a payment is between {least} and {most} dollars")

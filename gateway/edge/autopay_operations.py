@@ -11,9 +11,9 @@ from typing import Any, Final
 from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.money import BALANCE_MAX, format_usd
 from gateway.core.months import month_of
-from gateway.edge.admin_bodies import Invalid, Problem
 from gateway.edge.admin_views import CURRENCY, Data, view_grant, when
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.bodies import Invalid, Problem
 from gateway.edge.paying import Paying
 from gateway.payments.billing_system import NAME as BILLING_SYSTEM
 from gateway.payments.cashier import AUTOPAY_WATCH, watch_of

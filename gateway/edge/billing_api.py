@@ -12,13 +12,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.core.errors import Code, Refused, place_of
-from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_problems import ProblemReply, later, telling_problems
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import requests_of_keys
 from gateway.edge.autopay_operations import AutopayOperations
 from gateway.edge.billing_operations import BillingOperations
 from gateway.edge.billing_routes import BASE, ROUTES, BillingDesk
+from gateway.edge.bodies import Setting
 from gateway.edge.commitment_operations import CommitmentOperations
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of
 from gateway.edge.identify import Identifier

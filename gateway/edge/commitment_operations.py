@@ -11,8 +11,9 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from gateway.core.commitments import amount_in, short_of
 from gateway.core.money import Nanos, format_usd
 from gateway.core.months import following, is_month, month_of
-from gateway.edge.admin_bodies import Body, Usd
 from gateway.edge.admin_views import CURRENCY, Data
+from gateway.edge.bodies import Body
+from gateway.edge.body_fields import Usd
 from gateway.ports import Clock, Ledger
 
 

@@ -14,9 +14,9 @@ from aiohttp.typedefs import Handler
 from multidict import CIMultiDictProxy
 
 from gateway.core.errors import place_of
-from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_problems import Kind, ProblemReply, telling_problems, too_many_guesses
 from gateway.edge.admin_tokens import ROOT_NAME, Actor, AdminTokens
+from gateway.edge.bodies import Setting
 from gateway.edge.credit_operations import CreditOperations, HoldEnded, NotHeld, UnknownHold
 from gateway.edge.credit_routes import BASE, ROUTES, SCOPE
 from gateway.edge.endpoints import Endpoint, answer_of, ask_of

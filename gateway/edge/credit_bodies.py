@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.core.usage import QUANTITY_MAX, Quantity, quantity
-from gateway.edge.admin_bodies import Body, Id, Usd, Word
+from gateway.edge.bodies import Body
+from gateway.edge.body_fields import Id, Usd, Word
 
 MEASURES_MAX: Final = 50
 FIELDS_MAX: Final = 200

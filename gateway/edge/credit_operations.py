@@ -16,9 +16,9 @@ from gateway.core.errors import Code, LedgerRefused, OperationConflict, Refused
 from gateway.core.money import format_usd
 from gateway.core.pricing import Charge
 from gateway.core.usage import Quantity
-from gateway.edge.admin_bodies import Invalid, Problem
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.billing_operations import view_item
+from gateway.edge.bodies import Invalid, Problem
 from gateway.edge.credit_bodies import NextHold, OpenHold, RenewHold, SettleHold
 from gateway.edge.holds import TEXT_MAX, read_hold, write_hold
 from gateway.edge.operations import Operation

@@ -12,7 +12,8 @@ import orjson
 from aiohttp import web
 
 from gateway.core.errors import Code
-from gateway.edge.admin_bodies import (
+from gateway.edge.admin_views import Data
+from gateway.edge.bodies import (
     PAGE_ITEMS_DEFAULT,
     PAGE_ITEMS_MAX,
     Body,
@@ -23,7 +24,6 @@ from gateway.edge.admin_bodies import (
     read_idempotency_key,
     read_page,
 )
-from gateway.edge.admin_views import Data
 from gateway.edge.operations import NAMESPACE, Operation, operation
 
 BODY_BYTES_MAX: Final = 65_536

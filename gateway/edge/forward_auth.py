@@ -19,10 +19,10 @@ from multidict import CIMultiDict
 
 from gateway.core.addresses import Allowed
 from gateway.core.errors import Code, LedgerUnavailable, Refused
-from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_problems import ProblemReply, telling_problems, too_many_guesses
 from gateway.edge.admin_tokens import AdminTokens
 from gateway.edge.attempts import asked_by
+from gateway.edge.bodies import Setting
 from gateway.edge.credit_api import Guessed, ending, has_scope, note, telling_refusals
 from gateway.edge.credit_operations import CreditOperations, NotHeld
 from gateway.edge.credit_routes import ENDINGS

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from gateway import __version__
 from gateway.core.errors import REFUSALS
-from gateway.edge.admin_bodies import Body, Change
 from gateway.edge.admin_problems import KINDS, SHAPE
 from gateway.edge.admin_views import Data
+from gateway.edge.bodies import Body, Change
 from gateway.edge.endpoints import Endpoint
 
 IDEMPOTENCY_KEY: Final = {

@@ -1,7 +1,7 @@
 """The administration of accounts: what ops may do, once, for the admin API and for the command line.
 
 Owns: the operation ids, the secret of a new key, which defaults come from the tier.
-Does not know: HTTP, the command line, how the input was read (admin_bodies) or how records look (admin_views).
+Does not know: HTTP, the command line, how the input was read (bodies) or how records look (admin_views).
 """
 
 import asyncio

@@ -11,9 +11,10 @@ from typing import Final
 from gateway.core.admission import Rate
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import format_usd
-from gateway.edge.admin_bodies import Body, Invalid, Problem, Word
 from gateway.edge.admin_views import CURRENCY, Data
 from gateway.edge.auditing import Auditor
+from gateway.edge.bodies import Body, Invalid, Problem
+from gateway.edge.body_fields import Word
 from gateway.ports import Account, Ledger
 from gateway.settings.overriding import tier_of
 from gateway.settings.plans import Tier

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.core.errors import Refused
-from gateway.edge.admin_bodies import Setting
 from gateway.edge.admin_tokens import AdminTokens
+from gateway.edge.bodies import Setting
 from gateway.edge.credit_api import add_credit_api
 from gateway.edge.credit_operations import CreditOperations
 from gateway.edge.forward_auth import BASE as AUTHZ

@@ -9,8 +9,9 @@ from typing import Final
 
 from gateway.core.money import format_usd
 from gateway.core.repricing import Line, Repricing
-from gateway.edge.admin_bodies import Invalid, PriceDryRun, Problem
+from gateway.edge.admin_bodies import PriceDryRun
 from gateway.edge.admin_views import CURRENCY, Data
+from gateway.edge.bodies import Invalid, Problem
 from gateway.edge.usage_operations import days_of
 from gateway.ports import Clock, Entry, Ledger
 from gateway.settings.plans import PriceBook

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from gateway.core.money import Nanos, format_usd, parse_usd
-from gateway.edge.admin_bodies import Invalid, Problem
 from gateway.edge.admin_views import CURRENCY, Data
+from gateway.edge.bodies import Invalid, Problem
 from gateway.ledger.rules import USAGE_DAYS
 from gateway.ports import Clock, Ledger
 

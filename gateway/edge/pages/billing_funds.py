@@ -17,11 +17,11 @@ from aiohttp import web
 
 from gateway.core.alerts import UNITS
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable
-from gateway.edge.admin_bodies import Invalid, Model, Setting, read_body
 from gateway.edge.alert_bodies import PutAlert
 from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay
 from gateway.edge.autopay_operations import AutopayOperations
+from gateway.edge.bodies import Invalid, Model, Setting, read_body
 from gateway.edge.operations import operation
 from gateway.edge.pages import funds_view as view
 from gateway.edge.pages.site import Told

@@ -15,10 +15,12 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
-from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant, Invalid, Model, is_id
+from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant
 from gateway.edge.admin_routes import ROUTES
 from gateway.edge.admin_tokens import AdminTokens, token_digest
 from gateway.edge.auditing import Auditor
+from gateway.edge.bodies import Invalid, Model
+from gateway.edge.body_fields import is_id
 from gateway.edge.job_operations import JobOperations
 from gateway.edge.operations import Operation, Operations, operation
 from gateway.edge.outbox_operations import OutboxOperations
