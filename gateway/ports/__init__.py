@@ -1,8 +1,11 @@
 """The ports: what the path of a call needs of the world outside, as promises, and the records that cross them."""
 
+from gateway.ports.administration import Account, AccountStatus, AuditLine, Drift, Key, KeyBilling, UsageDay
 from gateway.ports.courier import PAUSES_SECONDS, Courier, Dead, Delivered, Retry
 from gateway.ports.exports import ExportFailed, ExportPage, Sink
+from gateway.ports.jobs import FollowedJob, QueuedJob
 from gateway.ports.ledger import Ledger
+from gateway.ports.named_calls import NamedCall, Naming
 from gateway.ports.observer import (
     CallFinished,
     Clock,
@@ -15,6 +18,7 @@ from gateway.ports.observer import (
     SessionFinished,
     TracedCallFinished,
 )
+from gateway.ports.outbox import Delivery, Watch, WatchKind
 from gateway.ports.payments import (
     Checkout,
     CheckoutPage,
@@ -32,29 +36,18 @@ from gateway.ports.payments import (
     WebhookInvalid,
 )
 from gateway.ports.records import (
-    Account,
-    AccountStatus,
     AdmissionRequest,
     Admitted,
-    AuditLine,
     Backlog,
-    Delivery,
-    Drift,
     Entry,
-    FollowedJob,
     Grant,
     GrantKind,
     Hold,
     Identity,
-    Key,
-    KeyBilling,
     Lag,
     Monthly,
-    NamedCall,
-    Naming,
     Plan,
     PlanChanged,
-    QueuedJob,
     Receipt,
     Renewal,
     Renewed,
@@ -64,9 +57,6 @@ from gateway.ports.records import (
     Settlement,
     Swept,
     TemporaryToken,
-    UsageDay,
-    Watch,
-    WatchKind,
 )
 
 __all__ = [

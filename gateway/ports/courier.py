@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from gateway.core.record import record
-from gateway.ports.records import Delivery
+from gateway.ports.outbox import Delivery
 
 #: Ten attempts in about a day.
 PAUSES_SECONDS: Final = (5.0, 30.0, 120.0, 600.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 28_800.0)

@@ -1,38 +1,27 @@
-"""The ledger's port: balances, holds, entries, keys and ownership, as promises.
+"""The ledger's port, as promises: here what the path of a call asks of it and what it does of itself, with its parts.
 
 Owns: its methods and their docstrings, which are the contract that `tests/ledger` checks on every implementation.
 Does not know: Redis.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.core.errors import Refused
-from gateway.core.money import ZERO, Nanos
+from gateway.core.money import Nanos
+from gateway.ports.administration import AdministrationLedger
 from gateway.ports.exports import ExportLedger
+from gateway.ports.jobs import JobLedger
+from gateway.ports.named_calls import NamedCallLedger
+from gateway.ports.outbox import OutboxLedger
 from gateway.ports.payments import PaymentLedger
 from gateway.ports.programmes import ProgrammeLedger
 from gateway.ports.records import (
-    Account,
-    AccountStatus,
     AdmissionRequest,
     Admitted,
-    AuditLine,
     Backlog,
-    Delivery,
-    Drift,
-    Entry,
-    FollowedJob,
-    Grant,
-    GrantKind,
-    Hold,
     Identity,
-    Key,
-    NamedCall,
-    Naming,
-    Plan,
     PlanChanged,
-    QueuedJob,
     Receipt,
     Renewal,
     Renewed,
@@ -40,12 +29,19 @@ from gateway.ports.records import (
     ResourceRef,
     Settlement,
     Swept,
-    UsageDay,
-    Watch,
 )
 
 
-class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
+class Ledger(
+    NamedCallLedger,
+    JobLedger,
+    OutboxLedger,
+    AdministrationLedger,
+    PaymentLedger,
+    ProgrammeLedger,
+    ExportLedger,
+    Protocol,
+):
     """Balances, holds, entries, keys and ownership. Every mutation has an operation id.
 
     A replay of an operation gets the first answer and changes nothing; the same id with other content raises
@@ -167,25 +163,6 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
     async def used(self, *, account: str, name: str) -> bool:
         """Whether `name` was used (`use_once`, by anybody), and that is remembered."""
 
-    async def name_call(self, named: NamedCall) -> Naming:
-        """Take a name for a call, unless the call that has it is under way or was charged.
-
-        That is told by that call's hold: settled, or a job's from `accept` on, the call is done; open, it is running;
-        released or expired, it came to nothing and the name is free. One that is done is said to run while its answer
-        may be about to be kept. Replay by the same hold: taken; with other content an OperationConflict.
-        """
-
-    async def has_name(self, *, account: str, name: str) -> bool:
-        """Whether a call has this name now."""
-
-    async def keep_answer(self, *, account: str, name: str, hold_id: str, answer: bytes, bytes_max: int) -> bool:
-        """Keep the answer of a call, for as long as its name. False: the name is not its own any more, the answers of
-        the account would have more than `bytes_max` together, or it is empty: none comes, and repeats need not wait.
-        """
-
-    async def free_name(self, *, account: str, name: str, hold_id: str) -> None:
-        """The call came to nothing: forget its name. That of a call which has an open hold or was charged stays."""
-
     async def resource(self, *, account: str, ref: ResourceRef) -> Resource | None:
         """The account's record of it; None if it is not the account's (whether it exists or not)."""
 
@@ -194,58 +171,6 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
 
     async def forget(self, *, account: str, ref: ResourceRef) -> None:
         """The resource was deleted: the account no longer owns it. Its charge stays."""
-
-    # ---- jobs that wait for their place
-
-    async def enqueue(
-        self, *, account: str, resource: Resource, body: bytes, deadline_seconds: int, call_seconds: int = 0
-    ) -> bool:
-        """Put a call that was admitted `queued` into its queue, as a job under an id of ours: from now on the account
-        owns it, and its hold has the deadline as its expiry. False: its hold is not open and queued (any more).
-
-        `body` is kept for whom `claim_queued` gives the job to. The order is that of the admissions. Replay: True.
-        """
-
-    async def claim_queued(
-        self,
-        *,
-        limit: int,
-        lease_seconds: float,
-        limits: Mapping[tuple[str, str], int],
-        when_negative: Mapping[tuple[str, str], int] | None = None,
-    ) -> Sequence[QueuedJob]:
-        """Jobs of any account whose turn it is, at most `limit`, first in, first out: each takes a place of its class,
-        and nobody else gets it within the lease. One whose claimer was lost is claimed again after the lease.
-
-        `limits`: the places by class and tier; a pair that is not there has no limit, and an account's overrides stand
-        in place of both. While an account has no credit, a
-        job for which nothing is held has only the places of `when_negative`, or one. The queue of a suspended account
-        waits.
-        """
-
-    async def submitted(
-        self, *, account: str, ref: ResourceRef, hold_id: str, upstream: str, look_seconds: float, endpoint: str = ""
-    ) -> None:
-        """A claimed job is at the upstream, which calls it `upstream`, at its `endpoint`; it is followed from now on,
-        like one that was accepted. Of one that was ended meanwhile nothing changes.
-        """
-
-    async def submit_later(self, *, account: str, ref: ResourceRef, seconds: float) -> None:
-        """A claimed job could not be submitted: claim it again after so many seconds. It keeps its place."""
-
-    async def reject(self, *, account: str, ref: ResourceRef, hold_id: str, reason: str) -> None:
-        """A queued job will not run: its hold is given back, and its record says why (`usage["error"]`)."""
-
-    async def queued(self, account: str, *, limit: int = ...) -> Sequence[ResourceRef]:
-        """The account's jobs that wait for their place, so many at most, the next one of each product first."""
-
-    async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:
-        """What is kept of the request of each; None where nothing is (any more)."""
-
-    async def ids_of_ours(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[str | None]:
-        """For each, named by the upstream's id, the id that we gave it; None where the account knows it by the
-        upstream's.
-        """
 
     async def take_volume(self, *, account: str, hold_id: str, volumes: Mapping[str, int]) -> Mapping[str, int]:
         """Add what a hold's charge uses of each SKU to the account's month (UTC): what the month had of it before.
@@ -257,94 +182,6 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
 
     async def volumes(self, account: str, *, month: str) -> Mapping[str, int]:
         """What a month ("2026-11") had of each SKU that was counted, in millionths of a unit."""
-
-    # ---- jobs that are followed
-
-    async def claim_jobs(self, *, limit: int, lease_seconds: float) -> Sequence[FollowedJob]:
-        """Open jobs of any account whose look is due, at most `limit`; nobody else gets them within the lease.
-
-        What a lost process had claimed is due again after the lease. A job whose account lost its place in the index
-        of accounts comes back with the account's next `sweep`.
-        """
-
-    async def look_later(self, *, account: str, ref: ResourceRef, seconds: float, gone: bool | None = None) -> None:
-        """A job was looked at (or, with `gone` None, was not): claim it again after so many seconds, if it is followed.
-
-        `gone`: whether the upstream does not know it; Resource.gone_ms is when it was first said and not denied since.
-        """
-
-    async def give_up(self, *, account: str, ref: ResourceRef, hold_id: str) -> bool:
-        """Follow a job no longer, and end its hold as if its time were over; True if it was followed until now.
-
-        Its record stays open: a result that turns up all the same is charged, late.
-        """
-
-    async def jobs(self, account: str, *, limit: int = 1000) -> Sequence[FollowedJob]:
-        """The account's jobs that are followed, the next one to be looked at first."""
-
-    # ---- the outbox: what is to be told to somebody outside
-
-    async def post(
-        self, *, account: str, delivery_id: str, channel: str, payload: Mapping[str, Any], seconds: float = 0.0
-    ) -> bool:
-        """Post a delivery that is due in so many seconds; True if it is new.
-
-        The same id again changes nothing, but one that still waits for its first attempt is due at the earlier of the
-        two, with the payload that was posted for that time. The id of one that was delivered is remembered like an
-        operation's. Where too many wait already, it is a dead letter at once.
-        """
-
-    async def claim_deliveries(
-        self, *, limit: int, lease_seconds: float, account_max: int = 1000, busy: Collection[str] = ()
-    ) -> Sequence[Delivery]:
-        """Deliveries of any account that are due, at most `limit`; nobody else gets them within the lease.
-
-        At most `account_max` of one account, and none of those that are `busy`.
-
-        Each is to be ended by `delivered`, `put_off` or `bury`; else it is due again after the lease. Deliveries of an
-        account that lost its place in the index of accounts come back with the account's next `sweep`.
-        """
-
-    async def delivered(self, *, account: str, delivery_id: str) -> None:
-        """It has arrived."""
-
-    async def put_off(
-        self, *, account: str, delivery_id: str, seconds: float, why: str = "", attempted: bool = True
-    ) -> None:
-        """It has not arrived: claim it again after so many seconds. `why` "" keeps the last reason; `attempted` false
-        counts no attempt.
-        """
-
-    async def bury(self, *, account: str, delivery_id: str, why: str) -> None:
-        """It is given up after an attempt more: a dead letter, kept for a while, the newest of them."""
-
-    async def revive(self, *, account: str, delivery_id: str) -> bool:
-        """Deliver a dead letter after all, with all attempts anew; False if it is none."""
-
-    async def deliveries(self, account: str, *, dead: bool = False, limit: int = 100) -> Sequence[Delivery]:
-        """The account's deliveries that wait, the first one due first; or its dead letters, the newest first."""
-
-    async def delivery(self, *, account: str, delivery_id: str) -> Delivery | None:
-        """One of them; None if it neither waits nor is a dead letter."""
-
-    # ---- watches
-
-    async def put_watch(self, *, account: str, watch: Watch) -> Watch:
-        """Watch something of the account from now on; the watch as it stands. `watch.told` is not looked at.
-
-        A crossing is found in the step that makes it (a charge, a correction, a grant's expiry; of grants that will
-        expire, a sweep), and posted in it. What was told is told again only after it has recovered: by a grant that
-        lifts the balance to the threshold or above, by a correction that lifts it well above; by another day, month,
-        grant. The same id with the same kind and amount keeps what it has told; with others it begins anew, and tells
-        at once of a balance that is below or of what is spent already. LedgerRefused for what cannot be watched, or
-        for too many.
-        """
-
-    async def drop_watch(self, *, account: str, watch_id: str) -> None:
-        """Watch it no longer. What was posted is delivered all the same."""
-
-    async def watches(self, account: str) -> Sequence[Watch]:
-        """What is watched of the account, in the order of their ids."""
 
     # ---- the store's own work
 
@@ -368,88 +205,3 @@ class Ledger(PaymentLedger, ProgrammeLedger, ExportLedger, Protocol):
 
     async def backlog(self) -> Backlog:
         """What is due and nobody has claimed, of all accounts. An account may be in it whose work ended just now."""
-
-    # ---- administration
-
-    async def open_account(self, *, operation: str, account: str, plan: Plan, signup: Nanos = ZERO) -> Account:
-        """Open an account with its signup grant (0: none). LedgerRefused if it exists by another operation."""
-
-    async def change_account(
-        self,
-        *,
-        operation: str,
-        account: str,
-        plan: Plan | None = None,
-        tier: str | None = None,
-        rate_card: str | None = None,
-        status: AccountStatus | None = None,
-        overrides: Mapping[str, str | None] | None = None,
-    ) -> Account:
-        """Change what is given of tier, rate card ("": the tier's) and status; `plan` is the first two together.
-
-        Of `overrides`, each that is named is put in place of what was there, or taken away (None). What is not given
-        stays, whoever changes it meanwhile. In force for the next admission of every process. LedgerRefused if the
-        overrides are more than an account may have.
-        """
-
-    async def grant(
-        self,
-        *,
-        operation: str,
-        account: str,
-        kind: GrantKind,
-        amount: Nanos,
-        priority: int = 50,
-        expires_ms: int | None = None,
-        note: str = "",
-    ) -> Grant:
-        """Give credit. Debt is paid first. LedgerRefused if the balance would pass BALANCE_MAX, or amount <= 0."""
-
-    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
-        """Make a key of an account, found by its digest. LedgerRefused if the digest or id is in use."""
-
-    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
-        """Change what is named of a key. LedgerRefused for an unknown key, and for what cannot be changed."""
-
-    async def account(self, account: str) -> Account:
-        """The account as it stands now, grants included, in burn order."""
-
-    async def keys(self, account: str) -> Sequence[Key]:
-        """The account's keys."""
-
-    async def holds(self, account: str) -> Sequence[Hold]:
-        """The account's open holds, soonest expiry first."""
-
-    async def entries(
-        self, account: str, *, after: str = "", before: str = "", limit: int = 100, newest_first: bool = False
-    ) -> Sequence[Entry]:
-        """The first entries, in the order they were made or in reverse, of those after and before the given ids.
-
-        LedgerRefused for what is no entry's id.
-        """
-
-    async def usage(self, account: str, *, since: str, until: str) -> Sequence[UsageDay]:
-        """What was charged from the day `since` to the one before `until` ("2026-11-27", UTC), by day, product and key.
-
-        Counted in the same step as each charge and correction; a month is kept for USAGE_DAYS after its last new line.
-        LedgerRefused for what is no day, or more than USAGE_DAYS apart.
-        """
-
-    async def audit(self, line: AuditLine) -> None:
-        """Append a line to the log of what administrators did. The store says its id and time.
-
-        It has the newest AUDIT_LINES_MAX lines. A repeat over a lost reply may append it twice: it has one `deed`.
-        """
-
-    async def audited(self, *, account: str = "", before: str = "", limit: int = 100) -> Sequence[AuditLine]:
-        """Lines of the log, the newest first, before the given id; of this account alone, where one is given.
-
-        LedgerRefused for what is no line's id.
-        """
-
-    async def verify(self, account: str, *, entries: bool = True) -> Sequence[Drift]:
-        """Recompute balance, holds and counters from the entries and records; every difference.
-
-        Without `entries` the last one is believed: of few steps, however many there are; what is counted by month is
-        then not looked at.
-        """

@@ -1,4 +1,4 @@
-"""What crosses the ledger's port: plans, keys, calls at the gate, holds, charges, entries, jobs, deliveries, watches.
+"""What crosses the ledger's port on the path of a call: plans, resources, calls at the gate, holds, charges, entries.
 
 Owns: the records and what their fields mean, in units. Does not know: who makes or reads them.
 """
@@ -14,20 +14,6 @@ from gateway.core.pricing import Charge
 from gateway.core.record import record
 
 GrantKind = Literal["signup", "monthly", "purchase", "promotion", "goodwill", "correction"]
-WatchKind = Literal[
-    "balance_below",
-    "balance_below_percent",
-    "grant_nearly_spent",
-    "grant_expiring",
-    "spent_day",
-    "spent_month",
-    "key_budget",
-    "job_anomaly",
-    "session_anomaly",
-    "autopay_failed",
-    "autopay_disabled",
-]
-AccountStatus = Literal["active", "suspended"]
 ResourceState = Literal["queued", "open", "settled", "released", "kept"]
 
 
@@ -113,29 +99,6 @@ class Resource:
     def upstream_id(self) -> str:
         """What the upstream calls it."""
         return self.upstream or self.ref.id
-
-
-@record
-class QueuedJob:
-    """A job whose turn it is: its place is taken, and it is to be submitted. `body` is what was kept of its request.
-
-    `allowed`: its key is still in use.
-    """
-
-    account: str
-    record: Resource
-    body: bytes
-    allowed: bool
-
-
-@record
-class FollowedJob:
-    """An open job that the gateway follows: when its next look is, or was, due, and the time (store's clock, ms)."""
-
-    account: str
-    record: Resource
-    look_ms: int
-    now_ms: int
 
 
 @record
@@ -317,81 +280,6 @@ class Entry:
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditLine:
-    """One line of what administrators did: who, what, on which account, under which operation, and what came of it.
-
-    A deed has two lines with one `deed`: `outcome` is first `begun`, then `done` or the code of a problem. One that
-    was only begun was cut off: whether it was done is told by its operation. `about` is what it was about (key, hold,
-    job, ...). No secret and no body is in it.
-    """
-
-    deed: str
-    actor: str
-    action: str
-    outcome: str
-    account: str = ""
-    operation: str = ""
-    about: Mapping[str, str] = field(default_factory=dict)
-    id: str = ""
-    at_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageDay:
-    """What one key was charged for one product on one day (UTC, "2026-11-27"), and how many calls were first charged.
-
-    A session is one call, on the day of its first slice; corrections are none. `product` is empty for corrections,
-    whose `charged` is below zero where credit came back. One of no key is not here.
-    """
-
-    day: str
-    product: str
-    key_id: str
-    calls: int
-    charged: Nanos
-
-
-KeyBilling = Literal["manage", "read", "none"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """An API key without its secret. `monthly_budget` and the month's `spent`/`held` in nano-dollars.
-
-    `billing`: whether it may change the account's settings and pay, only read what is billed, or neither.
-    """
-
-    id: str
-    account: str
-    name: str = ""
-    project: str = ""
-    disabled: bool = False
-    expires_ms: int | None = None
-    products: tuple[str, ...] | None = None
-    monthly_budget: Nanos | None = None
-    spent: Nanos = ZERO
-    held: Nanos = ZERO
-    created_ms: int = 0
-    pepper: str = ""  # what the pepper is called that its digest is made with; "": made before they had names
-    billing: KeyBilling = "manage"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """An account and its credit: `available` = balance - held + overdraft (which the tier adds, not counted here)."""
-
-    id: str
-    plan: Plan
-    status: AccountStatus
-    balance: Nanos
-    held: Nanos
-    debt: Nanos
-    open_holds: int
-    created_ms: int
-    grants: tuple[Grant, ...] = ()
-
-
 @record
 class Monthly:
     """How an account stands in its month: which it is by the store's clock, and the last that had its plan's grant
@@ -414,86 +302,3 @@ class Swept:
     held: Nanos = ZERO
     grants: int = 0
     monthly: Monthly | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
-    """A difference that `verify` found: which number of which account, as stored and as recomputed."""
-
-    account: str
-    what: str
-    stored: int
-    recomputed: int
-
-
-@record
-class NamedCall:
-    """A call that its client gave a name of its own, so that a repeat is told from a second call.
-
-    `name` and `content` are digests: of the client's word for the call, and of what it asks. `hold_id` is that of the
-    hold which the call is about to take. Its name is taken for `lease_seconds` without one, is kept for `keep_seconds`,
-    and an account has at most `names_max`.
-    """
-
-    account: str
-    name: str
-    content: str
-    hold_id: str
-    lease_seconds: int
-    keep_seconds: int
-    names_max: int
-
-
-@record
-class Naming:
-    """What the ledger says to a name: `taken` by this call, which may go on. Else the call with that name is `running`
-    or `done` (`hold_id` is its hold's id, `answer` its answer, None if that is not kept) or asked something `other`; or
-    the account's names are `full`, for so many seconds.
-    """
-
-    state: Literal["taken", "running", "done", "other", "full"]
-    hold_id: str = ""
-    answer: bytes | None = None
-    retry_after_seconds: int = 0
-
-
-@record
-class Delivery:
-    """Something that is to be told to somebody outside, by the courier of its channel, at least once.
-
-    `payload` is JSON data and may hold secrets: it is never shown whole. `attempts` were made and failed, the last one
-    because of `why`. A `dead` one was given up at `due_ms`. `now_ms` is the store's time at which it was read.
-    """
-
-    account: str
-    id: str
-    channel: str
-    payload: Mapping[str, Any]
-    created_ms: int
-    due_ms: int
-    attempts: int = 0
-    why: str = ""
-    dead: bool = False
-    now_ms: int = 0
-
-
-@record
-class Watch:
-    """Something of an account that is watched: each crossing is one delivery on `channel`, until it has recovered.
-
-    `amount` by kind: nano-dollars (`balance_below`, `spent_day`, `spent_month`), percent of the last purchase
-    (`balance_below_percent`), percent of a grant that is spent (`grant_nearly_spent`), days before (`grant_expiring`),
-    percent of a key's monthly budget (`key_budget`). `data` is its owner's (JSON data, may hold secrets). `told` is
-    what was told and has not recovered: "below", the day, the month, grants, keys with their month.
-    The last three kinds compare nothing (`amount` 0): whoever learns of such an event posts it.
-
-    The delivery is `alert:<id>:<number>`; its payload has `watch`, `kind`, `amount`, `subject` (grant, key, day, month
-    or ""), `value` (what crossed), `balance` (all of them text, nano-dollars) and `at` (ms).
-    """
-
-    id: str
-    kind: WatchKind
-    amount: int
-    channel: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    told: tuple[str, ...] = ()
