@@ -47,7 +47,7 @@ async def of_a_call(customers: memory.Customers) -> Counter[CodeType]:
     before = sys.gettrace()
     gc.disable()
     for _ in range(CALLS):
-        tracer = Tracer()
+        tracer = Tracer(__file__)
         sys.settrace(tracer)
         try:
             await customers.call(1)
