@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,8 @@ from tests.ports import free_ports
 
 CHARGE: Final = parse_usd("0.00315")
 COMMAND_SECONDS: Final = 1.0
+#: Where nobody is to be refused, however slow the machine is beside the server.
+PATIENT_SECONDS: Final = 10.0
 LEASE_SECONDS: Final = 3
 #: How long a state lasts, and how long the customers are served before and after it.
 AWAY_SECONDS: Final = 2.0
@@ -51,16 +53,16 @@ ANSWERS_MIN: Final = 5
 POOR_CALLS: Final = 8
 
 
-def _gateway(data: dict[str, Any]) -> None:
-    data["redis"].update(command_seconds_max=COMMAND_SECONDS, connect_seconds_max=0.5)
-    data["limits"].update(hold_lease_seconds=LEASE_SECONDS, sweep_seconds=0.2)
+def _changes(command_seconds: float) -> Mapping[str, Change]:
+    def gateway(data: dict[str, Any]) -> None:
+        data["redis"].update(command_seconds_max=command_seconds, connect_seconds_max=0.5)
+        data["limits"].update(hold_lease_seconds=LEASE_SECONDS, sweep_seconds=0.2)
 
-
-CHANGES: Final[dict[str, Change]] = {
-    "gateway.yaml": _gateway,
-    "config/tiers.yaml": without_rates,
-    "config/products/llm-gateway.yaml": fixed_hold("0.00315"),
-}
+    return {
+        "gateway.yaml": gateway,
+        "config/tiers.yaml": without_rates,
+        "config/products/llm-gateway.yaml": fixed_hold("0.00315"),
+    }
 
 
 @dataclass
@@ -333,7 +335,7 @@ async def pass_through(state: State, directory: Path, *, each: int, begin: async
 
     Several at once begin together: to start a gateway takes the loop some time.
     """
-    async with _bench(directory, state.options) as bench, _gateway_at(bench) as (runtime, gateway, log):
+    async with _bench(directory, state.options) as bench, _gateway_at(bench, state) as (runtime, gateway, log):
         books = open_link(LinkSettings(url=bench.redis.url, command_seconds_max=10.0, connect_seconds_max=10.0))
         await books.open()
         ledger = RedisLedger(books)
@@ -416,13 +418,14 @@ async def _bench(directory: Path, options: tuple[str, ...]) -> AsyncIterator[Ben
 
 
 @asynccontextmanager
-async def _gateway_at(bench: Bench) -> AsyncIterator[tuple[Runtime, Gateway, io.BytesIO]]:
+async def _gateway_at(bench: Bench, state: State) -> AsyncIterator[tuple[Runtime, Gateway, io.BytesIO]]:
     """A gateway whose line to the ledger is the bench's, and what it writes to its log."""
     async with AsyncExitStack() as stack:
         upstream = await start(SandboxSettings(job_seconds=0.05))
         stack.push_async_callback(upstream.stop)
+        changes = _changes(COMMAND_SECONDS if state.refuses else PATIENT_SECONDS)
         path = write_config(
-            bench.directory / "gateway", upstream_url=upstream.url, redis_url=bench.relay.url, changes=CHANGES
+            bench.directory / "gateway", upstream_url=upstream.url, redis_url=bench.relay.url, changes=changes
         )
         runtime, log = load(path, {}), io.BytesIO()
         observing = Observing(runtime, lines=log)
