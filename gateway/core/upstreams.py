@@ -6,9 +6,13 @@ Does not know: which is asked (core.endpoints), or why one may not be (pipeline.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.core.endpoints import Ejection
+
+#: What a service answers that does not take our own credential, or where our own account has no credit. The customer's
+#: key is good, or nothing would have been asked.
+REFUSES_US: Final = frozenset({401, 402})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,7 @@ WORST: Final = frozenset(
 #: Events that somebody is to be called for. They are told as zero before the first: whoever looks for an increase would
 #: not see a counter that begins at one.
 CALLED_FOR: Final = (
+    "credential_refused",
     "hold_expired",
     "internal_error",
     "model_unknown",

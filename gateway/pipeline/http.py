@@ -13,6 +13,7 @@ from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, 
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
 from gateway.core.record import blank
+from gateway.core.upstreams import REFUSES_US
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.conclude import Conclusion
@@ -287,6 +288,8 @@ class HttpPipeline:
     async def _conclude(self, call: Call, reply: Reply, body: bytes) -> bytes:
         """Everything that follows from a complete reply: ownership, charge, release. The body as the client gets it."""
         if not 200 <= reply.status < 300:
+            if reply.status in REFUSES_US:
+                self._observer.event("credential_refused", product=call.route.product.name)
             await self._conclusion.fail(call)
             return body
         sources = call.sources

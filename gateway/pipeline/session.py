@@ -8,9 +8,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused
+from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable
 from gateway.core.exchange import Move
 from gateway.core.parameters import without
+from gateway.core.upstreams import REFUSES_US
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, Call, ClientGone
 from gateway.pipeline.conclude import Conclusion
@@ -112,6 +113,8 @@ class Sessions:
             await self._conclusion.fail(call)
             if isinstance(fault, LedgerUnavailable):
                 self._parts.observer.event("ledger_error", product=call.route.product.name)
+            elif isinstance(fault, UpstreamUnreachable) and fault.status in REFUSES_US:
+                self._parts.observer.event("credential_refused", product=call.route.product.name)
             return Refused(code=fault.code, retry_after_seconds=fault.retry_after_seconds)
         finally:
             self._opening -= 1

@@ -274,6 +274,27 @@ async def test_deepgram(gate: Gate) -> None:
     assert await gate.spent() == recording + second + 10 * 30_000
 
 
+async def test_our_own_credential_is_refused(gate: Gate) -> None:
+    """Customers get the service's answer and pay nothing; somebody is called, for a call as for a socket."""
+    key = await gate.account()
+    gate.vendors.refuses = 401
+    async with openai.AsyncOpenAI(base_url=f"{gate.url}/v1", api_key=key, max_retries=0) as client:
+        with pytest.raises(openai.AuthenticationError):
+            await client.chat.completions.create(model="gpt-5.2", messages=ASKED, stream=True)
+    gate.vendors.refuses = 402
+
+    def talk() -> None:
+        with _deepgram(gate, key).listen.v1.connect(model="nova-3") as socket:
+            socket.recv()
+
+    with pytest.raises(Exception, match="502"):
+        await asyncio.to_thread(talk)
+    assert await gate.spent() == 0
+    events = gate.gateway.measured().figures()["counts"]["gateway_events"]
+    told = {labels[1]: count for labels, count in events if labels[0] == "credential_refused" and count}
+    assert told == {"openai": 1, "deepgram": 1}
+
+
 async def test_deepgram_refusals(gate: Gate) -> None:
     """By the client's own error; what costs more than there are prices for does not pass."""
     empty, paying = _deepgram(gate, await gate.account("empty", credit="0")), _deepgram(gate, await gate.account())

@@ -18,7 +18,7 @@ AUDIO = b"ID3" + bytes(2000)
 
 class Vendors:
     """Takes its own keys only. `requests` are paths with their queries; `cut`: streams break off before their end.
-    `overloaded`: Anthropic's fail when they have begun.
+    `overloaded`: Anthropic's fail when they have begun. `refuses`: everything, with this status.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class Vendors:
         self.sent: list[dict[str, Any]] = []
         self.cut = False
         self.overloaded = False
+        self.refuses = 0
         self.app = web.Application(middlewares=[self._check])
         add = self.app.router.add_post
         add("/v1/chat/completions", self.chat)
@@ -42,6 +43,11 @@ class Vendors:
     @web.middleware
     async def _check(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.requests.append(request.path_qs)
+        if self.refuses:
+            said_no = {
+                "error": {"message": "Incorrect API key", "type": "invalid_request_error", "code": "invalid_api_key"}
+            }
+            return web.json_response(said_no, status=self.refuses)
         said = [
             request.headers[name] for name in ("Authorization", "x-api-key", "xi-api-key") if name in request.headers
         ]
