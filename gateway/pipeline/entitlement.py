@@ -81,7 +81,7 @@ def _of_key(product: Product, add_ons: Sequence[str], products: Mapping[str, Pro
     titles = [product.title, *(products[name].title for name in add_ons if name in products)]
     return {
         "holder": "This API key",
-        "product": " or ".join(titles),
+        "product": titles[0] if len(titles) == 1 else f"all of {', '.join(titles)}",
         "remedy": "Use another key, or have it added to the products of this one.",
         "tier": tier.title,
         "entitled_tiers": tier.title,

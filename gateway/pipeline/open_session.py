@@ -257,14 +257,15 @@ class OpenSession:
             self.end(_TOO_MANY_CHANGES)
         self._outlook = self._slices.outlook(self._now())
 
-    def _change(self) -> Refused | None:
-        """From now on it costs what it costs then."""
+    def _change(self, more_products: bool) -> Refused | None:  # noqa: FBT001 - the watcher's callback
+        """From now on it costs what it costs then. Only the ledger knows whether its key is for more products."""
         now = self._now()
         try:
             self._meter.change(now)
         except TooManyChanges:
             return _TOO_MANY_CHANGES
         self._outlook = self._slices.outlook(now)
+        self._look_again = self._look_again or more_products
         self._told.wake.set()
         return None
 

@@ -34,7 +34,8 @@ class SessionWatcher:
     """A `sockets.ports.Watcher`. What it notes is read by the session's own task.
 
     `began` is called when the upstream says that the session has begun (and of what kind it is), `changed` when the
-    client has switched something on or off; what they return is a reason to end it.
+    client has switched something on or off (and whether it is of another product that it had nothing of); what they
+    return is a reason to end it.
     """
 
     __slots__ = (
@@ -51,7 +52,7 @@ class SessionWatcher:
         ledger: Ledger,
         observer: Observer,
         began: Callable[[], None],
-        changed: Callable[[], Refused | None],
+        changed: Callable[[bool], Refused | None],
     ) -> None:
         self._call = call
         self._session = session
@@ -86,7 +87,7 @@ class SessionWatcher:
 
     def part(self) -> None:
         """The session is over, and not told of anything more: else the two would wait for the garbage collector."""
-        self._began = self._changed = _nobody
+        self._began, self._changed = _nobody, _nothing
         self.opened.set()
 
     def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
@@ -152,10 +153,12 @@ class SessionWatcher:
         fields = {name: value for name, value in message.items() if name != self._session.type_field}
         if (refused := unpriced(call.route, fields)) is not None:
             return refused
+        had = add_ons_of(call.route, call.sources)
         call.sources["request"] = {**(call.sources.get("request") or {}), **pricing.update_facts(call.route, fields)}
-        if not entitled_to_add_ons(call.tier, add_ons_of(call.route, call.sources)):
+        add_ons = add_ons_of(call.route, call.sources)
+        if not entitled_to_add_ons(call.tier, add_ons):
             return self._admission.explained(call, Refused(code=Code.NOT_ENTITLED))
-        return self._changed()
+        return self._changed(not {*add_ons} <= {*had})
 
     def client_left(self, code: int | None, reason: bytes) -> None:
         """See `sockets.ports.Watcher`."""
@@ -179,3 +182,7 @@ class SessionWatcher:
 
 def _nobody() -> None:
     """There is no session any more."""
+
+
+def _nothing(_more_products: bool) -> None:  # noqa: FBT001 - the callback's form
+    """There is no session any more that could change."""

@@ -9,7 +9,7 @@ import pytest
 from gateway.core.money import parse_usd
 from tests.harness import Running, running
 from tests.pipeline.helpers import charges, in_order
-from tests.pipeline.sockets import begun, connected, to_the_end
+from tests.pipeline.sockets import begun, connected, slices, to_the_end
 
 LLM = {"llm_gateway": '{"model": "gpt-5.2", "messages": []}'}
 
@@ -97,3 +97,19 @@ async def test_an_update_is_judged_like_a_handshake(tmp_path: Path, empty_redis:
             assert text in said[-1]["error"]
         passed = [record.view()["updates"] for record in gw.sandbox.state.streams.values()]
         assert passed == [[{"type": "UpdateConfiguration", "format_turns": True}]] * 2
+
+
+async def test_a_key_does_not_get_an_add_on_by_an_update(tmp_path: Path, empty_redis: str) -> None:
+    """Only the ledger knows a key's products: it is asked at once, and not when the slice is over."""
+    async with running(tmp_path, empty_redis, changes=slices(slice_seconds=3600)) as gw:
+        key = await gw.open_account("a", credit="10", products=("streaming-speech-to-text",))
+        both = await gw.open_account("b", credit="10", products=("streaming-speech-to-text", "guardrails"))
+        for secret, last in ((key, 1008), (both, 1000)):
+            socket = await begun(gw, secret, path())
+            await socket.send_json({"type": "UpdateConfiguration", "filter_profanity": True})
+            if last == 1000:
+                await socket.send_json({"type": "Terminate"})
+            said, closed = await to_the_end(socket)
+            assert closed == last
+            if last == 1008:
+                assert "This API key does not include all of Streaming speech-to-text, Guardrails." in said[-1]["error"]
