@@ -34,6 +34,7 @@ class Code(StrEnum):
     UNPRICED_FIELD = "unpriced_field"
     UNSUPPORTED = "unsupported"
     JOB_NOT_FINISHED = "job_not_finished"
+    JOB_FAILED = "job_failed"
     BODY_TOO_LARGE = "body_too_large"
     REQUEST_TIMEOUT = "request_timeout"
     TOO_MANY_UNKNOWN_KEYS = "too_many_unknown_keys"
@@ -95,6 +96,7 @@ REFUSALS: Final[Mapping[Code, Refusal]] = {
     Code.UNPRICED_FIELD: Refusal(status=400, message="The field {field} is not supported here. Remove it."),
     Code.UNSUPPORTED: Refusal(status=400, message="{reason}"),
     Code.JOB_NOT_FINISHED: Refusal(status=400, message="The {resource} is not completed yet. Retry when it is."),
+    Code.JOB_FAILED: Refusal(status=400, message="The {resource} was not completed: it has no result."),
     Code.BODY_TOO_LARGE: Refusal(status=413, message="Request body too large: at most {bytes_max} bytes."),
     Code.REQUEST_TIMEOUT: Refusal(status=408, message="The request body did not arrive in time."),
     Code.TOO_MANY_UNKNOWN_KEYS: Refusal(

@@ -251,7 +251,8 @@ class Admission:
                     tell_of_look(self._observer, account, record, concluded.outcome, concluded, now_ms=now_ms)
                     record = concluded.record
             if record.state != "settled":
-                return Refused(code=Code.JOB_NOT_FINISHED, details={"resource": ref.kind})
+                code = Code.JOB_FAILED if record.state == "released" else Code.JOB_NOT_FINISHED
+                return Refused(code=code, details={"resource": ref.kind})
             call.sources["job"] = {"usage": record.usage}
             return None
         if call.resources:

@@ -324,7 +324,7 @@ class HttpPipeline:
     def _refuse(self, call: Call, refused: Refused) -> Answer:
         call.refuse(refused)
         rates = tuple(state.rate for state in call.rates) or self._admission.rates(call)
-        answer = render(call.route.product.errors, refused, call.id, rates)
+        answer = render(call.route.errors or call.route.product.errors, refused, call.id, rates)
         call.status = answer.status
         call.reply_bytes = len(answer.body)
         return answer

@@ -101,7 +101,8 @@ class Queueing:
             call.record = await self._ledger.resource(account=call.account, ref=record.ref) or record
             return None
         if call.route.reports is None and call.route.deletes is None:
-            return Refused(code=Code.JOB_NOT_FINISHED, details={"resource": record.ref.kind})
+            code = Code.JOB_FAILED if self._why_not(record) else Code.JOB_NOT_FINISHED
+            return Refused(code=code, details={"resource": record.ref.kind})
         reply = orjson.loads(kept)["reply"]
         if why := self._why_not(record):
             put(reply, job.status.steps, job.queue.failed)

@@ -14,7 +14,7 @@ from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
 from gateway.settings.jobs import Job
 from gateway.settings.metering import Metering, Stream
-from gateway.settings.products import Product
+from gateway.settings.products import ErrorStyle, Product
 from gateway.settings.resources import Creation, Listing, Requirement
 from gateway.settings.sessions import Session, TokenMint
 
@@ -102,6 +102,7 @@ class Route:
     estimates_by: frozenset[str] = frozenset()
     public: bool = False  # needs no key
     region: str = ""  # what its calls are bound to, whoever makes them
+    errors: ErrorStyle | None = None  # in place of the product's
     #: The fields at the top of a request that requirements and rejections look at; None where some look elsewhere.
     looks_at: frozenset[str] | None = field(init=False, repr=False, compare=False)
     #: The fields at the top of a request that may be on, whatever is below them.

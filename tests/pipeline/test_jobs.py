@@ -431,13 +431,14 @@ async def test_understanding_of_an_unfinished_or_failed_transcript_is_refused(gw
     running_ = await submitted(gw, key, knobs={"job_seconds": 30})
     failed = await submitted(gw, key, knobs={"job_status": "error"})
     await finished(gw, key, failed)
-    for path in (running_, failed):
+    for path, code, told in ((running_, "job_not_finished", "not completed yet"), (failed, "job_failed", "no result")):
         body = {
             "transcript_id": path.rpartition("/")[2],
             "speech_understanding": {"request": {"translation": {"target_languages": ["es"]}}},
         }
         got = await gw.call("POST", "/v1/understanding", key, json=body)
-        assert (got.status, got.code) == (400, "job_not_finished")
+        assert (got.status, got.code) == (400, code)
+        assert told in str(got.json)
     assert not await charges(gw, "a")
 
 

@@ -97,7 +97,8 @@ async def test_a_foreign_upload_answers_like_an_unknown_one(gw: Running) -> None
     url = upload.json["upload_url"]
     foreign = await gw.call("POST", LIST, other, json={"audio_url": url})
     unknown = await gw.call("POST", LIST, other, json={"audio_url": f"{url.rpartition('/')[0]}/{uuid4()}"})
-    assert foreign.code == "not_found"
+    assert (foreign.status, foreign.code) == (403, "not_found")
+    assert foreign.json == {"error": "Cannot access uploaded file"}, "as the service says it"
     assert seen_by_customer(foreign) == seen_by_customer(unknown)
     for _ in range(2):
         assert (await gw.call("POST", LIST, owner, json={"audio_url": url})).status == 200
@@ -122,7 +123,7 @@ async def test_no_spelling_of_an_uploads_address_passes_by_its_owner(gw: Running
     upload = await gw.call("POST", "/v2/upload", owner, data=b"x" * 160_000)
     url = spelling.replace("ID", upload.json["upload_url"].rpartition("/")[2])
     got = await gw.call("POST", LIST, other, json={"audio_url": url})
-    assert (got.status, got.code) == (404, "not_found")
+    assert (got.status, got.code) == (403, "not_found")
 
 
 @pytest.mark.parametrize("name", ["Transcript_id", "TRANSCRIPT_ID", "tran\u017fcript_id"])

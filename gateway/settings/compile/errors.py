@@ -31,6 +31,16 @@ def compile_errors(settings: ErrorsSettings, place: Place, scope: Scope) -> Erro
     return ErrorStyle(body=settings.body, codes=codes)
 
 
+def compile_not_found(
+    settings: WordingSettings | None, product: ErrorStyle, place: Place, scope: Scope
+) -> ErrorStyle | None:
+    """The product's dialect with a route's own words for what is not the caller's; None: it has none."""
+    if settings is None:
+        return None
+    its = _wording(Code.NOT_FOUND, settings, place, scope)
+    return ErrorStyle(body=product.body, codes={**product.codes, Code.NOT_FOUND: its})
+
+
 def is_code(name: str, place: Place, scope: Scope) -> bool:
     """Whether there is such a code."""
     return scope.known(place, name, [code.value for code in Code], "code", at_key=True)

@@ -12,7 +12,7 @@ from gateway.core.extract import Field
 from gateway.core.money import ZERO, Nanos
 from gateway.core.upstreams import Upstream
 from gateway.settings.compile.asked import Asked
-from gateway.settings.compile.errors import compile_errors
+from gateway.settings.compile.errors import compile_errors, compile_not_found
 from gateway.settings.compile.metering import Reading, check_parameter, compile_condition, compile_metering, fields_of
 from gateway.settings.compile.scope import Metered, Scope
 from gateway.settings.compile.sessions import check_socket, compile_mint, compile_session
@@ -205,6 +205,7 @@ def _route(
     return Route(
         name=settings.name,
         product=product,
+        errors=compile_not_found(settings.not_found, product.errors, place.at("not_found"), scope),
         methods=pattern.methods,
         host=pattern.host,
         segments=pattern.segments,

@@ -367,6 +367,12 @@ class RouteSettings(Settings):
         default=None, shown="all, where no charge depends on the query",
     )  # fmt: skip
     rejects: list[RejectionSettings] = key("Requests that are refused as unsupported", default=list, shown="none")
+    not_found: WordingSettings | None = key(
+        "How it is worded that what the call names is not the caller's: the keys of "
+        "[`errors.codes.CODE`](#errorscodescode)",
+        default=None,
+        shown="as the product words it",
+    )
     hold: HoldSettings | None = key("Credit set aside", default=None, shown="the estimated charge")
     admission: Literal["available", "covers_estimate"] = key(
         "`available`: some credit is enough; `covers_estimate`: all of the estimate must be there", default="available"
