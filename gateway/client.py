@@ -113,20 +113,56 @@ class Hold:
     lost: bool = False
     _client: "CreditClient" = field(repr=False)
     _ending: bool = False  # somebody began to end it: it is no longer ours to release
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)  # who may use its id: another one follows it
 
     async def settle(self, usage: Usage | None = None, *, amount: Usd | None = None, reply: Any = None) -> Receipt:
         """Charge what it came to, once."""
         self._ending = True
-        return await self._client.settle(self.id, usage, amount=amount, reply=reply)
+        return _receipt(await self._client._done(self._end("settle", _used(usage, amount, reply))))
 
     async def release(self) -> bool:
         """Give it back: nothing was delivered. False: it had ended before."""
         self._ending = True
-        return await self._client.release(self.id)
+        return bool((await self._client._done(self._end("release", {})))["released"])
 
     async def renew(self, seconds: int | None = None) -> None:
         """Have it live for so many seconds more. Blocks of `CreditClient.hold` do that by themselves."""
-        await self._client.renew(self.id, seconds)
+        async with self._turn:
+            await self._client.renew(self.id, seconds)
+
+    async def next_slice(
+        self,
+        usage: Usage | None = None,
+        *,
+        amount: Usd | None = None,
+        reply: Any = None,
+        estimate: Usage | None = None,
+        next_amount: Usd | None = None,
+        seconds: int | None = None,
+    ) -> Receipt:
+        """Charge what was used of it, as `settle` does, and hold the next slice in the same step: by an `estimate`, or
+        the `next_amount`, else as much as before. From then on this is that hold. Refused: what was used is charged all
+        the same, and nothing is held any more. Who is cancelled meanwhile has done it all the same.
+        """
+        wanted = {"estimate": _told(estimate), "amount": None if next_amount is None else _text(next_amount)}
+        its = {name: value for name, value in wanted.items() if value is not None}
+        body = {"seconds": seconds, "used": _used(usage, amount, reply), "next": its or None}
+        return await self._client._done(self._follow(body))
+
+    async def _end(self, how: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        async with self._turn:
+            return await self._client._ask(f"/holds/{self.id}/{how}", body)
+
+    async def _follow(self, body: Mapping[str, Any]) -> Receipt:
+        async with self._turn:
+            try:
+                data = await self._client._ask(f"/holds/{self.id}/renew", body)
+            except Refused:
+                self._ending = True
+                raise
+            self.id, self.seconds = data["id"], data["seconds"]
+            self.held, self.available = Decimal(data["held"]), Decimal(data["available"])
+        return _receipt(data["charge"])
 
 
 class CreditClient:
@@ -228,20 +264,11 @@ class CreditClient:
 
         Who is cancelled meanwhile has settled all the same, if there is an answer before the client is closed.
         """
-        told = {"usage": _told(usage), "amount": None if amount is None else _text(amount), "reply": reply}
-        data = await asyncio.shield(self._begin(self._ask(f"/holds/{hold}/settle", told)))
-        return Receipt(
-            charged=Decimal(data["charged"]),
-            balance=None if data["balance"] is None else Decimal(data["balance"]),
-            settled=data["settled"],
-            late=data["late"],
-            entry=data["entry"],
-            items=tuple(data["items"]),
-        )
+        return _receipt(await self._done(self._ask(f"/holds/{hold}/settle", _used(usage, amount, reply))))
 
     async def release(self, hold: str) -> bool:
         """Give a hold back. False: it had ended before, or by a repeat of this. Cancelled as `settle` is."""
-        data = await asyncio.shield(self._begin(self._ask(f"/holds/{hold}/release", {})))
+        data = await self._done(self._ask(f"/holds/{hold}/release", {}))
         return bool(data["released"])
 
     async def renew(self, hold: str, seconds: int | None = None) -> None:
@@ -256,6 +283,9 @@ class CreditClient:
         self._begun.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    async def _done(self, doing: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.shield(self._begin(doing))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._begun.discard(task)
@@ -328,6 +358,23 @@ def _problem(status: int, data: Mapping[str, Any], after: float) -> Problem:
     if str(data.get("type", "")).startswith("urn:gateway:refusal:"):
         return Refused(status, code, detail, int(after) or None)
     return Problem(status, code, detail)
+
+
+def _used(usage: Usage | None, amount: Usd | None, reply: Any) -> Mapping[str, Any]:
+    """What a hold came to, as the API takes it."""
+    told = {"usage": _told(usage), "amount": None if amount is None else _text(amount), "reply": reply}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _receipt(data: Mapping[str, Any]) -> Receipt:
+    return Receipt(
+        charged=Decimal(data["charged"]),
+        balance=None if data["balance"] is None else Decimal(data["balance"]),
+        settled=data["settled"],
+        late=data["late"],
+        entry=data["entry"],
+        items=tuple(data["items"]),
+    )
 
 
 def _told(usage: Usage | None) -> Mapping[str, int | str] | None:

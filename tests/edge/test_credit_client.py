@@ -93,6 +93,41 @@ async def test_a_block_holds_and_settles(tmp_path: Path, empty_redis: str) -> No
         assert await gw.balance("acme") == parse_usd("9.879999999")
 
 
+async def test_what_goes_on_is_paid_in_slices(tmp_path: Path, empty_redis: str) -> None:
+    """Each slice is charged as the next one is held, once though replies are lost; the last one ends with the block."""
+    async with running(tmp_path, empty_redis, changes=plugged(hold_seconds=3)) as gw:
+        await gw.open_account("acme", credit="10")
+        async with losing(gw.gateway.customers_port, 2) as url, CreditClient(url, TOKEN) as credit:
+            async with credit.hold(**ROUTE, amount="1") as hold:
+                first, held = hold.id, []
+                for wanted in ({}, {"next_amount": "3"}, {"estimate": {"megapixels": Decimal("2.5")}}):
+                    receipt = await hold.next_slice({"megapixels": 1}, **wanted)
+                    assert (receipt.charged, receipt.settled) == (Decimal("0.1"), True)
+                    held.append(hold.held)
+                assert held == [Decimal("1"), Decimal("3"), Decimal("0.25")]
+                assert hold.id != first
+                await asyncio.sleep(4)  # longer than it lives: it is the new one that is renewed
+                assert (await hold.settle(amount="0.2")).late is False
+            assert await gw.ledger.holds("acme") == []
+            assert await gw.balance("acme") == parse_usd("9.5")
+            with pytest.raises(ZeroDivisionError):
+                async with credit.hold(**ROUTE, amount="1") as hold:
+                    await hold.next_slice(amount="0.5")
+                    raise ZeroDivisionError
+            async with credit.hold(**ROUTE, amount="1") as hold:
+                slicing = asyncio.create_task(hold.next_slice(amount="1"))
+                await asyncio.sleep(0)
+                slicing.cancel()  # it is done all the same, and what follows is about the next one
+                assert (await hold.settle(amount="1")).charged == Decimal("1")
+            with pytest.raises(Refused) as refused:
+                async with credit.hold(**ROUTE, amount="1") as hold:
+                    await hold.next_slice(amount="8")
+            assert refused.value.code == "insufficient_credit"
+        assert await gw.ledger.holds("acme") == []
+        assert await gw.balance("acme") == -parse_usd("1")
+        assert await gw.ledger.verify("acme") == []
+
+
 async def test_what_is_not_answered_is_done_once(tmp_path: Path, empty_redis: str) -> None:
     """With every second reply lost each hold is taken once and charged once; with all lost nothing is claimed."""
     async with running(tmp_path, empty_redis, changes=plugged()) as gw:
