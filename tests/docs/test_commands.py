@@ -43,8 +43,8 @@ def in_words(text: str) -> Iterator[list[str]]:
 
 def wrong(words: list[str]) -> str | None:
     """What is wrong with a whole command; it is read, and not run."""
+    context, command, rest = click.Context(main, info_name="gateway"), main, words
     try:
-        context, command, rest = click.Context(main, info_name="gateway"), main, words
         while isinstance(command, click.Group):
             name, found, rest = command.resolve_command(context, rest)
             assert found is not None
@@ -55,6 +55,8 @@ def wrong(words: list[str]) -> str | None:
         return None  # --help
     except click.ClickException as error:
         return error.format_message()
+    finally:
+        context.close()  # with the files that it named
     return None
 
 
