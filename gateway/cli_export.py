@@ -5,6 +5,8 @@ Owns: their options and tables. Does not know: how things are exported (edge/exp
 
 import asyncio
 import signal
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -19,6 +21,8 @@ from gateway.edge.loop import run
 from gateway.edge.observing import Observing
 from gateway.exports.database import FAULTS, NoWayBack, connect, failed, hang_up, migrate
 from gateway.settings.runtime import Runtime
+
+_ASKED_AT_ONCE: Final = 200
 
 
 @click.group()
@@ -70,15 +74,16 @@ def migrate_export(invocation: Invocation, *, to: int | None) -> None:
 @export.command("status")
 @common
 def export_status(invocation: Invocation) -> None:
-    """Say for each sink how many accounts wait, and for how long."""
+    """Say for each sink how many accounts wait, for how long, and how many lack something: all are asked."""
 
     async def work(desk: Desk) -> Data:
-        lags = {sink: await desk.ledger.export_lag(sink=sink) for sink in desk.runtime.exports.sinks}
-        return {
-            "sinks": [
-                {"sink": s, "accounts": lag.accounts, "seconds": round(lag.seconds, 3)} for s, lag in lags.items()
-            ]
-        }
+        names = [account async for account in desk.ledger.accounts()]
+        found: list[Data] = []
+        for sink in desk.runtime.exports.sinks:
+            lacking = await _lacking(desk, sink, names)
+            lag = await desk.ledger.export_lag(sink=sink)
+            found.append({"sink": sink, "accounts": lag.accounts, "seconds": round(lag.seconds, 3), "lacking": lacking})
+        return {"sinks": found}
 
     invocation.show(on_ledger(invocation, work), _status)
 
@@ -102,6 +107,15 @@ def rewind_export(invocation: Invocation, *, sink: str, accounts: tuple[str, ...
         return {"sink": sink, "accounts": len(names)}
 
     invocation.show(on_ledger(invocation, work), lambda done: f"{done['accounts']} accounts wait for {done['sink']}")
+
+
+async def _lacking(desk: Desk, sink: str, accounts: Sequence[str]) -> int:
+    """How many of these accounts have something that the sink has not had, whether or not they wait for it."""
+    lacking = 0
+    for begin in range(0, len(accounts), _ASKED_AT_ONCE):
+        some = accounts[begin : begin + _ASKED_AT_ONCE]
+        lacking += sum(await asyncio.gather(*(desk.ledger.export_behind(sink=sink, account=one) for one in some)))
+    return lacking
 
 
 def _check_sinks(runtime: Runtime) -> None:
@@ -133,6 +147,10 @@ def _migrated(found: Data) -> str:
 
 
 def _status(found: Data) -> str:
-    headers = ("sink", "accounts that wait", "for seconds")
-    rows = [(each["sink"], each["accounts"], each["seconds"]) for each in found["sinks"]]
-    return table(headers, rows, empty="nothing is exported")
+    headers = ("sink", "accounts that wait", "for seconds", "that lack something")
+    rows = [tuple(each[name] for name in ("sink", "accounts", "seconds", "lacking")) for each in found["sinks"]]
+    told = [table(headers, rows, empty="nothing is exported")]
+    unseen = {each["sink"]: each["lacking"] - each["accounts"] for each in found["sinks"]}
+    command = "`gateway export run --until-done`"
+    told += [f"{sink}: {count} accounts not walked yet: {command}" for sink, count in unseen.items() if count > 0]
+    return "\n".join(told)

@@ -11,6 +11,7 @@ from gateway.cli_output import EXIT_REFUSED, facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.admin_bodies import Correct, GiveGrant, Refund
 from gateway.edge.admin_views import Data
+from gateway.edge.archiving import BEHIND
 from gateway.edge.bodies import read_page
 from gateway.edge.commitment_operations import Commit
 
@@ -299,4 +300,7 @@ def _verified(result: Data) -> str:
     ]
     if not rows:
         return f"{result['verified']} verified: every number agrees with the entries"
-    return table(("account", "what", "stored", "recomputed"), rows)
+    told = table(("account", "what", "stored", "recomputed"), rows)
+    behind = sum(what == BEHIND for _, what, *_ in rows)
+    hint = f"\n{behind} accounts were not exported yet: `gateway export run --until-done`" if behind else ""
+    return told + hint

@@ -19,13 +19,20 @@ from gateway.settings.exports import Exports
 
 #: Entries that may wait for the export while an account is compared; with more, the export is not running.
 _WAITING_MAX: Final = 10_000
+#: What waits for longer was noted by nobody, or the export does not run: then the rows prove nothing of it.
+_WAITING_SECONDS_MAX: Final = 60
 _DAY_SECONDS: Final = 86_400
+#: Entries that the rows lack, and should have by now: what the balance is, and what the rows add up to.
+BEHIND: Final = "archive.behind"
 NOTHING_EXPORTED: Final = "the database has no account: see export.postgres, or take Redis as it is by `ledger accept`"
 
 
-async def differences(ledger: Ledger, archive: Archive, account: str) -> list[Drift]:
-    """Where an account's balance is not the sum of its rows and of what waits to become one. Exact under traffic: the
-    balance and what waits are read in one step, and rows before that never change.
+async def differences(
+    ledger: Ledger, archive: Archive, account: str, *, waiting_seconds_max: int = _WAITING_SECONDS_MAX
+) -> list[Drift]:
+    """Where an account's balance is not the sum of its rows and of what waits to become one, or waits for too long.
+
+    Exact under traffic: the balance and what waits are read in one step, and rows before that never change.
     """
     page = await ledger.exportable(sink=PostgresSink.name, account=account, limit=_WAITING_MAX, standing=True)
     if page.more:
@@ -37,6 +44,8 @@ async def differences(ledger: Ledger, archive: Archive, account: str) -> list[Dr
     found = []
     if balance != sums.total + waiting:
         found.append(_drift(account, "archive.balance", balance, Nanos(sums.total + waiting)))
+    if page.entries and page.read_ms - page.entries[0].at_ms > waiting_seconds_max * 1000:
+        found.append(_drift(account, BEHIND, balance, sums.total))
     if sums.wrong:
         found.append(_drift(account, f"archive.entry.{sums.wrong}", 0, 1))
     return found

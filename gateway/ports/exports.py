@@ -76,7 +76,11 @@ class ExportLedger(Protocol):
         """How many accounts wait for the sink, and since when."""
 
     async def lease_export(self, *, sink: str, seconds: float) -> bool:
-        """Whether this ledger's process is the one that exports to the sink, for so many seconds from now."""
+        """Whether this ledger's process is the one that exports to the sink, for so many seconds from now.
+
+        As `Ledger.lease_work`, but under a name of its own in the store, by which versions that run side by side while
+        one takes over from the other know each other: under another name both would export, and sinks have all twice.
+        """
 
     async def exportable(self, *, sink: str, account: str, limit: int, standing: bool = False) -> ExportPage:
         """The next entries of the account that the sink has not had, at most `limit`."""

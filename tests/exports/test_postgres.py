@@ -212,6 +212,25 @@ async def test_verify_against_the_rows_finds_what_differs(link: SingleLink, data
     await exporter.close()
 
 
+async def test_rows_that_are_not_there_prove_nothing(link: SingleLink, database: PostgresExport) -> None:
+    """What waits for too long is told, although its sum would make up for it: of a new database, everything."""
+    stage = Stage(link, "postgres")
+    await stage.traffic(2, 3)
+
+    async def told(seconds: int) -> list[tuple[str, str, int]]:
+        async with Archive.open(database) as archive:
+            asked_for = [differences(stage.ledger, archive, one, waiting_seconds_max=seconds) for one in stage.made]
+            found = [drift for one in asked_for for drift in await one]
+        return [(drift.account, drift.what, drift.recomputed) for drift in found]
+
+    assert await told(60) == []
+    assert await told(-1) == [("account-0", "archive.behind", 0), ("account-1", "archive.behind", 0)]
+    exporter = stage.exporter(PostgresSink(database))
+    await exported(stage, exporter)
+    assert await told(-1) == []
+    await exporter.close()
+
+
 async def test_tables_go_back_to_what_an_older_version_knows(database: PostgresExport) -> None:
     """A newer version's steps are taken back newest first, all or none of them; the older one exports again then. One
     that does not know a step cannot take it back, nor is the first ever taken back.
