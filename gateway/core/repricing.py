@@ -3,7 +3,9 @@
 Owns: the sums by SKU, and what is said of lines that the other prices have no price for.
 Does not know: where the charges and the prices are from.
 
-A line is priced for itself, as it was when it was charged: the quantity of it, multiplied exactly, rounded once.
+A line is priced for itself, as it was when it was charged: the quantity of it, multiplied exactly, rounded once. One
+whose price is the same costs the same: a slice of a session is rounded with those before it. One of a volume step is
+priced by the step above the same volume, or, where the other prices have none, as the first unit.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +13,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from gateway.core.pricing import PriceTable
+from gateway.core.pricing import Price, PriceTable
+from gateway.core.steps import ABOVE
 from gateway.core.usage import Quantity
 
 
@@ -50,15 +53,26 @@ class Repricing:
         self.charges += 1
         for item in items:
             line = self.skus.setdefault(str(item["sku"]), Line())
-            price = None if table is None else table.prices.get(item["sku"])
+            price = None if table is None else _price(table, str(item["sku"]), str(item["unit_price"]))
             quantity = _quantity(str(item["quantity"]))
             line.lines += 1
             line.charged += int(item["amount"])
             if price is None or quantity is None or price.unit != item["unit"]:
                 line.unpriced += 1
                 line.repriced += int(item["amount"])
+            elif price.listed == item["unit_price"]:
+                line.repriced += int(item["amount"])
             else:
                 line.repriced += price.amount(quantity)
+
+
+def _price(table: PriceTable, sku: str, paid: str) -> Price | None:
+    """What a unit costs there that was paid at the price `paid`."""
+    _, above, volume = paid.partition(ABOVE)
+    for step in table.steps.get(sku, ()) if above else ():
+        if step.price.listed.endswith(above + volume):
+            return step.price
+    return table.prices.get(sku)
 
 
 def _quantity(text: str) -> Quantity | None:

@@ -16,6 +16,8 @@ from gateway.core.money import Nanos, decimal_ratio, round_half_up
 from gateway.core.pricing import Charge, LineItem, Price, PriceTable, Step, at_most, exact_text
 
 MILLIONTHS: Final = 1_000_000
+#: Before the volume from which on a step's price is paid, as prices are told.
+ABOVE: Final = " above "
 _EXACT: Final = Context(prec=1000)
 
 
@@ -23,10 +25,10 @@ def make_step(above: int, base: Price, *, words: str, percent: str | None = None
     """What is cheaper from a volume on: by so many percent, or at another price. `words` say where it begins."""
     assert (percent is None) is not (price is None), "a step has one way to be cheaper"
     if price is not None:
-        return Step(above=above, price=replace(price, listed=f"{price.listed} above {words}"))
+        return Step(above=above, price=replace(price, listed=f"{price.listed}{ABOVE}{words}"))
     assert percent is not None, "looked at above"
     rate = Fraction(base.numerator, base.denominator) * (1 - Fraction(*decimal_ratio(percent)) / 100)
-    listed = f"{base.listed} -{percent}% above {words}"
+    listed = f"{base.listed} -{percent}%{ABOVE}{words}"
     cheaper = replace(base, numerator=rate.numerator, denominator=rate.denominator, listed=listed)
     return Step(above=above, price=cheaper)
 

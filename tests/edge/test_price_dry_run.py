@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.core.money import format_usd, parse_usd
-from gateway.core.pricing import PriceTable, make_price
+from gateway.core.pricing import Price, PriceTable, Step, make_price
 from gateway.core.repricing import Repricing
+from gateway.core.steps import MILLIONTHS, make_step
 from tests.harness import ADMIN_TOKEN, ROOT, Running
 from tests.pipeline.helpers import chat
 
@@ -22,10 +23,10 @@ def test_lines_are_priced_exactly_and_what_has_no_price_keeps_its_own() -> None:
     prices = {"a": make_price("a", "per_hour", "0.42"), "b": make_price("b", "per_1m_tokens", "3")}
     table = PriceTable(version="v2", rate_card="standard", prices=prices)
     items = [
-        {"sku": "a", "quantity": "1.5", "unit": "second", "amount": 1},
-        {"sku": "a", "quantity": "10", "unit": "second", "amount": 2},
-        {"sku": "b", "quantity": "7", "unit": "second", "amount": 30},
-        {"sku": "c", "quantity": "1", "unit": "call", "amount": 400},
+        {"sku": "a", "quantity": "1.5", "unit": "second", "unit_price": "1 per_hour", "amount": 1},
+        {"sku": "a", "quantity": "10", "unit": "second", "unit_price": "1 per_hour", "amount": 2},
+        {"sku": "b", "quantity": "7", "unit": "second", "unit_price": "1 per_hour", "amount": 30},
+        {"sku": "c", "quantity": "1", "unit": "call", "unit_price": "1 per_call", "amount": 400},
     ]
     found = Repricing()
     found.add(items, table)
@@ -36,6 +37,27 @@ def test_lines_are_priced_exactly_and_what_has_no_price_keeps_its_own() -> None:
     assert {sku: (line.lines, line.unpriced) for sku, line in found.skus.items()} == {
         "a": (3, 1), "b": (1, 1), "c": (1, 1),
     }  # fmt: skip
+
+
+def test_the_same_price_costs_the_same_also_in_slices_and_steps() -> None:
+    """A slice keeps what it was rounded to; a step is priced by that above the same volume, else as the first unit."""
+    base = make_price("a", "per_hour", "3.6")
+    paid = make_step(10 * MILLIONTHS, base, words="10 seconds", percent="50")
+    lines = [
+        {"sku": "a", "quantity": "0.0000015", "unit": "second", "unit_price": base.listed, "amount": 1},
+        {"sku": "a", "quantity": "2", "unit": "second", "unit_price": paid.price.listed, "amount": 1_000_000},
+    ]
+
+    def repriced(price: Price, *steps: Step) -> int:
+        found = Repricing()
+        found.add(lines, PriceTable(version="v", rate_card="c", prices={"a": price}, steps={"a": steps}))
+        return found.repriced
+
+    twice = make_price("a", "per_hour", "7.2")
+    assert repriced(base, paid) == 1_000_001
+    assert repriced(base, make_step(10 * MILLIONTHS, base, words="10 seconds", percent="75")) == 1 + 500_000
+    assert repriced(twice, make_step(10 * MILLIONTHS, twice, words="10 seconds", percent="50")) == 3 + 2_000_000
+    assert repriced(base, make_step(MILLIONTHS, base, words="1 seconds", percent="50")) == 1 + 2_000_000
 
 
 async def test_another_price_file_is_tried_on_real_charges(gw: Running, tmp_path: Path) -> None:
