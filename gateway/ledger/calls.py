@@ -189,9 +189,9 @@ class Calls(Store):
         tag, answer = await self._run("renew", account, keys, args)
         if tag == b"plan":
             return self._plan_changed(account, *answer)
-        *receipt, hold, balance, held, guard = answer
+        *receipt, repeated, hold, balance, held, guard = answer
         return Renewed(
-            receipt=_receipt(*receipt),
+            receipt=_receipt(*receipt, repeated=repeated == b"1"),
             hold=Nanos(int(hold)),
             available=Nanos(int(balance) - int(held) + request.overdraft),
             refused=None if guard == b"-" else self._refused(request, guard),

@@ -152,12 +152,12 @@ class MemoryCalls(MemoryStore):
         receipt = books.charged_before(settlement)
         first = books.renewed_before(renewal, now)
         if first is not None:
-            return first
+            return replace(first, receipt=replace(first.receipt, repeated=True))
         if request.key_id in books.keys and request.plan != books.plan:
             return PlanChanged(plan=books.plan)
 
         used = books.holds.get(settlement.hold_id)
-        receipt = receipt or books.charge(settlement, now)
+        receipt = books.charge(settlement, now) if receipt is None else replace(receipt, repeated=True)
         demand, standing = demand_of(request), books.standing(request, now, ())
         if used is not None and demand.concurrency and used.hold.concurrency_class == demand.concurrency.name:
             demand = replace(demand, concurrency=None)  # the place passes on

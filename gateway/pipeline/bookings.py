@@ -187,7 +187,7 @@ class Bookings:
         if expected is not None:
             call.sources[EXPECTED] = {**self._expected(call, client), **expected}
         answer, estimate = await self._renewed(call, settlement, plan)
-        self._tell(booking, started, outcome="settled", charged=answer.receipt.charged, late=answer.receipt.late)
+        self._tell_settled(booking, started, answer.receipt)
         if self._is_charged(booking):
             await self._notes.drop(booking.account, booking.hold_id)
         if answer.refused is not None:
@@ -251,13 +251,10 @@ class Bookings:
         receipt = settled if isinstance(settled, Receipt) else None
         if receipt is not None and self._is_charged(booking):
             await self._notes.drop(booking.account, booking.hold_id)
-        self._tell(
-            booking,
-            started,
-            outcome="spooled" if receipt is None else "repeated" if receipt.repeated else "settled",
-            charged=charge.amount if receipt is None else ZERO if receipt.repeated else receipt.charged,
-            late=receipt is not None and receipt.late and not receipt.repeated,
-        )
+        if receipt is None:
+            self._tell(booking, started, outcome="spooled", charged=charge.amount)
+        else:
+            self._tell_settled(booking, started, receipt)
         return charge, settled
 
     async def release(self, booking: Booking) -> bool:
@@ -306,6 +303,13 @@ class Bookings:
                 seconds=self._clock.monotonic() - call.started,
             )
         )
+
+    def _tell_settled(self, booking: Booking, started: float, receipt: Receipt) -> None:
+        """A charge counts once, however often it is told."""
+        if receipt.repeated:
+            self._tell(booking, started, outcome="repeated")
+        else:
+            self._tell(booking, started, outcome="settled", charged=receipt.charged, late=receipt.late)
 
     def _tell(
         self, booking: Booking, started: float, *, outcome: str, charged: Nanos = ZERO, late: bool = False

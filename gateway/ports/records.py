@@ -203,7 +203,7 @@ class Settlement:
 class Receipt:
     """What a settlement did. `late`: its hold had ended before by expiry. Amounts in nano-dollars.
 
-    `repeated`: `settle` made this charge before, and this is its first receipt again, equal to that.
+    `repeated`: this charge was made before, and this is its first receipt again, equal to that.
     """
 
     entry_id: str

@@ -229,6 +229,9 @@ async def test_what_goes_on_is_charged_slice_by_slice(tmp_path: Path, empty_redi
             )
         )
         assert events["hold_renewed", "rendering"] == 3
+        counted = gw.gateway.measured().figures()["counts"]["gateway_charges_nanos"]
+        charged = [nanos for labels, nanos in counted if "rendering" in labels and nanos]
+        assert charged == [11_030_000_000]  # the repeat is none
 
         # What was used has to be known, and released is not used.
         await gw.open_account("other", credit="10")

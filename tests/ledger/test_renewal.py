@@ -104,7 +104,8 @@ async def test_a_repeated_renewal_gets_the_first_answer(world: World, then: str)
     elif then == "more credit":
         await ledger.grant(operation="more", account="acme", kind="purchase", amount=usd(1))
     before = await world.dump()
-    assert await renewed(ledger, slice_of(0)) == first
+    again = await renewed(ledger, slice_of(0))
+    assert (first.receipt.repeated, again.receipt.repeated, again) == (False, True, first)
     assert await world.dump() == before
 
 
@@ -246,6 +247,7 @@ async def test_a_charge_that_was_settled_before_is_not_made_again(world: World) 
     receipt = await ledger.settle(bill())
     answer = await renewed(ledger, slice_of(0, concurrency=one_at_a_time(1)))
     assert (answer.receipt, answer.hold, answer.available) == (receipt, usd(0.1), usd(49.8))
+    assert answer.receipt.repeated
     assert await renewed(ledger, slice_of(0, concurrency=one_at_a_time(1))) == answer
     assert await sum_of_entries(ledger) == usd(49.9)
 

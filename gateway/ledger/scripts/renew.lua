@@ -4,8 +4,8 @@
 -- ARGV  2-12 as in guards (of the next hold; its key is also the one charged), 13 used hold id, 14 digest of the charge,
 --       15 amount, 16 what the entry explains (JSON), 17 usage for the session (JSON), 18 product, 19 calls that it
 --       counts as, 20 id of the key that is charged
--- Answers  renewed, entry id, amount, balance, late, hold, balance, held, guard that refused the next hold or '-'
---                                     of this call, or of the first renewal of this hold
+-- Answers  renewed, entry id, amount, balance, late, '1' if that charge was made before or '', hold, balance, held, guard
+--          that refused the next hold or '-'    of this call, or of the first renewal of this hold
 --          plan, tier, rate card, overrides    the account's plan is another one: nothing was written
 --          conflict, how              the used hold was charged or renewed otherwise, or the next one is in use
 --          unknown                    no such account
@@ -21,7 +21,7 @@ if first and after ~= '' then
     return answer('conflict', 'renewed')
   end
   local entry, charged, balance_then, late = unpack(first)
-  return answer('renewed', entry, charged, balance_then, late, hold, balance, held, refusal)
+  return answer('renewed', entry, charged, balance_then, late, '1', hold, balance, held, refusal)
 end
 local status, tier, rate_card, overrides
 status, tier, rate_card, overrides, watched = unpack(
@@ -38,6 +38,7 @@ if call('EXISTS', KEY) == 1 and plan ~= ARGV[6] then
 end
 
 -- From here it must succeed: only writes.
+local repeated = first and '1' or ''
 first = first
   or settle(ARGV[13], record, ending, ARGV[14], KEY, ARGV[18], ARGV[15], ARGV[16], KEYS[2], ARGV[17],
     ARGV[19])
@@ -56,4 +57,4 @@ end
 local entry, charged, balance_then, late = unpack(first)
 call('SET', ending, table.concat({'1 settled', ARGV[14], entry, charged, balance_then, late,
   ARGV[3], hold, balance, held, refusal or '-', ARGV[2]}, ' '), 'EX', REMEMBER)
-return answer('renewed', entry, charged, balance_then, late, hold, balance, held, refusal or '-')
+return answer('renewed', entry, charged, balance_then, late, repeated, hold, balance, held, refusal or '-')
