@@ -116,6 +116,9 @@ async def test_openai(gate: Gate) -> None:
         assert found.data[0].embedding == [0.5, -0.5]
         assert await gate.spent() == 2 * chat + 2 * one + 8 * 20
 
+        assert (await client.models.retrieve("gpt-5.2")).owned_by == "system"
+        with pytest.raises(openai.AuthenticationError):
+            await client.with_options(api_key="nobody's").models.list()
         with pytest.raises(openai.BadRequestError, match="send the whole input"):
             await client.responses.create(model="gpt-5-mini", input="Hello?", previous_response_id="resp_foreign")
         tools: list[Any] = [{"type": "function", "name": "f", "description": "d", "parameters": {}, "strict": False}]

@@ -30,6 +30,7 @@ class Vendors:
         self.app = web.Application(middlewares=[self._check])
         add = self.app.router.add_post
         add("/v1/chat/completions", self.chat)
+        self.app.router.add_get("/v1/models/gpt-5.2", self.model)
         add("/v1/responses", self.responses)
         add("/v1/embeddings", self.embeddings)
         add("/v1/messages", self.messages)
@@ -117,6 +118,10 @@ class Vendors:
         return await self._stream(
             request, [(name, {"type": name, "sequence_number": at, **data}) for at, (name, data) in enumerate(events)]
         )
+
+    async def model(self, _request: web.Request) -> web.Response:
+        """One model."""
+        return web.json_response({"id": "gpt-5.2", "object": "model", "created": 1, "owned_by": "system"})
 
     async def embeddings(self, _request: web.Request) -> web.Response:
         """Eight tokens."""
