@@ -45,6 +45,10 @@ async def test_a_key_opens_its_accounts_pages_and_stays_nowhere(gw: Running) -> 
             assert visitor.headers["Cache-Control"] == "no-store"
             assert visitor.headers["X-Content-Type-Options"] == "nosniff"
         assert key not in visitor.cookie
+        for part in ("/live", "/lately"):  # asked for by the page of another account, from before this one signed in
+            assert await visitor.see() and f'data-fresh="/billing{part}?of=acme"' in visitor.html
+            assert await visitor.see(f"{part}?of=acme") and visitor.address == f"/billing{part}?of=acme"
+            assert await visitor.see(f"{part}?of=rival") and visitor.address == "/billing"
     assert await gw.seen() == []
 
 

@@ -101,8 +101,8 @@ class BillingPages:
             trust_forwarded_for=runtime.trust_forwarded_for,
         )  # fmt: skip
         self.see("", self._overview)
-        self.see("/live", self._live)
-        self.see("/lately", self._lately)
+        self.see("/live", self._of_its_account(self._live))
+        self.see("/lately", self._of_its_account(self._lately))
         self.see("/charges", self._charges)
         self.see("/keys", self._keys)
         PlanPages(
@@ -193,6 +193,16 @@ class BillingPages:
 
     async def _overview(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         return self.page("overview.html", visit, shown, "", **await self._spent_and_held(shown))
+
+    def _of_its_account(self, see: See) -> See:
+        """A part of a page that is kept fresh: where another account is signed in meanwhile, its page is due anew."""
+
+        async def part(request: web.Request, visit: Visit, shown: Shown) -> web.Response:
+            if request.query.get("of", shown.account.id) != shown.account.id:
+                return self.go("", visit)
+            return await see(request, visit, shown)
+
+        return part
 
     async def _live(self, _request: web.Request, visit: Visit, shown: Shown) -> web.Response:
         """The part of the overview that is kept fresh from second to second."""

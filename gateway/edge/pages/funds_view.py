@@ -88,13 +88,13 @@ def alert(shown: Mapping[str, Any]) -> AlertLine:
     known = {kind: (words, unit) for kind, words, unit in ALERT_KINDS}
     words, unit = known.get(shown["kind"], (shown["kind"], ""))
     figures = {
-        "dollars": f"${_cents(shown['amount'] or '')}",
-        "percent": f"{shown['percent']} %",
-        "days": f"{shown['days']} days",
+        "dollars": f" ${_cents(shown['amount'] or '')}",
+        "percent": f": {shown['percent']} %",
+        "days": f" {shown['days']} days",
     }
     return AlertLine(
         id=shown["id"],
-        when=f"{words} {figures[unit]}" if unit else words,
+        when=words + (figures[unit] if unit else ""),
         to=tuple((each["type"], each.get("address") or each.get("url", "")) for each in shown["to"]),
         told=bool(shown["told"]),
     )
