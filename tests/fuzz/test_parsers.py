@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import math
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -36,7 +37,7 @@ from gateway.pipeline import pricing
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.callbacks import CallbackToken
 from gateway.pipeline.listing import own_page
-from gateway.pipeline.meter import Inflating, decoded, parsed, without_fields
+from gateway.pipeline.meter import Inflating, decoded, parsed, reply_data, without_fields
 from gateway.ports import Plan, TemporaryToken
 from gateway.settings.load import SettingsError, load
 from gateway.settings.routes import Route
@@ -412,3 +413,40 @@ def test_a_trace_is_read_as_it_is_written(text: str) -> None:
         assert read_traceparent(str(found)) == found
         assert str(found)[3:53].rstrip("-") in text
         assert len(str(found)) == len(TRACEPARENT)
+
+
+_ODD = st.recursive(
+    st.none()
+    | st.integers(-9, 9)
+    | st.sampled_from([math.nan, math.inf, -math.inf])
+    | st.text('NaI"\n\t-é', max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('NaI":', max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _null(value: Any) -> Any:
+    """The same data with null for what is no number."""
+    if type(value) is list:
+        return [_null(each) for each in value]
+    if type(value) is dict:
+        return {name: _null(each) for name, each in value.items()}
+    return None if type(value) is float and not math.isfinite(value) else value
+
+
+@given(data=_ODD, indent=st.sampled_from([None, 1]), mark=st.sampled_from([b"", b"\xef\xbb\xbf"]), raw=st.booleans())
+def test_what_is_not_quite_json_is_read_as_it_was_meant(data: Any, indent: int | None, mark: bytes, raw: bool) -> None:
+    """What is no number is null, but not in texts; a byte order mark is nothing; line breaks in texts are theirs."""
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    if raw:  # no text has a backslash of its own
+        text = text.replace("\\n", "\n").replace("\\t", "\t")
+    assert reply_data(mark + text.encode()) == _null(data)
+
+
+def test_much_that_is_not_quite_json_is_read_too() -> None:
+    """Beyond what is read slowly: line breaks in texts count as spaces, the rest is as it was sent."""
+    many = ["a NaN, Infinity \n"] * 30_000
+    text = json.dumps({"many": many, "usage": {"a": 1, "b": math.nan, "c": -math.inf}}).replace("\\n", "\n")
+    spaced = [each.replace("\n", " ") for each in many]
+    assert reply_data(text.encode()) == {"many": spaced, "usage": {"a": 1, "b": None, "c": None}}
+    assert reply_data(b'["' + b"N" * 300_000) is None
