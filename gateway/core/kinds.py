@@ -13,11 +13,14 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.frames import INVALID_DATA, POLICY, Violation
+from gateway.core.frames import INVALID_DATA, POLICY, TOO_BIG, Violation
+from gateway.core.json_items import too_many_items
 from gateway.core.record import record
 from gateway.core.repeats import repeats_any_name
 
 _BACKSLASH: Final = ord("\\")
+#: Of a message that is looked at. Those of four megabytes of brackets would stop everybody else for seconds.
+_ITEMS_MAX: Final = 50_000
 
 
 @record
@@ -63,6 +66,8 @@ class Kinds:
 
         So it is refused if it is no JSON to us (the receiver may be more lenient), or has a name twice in an object.
         """
+        if too_many_items(text, _ITEMS_MAX):
+            return Violation(code=TOO_BIG, why="a JSON message with too many items")
         try:
             data = orjson.loads(text)
         except orjson.JSONDecodeError:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from gateway.core.admission import Rate
 from gateway.core.errors import Code, LedgerUnavailable, Refused
 from gateway.core.exchange import Move
+from gateway.core.json_items import too_many_items
 from gateway.core.money import ZERO
 from gateway.core.parameters import parameters_of, unclear
 from gateway.core.record import blank
@@ -27,7 +28,7 @@ from gateway.pipeline.follow import tell_of_look
 from gateway.pipeline.idempotency import HEADER, NamedCalls
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
-from gateway.pipeline.meter import decoded, parsed, too_many_items
+from gateway.pipeline.meter import decoded, parsed
 from gateway.pipeline.monthly import MonthlyGrants
 from gateway.pipeline.objections import asked_models, objection
 from gateway.pipeline.places import Places

@@ -158,13 +158,6 @@ def _numbered(text: bytes) -> bytes:
     return b"".join((*parts, text[begin:]))
 
 
-def too_many_items(body: bytes, items_max: int) -> bool:
-    """Whether a JSON text may have more lists, objects and members than that: each takes as much memory as twenty bytes
-    of text, so that a small text can fill a large memory. Commas and brackets in its strings count as well.
-    """
-    return len(body) > items_max and body.count(b",") + body.count(b"[") + body.count(b"{") > items_max
-
-
 def without_fields(data: Any, names: frozenset[str], depth: int = _DEPTH_MAX) -> Any:
     """JSON data without the named fields, at any depth. What is deeper than can be written again becomes null."""
     if depth == 0:

@@ -71,9 +71,9 @@ class ClientSide(Side):
         )
         super().__init__(watch, watcher, scanner, ended, masks=False)
         self._lost = lost
-        #: A text message in fragments, so far: its frames, and what they carry.
-        self._raw: list[bytes] = []
-        self._text: list[bytes] = []
+        #: A text message in fragments, so far: its frames, and what they carry. A list of a million bytes takes ninety.
+        self._raw = bytearray()
+        self._text = bytearray()
         #: The watcher's judgement under way, and what it raised.
         self.asking: asyncio.Task[None] | None = None
         self.failed: Exception | None = None
@@ -113,11 +113,11 @@ class ClientSide(Side):
         elif self.muted:
             return
         elif self._raw or (opcode == TEXT and self._kinds):
-            self._raw.append(frame.raw)
-            self._text.append(_unmasked(frame))
+            self._raw += frame.raw
+            self._text += _unmasked(frame)
             if frame.final:
-                raw, text = b"".join(self._raw), b"".join(self._text)
-                self._raw, self._text = [], []
+                raw, text = bytes(self._raw), bytes(self._text)
+                self._raw, self._text = bytearray(), bytearray()
                 self._judge(raw, text)
         else:
             self.pass_fragment(frame)

@@ -21,7 +21,7 @@ class UpstreamSide(Side):
         scanner = Scanner(from_client=False, message_bytes_max=watch.message_bytes_max)
         super().__init__(watch, watcher, scanner, ended, masks=True)
         self._kinds = kinds_of(watch.type_field, watch.from_upstream)
-        self._text: list[bytes] = []  # of a message in fragments, so far
+        self._text: bytearray | None = None  # of a message in fragments, so far
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the upstream's."""
@@ -43,10 +43,12 @@ class UpstreamSide(Side):
                 else:
                     self.bytes_read += len(frame.raw)
         elif isinstance(piece, Frame):
-            if self._text or (piece.opcode == TEXT and self._kinds):
-                self._text.append(piece.payload())
+            if self._text is None and piece.opcode == TEXT and self._kinds:
+                self._text = bytearray()
+            if self._text is not None:
+                self._text += piece.payload()
                 if piece.final:
-                    text, self._text = b"".join(self._text), []
+                    text, self._text = bytes(self._text), None
                     self._passes(text)  # it has passed
             self.pass_fragment(piece)
         elif isinstance(piece, Closing):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.frames import Violation
+from gateway.core.frames import TOO_BIG, Violation
 from gateway.core.kinds import Kinds, Seen, kinds_of
 
 KINDS = Kinds("type", frozenset({"Begin", "session.update"}))
@@ -94,3 +94,13 @@ def test_a_slash_may_be_escaped() -> None:
     assert kinds.may_be_in(text)
     assert kinds.of_trusted(text) == Seen(kind="a/b", message={"t": "a/b"})
     assert not kinds_of("t", frozenset()).may_be_in(text)
+
+
+def test_small_texts_that_fill_a_large_memory() -> None:
+    """They are told before they are parsed, which would take seconds; a long prompt with its commas is none of them."""
+    for items in (b"[]," * 60_000, b'{"a":0},' * 30_000, b"0," * 60_000):
+        found = seen(b'{"type":"session.update","x":[%b0]}' % items)
+        assert isinstance(found, Violation)
+        assert found.code == TOO_BIG
+    prompt = "Be kind, be brief, and ask. " * 20_000
+    assert isinstance(seen(json.dumps({"type": "session.update", "session": {"system_prompt": prompt}}).encode()), Seen)

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import tracemalloc
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -122,6 +123,25 @@ async def test_a_judged_message_waits_and_so_does_what_follows() -> None:
         assert relay.watchers[0].told == [
             ("says", "session.update", {"type": "session.update", "session": {"agent_id": "a"}})
         ]
+
+
+async def test_a_message_of_many_tiny_fragments_takes_little_memory() -> None:
+    """It is kept until it is whole, as bytes: objects of a byte each would take ninety times what was sent."""
+    fragment, count = b"\x00\x81" + bytes(4) + b" ", 10_000
+    async with relaying(**CLIENT) as relay:
+        client, upstream = await relay.both()
+        sent = client.send(TEXT, b"[", final=False) + fragment * count
+        tracemalloc.start()
+        try:
+            client.writer.write(fragment * count)
+            client.send(PING, b"behind")
+            assert await upstream.frame() == (FIN | PING, b"behind")
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken < 30 * count
+        sent += client.send(CONTINUATION, b"]")
+        assert await upstream.reader.readexactly(len(sent)) == sent
 
 
 async def test_a_refused_message_is_dropped() -> None:
