@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from gateway.core.errors import NO_CREDIT
 from gateway.core.money import parse_usd
@@ -42,8 +43,17 @@ def loaded(name: str) -> ModuleType:
 
 @asynccontextmanager
 async def service(gw: Running, port: int) -> AsyncIterator[None]:
-    """The example's service."""
-    runner = web.AppRunner(loaded("service").make_app(gw.url, TOKEN))
+    """The example's service. Nothing reaches it that it could read as the gateway's, and nobody's key."""
+
+    @web.middleware
+    async def looking(request: web.Request, handler: Handler) -> web.StreamResponse:
+        names = {name.lower() for name in request.headers}
+        assert not {"authorization", "x_gateway_account"} & names, names
+        return await handler(request)
+
+    app = loaded("service").make_app(gw.url, TOKEN)
+    app.middlewares.append(looking)
+    runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
@@ -99,6 +109,7 @@ async def what_clients_see(gw: Running, url: str, *, keys: tuple[str, str, str])
         headers = {} if key is None else {"Authorization": key}
         headers |= {"X-Forwarded-Uri": "/v1/renderings?x", "X-Forwarded-Method": "GET", "X-Gateway-Hold": "mine"}
         headers |= {"X-Gateway-Account": "victim", "X-Gateway-Key": "victim's", "X-Gateway-Call-Id": "c"}
+        headers |= {"X_Gateway_Account": "victim"}
         async with gw.http.request(method, url + path, headers=headers, **kwargs) as got:  # type: ignore[arg-type]
             return got.status, await got.json(content_type=None), got.headers
 
