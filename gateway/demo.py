@@ -199,7 +199,7 @@ def sandbox_of(runtime: Runtime) -> tuple[Listener, str]:
 
     Raises DemoError if they are not all in one place on this machine, with one credential.
     """
-    upstreams = {product.upstream.name: product.upstream for product in runtime.products.values()}
+    upstreams = {product.upstream.name: product.upstream for product in runtime.products.values() if product.forwarded}
     found = set()
     for upstream in (place for each in upstreams.values() for place in each.places):
         url = urlsplit(upstream.base_url)

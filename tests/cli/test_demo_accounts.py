@@ -15,6 +15,7 @@ from gateway.edge.ledger import open_ledger
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Ledger
 from gateway.settings.load import load
+from gateway.settings.products import NO_UPSTREAM
 from gateway.settings.runtime import Listener, Runtime
 from tests.cli.runtimes import PEPPER, make_runtime, usd
 from tests.harness import ROOT
@@ -212,6 +213,8 @@ def test_the_sandbox_is_where_the_upstreams_are(runtime: Runtime) -> None:
         return replace(runtime, products={**runtime.products, "chat": replace(product, upstream=upstream)})
 
     assert sandbox_of(elsewhere(base_url="http://127.0.0.1:1/v1"))[0].port == 1
+    served_elsewhere = replace(runtime.products["chat"], upstream=NO_UPSTREAM)
+    assert sandbox_of(replace(runtime, products={**runtime.products, "own": served_elsewhere}))[0].port == 1
     for changes in (
         {"base_url": "http://127.0.0.1:2"},
         {"base_url": "https://api.example.com"},
