@@ -31,7 +31,6 @@ from gateway.edge.price_operations import PriceOperations
 from gateway.edge.usage_operations import UsageOperations
 from gateway.ports import Clock, Ledger
 from gateway.settings.runtime import Runtime
-from gateway.upstream.ports import UpstreamClient
 
 _ACTOR: Final = web.RequestKey("actor", Actor)
 _REALM: Final = 'Bearer realm="gateway admin"'
@@ -39,12 +38,12 @@ _log = logging.getLogger(__name__)
 
 
 def add_admin_routes(
-    app: web.Application, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, paying: Paying, clock: Clock
+    app: web.Application, *, ledger: Ledger, runtime: Runtime, jobs: JobOperations, paying: Paying, clock: Clock
 ) -> None:
     """Put the admin API under `/admin/` of the ops listener's application."""
     desk = AdminDesk(
         operations=Operations(ledger=ledger, runtime=runtime),
-        jobs=JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock),
+        jobs=jobs,
         outbox=OutboxOperations(ledger),
         autopay=AutopayOperations(ledger=ledger, runtime=runtime, paying=paying, clock=clock),
         usage=UsageOperations(ledger=ledger, clock=clock),

@@ -15,9 +15,10 @@ from gateway.core.money import format_usd
 from gateway.core.record import record
 from gateway.edge.admin_views import CURRENCY, Data, view_job
 from gateway.pipeline.books import Settled, by_steps
+from gateway.pipeline.follow import tell_of_look
 from gateway.pipeline.jobs import Concluded, Jobs
 from gateway.pipeline.placing import Placing
-from gateway.ports import Clock, Ledger, Receipt, Resource, ResourceRef, Settlement
+from gateway.ports import Clock, Ledger, Observer, Receipt, Resource, ResourceRef, Settlement
 from gateway.settings.plans import PriceBook
 from gateway.settings.runtime import Runtime
 from gateway.upstream.ports import UpstreamClient
@@ -105,10 +106,20 @@ class JobReading:
 
 
 class JobOperations(JobReading):
-    """What ops may do with jobs beside."""
+    """What ops may do with jobs beside. `observer`, where there is one, is told of looks as of the gateway's own."""
 
-    def __init__(self, *, ledger: Ledger, runtime: Runtime, upstreams: UpstreamClient, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        runtime: Runtime,
+        upstreams: UpstreamClient,
+        clock: Clock,
+        observer: Observer | None = None,
+    ) -> None:
         super().__init__(ledger)
+        self._clock = clock
+        self._observer = observer
         placing = Placing(runtime)
         books = _Straight(ledger, runtime.prices)
         self._jobs = Jobs(runtime=runtime, books=books, upstreams=upstreams, placing=placing, clock=clock)
@@ -125,6 +136,9 @@ class JobOperations(JobReading):
                 found = "unreachable"
             if concluded is None and charge_hold:
                 concluded = await self._jobs.charge_hold(account, record, "settled by hand")
+            if concluded is not None and self._observer is not None:
+                now_ms = int(self._clock.now() * 1000)
+                tell_of_look(self._observer, account, record, concluded.outcome, concluded, now_ms=now_ms)
         return _settled(account, record, found, concluded)
 
     async def release_job(self, account: str, ref: ResourceRef) -> Data:

@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from gateway import __version__
 from gateway.core.errors import LedgerUnavailable
 from gateway.edge.admin import add_admin_routes
+from gateway.edge.job_operations import JobOperations
 from gateway.edge.listening import Opening, listen
 from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.ops import add_ops_pages
@@ -84,9 +85,10 @@ class Operators:
         app.router.add_get("/metrics", self._metrics)
         self._upstreams = PooledUpstreamClient()  # for jobs that ops ask for
         self._paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
-        add_ops_pages(app, ledger=ledger, runtime=runtime, clock=clock, upstreams=self._upstreams, measured=measured)
+        jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=self._upstreams, clock=clock, observer=observer)
+        add_ops_pages(app, ledger=ledger, runtime=runtime, clock=clock, jobs=jobs, measured=measured)
         add_admin_routes(  # after the pages: what is not theirs below /admin is the API's
-            app, ledger=ledger, runtime=runtime, upstreams=self._upstreams, paying=self._paying, clock=clock
+            app, ledger=ledger, runtime=runtime, jobs=jobs, paying=self._paying, clock=clock
         )
         self._own = OwnRoutes(app, prefixes=("",), answer_seconds_max=_ANSWER_SECONDS_MAX)
         self._server = CustomerServer(_Elsewhere(observer), runtime.limits, self._own, observer=observer)

@@ -18,6 +18,7 @@ from gateway.edge.admin import add_admin_routes
 from gateway.edge.admin_problems import PROBLEMS
 from gateway.edge.admin_routes import ROUTES
 from gateway.edge.admin_tokens import token_digest
+from gateway.edge.job_operations import JobOperations
 from gateway.edge.keys import key_digest
 from gateway.edge.ledger import open_ledger
 from gateway.edge.observing import Observers
@@ -94,7 +95,8 @@ async def serving(ledger: Ledger, runtime: Runtime) -> AsyncIterator[Api]:
     app = web.Application()
     clock = FixedClock()
     paying = make_paying(runtime, ledger=ledger, observer=Observers(), clock=clock)
-    add_admin_routes(app, ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), paying=paying, clock=clock)
+    jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=PooledUpstreamClient(), clock=clock)
+    add_admin_routes(app, ledger=ledger, runtime=runtime, jobs=jobs, paying=paying, clock=clock)
     async with TestClient(TestServer(app)) as client:
         yield Api(client, ledger, clock)
 

@@ -83,6 +83,9 @@ async def test_jobs_and_calls_at_once_share_the_steps_exactly(pair: tuple[Runnin
     other = await one.open_account("other")
     await finished(one, other, await submitted(one, other, 7200, speech_models=["universal-2"]))
     assert (await charges(one, "other"))[-1]["amount"] == parse_usd("0.30")
+    counted = [sum(gw.gateway.measured().count("gateway_charges_nanos").values()) for gw in (one, two)]
+    made = [*await charges(one, "acme"), *await charges(one, "other")]
+    assert sum(counted) == sum(charge["amount"] for charge in made), "every charge is counted once, whoever made it"
     assert not await one.ledger.verify("acme")
 
 

@@ -33,7 +33,6 @@ from gateway.edge.signed import signature, text_of
 from gateway.observe.metrics import Metrics
 from gateway.ports import Clock, Ledger, ResourceRef
 from gateway.settings.runtime import Runtime
-from gateway.upstream.ports import UpstreamClient
 
 PATH: Final = "/admin/ui"
 MENU: Final = (("", "Accounts"), ("/refusals", "Refusals"), ("/audit", "Audit"), ("/config", "Config"))
@@ -59,11 +58,11 @@ def add_ops_pages(
     ledger: Ledger,
     runtime: Runtime,
     clock: Clock,
-    upstreams: UpstreamClient,
+    jobs: JobOperations,
     measured: Callable[[], Awaitable[Metrics]],
 ) -> None:
     """Put the operators' pages at `/admin/ui`, and the way there at `/admin`."""
-    pages = OpsPages(ledger=ledger, runtime=runtime, clock=clock, upstreams=upstreams, measured=measured)
+    pages = OpsPages(ledger=ledger, runtime=runtime, clock=clock, jobs=jobs, measured=measured)
     for path in ("/admin", "/admin/"):
         app.router.add_get(path, pages.way)
     app.add_subapp(PATH, pages.site.app)
@@ -78,7 +77,7 @@ class OpsPages:
         ledger: Ledger,
         runtime: Runtime,
         clock: Clock,
-        upstreams: UpstreamClient,
+        jobs: JobOperations,
         measured: Callable[[], Awaitable[Metrics]],
     ) -> None:
         self._ledger = ledger
@@ -88,7 +87,7 @@ class OpsPages:
         self._auditor = Auditor(ledger)
         self._tokens = AdminTokens(runtime)
         self._operations = Operations(ledger=ledger, runtime=runtime)
-        self._jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=upstreams, clock=clock)
+        self._jobs = jobs
         self._outbox = OutboxOperations(ledger)
         self._actors = {self._mark(digest): actor for digest, actor in self._tokens.known}
         self._ended: dict[str, int] = {}
