@@ -256,6 +256,13 @@ async def test_deepgram(gate: Gate) -> None:
     recording = parse_usd("0.019005")  # 181 seconds at 0.0043 and 0.002 dollars a minute
     assert await gate.spent() == recording
 
+    def several() -> Any:
+        return client.listen.v1.media.transcribe_file(request=bytes(32000), model="nova-3", language="multi")
+
+    await asyncio.to_thread(several)
+    recording += parse_usd("0.015686667")  # 181 seconds at 0.0043 and 0.0009 dollars a minute, each rounded
+    assert await gate.spent() == recording
+
     def talk(**more: Any) -> None:
         with client.listen.v1.connect(model="nova-3", encoding="linear16", sample_rate=16000, **more) as socket:
             for _ in range(10):
@@ -313,6 +320,11 @@ async def test_deepgram_refusals(gate: Gate) -> None:
     assert "summarize" in error.body["err_msg"]
     error = await asyncio.to_thread(lambda: refused(paying, callback="https://example.com/told"))
     assert "Callbacks" in error.body["err_msg"]
+    sent = {"Authorization": f"Token {await gate.account('reader')}"}
+    got = await asyncio.to_thread(
+        lambda: gate.http.post(f"{gate.url}/v1/speak", headers=sent, json={"url": "https://example.com/a-book.txt"})
+    )
+    assert (got.status_code, got.headers["X-Gateway-Error"]) == (400, "unpriced_field")
     error = await asyncio.to_thread(refused, _deepgram(gate, "nobody's"))
     assert (error.status_code, error.body["err_code"]) == (401, "INVALID_AUTH")
     assert gate.vendors.requests == []
