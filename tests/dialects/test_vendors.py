@@ -253,7 +253,7 @@ async def test_deepgram(gate: Gate) -> None:
 
     found = await asyncio.to_thread(transcribed)
     assert found.results.channels[0].alternatives[0].transcript == "hello"
-    recording = parse_usd("0.019005")  # 181 seconds at 0.0043 and 0.002 dollars a minute
+    recording: int = parse_usd("0.019005")  # 181 seconds at 0.0043 and 0.002 dollars a minute
     assert await gate.spent() == recording
 
     def several() -> Any:
