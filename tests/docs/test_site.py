@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_every_link_leads_somewhere(pages: Path) -> None:
     here = [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in BESIDE)]
     assert [link for page in (*here, *pages.rglob("*.md")) for link in astray(page)] == []
     assert "](threat-model.md" in (pages / "index.md").read_text() or "](operating/" in (pages / "index.md").read_text()
+
+
+def test_what_is_a_list_is_one_on_the_site() -> None:
+    """Lists and tables follow a blank line or a heading: else the site's Markdown takes them for text."""
+    for page in (*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in BESIDE)):
+        lines = _FENCED.sub("", page.read_text()).splitlines()
+        for before, line in pairwise(lines):
+            if re.match(r"- |\d+\. |\|", line):
+                assert not before.strip() or re.match(r"#|- |\d+\. |\||  ", before), f"{page.name}: {line}"
 
 
 def test_settings_read_what_is_laid_out() -> None:
