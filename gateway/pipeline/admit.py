@@ -149,6 +149,10 @@ class Admission:
         request = self._request(call, plan, self._asked_models(call), metered=True)
         return replace(request, hold_id=hold_id, rates=(), resources=())
 
+    async def give_what_is_due(self, account: str, plan: Plan) -> None:
+        """This month's grant: a session may run into a new month. Once it was given, this asks nobody."""
+        await self._grants.give(account, plan)
+
     def explained(self, call: Call, refused: Refused) -> Refused:
         """A refusal of what a session goes on with, with the words that only the settings know."""
         return self._explained(call, refused, self._asked_models(call))

@@ -160,6 +160,7 @@ class Slices:
         if self._books.has_steps(settlement):
             settlement = await self._books.by_steps(settlement)
         for _ in range(PLANS_MAX):
+            await self._admission.give_what_is_due(settlement.account, self._plan)
             answer = await self._ledger.renew(replace(renewal, settlement=settlement))
             if not isinstance(answer, PlanChanged):
                 return answer

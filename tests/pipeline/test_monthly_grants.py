@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core.money import parse_usd
+from gateway.core.money import Nanos, format_usd, parse_usd
 from gateway.ports import Ledger
 from tests.harness import Running, running
 from tests.pipeline.helpers import beside, chat, until, without_rates
+from tests.pipeline.sockets import PRO_SECOND, begun, slices, to_the_end
 
 
 def startups(data: dict[str, Any]) -> None:
@@ -58,6 +59,26 @@ async def test_the_first_calls_of_a_month_have_the_grant_once(pair: tuple[Runnin
     await one.ledger.change_account(operation="o", account="b", overrides=overrides)
     assert (await chat(two, own, usage="zero")).status == 200
     assert await given(one.ledger, "b") == [("monthly", parse_usd("7"))]
+
+
+async def test_a_session_that_runs_into_a_month_has_its_grant(tmp_path: Path, empty_redis: str) -> None:
+    """It is given at the renewal, before the credit that was left is gone: nobody else comes by."""
+
+    def seldom(data: dict[str, Any]) -> None:
+        data.setdefault("limits", {})["sweep_seconds"] = 3600
+
+    sliced = slices(slice_seconds=1, renew_before_seconds=0.5, warn_seconds=0)
+    changes = {**sliced, "config/tiers.yaml": startups, "gateway.yaml": seldom}
+    async with running(tmp_path, empty_redis, changes=changes) as gw:
+        key = await gw.open_account("a", credit=format_usd(Nanos(3 * PRO_SECOND)))
+        socket = await begun(gw, key)
+
+        async def renewed() -> bool:
+            return ("monthly", parse_usd("2")) in await given(gw.ledger, "a")
+
+        assert await until(renewed)
+        await socket.send_json({"type": "Terminate"})
+        assert (await to_the_end(socket))[1] == 1000
 
 
 async def test_accounts_that_make_no_calls_are_visited(tmp_path: Path, empty_redis: str) -> None:
