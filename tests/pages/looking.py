@@ -111,6 +111,10 @@ ASKEW = """() => {
   });
   for (const link of document.querySelectorAll("nav a"))
     if (link.getBoundingClientRect().right > innerWidth) wrong.push(`out of sight: ${link.textContent}`);
+  for (const amount of document.querySelectorAll(".amount"))
+    if (amount.offsetHeight > 1.5 * parseFloat(getComputedStyle(amount).lineHeight)) wrong.push("broken amount");
+  for (const what of document.querySelectorAll(".entries .what"))
+    if (what.offsetWidth < 80) wrong.push(`narrow: ${what.innerText}`);
   const seen = (part) => {
     const range = new Range();
     range.selectNodeContents(part);

@@ -180,7 +180,8 @@ async def test_a_plan_is_upgraded_without_javascript(tmp_path: Path, empty_redis
 async def test_names_that_would_break_a_page_are_text(gw: Running, looking: Looking) -> None:
     """Markup and names without end, on the narrowest screen, everything opened: shown, run by nobody, and whole."""
     account, markup = "e" * 63, '<script>alert(1)</script><img src=x onerror=alert(1)> "&'
-    key = await gw.open_account(account, credit="3", name=markup + "x" * 140, project=markup[:30] + "y" * 70)
+    names = {"name": markup + "x" * 140, "project": markup[:30] + "y" * 70}
+    key = await gw.open_account(account, credit="8999999.123456789", **names)
     await gw.call("POST", CHAT_PATH, key, json=CHAT)
     await gw.knobs(job_seconds=60)
     await gw.call("POST", "/v2/transcript", key, json={"audio_url": "https://example.com/a.wav"})
