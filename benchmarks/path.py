@@ -30,7 +30,7 @@ from gateway.core.upstreams import Upstream
 from gateway.edge.app import Gateway
 from gateway.edge.ledger import open_ledger
 from gateway.edge.observing import Observing
-from gateway.edge.proxy import CustomerServer
+from gateway.edge.server.proxy import CustomerServer
 from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings, Script
 from gateway.ledger.single import SingleLink

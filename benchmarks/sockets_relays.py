@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import Refused
 from gateway.core.upstreams import Upstream
-from gateway.edge.proxy import CustomerServer
+from gateway.edge.server.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits

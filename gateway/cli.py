@@ -28,11 +28,11 @@ from gateway.cli_output import Failure, json_line, json_text, table
 from gateway.cli_reports import audit, prices, usage
 from gateway.cli_shared import UNREACHABLE, Invocation, common, unreachable
 from gateway.cli_upstreams import upstreams_command
-from gateway.edge.child import WorkerFailed
-from gateway.edge.fitness import UnfitLedger
-from gateway.edge.listening import CannotListen
-from gateway.edge.loop import run
-from gateway.edge.supervisor import supervise
+from gateway.edge.process.child import WorkerFailed
+from gateway.edge.process.fitness import UnfitLedger
+from gateway.edge.process.loop import run
+from gateway.edge.process.supervisor import supervise
+from gateway.edge.server.listening import CannotListen
 from gateway.sandbox import Knobs, SandboxSettings
 from gateway.sandbox import start as start_sandbox
 from gateway.sandbox.knobs import KnobError, describe, merged

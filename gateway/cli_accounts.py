@@ -1,6 +1,6 @@
 """The commands on accounts and their keys.
 
-Owns: their options and tables. Does not know: what the operations do (edge/operations).
+Owns: their options and tables. Does not know: what the operations do (edge/operations/accounts).
 """
 
 from typing import Any
@@ -9,10 +9,10 @@ import click
 
 from gateway.cli_output import facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, RotateKey
-from gateway.edge.admin_views import Data
-from gateway.edge.bodies import read_page
-from gateway.edge.pepper_operations import show_peppers
+from gateway.edge.operations.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, RotateKey
+from gateway.edge.operations.bodies import read_page
+from gateway.edge.operations.peppers import show_peppers
+from gateway.edge.operations.views import Data
 
 after_option = click.option("--after", default="", metavar="ID", help="Begin after this id (that of the page before).")
 limit_option = click.option(

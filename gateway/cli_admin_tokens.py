@@ -9,8 +9,8 @@ import click
 
 from gateway.cli_output import Failure
 from gateway.cli_shared import Invocation, common
-from gateway.edge.admin_tokens import ROOT_NAME, SCOPES, new_admin_token, token_digest
-from gateway.edge.body_fields import is_id
+from gateway.edge.api.admin_tokens import ROOT_NAME, SCOPES, new_admin_token, token_digest
+from gateway.edge.operations.fields import is_id
 
 
 @click.group("admin-tokens")

@@ -1,6 +1,6 @@
 """The commands on alerts: what is told of an account, and whom.
 
-Owns: their options and tables. Does not know: what the operations do (edge/alert_operations).
+Owns: their options and tables. Does not know: what the operations do (edge/operations/alerts).
 """
 
 from typing import Any
@@ -10,9 +10,9 @@ import click
 from gateway.cli_accounts import account_argument
 from gateway.cli_output import table
 from gateway.cli_shared import Desk, Invocation, common, on_ledger
-from gateway.edge.admin_views import Data
-from gateway.edge.alert_bodies import PutAlert
-from gateway.edge.operations import operation
+from gateway.edge.operations.accounts import operation
+from gateway.edge.operations.alert_bodies import PutAlert
+from gateway.edge.operations.views import Data
 
 _alert_argument = click.argument("alert")
 

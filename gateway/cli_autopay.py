@@ -1,6 +1,6 @@
 """The commands on payments and autopay.
 
-Owns: their options and tables. Does not know: what the operations do (edge/autopay_operations).
+Owns: their options and tables. Does not know: what the operations do (edge/operations/autopay).
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import click
 from gateway.cli_accounts import account_argument, changes_of
 from gateway.cli_output import facts
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.admin_views import Data
-from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.operations.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.operations.views import Data
 
 
 @click.group()

@@ -1,7 +1,7 @@
 """The commands about the config: whether it is in order, what it would change, taking it up.
 
 Owns: their options and what they print.
-Does not know: what a reload does (edge/reloading), how charges are priced again (edge/price_operations).
+Does not know: what a reload does (edge/process/reloading), how charges are priced again (edge/operations/prices).
 """
 
 import time
@@ -13,8 +13,8 @@ import click
 from gateway.cli_output import Failure, table
 from gateway.cli_reports import repriced
 from gateway.cli_shared import Invocation, common, default_config, on_ledger
-from gateway.edge.body_fields import rate_cards
-from gateway.edge.control import ANSWER_SECONDS_MAX, ask
+from gateway.edge.operations.fields import rate_cards
+from gateway.edge.process.control import ANSWER_SECONDS_MAX, ask
 from gateway.settings.overview import price_table
 
 

@@ -13,12 +13,12 @@ import click
 from gateway.cli_archive import postgres_of
 from gateway.cli_output import Failure, Unreachable, table
 from gateway.cli_shared import UNREACHABLE, Desk, Invocation, common, on_ledger, unreachable
-from gateway.edge.admin_views import Data
 from gateway.edge.clock import SystemClock
 from gateway.edge.exporting import Exporting
 from gateway.edge.ledger import open_ledger
-from gateway.edge.loop import run
 from gateway.edge.observing import Observing
+from gateway.edge.operations.views import Data
+from gateway.edge.process.loop import run
 from gateway.exports.database import FAULTS, NoWayBack, connect, failed, hang_up, migrate
 from gateway.settings.runtime import Runtime
 

@@ -1,6 +1,7 @@
 """`gateway health`: whether the gateway that runs on this machine lives, for those who start it again.
 
-Owns: what counts as well. Does not know: what a gateway says of itself (edge/ops), where it is asked (edge/control).
+Owns: what counts as well.
+Does not know: what a gateway says of itself (edge/ops), where it is asked (edge/process/control).
 
 It asks the socket beside the spool: the ops listener may speak TLS, and want a certificate that a container has not.
 """

@@ -1,6 +1,6 @@
 """The commands on jobs.
 
-Owns: their options and tables. Does not know: what the operations do (edge/job_operations).
+Owns: their options and tables. Does not know: what the operations do (edge/operations/jobs).
 """
 
 import click
@@ -8,8 +8,8 @@ import click
 from gateway.cli_accounts import account_argument, limit_option
 from gateway.cli_output import facts, table
 from gateway.cli_shared import Invocation, common, on_ledger
-from gateway.edge.admin_views import Data
-from gateway.edge.bodies import read_page
+from gateway.edge.operations.bodies import read_page
+from gateway.edge.operations.views import Data
 from gateway.ports import ResourceRef
 
 _kind_argument = click.argument("kind")

@@ -9,11 +9,11 @@ from gateway.cli_accounts import account_argument, after_option, limit_option, w
 from gateway.cli_archive import repair_ledger, restore_ledger, verify_against
 from gateway.cli_output import EXIT_REFUSED, facts, table
 from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.admin_bodies import Correct, GiveGrant, Refund
-from gateway.edge.admin_views import Data
 from gateway.edge.archiving import BEHIND
-from gateway.edge.bodies import read_page
-from gateway.edge.commitment_operations import Commit
+from gateway.edge.operations.account_bodies import Correct, GiveGrant, Refund
+from gateway.edge.operations.bodies import read_page
+from gateway.edge.operations.commitments import Commit
+from gateway.edge.operations.views import Data
 
 
 @click.group()

@@ -1,6 +1,6 @@
 """The commands that tell what was used, and what administrators did.
 
-Owns: their options and tables. Does not know: how either is counted or kept (edge/usage_operations, edge/auditing).
+Owns: their options and tables. Does not know: how either is counted or kept (edge/operations: usage, auditing).
 """
 
 from typing import IO, Final
@@ -10,10 +10,10 @@ import click
 from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
 from gateway.cli_output import table
 from gateway.cli_shared import Desk, Invocation, common, on_ledger
-from gateway.edge.admin_bodies import PriceDryRun
-from gateway.edge.admin_views import Data
-from gateway.edge.bodies import read_page
-from gateway.edge.usage_operations import usage_csv
+from gateway.edge.operations.admin_bodies import PriceDryRun
+from gateway.edge.operations.bodies import read_page
+from gateway.edge.operations.usage import usage_csv
+from gateway.edge.operations.views import Data
 
 _FILE_MAX: Final = 60_001  # one more than may be
 

@@ -20,21 +20,21 @@ import orjson
 
 from gateway.cli_output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
-from gateway.edge.alert_operations import AlertOperations, TooManyTests, UnknownAlert
-from gateway.edge.auditing import Auditor
-from gateway.edge.autopay_operations import AutopayOperations
-from gateway.edge.bodies import Body, Invalid, Setting, read_body, read_idempotency_key
 from gateway.edge.clock import SystemClock
-from gateway.edge.commitment_operations import CommitmentOperations
-from gateway.edge.job_operations import JobOperations, UnknownJob
 from gateway.edge.ledger import open_ledger
-from gateway.edge.loop import run
 from gateway.edge.observing import Observers
-from gateway.edge.operations import Operation, Operations, UnknownKey, operation
-from gateway.edge.outbox_operations import OutboxOperations, UnknownDelivery
+from gateway.edge.operations.accounts import Operation, Operations, UnknownKey, operation
+from gateway.edge.operations.alerts import AlertOperations, TooManyTests, UnknownAlert
+from gateway.edge.operations.auditing import Auditor
+from gateway.edge.operations.autopay import AutopayOperations
+from gateway.edge.operations.bodies import Body, Invalid, Setting, read_body, read_idempotency_key
+from gateway.edge.operations.commitments import CommitmentOperations
+from gateway.edge.operations.jobs import JobOperations, UnknownJob
+from gateway.edge.operations.outbox import OutboxOperations, UnknownDelivery
+from gateway.edge.operations.prices import PriceOperations
+from gateway.edge.operations.usage import UsageOperations
 from gateway.edge.paying import Paying, make_paying
-from gateway.edge.price_operations import PriceOperations
-from gateway.edge.usage_operations import UsageOperations
+from gateway.edge.process.loop import run
 from gateway.ledger.embedded import EmbeddedError, EmbeddedRedis
 from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkError

@@ -1,6 +1,6 @@
 """`gateway upstreams`: how the endpoints do, of services that have several.
 
-Owns: the table. Does not know: what is known of an endpoint (edge/services), where it is asked (edge/control).
+Owns: the table. Does not know: what is known of an endpoint (edge/services), where it is asked (edge/process/control).
 """
 
 from typing import Any

@@ -24,7 +24,7 @@ from gateway.core.pricing import Charge, LineItem
 from gateway.demo_month import BEGUN, Clocked, Month, Past, open_month, seed_month
 from gateway.edge.keys import key_digest
 from gateway.edge.ledger import open_ledger
-from gateway.edge.supervisor import supervise
+from gateway.edge.process.supervisor import supervise
 from gateway.ports import Account, AdmissionRequest, Key, Ledger, Plan, PlanChanged, Settlement
 from gateway.sandbox import SandboxSettings
 from gateway.sandbox import start as start_sandbox

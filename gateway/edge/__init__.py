@@ -1,1 +1,1 @@
-"""Where bytes come in and go out: listeners, identity, admin, the composition root."""
+"""Where bytes come in and go out: connections, APIs, pages, processes, and the composition root that wires them."""

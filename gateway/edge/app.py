@@ -17,20 +17,20 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from gateway import __version__
-from gateway.edge.billing_api import add_billing_api
+from gateway.edge.api.billing_api import add_billing_api
 from gateway.edge.callbacks import add_callback_routes, write_callback_token
 from gateway.edge.clock import SystemClock
 from gateway.edge.delivering import make_outbox
 from gateway.edge.exporting import NOTE_SECONDS
 from gateway.edge.identify import Identifier
-from gateway.edge.listening import Opening, listen
 from gateway.edge.observing import Observing
-from gateway.edge.own import OwnRoutes
 from gateway.edge.pages.billing import add_billing_pages
 from gateway.edge.paying import add_payment_routes, make_paying
 from gateway.edge.plugging import add_plug_ins
-from gateway.edge.proxy import CustomerServer
 from gateway.edge.reconciling import make_reconciler, make_submissions
+from gateway.edge.server.listening import Opening, listen
+from gateway.edge.server.own import OwnRoutes
+from gateway.edge.server.proxy import CustomerServer
 from gateway.edge.services import Services
 from gateway.edge.tracing import around
 from gateway.ledger.spool import Spool

@@ -13,13 +13,13 @@ from prometheus_client.exposition import choose_encoder
 
 from gateway import __version__
 from gateway.core.errors import LedgerUnavailable
-from gateway.edge.admin import add_admin_routes
-from gateway.edge.job_operations import JobOperations
-from gateway.edge.listening import Opening, listen
-from gateway.edge.own import OwnRoutes
+from gateway.edge.api.admin import add_admin_routes
+from gateway.edge.operations.jobs import JobOperations
 from gateway.edge.pages.ops import add_ops_pages
 from gateway.edge.paying import make_paying
-from gateway.edge.proxy import CustomerServer
+from gateway.edge.server.listening import Opening, listen
+from gateway.edge.server.own import OwnRoutes
+from gateway.edge.server.proxy import CustomerServer
 from gateway.observe.metrics import Metrics
 from gateway.pipeline.call import Answer, Client
 from gateway.ports import Clock, Ledger, Observer

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.core.errors import Refused
-from gateway.edge.admin_tokens import AdminTokens
-from gateway.edge.bodies import Setting
-from gateway.edge.credit_api import add_credit_api
-from gateway.edge.credit_operations import CreditOperations
-from gateway.edge.forward_auth import BASE as AUTHZ
-from gateway.edge.forward_auth import ForwardAuth, add_forward_auth
+from gateway.edge.api.admin_tokens import AdminTokens
+from gateway.edge.api.credit_api import add_credit_api
+from gateway.edge.api.forward_auth import BASE as AUTHZ
+from gateway.edge.api.forward_auth import ForwardAuth, add_forward_auth
 from gateway.edge.identify import Identifier
+from gateway.edge.operations.bodies import Setting
+from gateway.edge.operations.credit import CreditOperations
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.bookable import bookable
 from gateway.pipeline.bookings import Bookings

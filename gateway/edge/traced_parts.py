@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from gateway.core.errors import Refused
 from gateway.core.tracecontext import FACT, read_traceparent
 from gateway.core.upstreams import Upstream
-from gateway.edge.proxy import Answering
+from gateway.edge.server.proxy import Answering
 from gateway.edge.stages import PARENT, RESPONSE, STATE, Stages, under_way
 from gateway.observe.spans import Stage, Trace
 from gateway.observe.tracer import Tracer

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.core.errors import Refused
-from gateway.edge.proxy import Answering
+from gateway.edge.server.proxy import Answering
 from gateway.edge.stages import PARENT, RESPONSE, Stages, under_way
 from gateway.edge.traced_parts import TracedDialer, TracedLedger, TracedObserver, TracedPipeline, TracedUpstreams
 from gateway.observe.tracer import Tracer

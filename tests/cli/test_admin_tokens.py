@@ -7,7 +7,7 @@ import yaml
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.edge.admin_tokens import AdminTokens
+from gateway.edge.api.admin_tokens import AdminTokens
 from gateway.settings.load import load
 from tests.harness import write_config
 

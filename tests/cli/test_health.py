@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.edge.control import Control, ask
 from gateway.edge.observing import Observing
+from gateway.edge.process.control import Control, ask
 from tests.cli.conftest import Shell
 from tests.cli.runtimes import make_runtime
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.admin_problems import PROBLEMS
-from gateway.edge.admin_routes import BASE, ROUTES
-from gateway.edge.bodies import Body
+from gateway.edge.api.admin_problems import PROBLEMS
+from gateway.edge.api.admin_routes import BASE, ROUTES
+from gateway.edge.operations.bodies import Body
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "admin-api.md"
 BODIES: dict[str, type[Body]] = {

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from gateway.edge.admin_problems import CUSTOMERS
-from gateway.edge.billing_routes import BASE, ROUTES
+from gateway.edge.api.admin_problems import CUSTOMERS
+from gateway.edge.api.billing_routes import BASE, ROUTES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "billing-api.md"
 

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from gateway.edge.admin_problems import HOLDERS
-from gateway.edge.credit_routes import BASE, ROUTES
+from gateway.edge.api.admin_problems import HOLDERS
+from gateway.edge.api.credit_routes import BASE, ROUTES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "credit-api.md"
 

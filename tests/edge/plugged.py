@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from gateway.edge.admin_tokens import token_digest
+from gateway.edge.api.admin_tokens import token_digest
 from tests.harness import ROOT, Change, Running
 
 TOKEN = "gwa_token-of-a-service-with-the-scope-credit"

@@ -16,9 +16,9 @@ from pathlib import Path
 import orjson
 
 from gateway.core.money import parse_usd
-from gateway.edge.door import Door
 from gateway.edge.identify import Unknown
 from gateway.edge.keys import key_digest
+from gateway.edge.server.door import Door
 from gateway.ledger.link import LinkSettings
 from gateway.ledger.single import SingleLink
 from gateway.ports import Key

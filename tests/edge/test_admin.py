@@ -14,14 +14,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.core.errors import LedgerUnavailable
 from gateway.core.money import BALANCE_MAX, Nanos, format_usd
 from gateway.core.pricing import Charge, LineItem
-from gateway.edge.admin import add_admin_routes
-from gateway.edge.admin_problems import PROBLEMS
-from gateway.edge.admin_routes import ROUTES
-from gateway.edge.admin_tokens import token_digest
-from gateway.edge.job_operations import JobOperations
+from gateway.edge.api.admin import add_admin_routes
+from gateway.edge.api.admin_problems import PROBLEMS
+from gateway.edge.api.admin_routes import ROUTES
+from gateway.edge.api.admin_tokens import token_digest
 from gateway.edge.keys import key_digest
 from gateway.edge.ledger import open_ledger
 from gateway.edge.observing import Observers
+from gateway.edge.operations.jobs import JobOperations
 from gateway.edge.paying import make_paying
 from gateway.ledger.memory import MemoryLedger
 from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.core.errors import LedgerUnavailable
-from gateway.edge.admin_routes import ROUTES, AdminDesk
-from gateway.edge.endpoints import Endpoint
+from gateway.edge.api.admin_routes import ROUTES, AdminDesk
+from gateway.edge.api.endpoints import Endpoint
 from gateway.ledger.memory import MemoryLedger
 from tests.cli.runtimes import make_runtime
 from tests.edge.test_admin import Api, api, filled, serving, token

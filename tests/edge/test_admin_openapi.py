@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.edge.admin_routes import ROUTES
+from gateway.edge.api.admin_routes import ROUTES
 from tests.edge.documented import try_every_route
 from tests.harness import ADMIN_TOKEN, Running, running
 from tests.pipeline.helpers import submitted

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.core.money import Nanos, format_usd, parse_usd
-from gateway.edge.billing_routes import ROUTES
+from gateway.edge.api.billing_routes import ROUTES
 from tests.edge.documented import try_every_route
 from tests.harness import Got, Running, running
 from tests.pipeline.helpers import chat, submitted

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.core.errors import NO_CREDIT, LedgerUnavailable
 from gateway.core.money import format_usd, parse_usd
-from gateway.edge.credit_routes import ROUTES
-from gateway.edge.forward_auth import TOKEN_HEADER
+from gateway.edge.api.credit_routes import ROUTES
+from gateway.edge.api.forward_auth import TOKEN_HEADER
 from gateway.ports import Key
 from tests.edge.documented import try_every_route
 from tests.edge.plugged import READER, TOKEN, Service, plugged

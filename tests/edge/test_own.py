@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.edge.own import OwnRoutes
-from gateway.edge.proxy import CustomerServer
+from gateway.edge.server.own import OwnRoutes
+from gateway.edge.server.proxy import CustomerServer
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits
 from tests.harness import Running

@@ -15,7 +15,7 @@ from gateway.cli_accounts import _pepper_tables
 from gateway.core.money import parse_usd
 from gateway.core.signatures import signed_headers
 from gateway.edge.keys import identified, key_digest, pepper_id
-from gateway.edge.pepper_operations import show_peppers
+from gateway.edge.operations.peppers import show_peppers
 from gateway.ledger.link import LinkSettings
 from gateway.ledger.single import SingleLink
 from gateway.workers.alerts import signing_key, signing_secret

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.edge.control import Control, ask
 from gateway.edge.observing import Observing
-from gateway.edge.reloading import CannotReload, Reloading
+from gateway.edge.process.control import Control, ask
+from gateway.edge.process.reloading import CannotReload, Reloading
 from gateway.observe.logs import Logs
 from gateway.settings.runtime import Runtime
 from tests.certificates import Certificates, made_in

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.edge.channel import Channel, Says
-from gateway.edge.listening import SharedPort, listen, port_of
-from gateway.edge.reloading import CannotReload
-from gateway.edge.supervisor import check_reloadable, pause_seconds
+from gateway.edge.process.channel import Channel, Says
+from gateway.edge.process.reloading import CannotReload
+from gateway.edge.process.supervisor import check_reloadable, pause_seconds
+from gateway.edge.server.listening import SharedPort, listen, port_of
 from gateway.observe.metrics import Figures, Metrics
 from gateway.settings.runtime import Limits, Listener
 from tests.cli.runtimes import make_runtime

@@ -28,7 +28,7 @@ from gateway.core.money import Nanos
 from gateway.core.repeats import repeats_a_name
 from gateway.core.tracecontext import read_traceparent
 from gateway.edge.callbacks import read_callback_token, write_callback_token
-from gateway.edge.heads import ambiguity, is_last
+from gateway.edge.server.heads import ambiguity, is_last
 from gateway.edge.signed import read_signed, write_signed
 from gateway.edge.tokens import read_token, write_token
 from gateway.ledger.memory import MemoryLedger

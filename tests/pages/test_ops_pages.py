@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.core.alerts import ALERT
 from gateway.core.money import parse_usd
-from gateway.edge.admin_tokens import token_digest
+from gateway.edge.api.admin_tokens import token_digest
 from gateway.ports import Watch
 from tests.fakes.stripe import DECLINED
 from tests.harness import ADMIN_TOKEN, Running, running

@@ -10,7 +10,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from gateway.core.alerts import ALERT, notice_of
 from gateway.core.money import NANOS_PER_USD
-from gateway.edge.alert_operations import TESTS_PER_HOUR_MAX
+from gateway.edge.operations.alerts import TESTS_PER_HOUR_MAX
 from gateway.ports import Dead, Delivered, Delivery, Retry
 from gateway.settings.runtime import Smtp
 from gateway.workers.mail import MailCarrier, write_mail

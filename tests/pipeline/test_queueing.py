@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.money import Nanos, parse_usd
 from gateway.edge.clock import SystemClock
-from gateway.edge.job_operations import JobOperations
+from gateway.edge.operations.jobs import JobOperations
 from gateway.ports import ResourceRef
 from tests.harness import Running, running
 from tests.pipeline.helpers import charges, finished, in_order, submit, until, without_rates

@@ -5,8 +5,8 @@ import gc
 
 import pytest
 
-from gateway.edge.client import RequestClient
-from gateway.edge.connection import CustomerConnection
+from gateway.edge.server.client import RequestClient
+from gateway.edge.server.connection import CustomerConnection
 from gateway.pipeline.call import Call
 from gateway.pipeline.open_session import OpenSession
 from gateway.pipeline.session_watcher import SessionWatcher

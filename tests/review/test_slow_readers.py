@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.money import parse_usd
-from gateway.edge import carrier
+from gateway.edge.server import carrier
 from tests.fakes.upstream import RawClient, answering, message
 from tests.upstream.proxying import JSON, PRICE, before, charged_body, chat_bytes, nothing_held, until
 

@@ -14,8 +14,8 @@ from multidict import CIMultiDict
 from gateway.core.errors import GatewayError, Refused
 from gateway.core.frames import CLOSE, encoded, masked
 from gateway.core.upstreams import Upstream
-from gateway.edge.client import RequestClient
-from gateway.edge.proxy import CustomerServer
+from gateway.edge.server.client import RequestClient
+from gateway.edge.server.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.http import HttpPipeline
 from gateway.settings.runtime import Limits

@@ -13,8 +13,8 @@ from websockets.asyncio.client import connect
 
 from gateway.core.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Scanner, encoded
 from gateway.core.upstreams import Upstream
-from gateway.edge.client import RequestClient
-from gateway.edge.connection import CustomerConnection
+from gateway.edge.server.client import RequestClient
+from gateway.edge.server.connection import CustomerConnection
 from gateway.sockets.dial import DialedSocket
 from gateway.sockets.relay import SplicedRelay
 from gateway.sockets.side import Side

@@ -14,7 +14,7 @@ from benchmarks.memory import Customers, MemoryLoop
 from benchmarks.path import LAYERS, Answering, Factory, Layer, gateway
 from benchmarks.streams import EVENT
 from gateway.core.extract import Field
-from gateway.edge.proxy import CustomerServer
+from gateway.edge.server.proxy import CustomerServer
 from gateway.pipeline.call import Answer, Client
 from gateway.pipeline.events import EventMeter
 from gateway.pipeline.http import HttpPipeline

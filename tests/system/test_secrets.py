@@ -17,10 +17,10 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.edge.admin_routes import ROUTES as ADMIN_ROUTES
-from gateway.edge.admin_tokens import token_digest
+from gateway.edge.api.admin_routes import ROUTES as ADMIN_ROUTES
+from gateway.edge.api.admin_tokens import token_digest
+from gateway.edge.api.billing_routes import ROUTES as BILLING_ROUTES
 from gateway.edge.app import Gateway
-from gateway.edge.billing_routes import ROUTES as BILLING_ROUTES
 from gateway.ledger.link import LinkSettings
 from gateway.ledger.single import SingleLink
 from tests.fakes.collector import Collector

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from gateway.core.money import parse_usd
-from gateway.edge.child import Child
-from gateway.edge.control import ask
-from gateway.edge.listening import listen
+from gateway.edge.process.child import Child
+from gateway.edge.process.control import ask
+from gateway.edge.server.listening import listen
 from gateway.settings.runtime import Listener
 from tests.harness import ROOT
 from tests.pipeline.helpers import until, without_rates

@@ -15,12 +15,13 @@ from aiohttp import web
 
 from gateway.core.errors import REFUSALS, Code, LedgerRefused, UnknownAccount
 from gateway.core.record import record
-from gateway.edge.alert_operations import AlertOperations
 from gateway.edge.attempts import requests_of_keys
-from gateway.edge.autopay_operations import AutopayOperations
-from gateway.edge.commitment_operations import CommitmentOperations
-from gateway.edge.job_operations import open_jobs
 from gateway.edge.keys import identified
+from gateway.edge.operations.alerts import AlertOperations
+from gateway.edge.operations.autopay import AutopayOperations
+from gateway.edge.operations.commitments import CommitmentOperations
+from gateway.edge.operations.jobs import open_jobs
+from gateway.edge.operations.plans import PlanOperations
 from gateway.edge.pages import billing_view as view
 from gateway.edge.pages.billing_funds import FundsPages
 from gateway.edge.pages.billing_plan import PlanPages
@@ -29,7 +30,6 @@ from gateway.edge.pages.site import Site, Told
 from gateway.edge.pages.spend import days_shown, spending
 from gateway.edge.pages.visits import Visit, Visits
 from gateway.edge.paying import Paying
-from gateway.edge.plan_operations import PlanOperations
 from gateway.payments.billing_system import NAME as BILLING_SYSTEM
 from gateway.ports import Account, Clock, Key, Ledger
 from gateway.settings.runtime import Runtime

@@ -1,7 +1,7 @@
 """The billing pages on which something is done: adding funds, autopay, alerts.
 
 Owns: which form asks for which operation, and how its fields become what the operation takes.
-Does not know: what the operations do (autopay_operations, alert_operations), who may be here (billing).
+Does not know: what the operations do (operations/autopay, operations/alerts), who may be here (billing).
 
 What cannot be done is told on the page whose form asked for it. A form carries a name of its own: sent twice, it is
 done once.
@@ -17,12 +17,12 @@ from aiohttp import web
 
 from gateway.core.alerts import UNITS
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable
-from gateway.edge.alert_bodies import PutAlert
-from gateway.edge.alert_operations import AlertOperations
-from gateway.edge.autopay_bodies import AddFunds, ChangeAutopay
-from gateway.edge.autopay_operations import AutopayOperations
-from gateway.edge.bodies import Invalid, Model, Setting, read_body
-from gateway.edge.operations import operation
+from gateway.edge.operations.accounts import operation
+from gateway.edge.operations.alert_bodies import PutAlert
+from gateway.edge.operations.alerts import AlertOperations
+from gateway.edge.operations.autopay import AutopayOperations
+from gateway.edge.operations.autopay_bodies import AddFunds, ChangeAutopay
+from gateway.edge.operations.bodies import Invalid, Model, Setting, read_body
 from gateway.edge.pages import funds_view as view
 from gateway.edge.pages.site import Told
 from gateway.edge.pages.visits import Visit

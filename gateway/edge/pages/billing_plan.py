@@ -1,6 +1,6 @@
 """The billing page of the plan: what it costs, what the next one brings, and the way there.
 
-Owns: the page and its form. Does not know: which upgrade is open (plan_operations), who may be here (billing).
+Owns: the page and its form. Does not know: which upgrade is open (operations/plans), who may be here (billing).
 """
 
 import secrets
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from gateway.core.errors import GatewayError
-from gateway.edge.commitment_operations import CommitmentOperations
+from gateway.edge.operations.commitments import CommitmentOperations
+from gateway.edge.operations.plans import PlanOperations, Upgrade
 from gateway.edge.pages import billing_view, plan_view
 from gateway.edge.pages.billing_funds import Room, Shown, named_of, problem_of, read_form
 from gateway.edge.pages.visits import Visit
-from gateway.edge.plan_operations import PlanOperations, Upgrade
 from gateway.ports import Clock
 from gateway.settings.overriding import tier_of
 from gateway.settings.runtime import Runtime

@@ -11,7 +11,7 @@ from gateway.core.errors import Code, Refused
 from gateway.core.money import ZERO, Nanos
 from gateway.core.overrides import Value, shown
 from gateway.core.record import record
-from gateway.edge.job_operations import OpenJob
+from gateway.edge.operations.jobs import OpenJob
 from gateway.pipeline.refusals import worded
 from gateway.ports import Account, Entry, Hold, Key, Resource
 from gateway.settings.overriding import tier_of

@@ -31,7 +31,7 @@ class AutopayLine:
 
 
 def autopay(shown: Mapping[str, Any]) -> AutopayLine:
-    """From what autopay_operations answers."""
+    """From what operations/autopay answers."""
     return AutopayLine(
         enabled=shown["enabled"],
         threshold=_cents(shown["threshold"]),
@@ -84,7 +84,7 @@ class AlertLine:
 
 
 def alert(shown: Mapping[str, Any]) -> AlertLine:
-    """From what alert_operations answers."""
+    """From what operations/alerts answers."""
     known = {kind: (words, unit) for kind, words, unit in ALERT_KINDS}
     words, unit = known.get(shown["kind"], (shown["kind"], ""))
     figures = {

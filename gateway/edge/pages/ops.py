@@ -15,15 +15,15 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
-from gateway.edge.admin_bodies import ChangeAccount, ChangeKey, GiveGrant
-from gateway.edge.admin_routes import ROUTES
-from gateway.edge.admin_tokens import AdminTokens, token_digest
-from gateway.edge.auditing import Auditor
-from gateway.edge.bodies import Invalid, Model
-from gateway.edge.body_fields import is_id
-from gateway.edge.job_operations import JobOperations
-from gateway.edge.operations import Operation, Operations, operation
-from gateway.edge.outbox_operations import OutboxOperations
+from gateway.edge.api.admin_routes import ROUTES
+from gateway.edge.api.admin_tokens import AdminTokens, token_digest
+from gateway.edge.operations.accounts import Operation, Operations, operation
+from gateway.edge.operations.admin_bodies import ChangeAccount, ChangeKey, GiveGrant
+from gateway.edge.operations.auditing import Auditor
+from gateway.edge.operations.bodies import Invalid, Model
+from gateway.edge.operations.fields import is_id
+from gateway.edge.operations.jobs import JobOperations
+from gateway.edge.operations.outbox import OutboxOperations
 from gateway.edge.pages import billing_view, ops_view
 from gateway.edge.pages.billing_funds import problem_of, read_form
 from gateway.edge.pages.entrance import Entrance, Locked, Sign

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from gateway.core.alerts import ALERT
 from gateway.core.record import record
-from gateway.edge.alert_operations import view_alert
-from gateway.edge.commitment_operations import CommitmentOperations
-from gateway.edge.job_operations import open_jobs
+from gateway.edge.operations.alerts import view_alert
+from gateway.edge.operations.commitments import CommitmentOperations
+from gateway.edge.operations.jobs import open_jobs
 from gateway.edge.pages import billing_view as view
 from gateway.edge.pages import plan_view
 from gateway.edge.pages.funds_view import alert as alert_line

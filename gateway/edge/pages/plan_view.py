@@ -1,4 +1,4 @@
-"""What the pages show of plans, made of what plan_operations and commitment_operations answer.
+"""What the pages show of plans, made of what operations/plans and operations/commitments answer.
 
 Owns: how two plans are set beside each other, in words; how far a commitment is. Pure.
 Does not know: the operations, how it is laid out.
@@ -43,7 +43,7 @@ class CommitmentLine:
 
 
 def commitment(shown: Terms) -> CommitmentLine | None:
-    """From what commitment_operations answers; None where nothing is committed to."""
+    """From what operations/commitments answers; None where nothing is committed to."""
     committed, charged = parse_usd(shown["committed"]), parse_usd(shown["charged"])
     later = tuple(
         (each["from"], parse_usd(each["amount"])) for each in shown["schedule"] if each["from"] > shown["month"]
@@ -71,7 +71,7 @@ class UpgradeLine:
 
 
 def included(shown: Terms) -> tuple[tuple[str, str], ...]:
-    """What the account's plan gives it, in words: from what plan_operations answers."""
+    """What the account's plan gives it, in words: from what operations/plans answers."""
     plan = shown["plan"]
     if plan is None:
         return ()
@@ -80,7 +80,7 @@ def included(shown: Terms) -> tuple[tuple[str, str], ...]:
 
 
 def upgrade(shown: Terms) -> UpgradeLine | None:
-    """From what plan_operations answers."""
+    """From what operations/plans answers."""
     found, plan = shown["upgrade"], shown["plan"]
     if found is None or plan is None:
         return None

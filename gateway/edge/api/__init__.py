@@ -1,0 +1,1 @@
+"""The gateway's own APIs over HTTP: administration, billing, credit, forward-auth."""

@@ -1,0 +1,1 @@
+"""The processes that make a gateway: a supervisor, its workers, and what passes between them."""
