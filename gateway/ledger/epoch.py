@@ -1,7 +1,7 @@
 """The ledger's epoch: how a gateway notices that Redis is not the one that it knew.
 
 Owns: the marker in Redis, what this machine remembers of it, and what is said to a server that does not have it.
-Does not know: connections, or what ops do about it (cli_ledger).
+Does not know: connections, or what ops do about it (cli).
 
 A Redis that comes back empty, or another one under the same name, would answer that no key is known and no credit is
 left, as if it were so. The first gateway that meets a Redis writes a random word there, and every machine remembers

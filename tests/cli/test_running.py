@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.cli_shared import default_config
+from gateway.cli.shared import default_config
 from tests.cli.conftest import CONFIG, ROOT, Shell
 
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from gateway.cli_accounts import _pepper_tables
+from gateway.cli.accounts import _pepper_tables
 from gateway.core.money import parse_usd
 from gateway.core.signatures import signed_headers
 from gateway.edge.keys import identified, key_digest, pepper_id

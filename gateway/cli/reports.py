@@ -7,9 +7,9 @@ from typing import IO, Final
 
 import click
 
-from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
-from gateway.cli_output import table
-from gateway.cli_shared import Desk, Invocation, common, on_ledger
+from gateway.cli.accounts import account_argument, after_option, limit_option, with_next
+from gateway.cli.output import table
+from gateway.cli.shared import Desk, Invocation, common, on_ledger
 from gateway.edge.operations.admin_bodies import PriceDryRun
 from gateway.edge.operations.bodies import read_page
 from gateway.edge.operations.usage import usage_csv

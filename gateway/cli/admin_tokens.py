@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from gateway.cli_output import Failure
-from gateway.cli_shared import Invocation, common
+from gateway.cli.output import Failure
+from gateway.cli.shared import Invocation, common
 from gateway.edge.api.admin_tokens import ROOT_NAME, SCOPES, new_admin_token, token_digest
 from gateway.edge.operations.fields import is_id
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import click
 import orjson
 
-from gateway.cli_output import Failure, Unreachable, json_text
+from gateway.cli.output import Failure, Unreachable, json_text
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.edge.clock import SystemClock
 from gateway.edge.ledger import open_ledger

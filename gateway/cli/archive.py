@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import click
 
-from gateway.cli_accounts import account_argument
-from gateway.cli_output import EXIT_REFUSED, Failure, Unreachable, table
-from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
+from gateway.cli.accounts import account_argument
+from gateway.cli.output import EXIT_REFUSED, Failure, Unreachable, table
+from gateway.cli.shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.core.money import Nanos, format_usd
 from gateway.edge.archiving import Restoration, differences, restore, unknown_here
 from gateway.edge.operations.views import Data, view_drift

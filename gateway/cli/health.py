@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from gateway.cli_config import asked
-from gateway.cli_output import Failure
-from gateway.cli_shared import Invocation, common
+from gateway.cli.config import asked
+from gateway.cli.output import Failure
+from gateway.cli.shared import Invocation, common
 
 _ANSWER_SECONDS_MAX = 5.0
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from gateway.cli_accounts import account_argument, changes_of
-from gateway.cli_output import facts
-from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
+from gateway.cli.accounts import account_argument, changes_of
+from gateway.cli.output import facts
+from gateway.cli.shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.operations.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
 from gateway.edge.operations.views import Data
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from gateway.cli_accounts import account_argument
-from gateway.cli_output import table
-from gateway.cli_shared import Desk, Invocation, common, on_ledger
+from gateway.cli.accounts import account_argument
+from gateway.cli.output import table
+from gateway.cli.shared import Desk, Invocation, common, on_ledger
 from gateway.edge.operations.accounts import operation
 from gateway.edge.operations.alert_bodies import PutAlert
 from gateway.edge.operations.views import Data

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from gateway.cli_output import Failure, table
-from gateway.cli_reports import repriced
-from gateway.cli_shared import Invocation, common, default_config, on_ledger
+from gateway.cli.output import Failure, table
+from gateway.cli.reports import repriced
+from gateway.cli.shared import Invocation, common, default_config, on_ledger
 from gateway.edge.operations.fields import rate_cards
 from gateway.edge.process.control import ANSWER_SECONDS_MAX, ask
 from gateway.settings.overview import price_table

@@ -5,9 +5,9 @@ Owns: their options and tables. Does not know: what the operations do (edge/oper
 
 import click
 
-from gateway.cli_accounts import account_argument, limit_option
-from gateway.cli_output import facts, table
-from gateway.cli_shared import Invocation, common, on_ledger
+from gateway.cli.accounts import account_argument, limit_option
+from gateway.cli.output import facts, table
+from gateway.cli.shared import Invocation, common, on_ledger
 from gateway.edge.operations.bodies import read_page
 from gateway.edge.operations.views import Data
 from gateway.ports import ResourceRef

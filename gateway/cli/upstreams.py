@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from gateway.cli_config import asked
-from gateway.cli_output import table
-from gateway.cli_shared import Invocation, common
+from gateway.cli.config import asked
+from gateway.cli.output import table
+from gateway.cli.shared import Invocation, common
 
 _HEADERS = ("upstream", "endpoint", "region", "weight", "new work", "asked")
 

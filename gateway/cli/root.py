@@ -1,8 +1,7 @@
 """The command line: `gateway serve`, `demo`, `sandbox`, and the administration of accounts.
 
 Owns: the commands that run something.
-Does not know: the config's own commands (cli_config), accounts (cli_accounts), credit (cli_ledger), exports
-(cli_export), jobs (cli_jobs), alerts (cli_alerts), deliveries (cli_outbox).
+Does not know: what the other groups of commands do, each in a module of its own name.
 """
 
 import asyncio
@@ -14,20 +13,20 @@ import click
 import orjson
 
 from gateway import __version__, demo
-from gateway.cli_accounts import accounts, keys
-from gateway.cli_admin_tokens import admin_tokens
-from gateway.cli_alerts import alerts
-from gateway.cli_autopay import autopay, payments
-from gateway.cli_config import check_command, reload_command
-from gateway.cli_export import export
-from gateway.cli_health import health_command
-from gateway.cli_jobs import jobs
-from gateway.cli_ledger import credits_, ledger
-from gateway.cli_outbox import outbox
-from gateway.cli_output import Failure, json_line, json_text, table
-from gateway.cli_reports import audit, prices, usage
-from gateway.cli_shared import UNREACHABLE, Invocation, common, unreachable
-from gateway.cli_upstreams import upstreams_command
+from gateway.cli.accounts import accounts, keys
+from gateway.cli.admin_tokens import admin_tokens
+from gateway.cli.alerts import alerts
+from gateway.cli.autopay import autopay, payments
+from gateway.cli.config import check_command, reload_command
+from gateway.cli.export import export
+from gateway.cli.health import health_command
+from gateway.cli.jobs import jobs
+from gateway.cli.ledger import credits_, ledger
+from gateway.cli.outbox import outbox
+from gateway.cli.output import Failure, json_line, json_text, table
+from gateway.cli.reports import audit, prices, usage
+from gateway.cli.shared import UNREACHABLE, Invocation, common, unreachable
+from gateway.cli.upstreams import upstreams_command
 from gateway.edge.process.child import WorkerFailed
 from gateway.edge.process.fitness import UnfitLedger
 from gateway.edge.process.loop import run

@@ -10,9 +10,9 @@ from typing import Final
 
 import click
 
-from gateway.cli_archive import postgres_of
-from gateway.cli_output import Failure, Unreachable, table
-from gateway.cli_shared import UNREACHABLE, Desk, Invocation, common, on_ledger, unreachable
+from gateway.cli.archive import postgres_of
+from gateway.cli.output import Failure, Unreachable, table
+from gateway.cli.shared import UNREACHABLE, Desk, Invocation, common, on_ledger, unreachable
 from gateway.edge.clock import SystemClock
 from gateway.edge.exporting import Exporting
 from gateway.edge.ledger import open_ledger

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from gateway.cli_output import facts, table
-from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
+from gateway.cli.output import facts, table
+from gateway.cli.shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.operations.admin_bodies import AddKey, ChangeAccount, ChangeKey, OpenAccount, RotateKey
 from gateway.edge.operations.bodies import read_page
 from gateway.edge.operations.peppers import show_peppers

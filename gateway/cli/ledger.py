@@ -5,12 +5,12 @@ Owns: their options and tables. Does not know: what the operations do (edge/oper
 
 import click
 
-from gateway.cli_accounts import account_argument, after_option, limit_option, with_next
-from gateway.cli_archive import repair_ledger, restore_ledger, verify_against
-from gateway.cli_output import EXIT_REFUSED, facts, table
-from gateway.cli_shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
+from gateway.cli.accounts import account_argument, after_option, limit_option, with_next
+from gateway.cli.archive import repair_ledger, restore_ledger, verify_against
+from gateway.cli.output import EXIT_REFUSED, facts, table
+from gateway.cli.shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.archiving import BEHIND
-from gateway.edge.operations.account_bodies import Correct, GiveGrant, Refund
+from gateway.edge.operations.admin_bodies import Correct, GiveGrant, Refund
 from gateway.edge.operations.bodies import read_page
 from gateway.edge.operations.commitments import Commit
 from gateway.edge.operations.views import Data
