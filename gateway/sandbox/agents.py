@@ -25,21 +25,6 @@ from gateway.sandbox.routes import Call, SocketRoute
 from gateway.sandbox.state import Carried
 
 SESSION_SECONDS_MAX: Final = 3600
-VOICES: Final = (
-    "alba",
-    "anna",
-    "charles",
-    "claire",
-    "eve",
-    "george",
-    "jane",
-    "jean",
-    "mary",
-    "michael",
-    "paul",
-    "vera",
-)
-_SAMPLE_BYTES: Final = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
 _CHUNK_SECONDS: Final = 0.05
 _REPLY_CHUNKS: Final = 4
 _REPLY_TEXT: Final = "Noted. What else?"

@@ -47,10 +47,9 @@ def _wav(head: bytes, size: int) -> Audio | None:
     return None
 
 
-def wav_header(data_bytes: int, sample_rate: int, *, channels: int = 1) -> bytes:
-    """The 44 bytes before 16-bit PCM."""
-    step = 2 * channels
-    form = struct.pack("<HHIIHH", 1, channels, sample_rate, sample_rate * step, step, 16)
+def wav_header(data_bytes: int, sample_rate: int) -> bytes:
+    """The 44 bytes before 16-bit PCM of one channel."""
+    form = struct.pack("<HHIIHH", 1, 1, sample_rate, 2 * sample_rate, 2, 16)
     return (
         b"RIFF"
         + struct.pack("<I", 36 + data_bytes)

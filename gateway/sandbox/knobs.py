@@ -214,7 +214,6 @@ class SandboxSettings(Knobs):
 
 
 KNOBS: Final[Mapping[str, Parse]] = {each.name: each.metadata["parse"] for each in fields(Knobs)}
-DEFAULTS: Final = Knobs()
 
 
 def describe(knobs: Knobs) -> dict[str, dict[str, Any]]:

@@ -41,9 +41,9 @@ def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None 
     return Reply(status, (orjson.dumps(value),), JSON, headers)
 
 
-def text_reply(text: str, content_type: str = "text/plain; charset=utf-8") -> Reply:
+def text_reply(text: str) -> Reply:
     """A reply of text."""
-    return Reply(200, (text.encode(),), content_type)
+    return Reply(200, (text.encode(),), "text/plain; charset=utf-8")
 
 
 async def send_early_hints(request: web.Request, count: int) -> None:

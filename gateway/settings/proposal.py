@@ -3,6 +3,8 @@
 Owns: reading it, and telling what is wrong with it. Does not know: what it is compared with.
 """
 
+from typing import Final
+
 from gateway.settings.compile.prices import compile_prices
 from gateway.settings.compile.scope import Scope
 from gateway.settings.overview import owners
@@ -13,10 +15,13 @@ from gateway.settings.schema.checked import checked
 from gateway.settings.schema.plans import PricesSettings
 from gateway.settings.yaml import read_yaml
 
+#: What it is called in problems, whoever sent it.
+_NAME: Final = "prices.yaml"
 
-def proposed_prices(content: bytes, runtime: Runtime, *, name: str = "prices.yaml") -> PriceBook:
+
+def proposed_prices(content: bytes, runtime: Runtime) -> PriceBook:
     """Every table of the file. Discounts are of the config's products. Raises SettingsError with all problems."""
-    document, problems = read_yaml(name, content, {}, frozenset())
+    document, problems = read_yaml(_NAME, content, {}, frozenset())
     report = Report(dict.fromkeys(problems))
     settings = None if document is None else checked(PricesSettings, document, report, runtime.spool_directory)
     book = None
@@ -24,5 +29,5 @@ def proposed_prices(content: bytes, runtime: Runtime, *, name: str = "prices.yam
         scope = Scope(report=report, products=runtime.products, rate_cards=settings.rate_cards)
         book = compile_prices(settings, Place(document), owners(runtime), scope)
     if book is None or report.problems:
-        raise SettingsError(report.problems or [Problem(name, 0, 0, "", "this is no price file")])
+        raise SettingsError(report.problems or [Problem(_NAME, 0, 0, "", "this is no price file")])
     return book
