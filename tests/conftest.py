@@ -36,7 +36,7 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
 @pytest.fixture
 async def empty_redis(redis_url: str) -> str:
     """The URL of the shared server, with nothing in it."""
-    link = SingleLink(LinkSettings(url=redis_url))
+    link = SingleLink(LinkSettings(url=redis_url, connect_seconds_max=10.0, command_seconds_max=10.0))
     await link.open()
     await link.call("FLUSHALL")
     await link.close()

@@ -14,7 +14,7 @@ from tests.ledger.sentinels import pair
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[SingleLink]:
     """An open link to the shared server, whose data and scripts were flushed."""
-    link = SingleLink(LinkSettings(url=redis_url))
+    link = SingleLink(LinkSettings(url=redis_url, connect_seconds_max=10.0, command_seconds_max=10.0))
     await link.open()
     await link.call("FLUSHALL")
     await link.call("SCRIPT", "FLUSH")

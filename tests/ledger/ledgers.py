@@ -180,7 +180,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 async def _take_all_slots(url: str) -> str:
     """The URL of the cluster, once its server serves all slots."""
-    link = SingleLink(LinkSettings(url=url))
+    link = SingleLink(LinkSettings(url=url, connect_seconds_max=10.0, command_seconds_max=10.0))
     await link.open()
     info = b""
     while b"cluster_state:ok" not in info:
@@ -203,7 +203,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         url = request.getfixturevalue(f"{request.param}_url")
     else:
         url = await _take_all_slots(request.getfixturevalue("cluster_url"))
-    link = open_link(LinkSettings(url=url))
+    link = open_link(LinkSettings(url=url, connect_seconds_max=10.0, command_seconds_max=10.0))
     await link.open()
     for node in link.nodes:
         await node.call("FLUSHALL")

@@ -277,7 +277,9 @@ async def test_what_cannot_be_watched_is_refused(world: World) -> None:
 
 async def test_ten_thousand_debits_that_race_across_a_threshold_are_one_alert(redis_url: str) -> None:
     """Of two processes' ledgers at once: exactly one delivery, and one claim of it; another after the recovery."""
-    links = [SingleLink(LinkSettings(url=redis_url)) for _ in range(2)]
+    links = [
+        SingleLink(LinkSettings(url=redis_url, connect_seconds_max=10.0, command_seconds_max=10.0)) for _ in range(2)
+    ]
     for link in links:
         await link.open()
     await links[0].call("FLUSHALL")

@@ -84,12 +84,12 @@ async def never_reports(socket: Socket) -> None:
         await socket.close()
 
 
-def impatient(before: Any) -> Any:
-    """Short leases, so that what is lost is found."""
+def with_leases(before: Any, **link: float) -> Any:
+    """Short leases, so that what is lost is found; and the times of the link."""
 
     def change(data: dict[str, Any]) -> None:
         before(data)
-        data["redis"].update(command_seconds_max=0.3, connect_seconds_max=0.2)
+        data["redis"].update(link)
         data["limits"].update(sweep_seconds=0.2, hold_lease_seconds=3)
 
     return change
@@ -105,10 +105,11 @@ async def test_every_end_of_many_sessions(tmp_path: Path, empty_redis: str, seed
     async with service() as upstream, CuttingRelay(empty_redis) as line:
         upstream.script = never_reports
         changes = dict(upstream.changes(slice_seconds=SLICE_SECONDS, renew_before_seconds=0.1, grace_seconds=0.3))
-        changes["gateway.yaml"] = impatient(changes["gateway.yaml"])
+        patient = with_leases(changes["gateway.yaml"], command_seconds_max=10.0, connect_seconds_max=10.0)
+        impatient = with_leases(changes["gateway.yaml"], command_seconds_max=0.3, connect_seconds_max=0.2)
         async with (
-            running(tmp_path / "books", empty_redis, changes=changes) as books,
-            beside(books, tmp_path / "gw", line.url, changes) as gw,
+            running(tmp_path / "books", empty_redis, changes={**changes, "gateway.yaml": patient}) as books,
+            beside(books, tmp_path / "gw", line.url, {**changes, "gateway.yaml": impatient}) as gw,
         ):
             runs = [Run(number, chance) for number in range(SESSIONS)]
             keys = {}
