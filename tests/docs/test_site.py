@@ -1,5 +1,6 @@
 """The documentation site: every page is in its table of contents, and every link leads somewhere, on the site too."""
 
+import fnmatch
 import re
 import unicodedata
 from itertools import pairwise
@@ -10,6 +11,7 @@ import pytest
 from docs.site.hooks import BESIDE, CHAPTERS, ROOT, lay_out, nav
 
 _FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+_FOLDERS = ("gateway", "tests", "docs", "config", "deploy", "benchmarks", "examples")
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
@@ -62,6 +64,22 @@ def test_what_is_a_list_is_one_on_the_site() -> None:
         for before, line in pairwise(lines):
             if re.match(r"- |\d+\. |\|", line):
                 assert not before.strip() or re.match(r"#|- |\d+\. |\||  ", before), f"{page.name}: {line}"
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    """By the end of its path, which may have a `*`: in all pages but the records, which tell of what was."""
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "gateway/ledger/README.md", *(ROOT / name for name in BESIDE)]
+    named = {
+        (page.name, name)
+        for page in pages
+        if "adr" not in page.parts and page.name != "CHANGELOG.md"
+        for span in re.findall(r"`([^`\n]+)`", _FENCED.sub("", page.read_text()))
+        for name in re.findall(r"(?<![\w./*-])[\w*-][\w./*-]*\.(?:py|lua|yaml|sh|sql|conf)\b", span)
+    }
+    there = [f"/{each.relative_to(ROOT)}" for name in _FOLDERS for each in (ROOT / name).rglob("*") if each.is_file()]
+    there += [f"/{each.name}" for each in ROOT.iterdir()]
+    assert len(named) > 100
+    assert {each for each in named if not fnmatch.filter(there, f"*/{each[1]}")} == set()
 
 
 def test_settings_read_what_is_laid_out() -> None:
