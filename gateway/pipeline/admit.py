@@ -33,7 +33,7 @@ from gateway.pipeline.monthly import MonthlyGrants
 from gateway.pipeline.objections import asked_models, objection
 from gateway.pipeline.places import Places
 from gateway.pipeline.requirements import required
-from gateway.pipeline.terms import KnownTerms, rates_of
+from gateway.pipeline.terms import KnownTerms, common_rates, rates_of
 from gateway.ports import (
     AdmissionRequest,
     Admitted,
@@ -179,6 +179,8 @@ class Admission:
         metered = call.route.metered and wrong is None and call.repeated is None
         for _ in range(PLANS_MAX):
             request = self._request(call, plan, models, metered=metered)
+            if wrong is not None:  # it opens no session, and is none of the product's metered requests
+                request = replace(request, rates=common_rates(call.tier))
             try:
                 answer = await self._ledger.admit(request)
             except LedgerUnavailable:

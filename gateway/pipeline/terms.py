@@ -88,11 +88,16 @@ def _places(share: TierProduct | None, route: Route) -> Concurrency | None:
     return limit if limit is None or route.job is not None else replace(limit, queued_max=0, when_negative=0)
 
 
+def common_rates(tier: Tier | None) -> tuple[Rate, ...]:
+    """The rates that hold for whatever is asked, also for what cannot be served."""
+    return () if tier is None else (*tier.rates, *tier.per_key)
+
+
 def rates_of(tier: Tier | None, route: Route, models: tuple[str, ...]) -> tuple[Rate, ...]:
     """The rates that hold for a call to a route, of these models."""
     if tier is None:
         return ()
-    share, of_all = tier.products.get(route.product.name), (*tier.rates, *tier.per_key)
+    share, of_all = tier.products.get(route.product.name), common_rates(tier)
     if share is None or not route.metered:
         return of_all
     if not share.per_model:

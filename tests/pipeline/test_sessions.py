@@ -239,8 +239,11 @@ async def test_a_hold_that_has_ended_is_not_renewed(gw: Running) -> None:
 
 
 async def test_new_sessions_are_limited_by_the_minute(gw: Running) -> None:
-    """The free tier opens five a minute; a refused attempt does not count."""
+    """The free tier opens five a minute; a refused attempt does not count, nor one with a mistake in it."""
     key = await gw.open_account("a", tier="free", credit="1")
+    for _ in range(6):
+        async with connected(gw, key, PRO + "&turbo=true") as socket:
+            assert (await to_the_end(socket))[1] == 3006
     for _ in range(5):
         socket = await begun(gw, key)
         await socket.send_json({"type": "Terminate"})

@@ -43,6 +43,9 @@ def check_sample(sample: SampleSettings, route: Route, place: Place, scope: Scop
     for measure in metering.measures:
         if measure.name in usage.missing:
             fields = " or ".join(map(str, measure.fields)) if route.meter != "reported" else measure.name
+            if measure.clock and not fields:
+                scope.report.add(place, f"nothing but the clock measures {measure.name}: there can be no sample")
+                continue
             told = "usage" if route.meter == "reported" else "reply" if route.session is None else "frame"
             scope.report.add(place.at(told), f"the sample does not report {measure.name}: {fields} is missing")
     if usage.missing:
