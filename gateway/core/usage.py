@@ -136,13 +136,16 @@ class Measure:
         """The reported quantity, the default where nothing is reported, else None."""
         return self.judged(first_reported(self.fields, sources))
 
+    def bounded(self, found: Quantity | None) -> Quantity | None:
+        """What a quantity counts as: no less than the least, and nothing if it is more than the most."""
+        return max(found, self.least) if found is not None and found <= self.most else None
+
     def judged(self, value: Any) -> Quantity | None:
         """What a reported value counts as."""
         if value is None:
             return self.default
         if self.count == "value":
-            found = quantity(value)
-            return max(found, self.least) if found is not None and found <= self.most else None
+            return self.bounded(quantity(value))
         if self.count == "items":
             return len(value) if type(value) is list else None
         if type(value) is not str:

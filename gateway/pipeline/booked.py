@@ -99,9 +99,18 @@ def _sources(booking: Booking, used: Used) -> Sources:
 
 
 def _quantities(booking: Booking, used: Used, metering: Metering) -> Mapping[str, Quantity]:
-    """By measure: the default, what the reply says, what was known before, what was told; the last one counts."""
+    """By measure: the default, what the reply says, what was known before, what was told; the last one counts. More
+    than the measure's most is none.
+    """
     quantities: dict[str, Quantity] = {"calls": 1}
-    quantities |= {measure.name: measure.default for measure in metering.measures if measure.default is not None}
     if used.reply is not None:
         quantities |= read_usage(metering.measures, _sources(booking, used)).quantities
-    return {**quantities, **booking.known, **used.usage}
+    else:
+        quantities |= {measure.name: measure.default for measure in metering.measures if measure.default is not None}
+    quantities |= booking.known
+    for measure in metering.measures:
+        if measure.name in used.usage and (told := measure.bounded(used.usage[measure.name])) is not None:
+            quantities[measure.name] = told
+        elif measure.name in used.usage:
+            quantities.pop(measure.name, None)
+    return quantities

@@ -42,6 +42,15 @@ def cost(runtime: Runtime, held: tuple[Booking, Bookable | None], **used: Any) -
     return charge if isinstance(charge, str) else charge.amount
 
 
+def test_absurd_quantities_are_neither_free_nor_a_fortune(runtime: Runtime) -> None:
+    """No channels are one, and more than any audio has are none that were told, by whoever tells them."""
+    held = booking(runtime, "transcript.create")
+    minute = parse_usd("0.0035")
+    for told, expected in ((0, minute), (1, minute), (2, 2 * minute), (33, "not reported: audio_channels")):
+        assert cost(runtime, held, usage={"audio_seconds": 60, "audio_channels": told}) == expected
+        assert cost(runtime, held, usage={"audio_seconds": 60}, reply={"audio_channels": told}) == expected
+
+
 def test_quantities_count_in_their_order(runtime: Runtime) -> None:
     """What was told comes before what was known before, that before the reply, that before the default."""
     held = booking(runtime, "rendering.create")

@@ -312,6 +312,7 @@ OTHERS: list[dict[str, Any]] = [
     {"tools": {"type": "web_search"}},
     {"tools": [{"type": "function", "function": {"name": "f"}, "defer_loading": True}]},
     {"fallbacks": [{"model": "gpt-5.1", "service_tier": "priority"}]},
+    {"fallbacks": [{"model": "gpt-5.1", "max_tokens": 64_000}]},
     {"fallbacks": [{"model": "gpt-5.1", "tools": [{"type": "web_search"}]}]},
     {"post_processing_steps": [{"type": "translate"}]},
 ]
