@@ -126,12 +126,15 @@ class _Source:
     def claimed(self, name: str, estimate: Estimate) -> bool:
         """`Estimate.of`, where fields of plain objects say it; False, and nothing is written, where other things do."""
         other = estimate.size or estimate.when or estimate.request_bytes_per_unit is not None
-        if other or len(estimate.times) > 1 or not estimate.fields:
+        if other or len(estimate.times) > 1 or not 0 < len(estimate.fields) <= 2:
             return False
         if not all(map(plain_path, (*estimate.fields, *estimate.times))):
             return False
-        self.first_of(name, estimate.fields)
-        self.add(f"if {name} is None: {name} = {estimate.default}")
+        self.first_of(name, estimate.fields[:1])
+        if len(estimate.fields) > 1:
+            self.first_of("t", estimate.fields[1:])
+            self.add(f"if {name} is None: {name} = t", "elif t is not None: return None")
+        self.add(f"if not {name}: {name} = {estimate.default}")
         self.whole(name)
         if estimate.maximum is not None:
             self.add(f"if {name} > {estimate.maximum}: {name} = {estimate.maximum}")

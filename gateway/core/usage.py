@@ -43,10 +43,11 @@ def quantity(value: Any) -> Quantity | None:
 class Estimate:
     """How much of a measure to expect before anything is known: the first of what is given.
 
-    `fields` are read from the request, or from what is known of a resource that it names. `size` is how many bytes that
-    has: divided by `bytes_per_unit_min` (rounding up) where no field says anything, and by `bytes_per_unit_max` for the
-    least that a field may say. `request_bytes_per_unit` divides the body's length (rounding up). `default` is used
-    where nothing says anything. `maximum` bounds what a request may claim of each, and `times` says how many it asks
+    `fields` are read from the request, or from what is known of a resource that it names: the largest counts, for the
+    service may heed any of them, and zero says nothing. `size` is how many bytes that has: divided by
+    `bytes_per_unit_min` (rounding up) where no field says anything, and by `bytes_per_unit_max` for the least that a
+    field may say. `request_bytes_per_unit` divides the body's length (rounding up). `default` is used where nothing
+    says anything. `maximum` bounds what a request may claim of each, and `times` says how many it asks
     for. Where `when` is given and not on, it is `otherwise`. `content_bytes_per_unit` is for afterwards: `known_usage`.
     """
 
@@ -92,7 +93,8 @@ class Estimate:
         """The expected quantity, in the measure's unit."""
         if self.when and not first_reported(self.when, sources):
             return self.otherwise
-        found = quantity(first_reported(self.fields, sources)) if self.fields else None
+        said = [quantity(value) for field in self.fields if (value := field.read(sources)) is not None]
+        found = max((claim for claim in said if claim), default=None)
         size = quantity(first_reported(self.size, sources)) if self.size else None
         if size is not None:
             per_unit = self.bytes_per_unit_min if found is None else self.bytes_per_unit_max

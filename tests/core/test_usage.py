@@ -147,3 +147,14 @@ def test_what_the_request_tells_is_not_estimated() -> None:
     usage = estimate_usage((told, unknown), {"request": {"text": "abc", "x": 1}}, 100)
     assert usage.quantities == {"calls": 1, "t": 3, "u": 5}
     assert estimate_usage((told,), {"request": {}}, 100).quantities["t"] == 99
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [({"a": 5, "b": 900}, 900), ({"a": 900, "b": 5}, 900), ({"a": 0, "b": 0}, 70), ({"a": 0, "b": 3}, 3), ({}, 70),
+     ({"a": "x", "b": 3}, 3), ({"a": 10**9}, 1000), ({"a": -1}, 70), ({"a": None, "b": True}, 70)],
+)  # fmt: skip
+def test_the_largest_claim_is_expected(request_: dict[str, Any], expected: int) -> None:
+    """Two fields may say it, and the service heeds one of them: zero, and what is no quantity, say nothing."""
+    estimate = Estimate(fields=fields("request.a", "request.b"), default=70, maximum=1000)
+    assert estimate.of({"request": request_}, 0) == expected
