@@ -86,7 +86,7 @@ class Operators:
         self._upstreams = PooledUpstreamClient()  # for jobs that ops ask for
         self._paying = make_paying(runtime, ledger=ledger, observer=observer, clock=clock)
         jobs = JobOperations(ledger=ledger, runtime=runtime, upstreams=self._upstreams, clock=clock, observer=observer)
-        add_ops_pages(app, ledger=ledger, runtime=runtime, clock=clock, jobs=jobs, measured=measured)
+        add_ops_pages(app, ledger=ledger, runtime=runtime, clock=clock, jobs=jobs, measured=self._whole)
         add_admin_routes(  # after the pages: what is not theirs below /admin is the API's
             app, ledger=ledger, runtime=runtime, jobs=jobs, paying=self._paying, clock=clock
         )
@@ -137,6 +137,12 @@ class Operators:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         """In the form that is asked for: OpenMetrics has ids of calls beside the buckets of its histograms."""
+        metrics = await self._whole()
+        encode, content_type = _NEWER if _OPENMETRICS in request.headers.get("Accept", "") else _OLDER
+        return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})
+
+    async def _whole(self) -> Metrics:
+        """The metrics as they stand, with what only the ledger knows."""
         metrics = await self._measured()
         gauges = metrics.gauges
         try:
@@ -148,8 +154,7 @@ class Operators:
             for name, lag in (("job_look", backlog.looks), ("delivery", backlog.deliveries)):
                 gauges[f"gateway_{name}_lag_accounts"] = lag.accounts
                 gauges[f"gateway_{name}_lag_seconds"] = max(gauges[f"gateway_{name}_lag_seconds"], lag.seconds)
-        encode, content_type = _NEWER if _OPENMETRICS in request.headers.get("Accept", "") else _OLDER
-        return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})
+        return metrics
 
     async def _ledger_up(self) -> bool:
         try:

@@ -209,6 +209,7 @@ async def test_refusals_are_counted_by_code(gw: Running) -> None:
     async with Visitor(gw.ops_url + "/admin/ui") as visitor:
         await visitor.sign_in(ADMIN_TOKEN)
         assert "insufficient_credit llm-gateway 3 3" in await visitor.see("/refusals")
+        assert "Ledger up 1" in visitor.text
         assert re.search(r"Resident [1-9]\d*\.\d MiB", visitor.text) and not re.search(r"\de[+-]\d", visitor.text)
         assert gw.runtime.digest in await visitor.see("/config")
 
