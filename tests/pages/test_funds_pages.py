@@ -46,6 +46,8 @@ async def test_funds_are_added_on_the_providers_page(tmp_path: Path, empty_redis
             assert visitor.status == 422, amount
             assert "That could not be done" in text
             assert re.search(f'value="{re.escape(amount)}" aria-invalid="true"', visitor.html)  # nobody types it again
+        await visitor.send_fields("/funds", {**form, "once": "", "amount": '"><i>x'})
+        assert visitor.status == 422 and "<i>" not in visitor.html
         assert len(stripe.sessions) == 1
 
 
