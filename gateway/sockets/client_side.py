@@ -112,6 +112,8 @@ class ClientSide(Side):
                 self.bytes_read += len(frame.raw)
         elif self.muted:
             return
+        elif opcode == TEXT and frame.final and self._kinds:
+            self._judge(frame.raw, _unmasked(frame))
         elif self._raw or (opcode == TEXT and self._kinds):
             self._raw += frame.raw
             self._text += _unmasked(frame)
