@@ -131,7 +131,7 @@ class Metrics(Collector):
             key = (product, "estimated" if record.estimated else "reported")
             self._charges_made[key] += 1
             self._charges[key] += record.charged
-            if record.charged > record.held > 0:
+            if record.charged > record.held > 0 and record.status != _SESSION:  # which is held slice by slice
                 self._counts["gateway_charged_above_hold_nanos"][product,] += record.charged - record.held
         if record.code:
             self._counts["gateway_refusals"][product, record.code] += 1
@@ -158,6 +158,8 @@ class Metrics(Collector):
             key = (product, "estimated" if record.estimated else "reported")
             self._charges_made[key] += 1
             self._charges[key] += record.charged
+            if record.charged > record.held > 0:
+                self._counts["gateway_charged_above_hold_nanos"][product,] += record.charged - record.held
         if record.late:
             self._counts["gateway_late_charges"][product,] += 1
 
@@ -265,4 +267,5 @@ class Metrics(Collector):
         return {(product,): 0 for product in self._products} if labels == ("product",) else {}
 
 
+_SESSION: Final = 101  # the status of calls that opened one
 _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")

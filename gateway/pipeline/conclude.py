@@ -20,7 +20,7 @@ from gateway.pipeline.books import Books, Settled
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.callbacks import known_seconds
 from gateway.pipeline.idempotency import NamedCalls
-from gateway.pipeline.jobs import Concluded, Jobs
+from gateway.pipeline.jobs import Concluded, Jobs, held_for
 from gateway.pipeline.listing import tombstone
 from gateway.ports import Clock, Observer, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.jobs import Job
@@ -192,6 +192,7 @@ class Conclusion:
             return
         if concluded.told:
             return  # to this call it was over: it is as free as a later one
+        call.admitted_hold = held_for(concluded.record)
         if concluded.charge.basis == "estimated":
             self._observer.event("usage_unknown", product=concluded.record.product)
         self._told_of_charge(call, concluded.charge, concluded.settled)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from gateway.core import tracecontext
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.money import ZERO
-from gateway.pipeline.jobs import Concluded, Jobs, Seen
+from gateway.pipeline.jobs import Concluded, Jobs, Seen, held_for
 from gateway.ports import FollowedJob, JobLooked, Ledger, Observer, Receipt, Resource
 from gateway.settings.jobs import Job
 
@@ -134,6 +134,7 @@ def tell_of_look(
             product=record.product,
             outcome=outcome,
             over=outcome not in _SAID,
+            held=held_for(record),
             charged=concluded.charged if concluded is not None else ZERO,
             estimated=charge is not None and charge.basis == "estimated",
             late=isinstance(settled, Receipt) and settled.late,

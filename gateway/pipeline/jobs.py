@@ -160,7 +160,7 @@ class Jobs:
         facts = record.facts
         seen = {"reply": sources.get("reply"), "job": facts.get("request", {})}
         model = pricing.ran_model(route.product, seen)
-        priced = pricing.price(job.metering, model, seen, self._table(record), Nanos(int(facts.get("held", 0))))
+        priced = pricing.price(job.metering, model, seen, self._table(record), held_for(record))
         if priced is None:
             return await self.release(account, record)
         charge, usage = priced
@@ -186,7 +186,7 @@ class Jobs:
 
     async def charge_hold(self, account: str, record: Resource, why: str) -> Concluded:
         """Charge an open job what was held for it, whatever became of it."""
-        charge = pricing.charge_of_hold(self._table(record), Nanos(int(record.facts.get("held", 0))), why)
+        charge = pricing.charge_of_hold(self._table(record), held_for(record), why)
         return await self._charged(account, record, charge, {})
 
     async def release(self, account: str, record: Resource) -> Concluded:
@@ -221,6 +221,11 @@ class Jobs:
         default = self._runtime.tiers[self._runtime.default_tier].rate_card
         card = record.rate_card if record.rate_card in cards else default
         return self._runtime.prices.current(self._clock.now(), card)
+
+
+def held_for(record: Resource) -> Nanos:
+    """What was held for a job when it was admitted."""
+    return Nanos(int(record.facts.get("held", 0)))
 
 
 def _ended(record: Resource, state: ResourceState, usage: Mapping[str, Any]) -> Resource:

@@ -92,6 +92,7 @@ class JobLooked:
     product: str
     outcome: str
     over: bool
+    held: Nanos
     charged: Nanos
     estimated: bool
     late: bool

@@ -49,6 +49,20 @@ async def test_an_export_before_any_poll_settles_the_job(gw: Running, export: st
     assert (await finished(gw, key, path)).charge is None, "the poll after it is free"
 
 
+async def test_what_a_job_cost_beyond_its_hold_is_counted(gw: Running) -> None:
+    """Ten hours where one was held: nine are told to ops, whoever saw the end; a shorter one adds nothing."""
+    key = await gw.open_account("a", credit="50")
+    await finished(gw, key, await submitted(gw, key, 36_000))
+    await finished(gw, key, await submitted(gw, key, 60))
+    assert sum(gw.gateway.measured().count("gateway_charged_above_hold_nanos").values()) == 9 * HOUR
+    await submitted(gw, key, 36_000)
+
+    async def seen() -> bool:
+        return sum(gw.gateway.measured().count("gateway_charged_above_hold_nanos").values()) == 18 * HOUR
+
+    assert await until(seen), "the gateway looks by itself"
+
+
 async def test_an_end_that_many_see_at_once_is_told_once(gw: Running) -> None:
     """Of polls that all find the job over, one says what it cost, and the metrics count what the ledger charged; also
     where it was a request about the transcript that found it over."""

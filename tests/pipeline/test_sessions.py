@@ -83,6 +83,12 @@ async def test_slices_are_charged_while_the_session_goes_on(small: Running) -> N
     await in_order(small, "a", balance=Nanos(parse_usd("1") - said[-1]["session_duration_seconds"] * PRO_SECOND))
     assert len(await charges(small, "a")) >= 3
 
+    async def told() -> bool:
+        return bool(small.gateway.measured().count("gateway_charges_nanos"))
+
+    assert await until(told)
+    assert not small.gateway.measured().count("gateway_charged_above_hold_nanos"), "each slice was held"
+
 
 async def test_credit_for_three_seconds_is_cut_after_three_seconds(small: Running) -> None:
     """The vendor is told to end, the client gets its last results and then the refusal, and pays just what it had."""
