@@ -74,8 +74,10 @@ async def test_a_key_may_be_kept_from_the_pages(gw: Running) -> None:
     change = gw.ledger.change_key
     async with Visitor(gw.url + "/billing") as visitor:
         assert "change nothing" not in await visitor.sign_in(key)
+        assert await visitor.see("/alerts") and "inert" not in visitor.html
         await change(operation="1", account="acme", key_id="key-acme", changes={"billing": "read"})
         assert "change nothing" in await visitor.see("/alerts")
+        assert visitor.html.count('class="stack"') == visitor.html.count(" inert>") == 1
         text = await visitor.send("/alerts", kind="balance_below", figure="5", once="0" * 24)
         assert (visitor.status, "Not with this key" in text) == (403, True)
         assert await gw.ledger.watches("acme") == []
