@@ -140,7 +140,7 @@ async def test_a_job_that_is_gone_gives_its_credit_back(tmp_path: Path, empty_re
     """
     async with running(tmp_path, empty_redis, changes=followed_closely()) as gw:
         key = await gw.open_account("a", tier="free", credit="50")
-        paths = [await submitted(gw, key, knobs={"job_seconds": 2.5}) for _ in range(2)]
+        paths = [await submitted(gw, key, knobs={"job_seconds": seconds}) for seconds in (2.5, 3600)]
         lost = gw.sandbox.state.jobs.pop(paths[0].rpartition("/")[2])
         assert await until(lambda: _follows(gw, "a", 1))
         assert (await gw.ledger.account("a")).open_holds == 1
