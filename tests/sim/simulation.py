@@ -133,7 +133,7 @@ class History:
             if world.steps % RESTART_STEPS == 0 and not lose_at:
                 await self._restart()
             if world.steps % LOSS_STEPS == 0:
-                self._mark()
+                await self._mark()
                 lose_at = world.steps + world.dice.randint(1, LOST_STEPS_MAX)
             if world.steps == lose_at:
                 await self._lose()
@@ -189,8 +189,9 @@ class History:
         self.world.kill(old.gateway)
         self.processes[number] = self._process(number, old.disk)
 
-    def _mark(self) -> None:
+    async def _mark(self) -> None:
         """What a replica has got, or a disk: all that is done from here on is lost."""
+        await self.link.call("PING")  # a long reply may leave before its command is in the file; this one is read after
         self._kept_bytes, self._kept_deeds = self._log().stat().st_size, len(self.world.done)
         self.auditor.mark()
 
