@@ -312,9 +312,10 @@ async def money(operator: Operator, stripe: FakeStripe, hooks: Hooks, told: Told
     """Credit by hand, by a payment's page and by autopay's terms; an alert whose hook is told."""
     account = "/admin/v1/accounts/holder"
     await operator.ok("POST", f"{account}/grants", {"kind": "goodwill", "amount": "1", "note": "sorry"})
-    await operator.ok(
-        "POST", f"{account}/corrections", {"amount": "-0.5", "reason": "a test", "call_id": "c", "actor": "us"}
-    )
+    entries = await operator.ok("GET", f"{account}/entries")
+    call = next(entry["data"]["call_id"] for entry in entries["items"] if entry["kind"] == "charge")
+    correction = {"amount": "-0.5", "reason": "a test", "call_id": call, "actor": "us"}
+    await operator.ok("POST", f"{account}/corrections", correction)
     to = [{"type": "slack", "url": hooks.url("/" + SECRETS["alert's hook"])}]
     alert = await operator.ok("PUT", f"{account}/alerts/low", {"kind": "balance_below", "amount": "1000", "to": to})
     told.note("admin", orjson.dumps(alert))
