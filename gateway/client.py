@@ -113,12 +113,14 @@ class Hold:
     lost: bool = False
     _client: "CreditClient" = field(repr=False)
     _ending: bool = False  # somebody began to end it: it is no longer ours to release
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)  # who may use its id: another one follows it
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)  # who ends it: another one may follow it
+    _followed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # by another one, to be renewed in turn
 
     async def settle(self, usage: Usage | None = None, *, amount: Usd | None = None, reply: Any = None) -> Receipt:
         """Charge what it came to, once."""
+        body = _used(usage, amount, reply)
         self._ending = True
-        return _receipt(await self._client._done(self._end("settle", _used(usage, amount, reply))))
+        return _receipt(await self._client._done(self._end("settle", body)))
 
     async def release(self) -> bool:
         """Give it back: nothing was delivered. False: it had ended before."""
@@ -127,8 +129,7 @@ class Hold:
 
     async def renew(self, seconds: int | None = None) -> None:
         """Have it live for so many seconds more. Blocks of `CreditClient.hold` do that by themselves."""
-        async with self._turn:
-            await self._client.renew(self.id, seconds)
+        await self._client.renew(self.id, seconds)
 
     async def next_slice(
         self,
@@ -141,12 +142,14 @@ class Hold:
         seconds: int | None = None,
     ) -> Receipt:
         """Charge what was used of it, as `settle` does, and hold the next slice in the same step: by an `estimate`, or
-        the `next_amount`, else as much as before. From then on this is that hold. Refused: what was used is charged all
-        the same, and nothing is held any more. Who is cancelled meanwhile has done it all the same.
+        the `next_amount`, else as much as before, and for as many `seconds`. From then on this is that hold. Refused:
+        what was used is charged all the same, and nothing is held any more. Who is cancelled meanwhile has done it all
+        the same.
         """
         wanted = {"estimate": _told(estimate), "amount": None if next_amount is None else _text(next_amount)}
         its = {name: value for name, value in wanted.items() if value is not None}
-        body = {"seconds": seconds, "used": _used(usage, amount, reply), "next": its or None}
+        lasting = self.seconds if seconds is None else seconds
+        body = {"seconds": lasting, "used": _used(usage, amount, reply), "next": its or None}
         return await self._client._done(self._follow(body))
 
     async def _end(self, how: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +165,8 @@ class Hold:
                 raise
             self.id, self.seconds = data["id"], data["seconds"]
             self.held, self.available = Decimal(data["held"]), Decimal(data["available"])
+            self.lost = False
+            self._followed.set()
         return _receipt(data["charge"])
 
 
@@ -302,13 +307,17 @@ class CreditClient:
     # ---- one request
 
     async def _keep(self, hold: Hold) -> None:
-        """Renew it as long as the block runs."""
-        while not hold.lost:
-            await asyncio.sleep(hold.seconds / 3)
+        """Renew it as long as the block runs, and what follows it. No end waits for a renewal: that may take long."""
+        while True:
+            hold._followed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hold._followed.wait(), None if hold.lost else hold.seconds / 3)
+                continue
+            renewed = hold.id
             try:
-                await hold.renew(hold.seconds)
+                await self.renew(renewed, hold.seconds)
             except Problem as problem:
-                hold.lost = problem.code == "hold_ended"
+                hold.lost = hold.id == renewed and problem.code == "hold_ended"
             except Unanswered:
                 continue  # the next try may come in time
 

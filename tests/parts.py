@@ -40,12 +40,12 @@ class Run:
         shutil.rmtree(self.kept, ignore_errors=True)
         self.kept.mkdir(parents=True)
         running = {part: self._start(part, asked) for part, asked in self.parts.items()}
-        broken = [part for part, process in running.items() if process.wait()]
+        broken = {part: code for part, process in running.items() if (code := process.wait())}
         for part in self.parts:
             print(f"\n==== {part}\n{self._log(part).read_text(errors='replace')}", flush=True)
         failed = [self._failed(part) for part in broken]
         names = sorted({name for part in failed for name in part})
-        if not all(failed) or len(names) > AGAIN_MAX:
+        if any(code != 1 for code in broken.values()) or not all(failed) or len(names) > AGAIN_MAX:
             print(f"==== failed: {', '.join(broken)}", flush=True)
             return False
         if not names:

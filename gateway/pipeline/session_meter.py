@@ -14,6 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, Literal
 
+from gateway.core.extract import first_reported
 from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, at_most, charge_for, exact_text
 from gateway.core.usage import Quantity, Usage, read_usage
@@ -51,8 +52,8 @@ class SessionMeter:
     """
 
     __slots__ = (
-        "_began_at", "_charged", "_clocks", "_factors", "_metering", "_product", "_seconds_max", "_segments",
-        "_sources", "_stopped_at", "_waived", "unpriced",
+        "_began_at", "_charged", "_clocks", "_factors", "_metering", "_multipliers", "_product", "_seconds_max",
+        "_segments", "_sources", "_stopped_at", "_waived", "unpriced",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class SessionMeter:
         self._clocks = tuple(measure.name for measure in metering.measures if measure.clock)
         #: Measures that multiply (channels) are not used up: they are the same in every segment.
         self._factors = frozenset(rule.times for rule in metering.rules if rule.times is not None)
+        self._multipliers = tuple(measure for measure in metering.measures if measure.name in self._factors)
         self._seconds_max = seconds_max
         self._began_at: float | None = None
         self._stopped_at: float | None = None
@@ -138,11 +140,15 @@ class SessionMeter:
         return next((Decimal(quantities[name]) for name in self._clocks if name in quantities), Decimal(0))
 
     def _reported(self) -> Usage:
+        """What the upstream said; what multiplies (channels) counts as expected until it does."""
         usage = read_usage(self._metering.measures, self._sources)
-        beyond = tuple(name for name in self._clocks if usage.quantities.get(name, -1) > self._seconds_max)
-        if not beyond:
-            return usage
-        quantities = {name: quantity for name, quantity in usage.quantities.items() if name not in beyond}
+        quantities = dict(usage.quantities)
+        for measure in self._multipliers:
+            if first_reported(measure.fields, self._sources) is None and measure.name in quantities:
+                quantities[measure.name] = measure.estimate.of(self._sources, 0)
+        beyond = tuple(name for name in self._clocks if quantities.get(name, -1) > self._seconds_max)
+        for name in beyond:
+            del quantities[name]
         return Usage(quantities=quantities, missing=usage.missing + beyond)
 
     # ---- prices
@@ -182,9 +188,10 @@ class SessionMeter:
         """What a second costs now, in nano-dollars; 0 where time costs nothing."""
         if not self._clocks:
             return Fraction(0)
-        segment = self._segments[-1]
-        seconds: dict[str, Quantity] = dict.fromkeys(self._clocks, _RATE_SECONDS)
-        amount = self._amount(seconds, segment.sources, segment.table)
+        segment, reported = self._segments[-1], self._reported().quantities
+        quantities: dict[str, Quantity] = {name: reported[name] for name in self._factors if name in reported}
+        quantities |= dict.fromkeys(self._clocks, _RATE_SECONDS)
+        amount = self._amount(quantities, segment.sources, segment.table)
         return Fraction(0) if isinstance(amount, Unpriced) else Fraction(amount, _RATE_SECONDS)
 
     # ---- charges

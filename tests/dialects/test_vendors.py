@@ -126,6 +126,9 @@ async def test_openai(gate: Gate) -> None:
         assert gate.vendors.sent[-1]["tools"] == tools
         with pytest.raises(openai.BadRequestError, match="tools"):
             await client.responses.create(model="gpt-5-mini", input="x", tools=[*tools, {"type": "web_search"}])
+        inside: list[Any] = [{"type": "additional_tools", "role": "developer", "tools": [{"type": "image_generation"}]}]
+        with pytest.raises(openai.BadRequestError, match="tools"):
+            await client.responses.create(model="gpt-5-mini", input=[*ASKED, *inside])
         foreign: list[Any] = [
             {"type": "item_reference", "id": "msg_foreign"},
             {"role": "user", "content": [{"type": "input_file", "file_id": "file_foreign"}]},
@@ -229,7 +232,7 @@ async def test_anthropic_refusals(gate: Gate) -> None:
     for content in (foreign, [{"type": "tool_result", "tool_use_id": "t", "content": foreign}]):
         got = await posted(messages=[{"role": "user", "content": content}])
         assert "not stored" in got.json()["error"]["message"]
-    known = {"anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14"}
+    known = {"anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14,adaptive-thinking-2026-01-28"}
     search = [
         {"type": "web_search_20250305", "name": "web_search"},
         {"name": "own", "input_schema": {"type": "object"}},

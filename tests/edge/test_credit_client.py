@@ -99,6 +99,7 @@ async def test_what_goes_on_is_paid_in_slices(tmp_path: Path, empty_redis: str) 
         await gw.open_account("acme", credit="10")
         async with losing(gw.gateway.customers_port, 2) as url, CreditClient(url, TOKEN) as credit:
             async with credit.hold(**ROUTE, amount="1") as hold:
+                assert hold.seconds == 3
                 first, held = hold.id, []
                 for wanted in ({}, {"next_amount": "3"}, {"estimate": {"megapixels": Decimal("2.5")}}):
                     receipt = await hold.next_slice({"megapixels": 1}, **wanted)
@@ -114,6 +115,13 @@ async def test_what_goes_on_is_paid_in_slices(tmp_path: Path, empty_redis: str) 
                 async with credit.hold(**ROUTE, amount="1") as hold:
                     await hold.next_slice(amount="0.5")
                     raise ZeroDivisionError
+            async with credit.hold(**ROUTE, amount="1", seconds=600) as hold:
+                await hold.next_slice(amount="0")
+                assert hold.seconds == 600, "as long as the one before"
+                assert await credit.release(hold.id)
+                with pytest.raises(Problem, match="hold_ended"):
+                    await hold.renew()
+                await hold.release()
             async with credit.hold(**ROUTE, amount="1") as hold:
                 slicing = asyncio.create_task(hold.next_slice(amount="1"))
                 await asyncio.sleep(0)
@@ -208,6 +216,10 @@ async def test_what_the_client_does_not_take(tmp_path: Path, empty_redis: str) -
             for asked in ({"amount": 0.1}, {"estimate": {"megapixels": 0.1}}):
                 with pytest.raises(TypeError, match="float"):
                     await credit.open(**ROUTE, **asked)
+            with pytest.raises(TypeError, match="float"):
+                async with credit.hold(**ROUTE, amount="1") as hold:
+                    await hold.settle({"megapixels": 0.1})  # type: ignore[dict-item] # what is tried here
+            assert await gw.ledger.holds("acme") == []
         async with CreditClient("gateway.internal", TOKEN) as credit:
             with pytest.raises(ValueError, match=r"gateway\.internal"):
                 await credit.open(**ROUTE)

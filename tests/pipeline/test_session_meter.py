@@ -156,3 +156,26 @@ def test_a_whole_slice_is_renewed_before_it_ends_and_the_last_one_at_its_end() -
     last = outlook(now=0.0, per_second=rate, left=416_667, available=0, whole=False, session=spec)
     assert 9.99 < last.renew_at == last.covered_until < 10.01
     assert last.low_at < 0
+
+
+def test_what_multiplies_counts_as_expected_until_it_is_reported() -> None:
+    """Channels that the client asks for are paid from the first second, and tell when the credit is gone."""
+    channels = Measure(
+        name="channels", fields=(Field.parse("frame.channels"),), default=1, least=1,
+        estimate=Estimate(
+            fields=(Field.parse("query.channels"),), when=(Field.parse("query.multichannel"),), otherwise=1, default=1
+        ),
+    )  # fmt: skip
+    rules = (ChargeRule(sku="session", quantity="session_seconds", times="channels"),)
+    metering = Metering(measures=(*MEASURES, channels), rules=rules)
+    asked = {"query": {"channels": "4", "multichannel": True}}
+    for sources, times in (
+        ({}, 1),
+        ({"query": {"channels": "4"}}, 1),
+        (asked, 4),
+        ({**asked, "frame": {"channels": 3}}, 3),
+    ):
+        found = SessionMeter(metering, PRODUCT, sources, prices())
+        found.begin(100.0)
+        assert found.owed(110.0) == cost(times * 10_000, "0.15")
+        assert round(found.per_second() * 10) == cost(times * 10_000, "0.15")

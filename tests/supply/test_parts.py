@@ -21,8 +21,10 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
         ("assert not first(number)", True, "FAILED ONCE test_it.py::test_it[0]"),
         ("assert False", False, "FAILED test_it.py::test_it[0]"),
         ("os._exit(3)", False, "failed: only"),
+        ("raise KeyboardInterrupt", False, "failed: only"),
+        ("assert (", False, "failed: only"),
     ],
-    ids=["passes", "fails once", "fails", "breaks off"],
+    ids=["passes", "fails once", "fails", "breaks off", "is interrupted", "cannot be read"],
 )
 def test_what_fails_among_others_has_one_more_attempt(
     test: str, passed: bool, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

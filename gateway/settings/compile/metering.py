@@ -51,10 +51,8 @@ def compile_metering(
     settings: JobSettings | RouteSettings, place: Place, reading: Reading, models: Models | None, scope: Scope
 ) -> Metering:
     """The meter as it runs; problems are noted on the way."""
-    multipliers = {charge.times for charge in settings.charges}
     measures = tuple(
-        _measure(name, measure, place.at("usage", name), reading, scope, least=1 if name in multipliers else 0)
-        for name, measure in settings.usage.items()
+        _measure(name, measure, place.at("usage", name), reading, scope) for name, measure in settings.usage.items()
     )
     known = [*settings.usage, "calls"]
     rules = tuple(
@@ -118,10 +116,7 @@ def check_parameter(field: Field, place: Place, parameters: Sequence[str], scope
 # ---- measures
 
 
-def _measure(
-    name: str, settings: MeasureSettings, place: Place, reading: Reading, scope: Scope, *, least: int
-) -> Measure:
-    """`least`: what a report counts as at least, unless the settings say it: no audio has zero channels."""
+def _measure(name: str, settings: MeasureSettings, place: Place, reading: Reading, scope: Scope) -> Measure:
     for index, field in enumerate(settings.fields if not reading.reported else ()):
         _check_field(field, place.at("from", index), reading, scope)
     if settings.clock and reading.session is None:
@@ -133,7 +128,7 @@ def _measure(
         fields = (Field("frame", (name,)),)
     elif not fields and not settings.clock:
         scope.report.add(place, "nothing reports this measure: add from", at_key=True)
-    least = least if settings.min is None else settings.min
+    least = settings.min or 0
     most = QUANTITY_MAX if settings.max is None else settings.max
     for key, given in (("min", settings.min), ("max", settings.max)):
         if given is not None and settings.count != "value":

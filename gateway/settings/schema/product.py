@@ -150,8 +150,8 @@ class MeasureSettings(Settings):
         default=None, unit="the measure's", ge=0, le=10**12, shown="none",
     )  # fmt: skip
     min: Whole | None = key(
-        "A report of less counts as so much",
-        default=None, unit="the measure's", ge=0, le=10**12, shown="`0`; `1` of one that a charge names in `times`",
+        "A report of less counts as so much: `1` for what multiplies a price and is never none, as channels",
+        default=None, unit="the measure's", ge=0, le=10**12, shown="`0`",
     )  # fmt: skip
     max: Whole | None = key(
         "A report of more counts as none",
