@@ -18,6 +18,7 @@ from gateway.core.admission import Concurrency, crowded
 from gateway.core.errors import Code, Refused, UpstreamTimeout, UpstreamUnreachable
 from gateway.core.exchange import Move
 from gateway.core.extract import id_of
+from gateway.core.upstreams import REFUSES_US
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.callbacks import Callbacks, echo, wish
 from gateway.pipeline.conclude import Conclusion
@@ -171,7 +172,9 @@ class Queueing:
             )  # fmt: skip
             self._observer.event("job_submitted", product=record.product)
             self._left(queued, "submitted")
-        elif status >= 500 or status in _LATER:
+        elif status >= 500 or status in _LATER or status in REFUSES_US:
+            if status in REFUSES_US:  # it is not the customer who is refused
+                self._observer.event("credential_refused", product=record.product)
             await self._later(queued)
         else:
             await self._reject(queued, job, _reason(data, status))

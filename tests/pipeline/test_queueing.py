@@ -188,13 +188,14 @@ async def test_one_that_the_upstream_refuses_fails_for_its_client(gw: Running) -
     await in_order(gw, "a", balance=Nanos(parse_usd("10") - 3 * HOUR))
 
 
-async def test_an_upstream_that_is_away_is_asked_again(gw: Running) -> None:
-    """A 503 loses nothing: the job keeps its place and is submitted when the service takes it."""
+@pytest.mark.parametrize("status", [503, 401])
+async def test_an_upstream_that_is_away_is_asked_again(gw: Running, status: int) -> None:
+    """A 503 loses nothing, and no 401 of our own credential: the job is submitted when the service takes it."""
     key = await gw.open_account("a", credit="10")
     await gw.knobs(job_seconds=0.3)
     first = [(await submit(gw, key)).json["id"] for _ in range(2)]
     waiting = (await submit(gw, key)).json["id"]
-    await gw.knobs(job_seconds=0.3, fail_rate=1.0)
+    await gw.knobs(job_seconds=0.3, fail_rate=1.0, fail_status=status)
     await asyncio.sleep(0.9)
     await gw.knobs(job_seconds=0.3, fail_rate=0.0)
     for job in (*first, waiting):
