@@ -8,8 +8,8 @@
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-local hold_id, kept = unpack(call('HMGET', NAME, 'hold', 'answer'), 1, 2)
-if hold_id ~= ARGV[3] or kept or stands(hold_id, '0') then
+local hold_id, kept, none = unpack(call('HMGET', NAME, 'hold', 'answer', 'none'), 1, 3)
+if hold_id ~= ARGV[3] or kept or none or stands(hold_id, '0') then
   return answer('freed')
 end
 

@@ -9,7 +9,7 @@ if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
 local hold_id, kept = unpack(call('HMGET', NAME, 'hold', 'answer'), 1, 2)
-if hold_id ~= ARGV[3] or (kept or '') ~= '' then
+if hold_id ~= ARGV[3] or kept then
   return answer('kept', hold_id == ARGV[3] and '1' or '0')
 end
 local bytes, until_ms = #ARGV[4], call('ZSCORE', NAMES, ARGV[2] .. ':0')
@@ -17,7 +17,7 @@ local room = until_ms and tonumber(call('GET', BYTES) or '0') + bytes <= tonumbe
 
 -- From here it must succeed: only writes.
 if bytes == 0 or not room then
-  call('HSET', NAME, 'answer', '')
+  call('HSET', NAME, 'none', '1')
   return answer('kept', '0')
 end
 call('HSET', NAME, 'answer', ARGV[4])

@@ -27,18 +27,18 @@ end
 if call('EXISTS', ACCOUNT) == 0 then
   return answer('unknown')
 end
-local version, hold_id, content, lease_until, kept =
-  unpack(call('HMGET', NAME, 'v', 'hold', 'content', 'until', 'answer'), 1, 5)
+local version, hold_id, content, lease_until, kept, none =
+  unpack(call('HMGET', NAME, 'v', 'hold', 'content', 'until', 'answer', 'none'), 1, 6)
 if hold_id then
   assert(version == '1', 'a name of an unknown version')
   if hold_id == ARGV[3] then
     return answer(content == ARGV[4] and 'taken' or 'conflict')
   end
-  local state = kept and 'done' or stands(hold_id, lease_until)
+  local state = (kept or none) and 'done' or stands(hold_id, lease_until)
   if state and content ~= ARGV[4] then
     return answer('other')
-  elseif state == 'done' and (kept or not keeps(hold_id, lease_until)) then
-    return answer('done', hold_id, kept ~= '' and kept)
+  elseif state == 'done' and (kept or none or not keeps(hold_id, lease_until)) then
+    return answer('done', hold_id, kept)
   elseif state then
     return answer('running')
   end

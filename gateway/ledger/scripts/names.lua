@@ -3,7 +3,7 @@
 -- KEYS of those verbs: KEYS 7 names, 8 names.bytes, 9 name:<name>
 --   names         ZSET    <name>:<bytes of its answer> -> until when it is kept (ms)
 --   names.bytes   STRING  the sum of those bytes
---   name:<name>   HASH    v hold content until (ms, for as long as there is no hold) answer (once it is kept; empty:
+--   name:<name>   HASH    v hold content until (ms, for as long as there is no hold) answer (once it is kept) none (1:
 --                         it is known that none is)
 -- ARGV of those verbs: ARGV 2 name, 3 hold id
 local NAMES, BYTES, NAME = KEYS[7], KEYS[8], KEYS[9]
