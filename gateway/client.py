@@ -232,7 +232,6 @@ class CreditClient:
         try:
             yield hold
         except BaseException:
-            renewal.cancel()  # it could be asking again and again, and hold up the end
             if not hold._ending:
                 with suppress(CreditError):  # it ends by itself
                     await hold.release()

@@ -7,13 +7,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypedDict
 
+import aiohttp.test_utils
 import pytest
+from aiohttp import web
 
 from gateway.client import CreditClient, NotSettled, Problem, Refused, Unanswered
 from gateway.core.errors import NO_CREDIT
 from gateway.core.money import parse_usd
 from tests.edge.plugged import TOKEN, plugged
 from tests.harness import running
+from tests.upstream.proxying import until
 
 
 class Call(TypedDict):
@@ -206,6 +209,39 @@ async def test_who_is_cancelled_leaves_nothing_behind(tmp_path: Path, empty_redi
                 go.set()
             assert await gw.ledger.holds("acme") == [], path
             assert await gw.balance("acme") == parse_usd(left)
+
+
+async def test_renewals_follow_the_slices_and_hold_up_nothing() -> None:
+    """A block whose hold ended has its next slice renewed again; while renewals go unanswered it can be settled."""
+    renewed: list[str] = []
+    status = 409
+
+    def hold(number: int) -> dict[str, object]:
+        its = {"id": f"hold-{number}", "account": "acme", "route": "r", "held": "1", "available": "1", "seconds": 1}
+        charge = {"charged": "0.5", "balance": "9", "settled": True, "late": False, "entry": "1-1", "items": []}
+        return {**its, "charge": charge, **charge}
+
+    async def answer(request: web.Request) -> web.Response:
+        asked, how = await request.json(), request.path.rpartition("/")[2]
+        if how == "renew" and "used" not in asked:
+            renewed.append(request.path.split("/")[-2])
+            return web.json_response({"code": "hold_ended", "detail": "it has ended"}, status=status)
+        return web.json_response(hold(2 if how == "renew" else 1))
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    async with (
+        aiohttp.test_utils.TestServer(app) as server,
+        CreditClient(str(server.make_url("")), TOKEN, repeat_seconds=600) as credit,
+        credit.hold(**ROUTE, amount="1") as held,
+    ):
+        await until(lambda: held.lost)
+        status = 503
+        await held.next_slice(amount="0.5")
+        assert (held.id, held.lost) == ("hold-2", False)
+        await until(lambda: renewed.count("hold-2") >= 2)  # it asks again and again
+        assert (await asyncio.wait_for(held.settle(amount="0.5"), 30)).settled
+    assert set(renewed) == {"hold-1", "hold-2"}
 
 
 async def test_what_the_client_does_not_take(tmp_path: Path, empty_redis: str) -> None:
