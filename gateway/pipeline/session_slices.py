@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Final
+from zlib import crc32
 
 from gateway.core.errors import LedgerUnavailable, Refused
 from gateway.core.exchange import Move
@@ -37,22 +38,32 @@ class Outlook:
     low_at: float = NEVER
 
 
-def outlook(*, now: float, per_second: Fraction, left: int, available: int, whole: bool, session: Session) -> Outlook:
+def outlook(
+    *, now: float, per_second: Fraction, left: int, available: int, whole: bool, session: Session, early: float = 0.0
+) -> Outlook:
     """What time makes of credit. `left` of the hold and `available` beside it are nano-dollars.
 
     A hold that is not `whole` took all that there was: the next is asked for when it is used up, not before, because
-    only what others pay in or leave can be in it.
+    only what others pay in or leave can be in it. A whole one is renewed `early` by so many seconds more.
     """
     if not per_second:
         return Outlook()
     covered_until = now + float(left / per_second)
-    renew_at = covered_until - (session.renew_before_seconds if whole else 0)
+    renew_at = covered_until - (session.renew_before_seconds + early if whole else 0)
     low_at = now + float((left + max(0, available)) / per_second) - session.warn_seconds
     return Outlook(
         covered_until=covered_until,
         renew_at=max(renew_at, now + SLICE_SECONDS_MIN),
         low_at=low_at if session.warn_seconds else NEVER,
     )
+
+
+def first_early(call_id: str, slice_seconds: float) -> float:
+    """By how many seconds more the first slice of a session is renewed early: up to half of it, each session its own.
+
+    Sessions opened together, as after a restart, would renew together for good, and hold up the frames of all.
+    """
+    return slice_seconds / 2 * (crc32(call_id.encode()) / 2**32)
 
 
 @record
@@ -67,7 +78,7 @@ class Slices:
     """The holds of one session, one after another."""
 
     __slots__ = (
-        "_admission", "_back", "_books", "_call", "_leases", "_ledger", "_listed", "_meter", "_pending",
+        "_admission", "_back", "_books", "_call", "_early", "_leases", "_ledger", "_listed", "_meter", "_pending",
         "_plan", "_session", "_whole", "count", "hold", "hold_id", "upstream_id",
     )  # fmt: skip
 
@@ -92,6 +103,7 @@ class Slices:
         self._leases = leases
         self._plan = call.identity.plan
         self._whole = call.admitted_hold >= call.estimate
+        self._early = first_early(call.id, session.slice_seconds)
         self._pending: Renewal | None = None
         self._back = 0
         self._listed = 0  # what the ledger was asked for, at the prices of the first unit
@@ -120,6 +132,7 @@ class Slices:
             available=self._call.available,
             whole=self._whole,
             session=self._session,
+            early=self._early,
         )
 
     def used_up(self, now: float) -> bool:
@@ -149,6 +162,7 @@ class Slices:
         self.hold_id, self.hold = renewal.request.hold_id, answer.hold
         self._whole = answer.hold >= renewal.request.estimate
         self.count += 1
+        self._early = 0.0
         self._leases.add(self.hold_id, call.account, call.route.product.name)
         call.available = answer.available
         assert call.table is not None, "a renewal without prices"

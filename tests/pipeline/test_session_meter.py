@@ -1,7 +1,7 @@
 """The meter of a session: slices add up to what the session costs, whatever happens between."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from gateway.core.pricing import ChargeRule, Condition, PriceTable, make_price
 from gateway.core.upstreams import Upstream
 from gateway.core.usage import Estimate, Measure
 from gateway.pipeline.session_meter import SessionMeter
-from gateway.pipeline.session_slices import outlook
+from gateway.pipeline.session_slices import first_early, outlook
 from gateway.settings.metering import Metering
 from gateway.settings.products import ErrorStyle, Product
 
@@ -156,6 +156,20 @@ def test_a_whole_slice_is_renewed_before_it_ends_and_the_last_one_at_its_end() -
     last = outlook(now=0.0, per_second=rate, left=416_667, available=0, whole=False, session=spec)
     assert 9.99 < last.renew_at == last.covered_until < 10.01
     assert last.low_at < 0
+
+
+def test_sessions_that_open_together_renew_apart() -> None:
+    """A thousand first slices of one moment are renewed evenly over their second half, none too late."""
+    rate, spec, slice_seconds = meter({}).per_second(), cast("Any", _Spec()), 10.0
+    found = [0] * 5
+    for number in range(1000):
+        early = first_early(f"0123456789abcdef{number:08x}", slice_seconds)
+        due = outlook(now=0.0, per_second=rate, left=416_667, available=10**9, whole=True, session=spec, early=early)
+        assert 2.99 < due.renew_at <= due.covered_until - spec.renew_before_seconds
+        found[int(due.renew_at - 3)] += 1
+    assert min(found) > 150
+    last = outlook(now=0.0, per_second=rate, left=416_667, available=0, whole=False, session=spec, early=4.0)
+    assert last.renew_at == last.covered_until
 
 
 def test_what_multiplies_counts_as_expected_until_it_is_reported() -> None:
