@@ -223,6 +223,15 @@ class Stage:
             yield pid
 
     @contextmanager
+    def bare(self, port: int, *, scripts: bool = False) -> Iterator[int]:
+        """The least on our parsers: a proxy that does nothing else, or nothing but two bare scripts; its process."""
+        redis = (self.runtime.redis.url,) if scripts else ()
+        argv = (sys.executable, "-m", "benchmarks.bare", str(port), str(UPSTREAM_PORT), *redis)
+        with process(self.directory / f"bare-{port}.log", (TESTED,), *argv) as pid:
+            wait_until_up(port)
+            yield pid
+
+    @contextmanager
     def nginx(self, *, buffering: bool = True) -> Iterator[int]:
         """nginx as a plain proxy; its process."""
         argv = proxy_argv(self.directory, buffering=buffering)

@@ -59,9 +59,9 @@ class Answering:
 class Forwarding:
     """In place of the pipeline: a proxy on our server and our connections, which does nothing else."""
 
-    def __init__(self) -> None:
+    def __init__(self, upstream_port: int = UPSTREAM_PORT) -> None:
         self.client = PooledUpstreamClient()
-        self.upstream = Upstream(name="bench", base_url=f"http://127.0.0.1:{UPSTREAM_PORT}", credential="")
+        self.upstream = Upstream(name="bench", base_url=f"http://127.0.0.1:{upstream_port}", credential="")
         self.ours = {"Authorization": "Bearer service"}
 
     async def serve(self, client: Client) -> Answer:
@@ -81,8 +81,8 @@ class Holding(Forwarding):
     HOLD: Final = Script(name="hold", source="redis.call('HINCRBY', KEYS[1], 'held', ARGV[1]) return 1")
     SETTLE: Final = Script(name="settle", source="redis.call('HINCRBY', KEYS[1], 'held', -ARGV[1]) return 1")
 
-    def __init__(self, link: SingleLink) -> None:
-        super().__init__()
+    def __init__(self, link: SingleLink, upstream_port: int = UPSTREAM_PORT) -> None:
+        super().__init__(upstream_port)
         self.link = link
 
     async def serve(self, client: Client) -> Answer:

@@ -3,8 +3,10 @@
 `python -m benchmarks.run [--rounds 5] [--seconds 4] [--connections 64]`
 
 Only the gateway looks at a key, holds, charges, counts and logs; nginx and Envoy (where `ENVOY` names its binary) pass
-on. A ratio is the median over rounds of a design / pass-through within the same round. Exits 1 where a target is missed
-by more than the run's own spread: in no round was it met. Uses wrk where it is installed, else a generator of our own.
+on. So do our own server and connections with nothing between them, and with two bare scripts: what is built on them
+cannot be faster. A ratio is the median over rounds of a design / pass-through within the same round. Exits 1 where a
+target is missed by more than the run's own spread: in no round was it met. Uses wrk where it is installed, else a
+generator of our own.
 """
 
 import argparse
@@ -37,6 +39,7 @@ OF_ENVOY_MIN: Final = 0.7
 LITELLM_ADDS_MS: Final = 6.4
 ADDED_OF_LITELLM_MAX: Final = 0.35 / 10
 ENVOY_PORT: Final = 9706
+BARE_PORT, SCRIPTS_PORT = 9707, 9708
 ENVOY: Final = """
 static_resources:
   listeners:
@@ -161,6 +164,10 @@ def standing(on: Stage) -> Iterator[dict[str, Design]]:
         found = {
             "pass-through": Design(PASSTHROUGH_PORT, stack.enter_context(on.pass_through())),
             "gateway": Design(GATEWAY_PORT, stack.enter_context(on.gateway()), "keys, limits, credit, charges"),
+            "our parsers": Design(BARE_PORT, stack.enter_context(on.bare(BARE_PORT))),
+            "our parsers, two bare scripts": Design(
+                SCRIPTS_PORT, stack.enter_context(on.bare(SCRIPTS_PORT, scripts=True))
+            ),
             "nginx": Design(NGINX_PORT, stack.enter_context(on.nginx())),
         }
         if binary := os.environ.get("ENVOY"):
