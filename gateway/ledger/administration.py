@@ -14,7 +14,7 @@ from typing import Any
 from gateway.core.errors import LedgerRefused, LedgerUnavailable, UnknownAccount
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.core.overrides import TEXT_BYTES_MAX
-from gateway.ledger import records, rules
+from gateway.ledger import entry_data, records, rules
 from gateway.ledger.connection import Part
 from gateway.ledger.store import Store
 from gateway.ledger.verify import Entered, State, recompute
@@ -142,7 +142,7 @@ class Administration(Store):
         """See ports.Ledger. The set of accounts first: no account is ever missing there."""
         rules.check_new_account(account, signup)
         content = [plan.tier, plan.rate_card, signup]
-        data = records.json(rules.grant_data("signup", 50, None, ""))
+        data = records.json(entry_data.grant_data("signup", 50, None, ""))
         await self._list(account)
         args: list[Part] = [operation, plan.tier, plan.rate_card, str(signup), data]
         tag, answer = await self._operate("open_account", operation, account, content, [], args)
@@ -185,7 +185,7 @@ class Administration(Store):
         """See ports.Ledger."""
         rules.check_grant(amount, priority, expires_ms)
         content = [kind, amount, priority, expires_ms, note]
-        data = records.json(rules.grant_data(kind, priority, expires_ms, note))
+        data = records.json(entry_data.grant_data(kind, priority, expires_ms, note))
         expires = "" if expires_ms is None else str(expires_ms)
         args: list[Part] = [operation, kind, str(amount), str(priority), expires, data, str(BALANCE_MAX)]
         tag, answer = await self._operate("grant", operation, account, content, [], args)

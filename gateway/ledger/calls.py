@@ -17,8 +17,9 @@ from gateway.core.errors import Code, LedgerRefused, Refused, UnknownAccount
 from gateway.core.money import Nanos
 from gateway.ledger import records
 from gateway.ledger.connection import Packed, Part
+from gateway.ledger.entry_data import charge_data, item_data
 from gateway.ledger.link import RedisLink
-from gateway.ledger.rules import SEPARATOR, charge_data, check_renewal, check_settlement, item_data
+from gateway.ledger.rules import SEPARATOR, check_renewal, check_settlement
 from gateway.ledger.store import WEEK_SECONDS, Lru, Store
 from gateway.ports import (
     AdmissionRequest,

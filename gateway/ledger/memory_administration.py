@@ -12,7 +12,7 @@ from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
 from gateway.core.months import month_of
 from gateway.core.overrides import TEXT_BYTES_MAX, merged
-from gateway.ledger import rules
+from gateway.ledger import entry_data, rules
 from gateway.ledger.memory_books import Books
 from gateway.ledger.memory_store import MemoryStore
 from gateway.ports import (
@@ -87,7 +87,7 @@ class MemoryAdministration(MemoryStore):
         books = self._books[account] = Books(account, plan, now)
         if signup:
             given = Grant(id="", kind="signup", amount=signup, remaining=signup)
-            books.give(now, operation, given, rules.grant_data("signup", given.priority, None, ""))
+            books.give(now, operation, given, entry_data.grant_data("signup", given.priority, None, ""))
         return books.done(operation, content, books.account())
 
     async def change_account(
@@ -142,7 +142,7 @@ class MemoryAdministration(MemoryStore):
         if books.balance + amount > BALANCE_MAX:
             raise LedgerRefused(rules.TOO_MUCH)
         given = Grant(id="", kind=kind, amount=amount, remaining=amount, priority=priority, expires_ms=expires_ms)
-        facts = rules.grant_data(kind, priority, expires_ms, note)
+        facts = entry_data.grant_data(kind, priority, expires_ms, note)
         made, _ = books.give(now, operation, given, facts)
         return books.done(operation, content, made)
 

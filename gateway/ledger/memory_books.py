@@ -16,9 +16,10 @@ from gateway.core.commitments import Commitment
 from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
 from gateway.core.months import month_of
+from gateway.ledger.entry_data import charge_data
 from gateway.ledger.memory_posts import Posts
 from gateway.ledger.memory_watches import Scene, Watches
-from gateway.ledger.rules import charge_data, grant_id
+from gateway.ledger.rules import grant_id
 from gateway.ports import (
     Account,
     AccountStatus,

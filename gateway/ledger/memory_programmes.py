@@ -9,7 +9,7 @@ from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.core.monthly import MonthlyGrant
 from gateway.core.months import month_of
-from gateway.ledger import rules
+from gateway.ledger import entry_data, rules
 from gateway.ledger.memory_store import MemoryStore
 from gateway.ports import Grant, Plan
 
@@ -35,7 +35,7 @@ class MemoryProgrammes(MemoryStore):
             expires_ms=expires_ms,
         )  # fmt: skip
         operation = monthly.operation_of(month)
-        books.give(now, operation, given, rules.monthly_data(month, expires_ms))
+        books.give(now, operation, given, entry_data.monthly_data(month, expires_ms))
         books.done(operation, month, month)
         return True
 
@@ -68,8 +68,8 @@ class MemoryProgrammes(MemoryStore):
         if commitment != books.commitment or month >= month_of(now):
             return False
         books.commitment = commitments.closed(commitment)
-        data = rules.commitment_data(commitment, charged)
-        if missing := rules.missing_of(data):
+        data = entry_data.commitment_data(commitment, charged)
+        if missing := entry_data.missing_of(data):
             entry = books.write(
                 now, "commitment", -missing, commitments.operation_of(month), data | books.burn(missing)
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX, Nanos
-from gateway.ledger import rules
+from gateway.ledger import entry_data, rules
 from gateway.ledger.memory_books import Books
 from gateway.ledger.memory_store import MemoryStore
 from gateway.ports import Grant, Receipt
@@ -68,13 +68,13 @@ class MemoryRefunds(MemoryStore):
         books.count(charge.data["key_id"], -given, now)
         back = Nanos(given)
         grant = Grant(id="", kind="correction", amount=back, remaining=back, priority=rules.CORRECTION_PRIORITY)
-        _, entry = books.give(now, operation, grant, rules.refund_data(charge, data), why="correction")
+        _, entry = books.give(now, operation, grant, entry_data.refund_data(charge, data), why="correction")
         return books.done(operation, content, Receipt(entry_id=entry.id, charged=Nanos(-given), balance=entry.balance))
 
 
 def _left(books: Books, call_id: str) -> int | None:
     """What is left of a call's charges after all that was corrected; None where there is none."""
-    found = [entry for entry in books.entries[books.trimmed :] if rules.is_of_call(entry, call_id)]
+    found = [entry for entry in books.entries[books.trimmed :] if entry_data.is_of_call(entry, call_id)]
     while found and found[0].kind != "charge":
         del found[0]
     return -sum(entry.amount for entry in found) if found else None

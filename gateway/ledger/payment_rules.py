@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import BALANCE_MAX
-from gateway.ledger.rules import SEPARATOR, TOO_MUCH, grant_data
+from gateway.ledger.entry_data import grant_data
+from gateway.ledger.rules import SEPARATOR, TOO_MUCH
 
 #: The priority of a payment's grant.
 PRIORITY: Final = 50

@@ -10,7 +10,7 @@ from gateway.core.commitments import Commitment
 from gateway.core.errors import LedgerRefused, LedgerUnavailable, UnknownAccount
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.core.monthly import MonthlyGrant
-from gateway.ledger import records, rules
+from gateway.ledger import entry_data, records, rules
 from gateway.ledger.connection import Part
 from gateway.ledger.store import Store
 from gateway.ports import Plan
@@ -27,7 +27,7 @@ class Programmes(Store):
     ) -> bool:
         """See ports.Ledger."""
         rules.check_grant(grant.amount, monthly.PRIORITY, expires_ms)
-        data = records.json(rules.monthly_data(month, expires_ms))
+        data = records.json(entry_data.monthly_data(month, expires_ms))
         args: list[Part] = [plan.tier, plan.rate_card, plan.overrides, month, monthly.operation_of(month)]
         args += [str(grant.amount), str(monthly.PRIORITY), str(expires_ms), data, str(BALANCE_MAX)]
         tag, _ = await self._run("grant_monthly", account, [], args)
@@ -60,9 +60,9 @@ class Programmes(Store):
 
     async def close_month(self, *, account: str, commitment: Commitment, charged: Nanos) -> bool:
         """See ports.Ledger."""
-        month, data = commitment.closing, rules.commitment_data(commitment, charged)
+        month, data = commitment.closing, entry_data.commitment_data(commitment, charged)
         becomes = commitments.written(commitments.closed(commitment))
         args: list[Part] = [commitments.operation_of(month), month, commitments.written(commitment), becomes]
-        args += [str(rules.missing_of(data)), records.json(data)]
+        args += [str(entry_data.missing_of(data)), records.json(data)]
         tag, _ = await self._run("close_month", account, [], args)
         return tag == b"closed"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused, UnknownAccount
 from gateway.core.money import BALANCE_MAX, Nanos
-from gateway.ledger import records, rules
+from gateway.ledger import entry_data, records, rules
 from gateway.ledger.administration import Administration
 from gateway.ledger.connection import Part
 from gateway.ports import Entry, Receipt
@@ -49,7 +49,7 @@ class Refunds(Administration):
         rules.check_refund(amount)
         charge = await self._charge(account, entry_id)
         key_id = charge.data["key_id"]
-        explained = records.json(rules.refund_data(charge, data))
+        explained = records.json(entry_data.refund_data(charge, data))
         keys = [self._names.key(account, key_id), self._names.refunds(account)]
         given = "" if amount is None else str(amount)
         priority, most = str(rules.CORRECTION_PRIORITY), str(BALANCE_MAX)
@@ -83,6 +83,6 @@ class Refunds(Administration):
                 if not any(said in part for part in line[1]):  # most are of other calls, and need not be parsed
                     continue
                 entry = records.entry(*line)
-                if rules.is_of_call(entry, call_id) and (left or entry.kind == "charge"):
+                if entry_data.is_of_call(entry, call_id) and (left or entry.kind == "charge"):
                     left = str(int(left or 0) - entry.amount)
         return last, left

@@ -1,7 +1,7 @@
-"""What both ledgers agree on before they look at what is stored: bounds, ids, the words of an entry.
+"""What both ledgers agree on before they look at what is stored: bounds and ids.
 
-Owns: the checks of what administrators and pipelines hand in, names of grants, the explanation of a charge.
-Does not know: how anything is stored.
+Owns: the checks of what administrators and pipelines hand in, the words of what is refused, names of grants.
+Does not know: how anything is stored, what an entry says for itself (`entry_data`).
 """
 
 import re
@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from gateway.core import monthly
-from gateway.core.commitments import CHANGES_MAX, Commitment, amount_in, short_of
+from gateway.core.commitments import CHANGES_MAX, Commitment
 from gateway.core.errors import LedgerRefused
-from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, Nanos, format_usd
+from gateway.core.money import BALANCE_MAX, NANOS_PER_USD, format_usd
 from gateway.core.months import is_month
-from gateway.core.pricing import Charge
 from gateway.ports import Entry, Key, Plan, Renewal, Settlement, Watch
 
 #: How long an admitted free call that was counted in a rate is remembered, so that its repeat is not counted too.
@@ -111,44 +109,6 @@ def percent_of(number: int, percent: int) -> int:
     return number * percent // 100
 
 
-def item_data(charge: Charge) -> list[dict[str, Any]]:
-    """The lines of a charge as data. Written out: this is half the time of what goes through the records' fields."""
-    return [
-        {
-            "sku": item.sku,
-            "quantity": item.quantity,
-            "unit": item.unit,
-            "unit_price": item.unit_price,
-            "amount": item.amount,
-        }
-        for item in charge.items
-    ]
-
-
-def charge_data(settlement: Settlement, items: Any = None) -> dict[str, Any]:
-    """What the entry of a charge says for itself: its items (JSON already, where given), by which prices, for what."""
-    charge = settlement.charge
-    data = {
-        "items": item_data(charge) if items is None else items,
-        "price_version": charge.price_version,
-        "rate_card": charge.rate_card,
-        "basis": charge.basis,
-        "call_id": settlement.call_id,
-        "key_id": settlement.key_id,
-        "product": settlement.product,
-        "route": settlement.route,
-        "upstream_id": settlement.upstream_id,
-    }
-    if settlement.volumes is not None:
-        data["volumes"] = dict(settlement.volumes)
-    return data
-
-
-def monthly_data(month: str, expires_ms: int) -> dict[str, Any]:
-    """What the entry of a monthly grant says for itself."""
-    return {**grant_data("monthly", monthly.PRIORITY, expires_ms, ""), "month": month}
-
-
 def check_commitment(month: str, amount: int) -> None:
     """What may be committed to."""
     if not is_month(month):
@@ -161,27 +121,6 @@ def check_changes_of(commitment: Commitment) -> None:
     """How often it may change."""
     if len(commitment.amounts) > CHANGES_MAX:
         raise LedgerRefused(f"a commitment changes at most {CHANGES_MAX} times in months to come")
-
-
-def commitment_data(commitment: Commitment, charged: Nanos) -> dict[str, Any]:
-    """What the entry of a month that was short of its commitment says for itself."""
-    month = commitment.closing
-    return {
-        "month": month,
-        "committed": int(amount_in(commitment, month)),
-        "charged": int(charged),
-        "reason": f"less was used in {month} than was committed to",
-    }
-
-
-def missing_of(data: Mapping[str, Any]) -> Nanos:
-    """What such an entry charges."""
-    return short_of(Nanos(data["committed"]), Nanos(data["charged"]))
-
-
-def grant_data(kind: str, priority: int, expires_ms: int | None, note: str) -> dict[str, Any]:
-    """What the entry of a grant says for itself."""
-    return {"kind": kind, "priority": priority, "expires_ms": expires_ms, "note": note}
 
 
 def check_settlement(settlement: Settlement) -> None:
@@ -274,19 +213,9 @@ def charge_of(found: Sequence[Entry], entry_id: str) -> Entry:
     return found[0]
 
 
-def refund_data(charge: Entry, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the entry of a refund says for itself."""
-    return {**data, "refunds": charge.id, "call_id": charge.data["call_id"], "key_id": charge.data["key_id"]}
-
-
 def refunded_already(left: int) -> str:
     """Why a charge is not given back."""
     return f"of this charge {format_usd(left)} USD can still be given back"
-
-
-def is_of_call(entry: Entry, call_id: str) -> bool:
-    """Whether an entry is a charge of this call, or corrects one."""
-    return entry.kind in {"charge", "correction"} and entry.data.get("call_id") == call_id
 
 
 def no_charge_of(call_id: str) -> str:
