@@ -82,7 +82,7 @@ async def own_page(
     more = len(shown) > limit or ((more or bool(later)) and len(shown) == limit)
     if listing.shown_limit is not None:
         _put(page, listing.shown_limit, limit)
-    shown = [_renamed(listing, item, renamed) for item in shown[:limit]]
+    shown = [_placed(call, listing, _renamed(listing, item, renamed)) for item in shown[:limit]]
     return _answer(call, listing, page, shown, more=more, headers=kept)
 
 
@@ -119,9 +119,8 @@ async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, a
     refs = refs[: _limit(listing, asked) + 1]
     kept = await ledger.queued_bodies(account=call.account, refs=refs)
     records = [await ledger.resource(account=call.account, ref=ref) for ref in refs]
-    here = f"{call.client.scheme}://{call.client.host}{call.client.raw_path}"
     return [
-        _item_of(queue, body, ref.id, record.created_ms, f"{here}/{ref.id}")
+        _item_of(queue, body, ref.id, record.created_ms, f"{_here(call)}/{ref.id}")
         for ref, body, record in zip(refs, kept, records, strict=True)
         if body is not None and record is not None and queue.item
     ]
@@ -146,6 +145,18 @@ def _renamed(listing: Listing, item: Any, renamed: Mapping[str, str]) -> Any:
         return item
     ours = renamed[theirs]
     return {name: value.replace(theirs, ours) if type(value) is str else value for name, value in item.items()}
+
+
+def _placed(call: Call, listing: Listing, item: Any) -> Any:
+    """An item that leads to itself by our address, not by the upstream's, where our keys are unknown and not to go."""
+    if listing.url is None or listing.url not in item:
+        return item
+    return {**item, listing.url: f"{_here(call)}/{_ref(listing, item).id}"}
+
+
+def _here(call: Call) -> str:
+    """The URL of the list, as the client calls it."""
+    return f"{call.client.scheme}://{call.client.host}{call.client.raw_path}"
 
 
 def _item_of(queue: Queue, kept: bytes, own_id: str, created_ms: int, url: str) -> dict[str, Any]:
@@ -193,9 +204,8 @@ def _answer(
     _put(page, listing.items, shown)
     if listing.count is not None:
         _put(page, listing.count, len(shown))
-    client = call.client
-    here = f"{client.scheme}://{client.host}{client.raw_path}"
-    query = dict(parse_qsl(client.query_string, keep_blank_values=True))
+    here = _here(call)
+    query = dict(parse_qsl(call.client.query_string, keep_blank_values=True))
     if listing.current is not None:
         _put(page, listing.current, f"{here}?{urlencode(query)}" if query else here)
     if listing.older is not None and listing.before is not None:

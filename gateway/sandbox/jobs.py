@@ -252,5 +252,11 @@ def understood(asked: dict[str, Any]) -> dict[str, Any]:
             names = options.get("known_values") or ["Speaker A", "Speaker B"]
             response[task]["mapping"] = dict(zip("ABCDEFGH", map(str, names), strict=False))
         elif task == "summarization":
-            response[task]["summary"] = "- The books are kept."
+            kind = options.get("summary_type", "bullets") if isinstance(options, dict) else "bullets"
+            said = {"bullets": ["The books are kept."]} if kind == "bullets" else {"text": "The books are kept."}
+            response[task] |= {
+                "summary": [{"start": 0, "end": 1000, "headline": "Keeping the books", **said}],
+                "block_summary": "The books are kept.",
+                "summary_type": kind,
+            }
     return response

@@ -37,15 +37,17 @@ class Creation:
 class Listing:
     """A list of which a caller sees only its own items: pages of the upstream are read until the page is full.
 
-    `items` is the list in the reply and `id` the item's id. `limit`, `before` and `after` are the query parameters of
-    paging; without `limit` all items are shown, without `before` there is one page. `count` is the field that says how
-    many items the page has, `shown_limit` the one that repeats the limit. `older` holds the URL that leads on;
-    `current` and `newer` are rebuilt or nulled. `pages_max` bounds the upstream pages read for one call.
+    `items` is the list in the reply, `id` the item's id, `url` its field with its URL, which is rebuilt. `limit`,
+    `before` and `after` are the query parameters of paging; without `limit` all items are shown, without `before` there
+    is one page. `count` is the field that says how many items the page has, `shown_limit` the one that repeats the
+    limit. `older` holds the URL that leads on; `current` and `newer` are rebuilt or nulled. `pages_max` bounds the
+    upstream pages read for one call.
     """
 
     kind: str
     items: Field
     id: str
+    url: str | None
     limit: str | None
     limit_default: int
     limit_max: int

@@ -172,6 +172,10 @@ async def test_a_list_shows_only_ones_own(gw: Running) -> None:
             assert not [each for each in foreign if each in page.body.decode()]
             assert page.json["page_details"]["result_count"] == len(page.json["transcripts"]) <= limit
             shown += [item["id"] for item in page.json["transcripts"]]
+            urls = [item["resource_url"] for item in page.json["transcripts"]]
+            assert urls == [f"{gw.url}{LIST}/{item['id']}" for item in page.json["transcripts"]], (
+                "ours, not the upstream's"
+            )
             older = page.json["page_details"]["prev_url"]
             assert older is None or older.startswith(gw.url)
             path = older.removeprefix(gw.url) if older else None

@@ -57,7 +57,10 @@ async def completed(http: aiohttp.ClientSession, **request: Any) -> dict[str, An
 async def test_the_official_client_transcribes_a_local_file(official: aai.Client, tmp_path: Path) -> None:
     """Upload, submit, poll, export and delete, with the file's own duration and channels."""
     path = recording(tmp_path, 3.2, channels=2)
-    config = aai.TranscriptionConfig(multichannel=True, entity_detection=True, auto_highlights=True)
+    tasks = {"summarization": {"summary_type": "bullets"}, "speaker_identification": {"speaker_type": "name"}}
+    config = aai.TranscriptionConfig(
+        multichannel=True, entity_detection=True, auto_highlights=True, speech_understanding={"request": tasks}
+    )
 
     def work() -> aai.Transcript:
         transcript = aai.Transcriber(client=official).transcribe(str(path), config)

@@ -1,11 +1,13 @@
 """The shipped config: complete, with the prices of the contract, and what the official client can send."""
 
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads
 
 import assemblyai.types as vendor
 import pytest
 import yaml
+from assemblyai.llm_gateway.v1.client import CompletionsResource
 
 from gateway.core.errors import Code
 from gateway.core.extract import fields_on
@@ -239,6 +241,16 @@ def test_every_option_of_the_official_client_is_known(runtime: Runtime) -> None:
         understanding = route_of(runtime, "understanding.create")
         assert understanding.known_fields is not None
         assert fields_on({"transcript_id": "x", **body}, understanding.known_fields) is None
+
+
+def test_every_field_that_the_llm_client_names_is_known(runtime: Runtime) -> None:
+    """What the SDK offers for a chat completion by name is taken."""
+    known = route_of(runtime, "chat.completions").known_fields
+    assert known is not None
+    overloads = get_overloads(CompletionsResource.create)
+    fields = {name for each in overloads for name in signature(each).parameters} - {"self", "kwargs"}
+    assert len(fields) > 10
+    assert {name for name in fields if fields_on({name: True}, known) == name} == set()
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,7 @@ def _listing(settings: ListingSettings) -> Listing:
         kind=settings.resource,
         items=settings.items,
         id=settings.id,
+        url=settings.url,
         limit=settings.limit,
         limit_default=settings.limit_default,
         limit_max=settings.limit_max,

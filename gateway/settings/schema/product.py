@@ -271,6 +271,9 @@ class ListingSettings(Settings):
     resource: Name = key("Kind of resource")
     items: InBody = key("The list in the reply")
     id: Filled = key("An item's id")
+    url: Filled | None = key(
+        "An item's field with its URL: shown with the gateway's address", default=None, shown="none"
+    )
     limit: Filled | None = key("Query parameter: items on a page", default=None, shown="none: everything is shown")
     limit_default: Whole = key("Items on a page where none are asked for", default=10, unit="items", ge=1, le=10_000)
     limit_max: Whole = key("Most items on a page", default=200, unit="items", ge=1, le=10_000)
