@@ -280,7 +280,7 @@ class Gateway:
         if len(self.spool):
             await self.books.replay()
             with suppress(OSError):  # the disk is still full: told when the record came
-                self.spool.write()
+                await self.spool.write()
         if not len(self.spool):
             self.allowance.reset()
 

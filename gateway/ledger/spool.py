@@ -1,7 +1,7 @@
 """The spool: ledger operations that could not be done, kept on local disk until they are.
 
 Owns: durable lines with their checksums (synced before `append` returns), their order, their replay, the files of
-processes that are gone. What the disk does not take waits in memory until it does.
+processes that are gone. What the disk does not take, or not in time, waits in memory until it does.
 Does not know: what an operation means. Replay is safe to repeat, because every operation carries an operation id.
 
 One file for each process, locked while it lives. A file without a lock belongs to nobody, and is adopted by one.
@@ -11,10 +11,12 @@ import asyncio
 import errno
 import fcntl
 import os
+import time
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,20 +30,37 @@ _SUFFIX = ".spool"
 _ROOM_BYTES = 256 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Lines on their way to the disk, and who waits for them: what went wrong, if it did."""
+
+    lines: list[bytes]
+    told: asyncio.Future[OSError | None]
+    written: Future[None]
+    begun: float
+
+
 class SpoolFull(GatewayError):
     """The spool has reached its bound; the operation was not kept."""
 
 
 class Spool:
-    """Records that wait for the ledger. `bytes_max` bounds the file of this process."""
+    """Records that wait for the ledger. `bytes_max` bounds the file of this process.
 
-    def __init__(self, directory: Path, *, bytes_max: int) -> None:
+    Who waits longer than `disk_seconds_max` for the disk goes on: no answer to a customer depends on it.
+    """
+
+    def __init__(self, directory: Path, *, bytes_max: int, disk_seconds_max: float = 5.0) -> None:
         self._directory = directory
         self._bytes_max = bytes_max
+        self._disk_seconds_max = disk_seconds_max
         self._pending: deque[Record] = deque()
-        self._unwritten: list[bytes] = []
-        self._gathered: list[bytes] = []  # of this tick of the loop, and who waits for them: what went wrong, if it did
-        self._sync: asyncio.Future[OSError | None] | None = None
+        self._unwritten: list[bytes] = []  # what the disk has refused
+        self._gathered: list[bytes] = []  # what has come since the last batch went, and who waits for it
+        self._told: asyncio.Future[OSError | None] | None = None
+        self._batch: _Batch | None = None
+        # A sync may take long, and a disk may hang: neither may stop the loop, and with it everybody's calls.
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._adopted: list[IO[bytes]] = []
         self._file: IO[bytes] | None = None
         self._path = Path()
@@ -61,12 +80,18 @@ class Spool:
     @property
     def unwritten(self) -> int:
         """Records that are in memory only, because the disk did not take them: they would die with the process."""
-        return len(self._unwritten)
+        late = 0 if self._batch is None or not self._is_late else len(self._batch.lines) + len(self._gathered)
+        return max(len(self._unwritten), late)
 
     @property
     def is_sound(self) -> bool:
         """Whether the next records will be kept as promised, as far as one can know before."""
-        return self._file is not None and not self._unwritten and self._file.tell() + _ROOM_BYTES <= self._bytes_max
+        return self._file is not None and not self.unwritten and self._file.tell() + _ROOM_BYTES <= self._bytes_max
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether the disk has not answered for long."""
+        return self._batch is not None and time.monotonic() > self._batch.begun + self._disk_seconds_max
 
     def open(self, name: str) -> None:
         """Make this process's file, and take over the files of processes that are gone."""
@@ -110,43 +135,52 @@ class Spool:
     async def append(self, record: Record) -> None:
         """Keep a record; when this returns it survives a crash of the process and of the machine.
 
-        OSError: the disk does not take it. It waits in memory, and is written once the disk does.
-        Those of one tick of the loop are written and synced together: a thousand calls that find the ledger away at
-        once would else keep each other, and the loop, waiting for a thousand syncs.
+        OSError: the disk does not take it, or not in time. It waits in memory, and is written once the disk does.
+        Those that come while a batch is on its way are the next one: a thousand calls that find the ledger away at once
+        would else keep each other waiting for a thousand syncs.
         """
         assert self._file is not None, "the spool is not open"
         line = _line(record)
-        waiting = sum(map(len, self._unwritten)) + sum(map(len, self._gathered))
-        if self._file.tell() + waiting + len(line) > self._bytes_max:
+        coming = self._batch.lines if self._batch is not None else self._unwritten
+        if self._file.tell() + sum(map(len, coming)) + sum(map(len, self._gathered)) + len(line) > self._bytes_max:
             raise SpoolFull(f"the spool has reached {self._bytes_max} bytes")
         self._pending.append(record)
         self._gathered.append(line)
-        if self._sync is None:
-            loop = asyncio.get_running_loop()
-            self._sync = loop.create_future()
-            loop.call_soon(self._write_gathered)
-        if (error := await asyncio.shield(self._sync)) is not None:  # one who is cancelled leaves it to the others
+        await self.write()
+
+    async def write(self) -> None:
+        """Write what has gathered, and what the disk did not take before. OSError as for `append`."""
+        loop = asyncio.get_running_loop()
+        if self._told is None:
+            self._told = loop.create_future()
+            loop.call_soon(self._send)
+        try:
+            async with asyncio.timeout(self._disk_seconds_max):
+                error = await asyncio.shield(self._told)  # one who is cancelled leaves it to the others
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, "the disk has not answered in time") from None
+        if error is not None:
             raise OSError(error.errno, error.strerror)
 
-    def _write_gathered(self) -> None:
-        sync, self._sync = self._sync, None
-        assert sync is not None, "somebody waits for it"
-        try:
-            self.write()
-        except OSError as error:
-            sync.set_result(error)
-        else:
-            sync.set_result(None)
-
-    def write(self) -> None:
-        """Write what the disk did not take before. OSError if it does not take it now either."""
-        self._unwritten += self._gathered
-        self._gathered.clear()
-        if not self._unwritten:
+    def _send(self) -> None:
+        """Begin the next batch, unless one is on its way: what has gathered goes once that has come back."""
+        if self._batch is not None or self._told is None:
             return
-        if self._file is None:
-            raise OSError(errno.EBADF, "the spool is closed")
-        end, lines = self._file.tell(), b"".join(self._unwritten)
+        told, self._told = self._told, None
+        lines = self._unwritten + self._gathered
+        self._gathered.clear()
+        if not lines or self._file is None:
+            told.set_result(OSError(errno.EBADF, "the spool is closed") if lines else None)
+            return
+        loop = asyncio.get_running_loop()
+        written = self._disk.submit(self._put, b"".join(lines))
+        self._batch = _Batch(lines=lines, told=told, written=written, begun=time.monotonic())
+        written.add_done_callback(lambda _: loop.call_soon_threadsafe(self._came_back))
+
+    def _put(self, lines: bytes) -> None:
+        """Write and sync, in whichever thread."""
+        assert self._file is not None, "closed when no batch is on its way"
+        end = self._file.tell()
         try:
             if self._file.write(lines) != len(lines):
                 raise OSError(errno.ENOSPC, "no room for the whole record")
@@ -155,7 +189,19 @@ class Spool:
             self._file.truncate(end)  # half a record would spoil the one after it
             self._file.seek(end)
             raise
-        self._unwritten.clear()
+
+    def _came_back(self) -> None:
+        """The disk has answered: tell those who wait, and begin the next batch."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return  # the spool was closed, which waited for it
+        error = batch.written.exception()
+        assert error is None or isinstance(error, OSError), error
+        self._unwritten = batch.lines if error is not None else []
+        batch.told.set_result(error)
+        if not self._pending:
+            self._clear()  # a replay was over before the batch had come back
+        self._send()
 
     async def replay(self, apply: Callable[[Record], Awaitable[None]]) -> tuple[int, int]:
         """Apply what waits, in order, until done or the ledger is away again: how many were applied and rejected.
@@ -190,6 +236,8 @@ class Spool:
 
     def _clear(self) -> None:
         """Everything was applied: nothing that the files say is outstanding."""
+        if self._batch is not None:
+            return  # it would be written behind what is cut off here: once it has come back
         self._unwritten.clear()
         self._gathered.clear()
         if self._file is not None:
@@ -202,13 +250,24 @@ class Spool:
 
     def close(self) -> int:
         """Give the files up; what still waits is adopted by the next process. How many records the disk never took."""
+        told, self._told = self._told, None
+        self._disk.shutdown()  # waits for what is on its way
+        self._came_back()
+        lines, error = self._unwritten + self._gathered, None
+        self._gathered.clear()
         if self._file is not None:
-            with suppress(OSError):
-                self.write()
+            try:
+                self._put(b"".join(lines))
+                lines.clear()
+            except OSError as refused:
+                error = refused
             if not self._pending:
                 self._path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
+        self._unwritten = lines
+        if told is not None:
+            told.set_result(error)
         for handle in self._adopted:
             handle.close()
         self._adopted.clear()

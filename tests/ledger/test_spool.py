@@ -3,14 +3,16 @@
 import asyncio
 import resource
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.ledger.spool import Record, Spool, SpoolFull
+from tests.upstream.proxying import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,10 +163,9 @@ class Counting(Spool):
 
     writes = 0
 
-    def write(self) -> None:
-        """See `Spool`."""
+    def _put(self, lines: bytes) -> None:
         self.writes += 1
-        super().write()
+        super()._put(lines)
 
 
 async def test_records_of_one_moment_are_synced_together(tmp_path: Path) -> None:
@@ -213,10 +214,66 @@ async def test_what_a_full_disk_does_not_take_is_written_when_there_is_room(tmp_
                 await spool.append({"n": number})
         assert (len(spool), spool.unwritten, spool.is_sound) == (3, 2, False)
         assert len((tmp_path / "a.spool").read_bytes().splitlines()) == 1
-    spool.write()
+    await spool.write()
     assert (len(spool), spool.unwritten, spool.is_sound) == (3, 0, True)
     assert spool.close() == 0
     assert await all_of(opened(tmp_path, "heir")) == [1, 2, 3]
+
+
+class Hanging(Spool):
+    """On a disk that takes nothing until it is let."""
+
+    def __init__(self, directory: Path, *, disk_seconds_max: float = 60.0) -> None:
+        super().__init__(directory, bytes_max=10**6, disk_seconds_max=disk_seconds_max)
+        self.let = threading.Event()
+
+    def _put(self, lines: bytes) -> None:
+        self.let.wait(60)
+        super()._put(lines)
+
+
+async def test_a_disk_that_hangs_stops_nobody_else(tmp_path: Path) -> None:
+    """The loop goes on; who waits is told after a while that the disk is late; all is written once it answers."""
+    spool = Hanging(tmp_path, disk_seconds_max=0.2)
+    spool.open("a")
+    first = asyncio.create_task(spool.append({"n": 1}))
+    turns = 0
+    while not first.done():
+        turns += 1
+        await asyncio.sleep(0.01)
+    assert turns > 5
+    with pytest.raises(OSError, match="not answered in time"):
+        await first
+    with pytest.raises(OSError, match="not answered in time"):
+        await spool.append({"n": 2})
+    assert (len(spool), spool.unwritten, spool.is_sound) == (2, 2, False)
+    spool.let.set()
+    await until(lambda: not spool.unwritten)
+    with suppress(OSError):  # it may be late once more, on a busy machine
+        await spool.append({"n": 3})
+    await until(lambda: spool.is_sound and len((tmp_path / "a.spool").read_bytes().splitlines()) == 3)
+    assert (len(spool), spool.unwritten) == (3, 0)
+    spool.close()
+    assert await all_of(opened(tmp_path, "heir")) == [1, 2, 3]
+
+
+async def test_a_replay_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
+    """The ledger is back while records are on their way to the disk: they are applied, and leave no trace there."""
+    spool = Hanging(tmp_path)
+    spool.open("a")
+    keeping = asyncio.create_task(spool.append({"n": 1}))
+    await asyncio.sleep(0.01)
+    applied: list[int] = []
+
+    async def apply(record: Record) -> None:
+        applied.append(record["n"])
+
+    assert await spool.replay(apply) == (1, 0)
+    assert not keeping.done()
+    spool.let.set()
+    await keeping
+    assert (applied, (tmp_path / "a.spool").stat().st_size) == ([1], 0)
+    spool.close()
 
 
 async def test_what_the_disk_never_took_is_counted_or_applied(tmp_path: Path) -> None:
@@ -234,11 +291,12 @@ async def test_what_the_disk_never_took_is_counted_or_applied(tmp_path: Path) ->
 
 async def test_who_waits_for_a_spool_that_is_closed_is_told(tmp_path: Path) -> None:
     """A close in the same turn of the loop writes what has gathered; where the disk is full, nobody waits for ever."""
-    for room in (10_000, 3):
-        spool = opened(tmp_path, f"of-{room}")
+    for room, turns in ((10_000, 1), (3, 1), (10_000, 2), (3, 2)):  # it has gathered; it is on its way
+        spool = opened(tmp_path, f"of-{room}-{turns}")
         with full_disk(room):
             keeping = asyncio.create_task(spool.append({"n": 1}))
-            await asyncio.sleep(0)  # it has gathered, and is not written
+            for _ in range(turns):
+                await asyncio.sleep(0)
             assert spool.close() == (room == 3)
             (fault,) = await asyncio.wait_for(asyncio.gather(keeping, return_exceptions=True), 10)
         assert isinstance(fault, OSError) == (room == 3)
