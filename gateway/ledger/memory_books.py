@@ -220,7 +220,7 @@ class Books:
         self.watches.look(Scene(account=self.id, now=now, balance=self.balance, grants=grants, **facts), self.posts)
 
     def watch_charge(self, now: int, entry: Entry, key_id: str = "") -> None:
-        """Look at the watches after a charge, or a correction that charged more."""
+        """Look at the watches after a charge, or a correction that charged more: that was spent."""
         self.watches.count(now, -entry.amount)
         self.look(now, moved=entry.data["grants"], key=self.key(key_id, now) if key_id in self.keys else None)
 
@@ -293,9 +293,16 @@ class Books:
         return {"grants": burnt} | ({"debt": amount} if amount else {})
 
     def give(
-        self, now: int, operation: str, given: Grant, facts: Mapping[str, Any], why: str = "grant"
+        self,
+        now: int,
+        operation: str,
+        given: Grant,
+        facts: Mapping[str, Any],
+        why: str = "grant",
+        *,
+        back: bool = False,
     ) -> tuple[Grant, Entry]:
-        """Add a grant by an entry of kind `why`: debt first, the rest remains."""
+        """Add a grant by an entry of kind `why`: debt first, the rest remains. `back`: it had been spent."""
         self.grants_made += 1
         paid = min(self.debt, given.amount)
         self.debt -= paid
@@ -308,7 +315,7 @@ class Books:
         entry = self.write(now, why, grant.amount, operation, {**facts, **moved})
         if grant.kind == "purchase":
             self.watches.topped_up = grant.amount
-        if grant.kind == "correction":
+        if back:
             self.watches.count(now, -grant.amount)
         self.look(now, given=grant.kind)
         return grant, entry

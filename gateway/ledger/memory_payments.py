@@ -146,7 +146,8 @@ def _balance(books: Books, now: int, paid: Paid, operation: str) -> None:
     paid.moves, paid.taken = paid.moves + 1, paid.taken - change
     name, facts = f"{operation}:{paid.moves}", dict(paid.facts)
     if change < 0:
-        books.watch_charge(now, books.write(now, "correction", change, name, facts | books.burn(-change)))
+        entry = books.write(now, "correction", change, name, facts | books.burn(-change))
+        books.look(now, moved=entry.data["grants"])
     else:
         amount = Nanos(change)
         given = Grant(id="", kind="correction", amount=amount, remaining=amount, priority=rules.CORRECTION_PRIORITY)

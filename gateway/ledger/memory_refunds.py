@@ -39,7 +39,7 @@ class MemoryRefunds(MemoryStore):
         books.count(key_id, -amount, now)
         if amount > 0:
             given = Grant(id="", kind="correction", amount=amount, remaining=amount, priority=rules.CORRECTION_PRIORITY)
-            _, entry = books.give(now, operation, given, explained, why="correction")
+            _, entry = books.give(now, operation, given, explained, why="correction", back=True)
         else:
             entry = books.write(now, "correction", amount, operation, explained | books.burn(-amount))
             books.watch_charge(now, entry, key_id)
@@ -68,7 +68,8 @@ class MemoryRefunds(MemoryStore):
         books.count(charge.data["key_id"], -given, now)
         back = Nanos(given)
         grant = Grant(id="", kind="correction", amount=back, remaining=back, priority=rules.CORRECTION_PRIORITY)
-        _, entry = books.give(now, operation, grant, entry_data.refund_data(charge, data), why="correction")
+        facts = entry_data.refund_data(charge, data)
+        _, entry = books.give(now, operation, grant, facts, why="correction", back=True)
         return books.done(operation, content, Receipt(entry_id=entry.id, charged=Nanos(-given), balance=entry.balance))
 
 

@@ -21,22 +21,7 @@ class MemoryUsage(MemoryStore):
         """See ports.Ledger."""
         check_days(since, until)
         books, _ = self._at(account)
-        charged: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-        for entry in books.entries:
-            if entry.kind == "charge" or (entry.kind == "correction" and entry.data["key_id"]):
-                product = entry.data["product"] if entry.kind == "charge" else ""
-                charged[day_of(entry.at_ms), product, entry.data["key_id"]].append(entry)
-        return [
-            UsageDay(
-                day=day,
-                product=product,
-                key_id=key_id,
-                calls=sum(entry.kind == "charge" and entry.operation == entry.data["call_id"] for entry in entries),
-                charged=Nanos(-sum(entry.amount for entry in entries)),
-            )
-            for (day, product, key_id), entries in sorted(charged.items())
-            if since <= day < until
-        ]
+        return [used for used in usage_of(books.entries) if since <= used.day < until]
 
     async def take_volume(self, *, account: str, hold_id: str, volumes: Mapping[str, int]) -> Mapping[str, int]:
         """See ports.Ledger."""
@@ -59,3 +44,22 @@ class MemoryUsage(MemoryStore):
         """See ports.Ledger."""
         check_days(f"{month}-01", f"{month}-01")
         return dict(self._of(account).volumes[month])
+
+
+def usage_of(entries: Sequence[Entry]) -> list[UsageDay]:
+    """What the entries charged and gave back, by day, product and key."""
+    charged: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.kind == "charge" or (entry.kind == "correction" and entry.data["key_id"]):
+            product = entry.data["product"] if entry.kind == "charge" else ""
+            charged[day_of(entry.at_ms), product, entry.data["key_id"]].append(entry)
+    return [
+        UsageDay(
+            day=day,
+            product=product,
+            key_id=key_id,
+            calls=sum(entry.kind == "charge" and entry.operation == entry.data["call_id"] for entry in found),
+            charged=Nanos(-sum(entry.amount for entry in found)),
+        )
+        for (day, product, key_id), found in sorted(charged.items())
+    ]

@@ -12,7 +12,7 @@ from gateway.core.months import month_of
 from gateway.core.record import record
 from gateway.ledger import rules
 from gateway.ledger.memory_posts import Posts
-from gateway.ports import Delivery, Entry, Grant, Key, Watch
+from gateway.ports import Delivery, Grant, Key, UsageDay, Watch
 
 
 @record
@@ -47,16 +47,12 @@ class Watches:
         """Whether what is spent is watched."""
         return any(watch.kind in {"spent_day", "spent_month"} for watch in self.kept.values())
 
-    def begin_spending(self, now: int, entries: Sequence[Entry], keys: Iterable[Key]) -> None:
-        """Begin to count: of this day what its last entries say, of this month what its keys spent."""
-        today = [
-            -entry.amount
-            for entry in entries[-rules.ENTRIES_MAX :]
-            if entry.kind in {"charge", "correction"} and rules.day_of(entry.at_ms) == rules.day_of(now)
-        ]
+    def begin_spending(self, now: int, usage: Sequence[UsageDay]) -> None:
+        """Begin to count: what the usage has of this day and month."""
+        day, month = rules.day_of(now), month_of(now)
         self.spent = {
-            "day": (rules.day_of(now), sum(today)),
-            "month": (month_of(now), sum(key.spent for key in keys)),
+            "day": (day, sum(used.charged for used in usage if used.day == day)),
+            "month": (month, sum(used.charged for used in usage if used.day.startswith(month))),
         }
 
     def count(self, now: int, charge: int) -> None:

@@ -11,6 +11,7 @@ import orjson
 from gateway.core.errors import LedgerRefused
 from gateway.ledger import records, rules
 from gateway.ledger.memory_store import MemoryStore
+from gateway.ledger.memory_usage import usage_of
 from gateway.ports import Watch
 
 
@@ -31,7 +32,7 @@ class MemoryWatching(MemoryStore):
         counting = watches.spending
         watches.kept[watch.id] = replace(watch, data=orjson.loads(data), told=told)
         if watches.spending and not counting:
-            watches.begin_spending(now, books.entries, [books.key(key_id, now) for key_id in books.keys])
+            watches.begin_spending(now, usage_of(books.entries))
         books.look(now)
         return watches.kept[watch.id]
 

@@ -49,10 +49,8 @@ DELAY_SECONDS_MAX: Final = 366 * 86_400
 #: Watches of an account, and the bytes of each one's data.
 WATCHES_MAX: Final = 20
 WATCH_BYTES_MAX: Final = 8192
-#: How far above its threshold, at least, a correction must lift a balance for it to have recovered; what is spent in a
-#: day is begun with so many of the last entries. As in watch.lua.
+#: How far above its threshold, at least, a correction must lift a balance for it to have recovered. As in watch.lua.
 HEADROOM_MIN: Final = NANOS_PER_USD
-ENTRIES_MAX: Final = 1000
 #: How many days of usage an account keeps, counted from the last new line of a month. As in charge.lua.
 USAGE_DAYS: Final = 400
 #: The most that one charge adds to a volume, in millionths of a unit.

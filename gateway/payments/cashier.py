@@ -84,6 +84,8 @@ class Cashier:
         fresh = self._clock.now() * 1000 - grant.created_ms < _METHOD_SECONDS_MAX * 1000
         if paid.method and fresh:
             await self._add_method(provider, paid.account, paid.customer, paid.method, paid.payment)
+        if paid.attempt:  # autopay may have been given up before: it goes on, and may have to pay once more
+            await self.look(paid.account, f"paid:{paid.attempt}")
         return grant
 
     async def fail(self, provider: str, account: str, attempt: str, why: str) -> Autopay:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.core.autopay import Autopay
-from gateway.payments.cashier import Cashier, watch_of
+from gateway.core.months import begins_ms, following, month_of
+from gateway.payments.cashier import AUTOPAY_WATCH, Cashier, watch_of
 from gateway.ports import (
     Dead,
     Delivered,
@@ -29,7 +30,7 @@ from gateway.settings.payments import Payments
 #: Payments of one visit: an account may spend faster than one payment is made.
 _ROUNDS_MAX: Final = 5
 _AGAIN_SECONDS: Final = 1.0
-#: How often a month's cap that is reached is looked at: the month may be over, or the cap another one.
+#: How often a month's cap that is reached is looked at, and as soon as the month is over.
 _CAPPED_SECONDS: Final = 21_600.0
 _SUSPENDED_SECONDS: Final = 3600.0
 #: A delivery is given up only after more than a year of this.
@@ -64,8 +65,8 @@ class AutopayCourier:
             )
             autopay = begun.autopay
             match begun.verdict:
-                case "enough":  # a change of its settings that was cut down may have left another threshold watched
-                    await self._ledger.put_watch(account=delivery.account, watch=watch_of(autopay))
+                case "enough":
+                    await self._watch_anew(delivery.account, autopay)
                     return Delivered()
                 case "off" | "disabled":
                     return Delivered()
@@ -75,11 +76,19 @@ class AutopayCourier:
                     return Retry(why="declined", seconds=max(0.0, (autopay.retry_ms - begun.now_ms) / 1000))
                 case "capped":
                     await self._cashier.capped(delivery.account, autopay)
-                    return Retry(why="the month's cap is reached", seconds=_CAPPED_SECONDS)
+                    rest = (begins_ms(following(month_of(begun.now_ms))) - begun.now_ms) / 1000
+                    return Retry(why="the month's cap is reached", seconds=min(rest, _CAPPED_SECONDS))
             waits = await self._charge(delivery.account, autopay, again=begun.verdict == "in_flight")
             if waits is not None:
                 return waits
         return Retry(why="spent as fast as it is paid", seconds=_AGAIN_SECONDS)
+
+    async def _watch_anew(self, account: str, autopay: Autopay) -> None:
+        """Watch for the next fall below what is set now. A watch that has told tells again only after a grant, and
+        here it may have been a correction that lifted the balance; a new one tells at once if it fell meanwhile.
+        """
+        await self._ledger.drop_watch(account=account, watch_id=AUTOPAY_WATCH)
+        await self._ledger.put_watch(account=account, watch=watch_of(autopay))
 
     async def _charge(self, account: str, autopay: Autopay, *, again: bool) -> Retry | None:
         """Ask the provider, and write down what it says; None once the attempt is over."""

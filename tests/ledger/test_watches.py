@@ -214,6 +214,33 @@ async def test_what_is_spent_in_a_day_and_a_month_is_told_once_each(world: World
     assert await told(ledger) == [("alert:day:6", "2026-12-04", str(9 * DOLLAR))]
 
 
+async def test_a_payment_that_is_taken_back_is_not_spent(world: World) -> None:
+    """A refund, and a dispute that is won, are neither spending nor its return, before the watch was put and after."""
+    ledger = await opened(world)
+
+    async def said(amount: int, source: str, *, final: bool = False) -> None:
+        await ledger.reverse_payment(
+            account="acme",
+            provider="stripe",
+            payment="pi_1",
+            source=source,
+            amount=usd(amount),
+            final=final,
+            why=source,
+        )
+
+    await ledger.credit_payment(account="acme", provider="stripe", payment="pi_1", amount=usd(40))
+    await said(10, "refund")
+    await ledger.put_watch(account="acme", watch=watching("spent_day", 5 * DOLLAR, "day"))
+    await ledger.put_watch(account="acme", watch=watching("spent_month", 5 * DOLLAR, "month"))
+    await said(20, "dispute")
+    await spend(ledger, 4)
+    assert await told(ledger) == []
+    await said(0, "dispute", final=True)
+    await spend(ledger, 1, "call-2")
+    assert [value for _, _, value in await told(ledger)] == [str(5 * DOLLAR)] * 2
+
+
 async def test_each_keys_budget_is_told_once_a_month(world: World) -> None:
     """At the percentage, whichever key; one without a budget never; another month begins anew."""
     watches = watching("key_budget", 80, "80"), watching("key_budget", 100, "100")

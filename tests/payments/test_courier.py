@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.core.autopay import AutopayState
+from gateway.core.months import begins_ms
 from gateway.ledger.memory import MemoryLedger
 from gateway.payments.cashier import Cashier, watch_of
-from gateway.ports import Dead, Delivered, Delivery, PaymentProvider, Plan, Retry
+from gateway.ports import Dead, Delivered, Delivery, PaymentPaid, PaymentProvider, Plan, Retry
 from gateway.settings.payments import Payments
 from gateway.workers.autopay import AutopayCourier
 from tests.fakes.stripe import DECLINED, GOOD, FakeStripe
@@ -109,7 +110,7 @@ async def test_what_is_missing_is_paid(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("deaths", range(1, 7))
+@pytest.mark.parametrize("deaths", range(1, 9))
 async def test_a_worker_that_dies_anywhere_leaves_one_payment(scene: Scene, deaths: int, after: bool) -> None:
     """Killed before or after any call to the ledger or to Stripe: whoever comes next ends the same payment."""
     await scene.open()
@@ -117,7 +118,7 @@ async def test_a_worker_that_dies_anywhere_leaves_one_payment(scene: Scene, deat
         died = not isinstance(await scene.visit(deaths=deaths, after=after), Delivered)
     except Killed:
         died = True
-    assert died == (deaths <= 5)
+    assert died == (deaths <= 7)
     scene.stripe.forget_keys()  # and it took a day
     assert await scene.visit() == Delivered()
     assert (scene.stripe.paid, await scene.balance()) == ([2900], usd(50))
@@ -206,6 +207,45 @@ async def test_a_watch_of_another_threshold_is_put_right(scene: Scene) -> None:
     await scene.ledger.put_watch(account="acme", watch=replace(wanted, amount=usd(90)))
     assert await scene.visit() == Delivered()
     assert await scene.ledger.watches("acme") == [wanted]
+
+
+async def test_a_correction_that_lifts_the_balance_ends_no_autopay(scene: Scene) -> None:
+    """A session's end gave back just enough, before anybody looked: the next fall below the threshold is paid."""
+    await scene.open(balance=25)
+    await scene.ledger.put_watch(account="acme", watch=watch_of(await scene.ledger.autopay("acme")))
+    await scene.ledger.settle(bill("slice", amount=usd(0.5)))
+    await scene.ledger.correct(operation="end", account="acme", key_id="", amount=usd(0.5), data={})
+    assert (await scene.visit(), scene.stripe.paid) == (Delivered(), [])
+    await scene.ledger.settle(bill("call", amount=usd(4)))
+    found = [one.id for one in await scene.ledger.deliveries("acme") if one.channel == "autopay"]
+    assert len(found) == 2  # the first was not taken out: the courier was asked by itself
+    assert (await scene.visit(), scene.stripe.paid) == (Delivered(), [2900])
+
+
+async def test_a_cap_is_over_with_its_month(scene: Scene) -> None:
+    """An hour before the month's turn it waits for an hour."""
+    await scene.open(monthly_cap=usd(5), balance=1)
+    assert await scene.visit() == Retry(why="the month's cap is reached", seconds=21_600.0)
+    scene.now_ms = begins_ms("2026-12") - 3_600_000
+    assert await scene.visit() == Retry(why="the month's cap is reached", seconds=3600.0)
+    scene.now_ms += 3_600_000
+    await scene.visit()
+    assert scene.stripe.paid == [500, 500]
+
+
+async def test_money_that_comes_after_all_is_followed_by_what_is_still_missing(scene: Scene) -> None:
+    """Autopay was given up, and a payment that had been taken for declined was made: it goes on, to its target."""
+    scene.settings = Payments(failures_max=1)
+    await scene.open(DECLINED)
+    await scene.visit()
+    autopay = await scene.ledger.autopay("acme")
+    assert autopay.state is AutopayState.DISABLED
+    await scene.ledger.settle(bill(amount=usd(40)))
+    cashier = Cashier(ledger=scene.ledger, settings=scene.settings, observer=scene.heard, clock=scene)
+    await cashier.credit(
+        "stripe", PaymentPaid(account="acme", payment="pi_late", amount=usd(29), attempt=autopay.attempt)
+    )
+    assert [one.id for one in await scene.ledger.deliveries("acme") if one.channel == "autopay"]
 
 
 async def test_off_is_off(scene: Scene) -> None:

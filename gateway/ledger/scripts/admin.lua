@@ -40,9 +40,10 @@ local function done(tag, facts)
   return answer(tag, facts)
 end
 
--- Add a grant by an entry of kind `why`: debt first, the rest remains. The grant as grant answers it, the entry's id, the
--- balance. A grant's record: 1 SEP kind SEP amount SEP priority SEP expiry SEP created.
-local function give(why, operation, kind, given, priority, expires, data)
+-- Add a grant by an entry of kind `why`: debt first, the rest remains. `back`: it had been spent. The
+-- grant as grant answers it, the entry's id, the balance. A grant's record: 1 SEP kind SEP amount SEP priority SEP expiry
+-- SEP created.
+local function give(why, operation, kind, given, priority, expires, data, back)
   local debt = call('HGET', ACCOUNT, 'debt')
   local paid = tonumber(debt) < tonumber(given) and debt or given
   local left = paid == given and '0' or amount(tonumber(given) - tonumber(paid))
@@ -65,7 +66,7 @@ local function give(why, operation, kind, given, priority, expires, data)
   end
   watched = call('HGET', ACCOUNT, 'watch')
   if watched then
-    watch().given_back(balance, given, kind)
+    watch().given_back(balance, given, kind, back)
   end
   return {id, record, left}, entry, balance
 end

@@ -36,7 +36,7 @@ if KEYS[8] ~= BASE .. 'key:' then
 end
 if back then
   count_back(KEYS[8], ARGV[4])
-  local _, entry, balance = give('correction', ARGV[3], 'correction', ARGV[4], ARGV[6], '', ARGV[7])
+  local _, entry, balance = give('correction', ARGV[3], 'correction', ARGV[4], ARGV[6], '', ARGV[7], true)
   return done('corrected', {entry, balance})
 end
 count_spent(KEYS[8], ARGV[4])

@@ -31,5 +31,5 @@ end
 call('HINCRBY', KEYS[9], ARGV[4], given)
 count_usage('', KEYS[8], minus(given), '0')
 count_back(KEYS[8], given)
-local _, entry, balance = give('correction', ARGV[3], 'correction', given, ARGV[7], '', ARGV[8])
+local _, entry, balance = give('correction', ARGV[3], 'correction', given, ARGV[7], '', ARGV[8], true)
 return done('refunded', {entry, balance, given})

@@ -11,7 +11,6 @@
 --   day, day_spent, month, month_spent    what was spent, counted while it is watched
 local WATCHES = BASE .. 'watches'
 local HEADROOM_MIN = 1000000000 -- as in rules
-local ENTRIES_MAX = 1000 -- as in rules
 local SPENDING = {spent_day = 'day', spent_month = 'month'}
 local LETTERS = {spent_day = 'd', spent_month = 'd', grant_nearly_spent = 'g', key_budget = 'k'}
 
@@ -195,33 +194,27 @@ local function count_spending(charge)
   end
 end
 
--- Begin to count what the account spends: of this day what its last entries say, of this month what its keys spent.
+-- Begin to count what the account spends: what the usage of this month (charge.lua) has of it and of this day.
 local function begin_spending()
-  call('HSET', ACCOUNT, 'day', day_now(), 'day_spent', '0', 'month', month_now(), 'month_spent', '0')
-  for _, entry in ipairs(call('XREVRANGE', LEDGER, '+', '-', 'COUNT', ENTRIES_MAX)) do
-    local its = {}
-    for i = 1, #entry[2], 2 do
-      its[entry[2][i]] = entry[2][i + 1]
-    end
-    if tonumber(its.at) < NOW - NOW % 86400000 then
-      break
-    elseif its.kind == 'charge' or its.kind == 'correction' then
-      call('HINCRBY', ACCOUNT, 'day_spent', string.sub(its.amount, 1, 1) == '-' and string.sub(its.amount, 2)
-        or minus(its.amount))
-    end
-  end
-  for _, id in ipairs(call('SMEMBERS', BASE .. 'keys')) do
-    local month, spent = unpack(call('HMGET', BASE .. 'key:' .. id, 'month', 'spent'), 1, 2)
-    if month == month_now() then
+  local day = day_now()
+  call('HSET', ACCOUNT, 'day', day, 'day_spent', '0', 'month', month_now(), 'month_spent', '0')
+  local lines = call('HGETALL', BASE .. 'usage:' .. month_now())
+  for i = 1, #lines, 2 do
+    local line, spent = lines[i], lines[i + 1]
+    if string.sub(line, -2) ~= SEP .. 'n' then -- that is how many calls they were
       call('HINCRBY', ACCOUNT, 'month_spent', spent)
+      if string.sub(line, 1, 2) == string.sub(day, 9) then
+        call('HINCRBY', ACCOUNT, 'day_spent', spent)
+      end
     end
   end
 end
 
--- Look at the watches that a charge concerns. Only where the account has the field `watch`.
+-- Look at the watches that a charge concerns. Only where the account has the field `watch`. No `key`: what is taken back
+-- of a payment, which is not spent.
 local function charged(balance, charge, moved, key)
   local threshold, letters = string.match(watched, '^(%-?%d*):(%l*)$')
-  if string.find(letters, 'd', 1, true) then
+  if key and string.find(letters, 'd', 1, true) then
     count_spending(charge)
   end
   if letters ~= '' or (threshold ~= '' and tonumber(balance) < tonumber(threshold)) then
@@ -230,8 +223,9 @@ local function charged(balance, charge, moved, key)
 end
 
 -- Look at the watches after credit was given: the balance may have recovered. Only where there is the field `watch`.
-local function given_back(balance, given, kind)
-  if kind == 'correction' and string.find(watched, 'd', 1, true) then
+-- `back`: it had been spent.
+local function given_back(balance, given, kind, back)
+  if back and string.find(watched, 'd', 1, true) then
     count_spending(minus(given))
   end
   look(balance, {given = kind})
