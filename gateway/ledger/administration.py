@@ -143,6 +143,7 @@ class Administration(Store):
         rules.check_new_account(account, signup)
         content = [plan.tier, plan.rate_card, signup]
         data = records.json(entry_data.grant_data("signup", 50, None, ""))
+        await self._confirm("open_account")  # else whoever opens what is not there gives signup grants away again
         await self._list(account)
         args: list[Part] = [operation, plan.tier, plan.rate_card, str(signup), data]
         tag, answer = await self._operate("open_account", operation, account, content, [], args)

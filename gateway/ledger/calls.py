@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.admission import Rate, RateState, crowded
-from gateway.core.errors import Code, LedgerRefused, Refused, UnknownAccount
+from gateway.core.errors import Code, LedgerRefused, LedgerUnavailable, Refused, UnknownAccount
 from gateway.core.money import Nanos
 from gateway.ledger import records
 from gateway.ledger.connection import Packed, Part
@@ -64,11 +64,12 @@ class Calls(Store):
             return known
         ids: bytes | None = await self._call("GET", self._names.digest(digest))
         if ids is None:
+            await self._confirm("identify")
             return None
         account, _, key_id = ids.decode().partition("|")
         found = await self._call("HMGET", self._names.account(account), "tier", "rate_card", "overrides")
-        if found[0] is None:
-            return None
+        if found[0] is None:  # its key is there: nothing ever deletes an account
+            raise LedgerUnavailable("identify: the account of a key is gone")
         identity = Identity(account=account, key_id=key_id, plan=_plan(*found))
         self._ids.put(digest, identity)
         self._plans.put(account, identity.plan)
@@ -94,6 +95,8 @@ class Calls(Store):
         if tag == b"plan":
             return self._plan_changed(account, *answer)
         if tag == b"refused":
+            if answer[0] == b"unauthorized":
+                await self._confirm("admit")
             return self._refused(request, *answer)
         return _admitted(request, tag, *answer)
 

@@ -143,6 +143,9 @@ class ClusterLink:
         self._owners = [None] * SLOTS
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
+    async def confirm(self) -> None:
+        """See RedisLink."""
+
     async def call(self, *parts: Part) -> Reply:
         return await self._perform(_Call(command_slot(parts), parts))
 

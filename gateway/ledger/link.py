@@ -84,6 +84,10 @@ class RedisLink(Protocol):
         """Disconnect; commands in flight are LinkDown."""
         ...
 
+    async def confirm(self) -> None:
+        """Something is not there that was: ask whether this still is the server that it was. LinkDown if it is not."""
+        ...
+
     def call(self, *parts: Part) -> Awaitable[Reply]:
         """Do one command. Awaiting raises CommandError or LinkDown."""
         ...

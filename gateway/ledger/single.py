@@ -130,6 +130,17 @@ class SingleLink:
             await asyncio.wait([connection.gone], timeout=self._settings.connect_seconds_max)
             connection.abort()
 
+    async def confirm(self) -> None:
+        """See RedisLink. One that lost its data while we were connected is left alone, as it would be at a connect."""
+        if self._gate is None:
+            return
+        connection = self._connection
+        refusal = self._gate.refusal(await self.call(*self._gate.question()))
+        if refusal:
+            if connection is not None:
+                self._break_off(connection, refusal)
+            raise self._down(refusal)
+
     def call(self, *parts: Part) -> asyncio.Future[Reply]:
         return self._submit(pack(parts), None)
 

@@ -81,6 +81,7 @@ class Store:
     async def condition(self, memory: Memory) -> Condition:
         """Whether the servers are fit to hold money. `memory` is this machine's of which they were."""
         try:
+            await self._link.confirm()
             return await examine(self._link, self._names.prefix, memory)
         except LinkError as error:
             raise self._unavailable(error, "condition") from error
@@ -122,6 +123,7 @@ class Store:
         if told:
             await self._told(account, told)
         if tag == b"unknown":
+            await self._confirm(verb)
             raise UnknownAccount(f"no account {account!r}")
         if tag == b"conflict":
             raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
@@ -197,6 +199,13 @@ class Store:
             return await self._link.call(*parts)
         except LinkError as error:
             raise self._unavailable(error, str(parts[0])) from error
+
+    async def _confirm(self, what: str) -> None:
+        """Something is not there: LedgerUnavailable if that is because the ledger is not."""
+        try:
+            await self._link.confirm()
+        except LinkError as error:
+            raise self._unavailable(error, what) from error
 
     def _unavailable(self, error: LinkError, what: str) -> LedgerUnavailable:
         """An error that the server answered is no less unavailable: the operation is kept and tried again."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final, Literal
 
-from gateway.core.errors import LedgerRefused, LedgerUnavailable
+from gateway.core.errors import LedgerRefused, LedgerUnavailable, UnknownAccount
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, LineItem, PriceTable
 from gateway.core.steps import stepped, volumes
@@ -71,7 +71,8 @@ class Books:
         """
         try:
             return await self._settle(settlement)
-        except LedgerUnavailable:
+        except (LedgerUnavailable, UnknownAccount):
+            # An account that admitted a call and is gone was lost: the spool keeps what people must look at.
             await self._keep("settle", asdict(settlement))
             return "spooled"
         except LedgerRefused:

@@ -64,6 +64,9 @@ class ClockedLink:
     async def close(self) -> None:
         await self.link.close()
 
+    async def confirm(self) -> None:
+        await self.link.confirm()
+
     def call(self, *parts: Part) -> Awaitable[Reply]:
         self.commands += 1
         if parts == ("TIME",):

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.errors import Code, LedgerUnavailable, UnknownAccount
 from gateway.ledger.epoch import EPOCHS_MAX, Epoch, Memory, following, judge, key_of, new_epoch
 from gateway.ledger.link import LinkDown, LinkSettings
+from gateway.ledger.redis import RedisLedger
 from gateway.ledger.single import SingleLink
+from gateway.ports import Key
+from tests.ledger.ledgers import FREE, admitted, ask, bill, refused, usd
 
 PREFIX = "gw"
 
@@ -96,3 +100,61 @@ def test_a_machine_without_memory_takes_what_it_finds(tmp_path: Path) -> None:
     assert other.read() == "a"
     assert Memory(tmp_path / "new" / "directory", "redis://there:6379/0", PREFIX).read() == ""
     assert not [path for path in (tmp_path / "new" / "directory").iterdir() if "secret" in path.name]
+
+
+async def test_a_ledger_that_is_emptied_under_its_open_line_is_left_alone(
+    link: SingleLink, redis_url: str, tmp_path: Path
+) -> None:
+    """Whoever misses something there asks first: no key is unknown, no charge refused, no account opened anew."""
+
+    async def asked(ledger: RedisLedger, what: str) -> object:
+        match what:
+            case "an unknown key":
+                return await ledger.identify("another-digest")
+            case "a call":
+                return await ledger.admit(ask("call-2"))
+            case "a charge":
+                return await ledger.settle(bill("call-1", usd(1)))
+            case "a sign-up":
+                return await ledger.open_account(operation="again", account="acme", plan=FREE, signup=usd(50))
+        return await ledger.condition(memory(tmp_path))
+
+    for what in ("an unknown key", "a call", "a charge", "a sign-up", "its condition"):
+        running = SingleLink(LinkSettings(url=redis_url, down_seconds=60), Epoch(PREFIX, memory(tmp_path)))
+        await running.open()
+        ledger = RedisLedger(running, PREFIX)
+        await ledger.open_account(operation="open", account="acme", plan=FREE, signup=usd(50))
+        await ledger.put_key(operation="key", key=Key(id="acme-key", account="acme"), digest="digest")
+        await admitted(ledger, ask("call-1", estimate=usd(2)))
+        epochs = await link.call("GET", key_of(PREFIX))
+        assert isinstance(epochs, bytes)
+        await link.call("FLUSHALL")
+        with pytest.raises(LedgerUnavailable, match="lost the ledger's data"):
+            await asked(ledger, what)
+        assert running.state == "down", what
+        assert await link.call("DBSIZE") == 0
+        await running.close()
+        await link.call("SET", key_of(PREFIX), epochs)
+
+
+async def test_what_was_never_there_is_no_loss(link: SingleLink, redis_url: str, tmp_path: Path) -> None:
+    """With the epoch in its place an unknown key is unknown, an unknown account too, and the line stays up."""
+    running = SingleLink(LinkSettings(url=redis_url), Epoch(PREFIX, memory(tmp_path)))
+    await running.open()
+    ledger = RedisLedger(running, PREFIX)
+    assert await ledger.identify("nobody's") is None
+    assert (await refused(ledger, ask())).code is Code.UNAUTHORIZED
+    with pytest.raises(UnknownAccount):
+        await ledger.settle(bill("call-1", usd(1)))
+    assert running.state == "up"
+    await running.close()
+
+
+async def test_a_key_whose_account_is_gone_is_not_unknown(link: SingleLink) -> None:
+    """Nothing deletes accounts: its part of the data was lost, as with one primary of a cluster."""
+    ledger = RedisLedger(link, PREFIX)
+    await ledger.open_account(operation="open", account="acme", plan=FREE)
+    await ledger.put_key(operation="key", key=Key(id="acme-key", account="acme"), digest="digest")
+    await link.call("DEL", "gw:{acme}:account")
+    with pytest.raises(LedgerUnavailable, match="is gone"):
+        await ledger.identify("digest")

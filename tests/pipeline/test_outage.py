@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.core.money import parse_usd
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.fakes.link import CuttingRelay
 from tests.harness import Running, running
 from tests.pipeline.helpers import (
@@ -102,6 +104,26 @@ async def test_without_the_ledger_nothing_is_forwarded(
     if how == "stop":  # an admission that went out and was not answered may hold until its lease ends
         await in_order(books, "a", balance=parse_usd("9.99685"))
     assert len(await charges(books, "a")) == 2
+
+
+async def test_a_charge_of_an_account_that_is_lost_is_kept_for_people(
+    books: Running, empty_redis: str, tmp_path: Path
+) -> None:
+    """It goes between admission and settlement: what is owed stands in the spool's `rejected.jsonl`."""
+    call = asyncio.create_task(chat(books, await books.open_account("a", credit="10"), latency_seconds=1.0, **TOKENS))
+    await at_service(books, 1)
+    link = SingleLink(LinkSettings(url=empty_redis))
+    await link.open()
+    await link.call("DEL", "gw:{a}:account")
+    await link.close()
+    assert (await call).status == 200
+    rejected = tmp_path / "books" / "spool" / "rejected.jsonl"
+
+    async def kept() -> bool:
+        return rejected.exists()
+
+    assert await until(kept)
+    assert f'"amount":{CHARGE}' in rejected.read_text()
 
 
 @pytest.mark.parametrize("how", ["pause", "stop"])

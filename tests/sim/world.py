@@ -237,6 +237,9 @@ class SimulatedLink:
     async def close(self) -> None:
         """Nothing to do."""
 
+    async def confirm(self) -> None:
+        """It always is."""
+
     def call(self, *parts: Part) -> Awaitable[Reply]:
         return self._submit(Command(str(parts[0]), "", (), words(parts[1:]), lambda link: link.call(*parts)))
 
