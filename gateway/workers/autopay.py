@@ -2,11 +2,12 @@
 
 Owns: the order of its effects. An attempt is in the ledger before anybody is asked to charge; whoever finds one there
 asks for the same attempt again, so that a worker may die anywhere. A delivery of the channel stays until its account
-needs no payment.
+needs no payment; an attempt is asked for by the delivery that began it, and others wait for that one.
 Does not know: whether a payment is due (core.autopay, by the ledger), how one is made (providers), what becomes of it
 (cashier).
 """
 
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -19,6 +20,7 @@ from gateway.ports import (
     Delivered,
     Delivery,
     Ledger,
+    PaymentBegun,
     PaymentPaid,
     PaymentProvider,
     PaymentRequest,
@@ -33,6 +35,8 @@ _AGAIN_SECONDS: Final = 1.0
 #: How often a month's cap that is reached is looked at, and as soon as the month is over.
 _CAPPED_SECONDS: Final = 21_600.0
 _SUSPENDED_SECONDS: Final = 3600.0
+#: After this an attempt is asked for by whichever delivery there is: its own is lost, or waits for long.
+_OWN_SECONDS: Final = 600.0
 #: A delivery is given up only after more than a year of this.
 _PAUSES: Final = (2.0, 5.0, 15.0, 60.0, 300.0) + (1800.0,) * 20_000
 
@@ -56,10 +60,11 @@ class AutopayCourier:
     async def deliver(self, delivery: Delivery) -> Delivered | Retry | Dead:
         """Bring the account to where it needs no payment; Retry says why that is not yet so."""
         settings = self._settings
+        its = f"ap_{hashlib.sha256(delivery.id.encode()).hexdigest()[:8]}"
         for _ in range(_ROUNDS_MAX):
             begun = await self._ledger.begin_payment(
                 account=delivery.account,
-                attempt=f"ap_{secrets.token_hex(16)}",
+                attempt=f"{its}{secrets.token_hex(12)}",
                 amount_min=settings.amount_min,
                 amount_max=settings.amount_max,
             )
@@ -72,6 +77,8 @@ class AutopayCourier:
                     return Delivered()
                 case "suspended":
                     return Retry(why="the account is suspended", seconds=_SUSPENDED_SECONDS)
+                case "in_flight" if not autopay.attempt.startswith(its) and _age_of(begun) < _OWN_SECONDS:
+                    return Retry(why="another payment is under way")
                 case "backing_off":
                     return Retry(why="declined", seconds=max(0.0, (autopay.retry_ms - begun.now_ms) / 1000))
                 case "capped":
@@ -119,3 +126,8 @@ class AutopayCourier:
                 return None
         self._cashier.tell(provider.name, account, "pending", payment.amount)
         return Retry(why="pending", seconds=self._settings.pending_seconds)
+
+
+def _age_of(begun: PaymentBegun) -> float:
+    """For how long its attempt is under way, in seconds."""
+    return (begun.now_ms - begun.autopay.begun_ms) / 1000

@@ -63,14 +63,14 @@ class Scene:
         its |= {"customer": customer_of(self.stripe), **changes}
         await self.ledger.set_autopay(operation="set", account="acme", changes=its)
 
-    async def visit(self, *, deaths: int = 0, after: bool = False) -> Delivered | Retry | Dead:
-        """One attempt at the delivery, by a worker of its own that dies at this call (0: at none)."""
+    async def visit(self, due: Delivery = DUE, *, deaths: int = 0, after: bool = False) -> Delivered | Retry | Dead:
+        """One attempt at a delivery, by a worker of its own that dies at this call (0: at none)."""
         counter = [deaths]
         ledger: Any = Mortal(self.ledger, counter, after=after)
         provider: Any = Mortal(self.provider, counter, after=after)
         cashier = Cashier(ledger=ledger, settings=self.settings, observer=self.heard, clock=self)
         courier = AutopayCourier(ledger=ledger, providers={"stripe": provider}, cashier=cashier, settings=self.settings)
-        return await courier.deliver(DUE)
+        return await courier.deliver(due)
 
     def now(self) -> float:
         return self.now_ms / 1000
@@ -133,6 +133,7 @@ async def test_an_account_that_spends_meanwhile_is_paid_again(scene: Scene) -> N
     )
     assert begun.verdict == "begun"
     await scene.ledger.settle(bill(amount=usd(40)))
+    scene.now_ms += 600_000  # whoever began it does not come again
     assert await scene.visit() == Delivered()
     assert (scene.stripe.paid, await scene.balance()) == ([2900, 4000], usd(50))
 
@@ -198,6 +199,19 @@ async def test_two_workers_at_once_are_one_payment(scene: Scene) -> None:
     assert {type(first), type(second)} == {Delivered, Retry}
     assert await scene.visit() == Delivered()
     assert (scene.stripe.paid, len(scene.stripe.intents), await scene.balance()) == ([2900], 1, usd(50))
+
+
+async def test_one_delivery_asks_for_an_attempt(scene: Scene) -> None:
+    """Set below its threshold it is told twice: the other delivery does not ask Stripe beside the first, and is over
+    with it; after ten minutes without an end it asks as well."""
+    await scene.open()
+    other = replace(DUE, id="autopay:set:1")
+    with pytest.raises(Killed):
+        await scene.visit(deaths=1, after=True)
+    assert await scene.visit(other) == Retry(why="another payment is under way")
+    assert scene.stripe.requests == []
+    scene.now_ms += 600_000
+    assert (await scene.visit(other), await scene.visit(), scene.stripe.paid) == (Delivered(), Delivered(), [2900])
 
 
 async def test_a_watch_of_another_threshold_is_put_right(scene: Scene) -> None:
