@@ -167,6 +167,24 @@ async def test_a_streamed_reply_says_no_more_than_its_upstream(tmp_path: Path, e
         assert got.one("Content-Type") is None
 
 
+async def test_a_target_may_name_its_host(tmp_path: Path, empty_redis: str) -> None:
+    """As a client sends it that takes us for its proxy: served like any other, if the two say the same."""
+    upstream = chat_upstream()
+    async with before(upstream, tmp_path, empty_redis) as gw:
+        key = await gw.open_account("a")
+        asked = chat_bytes(key)
+        async with await RawClient.open(gw.gateway.customers_port) as client:
+            for authority in ("HTTP://gw.example", "https://GW.example"):
+                reply = await client.ask(asked.replace(b" /", f" {authority}/".encode(), 1))
+                assert (reply.status, reply.one("X-Gateway-Charge")) == (200, PRICE.encode())
+                assert upstream.requests[-1].target == CHAT_PATH.encode()
+                assert upstream.requests[-1].one("X-Forwarded-Host") == b"gw.example"
+            for target in (f"http://other.example{CHAT_PATH}", "http://gw.example", f"ftp://gw.example{CHAT_PATH}"):
+                reply = await client.ask(asked.replace(CHAT_PATH.encode(), target.encode(), 1))
+                assert reply.status == 404, target
+        assert len(upstream.requests) == 2
+
+
 async def test_redirects_are_the_clients_business(gw: Running) -> None:
     """Passed on, not followed, uncharged."""
     key = await gw.open_account("a", credit="10")

@@ -298,7 +298,7 @@ async def test_no_refusal_repeats_what_it_refuses(front: Front) -> None:
 async def test_targets(front: Front) -> None:
     """Only a path is served, as far as it is the path and the query that the upstream will see."""
     for target in (
-        "http://evil.example/v1/models", "https://gw.example/v1/models", "HTTP://gw.example/v1/models", "*",
+        "http://evil.example/v1/models", "https://gw.example:80/v1/models", "HTTP://gw.example@evil/v1/models", "*",
         "//evil.example/v1/models", "///v1/models", "evil.example:80", "v1/models", "?x", "/", "%2fv1%2fmodels",
         "http:/v1/models", "file:///v1/models", "javascript:alert(1)", "\\v1\\models", "/v1\\models",
     ):  # fmt: skip

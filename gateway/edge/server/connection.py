@@ -17,7 +17,7 @@ from gateway.core.errors import place_of
 from gateway.edge.server.carrier import Carrier
 from gateway.edge.server.client import BrokenBody, RequestClient
 from gateway.edge.server.door import Door
-from gateway.edge.server.heads import ambiguity, is_last
+from gateway.edge.server.heads import ambiguity, in_origin_form, is_last
 from gateway.edge.server.responses import write_whole
 from gateway.pipeline.call import Answer
 from gateway.settings.runtime import Limits
@@ -136,6 +136,8 @@ class CustomerConnection(Carrier):
         if isinstance(message, _ErrInfo):
             message = ERROR
         else:
+            if message.path[0] != "/":
+                message = in_origin_form(message)
             why = ambiguity(message)
         task = self._task_handler or asyncio.current_task()
         assert task is not None, "a connection is served by a task"

@@ -1,7 +1,8 @@
 """What of a request's head two servers could read in two ways, beyond what aiohttp's parser refuses itself.
 
-Owns: which heads are refused for that, and which request is the last of its connection, because nobody could tell
-where the next one begins. Does not know: routes (a path is judged by the router), answers.
+Owns: which heads are refused for that, which request is the last of its connection, because nobody could tell where the
+next one begins, and the one form in which the others know a target. Does not know: routes (a path is judged by the
+router), answers.
 """
 
 import re
@@ -11,8 +12,20 @@ from typing import Final
 import aiohttp
 from aiohttp.http_parser import RawRequestMessage
 
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 #: A name or an address, and a port. What else RFC 3986 allows in a host, nobody is called.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])?(?::[0-9]{0,5})?")
+
+
+def in_origin_form(message: RawRequestMessage) -> RawRequestMessage:
+    """A request whose target names its `Host` as well (RFC 9112 3.2.2), as a client of proxies sends it.
+
+    Any other is what it was: by a target and a `Host` that differ, two servers could be meant.
+    """
+    found = _ABSOLUTE.fullmatch(message.path)
+    if found is None or found[1].lower() != message.headers.get("Host", "").lower():
+        return message
+    return message._replace(path=found[2] if found[2].startswith("/") else f"/{found[2]}")
 
 
 def ambiguity(message: RawRequestMessage) -> str:
