@@ -12,7 +12,7 @@ import click
 
 from gateway.cli.output import Failure, table
 from gateway.cli.reports import repriced
-from gateway.cli.shared import Invocation, common, default_config, on_ledger
+from gateway.cli.shared import Invocation, common, on_ledger
 from gateway.edge.operations.fields import rate_cards
 from gateway.edge.process.control import ANSWER_SECONDS_MAX, ask
 from gateway.settings.overview import price_table
@@ -84,7 +84,7 @@ def check_command(invocation: Invocation, *, rate_card: str | None, diff: bool) 
     invocation.show(
         {
             "ok": True,
-            "config": str(invocation.config or default_config()),
+            "config": str(invocation.config),
             "digest": runtime.digest,
             "routes": {name: sum(route.product.name == name for route in runtime.routes) for name in runtime.products},
             "tiers": {name: sorted(tier.products) for name, tier in runtime.tiers.items()},

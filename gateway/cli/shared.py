@@ -54,9 +54,12 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """How a command was called: with which config (None: look for it), data directory, form of output."""
+    """How a command was called: with which config, data directory, form of output.
 
-    config: Path | None
+    Which config is found once: one that goes while the gateway runs must not make a reload take up another.
+    """
+
+    config: Path
     data: Path | None
     as_json: bool
 
@@ -65,13 +68,12 @@ class Invocation:
         try:
             return self.reread()
         except SettingsError as error:
-            path = str(self.config or default_config())
-            facts = {"config": path, "problems": [asdict(problem) for problem in error.problems]}
+            facts = {"config": str(self.config), "problems": [asdict(problem) for problem in error.problems]}
             raise Failure(error.render(), code="invalid_config", facts=facts) from None
 
     def reread(self) -> Runtime:
         """The config as it is now, compiled. Raises SettingsError."""
-        runtime = load(self.config or default_config(), os.environ)
+        runtime = load(self.config, os.environ)
         return runtime if self.data is None else in_directory(runtime, self.data)
 
     @property
@@ -79,10 +81,9 @@ class Invocation:
         """Where the spool is, whatever else is wrong with the config."""
         if self.data is not None:
             return self.data / "spool"
-        path = self.config or default_config()
-        if not path.exists():
+        if not self.config.exists():
             self.runtime()  # says that it is not there, as every command does
-        return spool_directory_of(path, os.environ)
+        return spool_directory_of(self.config, os.environ)
 
     def show(self, data: Any, human: Callable[[Any], str]) -> None:
         """Print an answer."""
@@ -121,7 +122,7 @@ def common(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*, config: Path | None, data: Path | None, as_json: bool, **rest: Any) -> None:
         try:
-            command(Invocation(config=config, data=data, as_json=as_json), **rest)
+            command(Invocation(config=config or default_config(), data=data, as_json=as_json), **rest)
         except Failure as failure:
             failure.as_json = as_json
             raise

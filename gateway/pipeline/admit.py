@@ -114,7 +114,7 @@ class Admission:
             call.sources["query"] = parameters_of(client.query_string)
         models = self._asked_models(call)
         wrong = objection(route, call.sources, models if route.metered else ()) or self.callbacks.wrong(call)
-        if reason := unreadable or unclear(client.query_string, route.read_parameters):
+        if reason := unreadable or unclear(client.query_string, route.read_parameters, route.switch_parameters):
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
         resources = required(route, call.sources)
         if isinstance(resources, Refused):

@@ -65,7 +65,8 @@ class Route:
 
     `body`: "json" is read whole and parsed, "stream" passes by as it comes. `job` is what a job-creating route makes,
     `reports` the job whose status the reply is. `known_fields` is the tree of request fields that may be on (None:
-    all), `known_parameters` the query parameters that may be; those in `read_parameters` may stand only once.
+    all), `known_parameters` the query parameters that may be; those in `read_parameters` may stand only once, but for
+    `switch_parameters`, of which only matters whether they are on.
     `read_fields` are the request's fields, by their top name, of which anything is read.
     `hold` is a fixed estimate in nano-dollars; where None the estimate is priced from the measures.
     `needs_record`: the price depends on the record of the required job, which is read before admission.
@@ -94,6 +95,7 @@ class Route:
     known_fields: Mapping[str, Any] | None = None
     known_parameters: frozenset[str] | None = None
     read_parameters: frozenset[str] = frozenset()
+    switch_parameters: frozenset[str] = frozenset()
     read_fields: frozenset[str] = frozenset()
     rejections: tuple[Rejection, ...] = ()
     hold: Nanos | None = None

@@ -10,13 +10,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import click
 import orjson
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.cli.shared import default_config
+from gateway.cli.shared import Invocation, common, default_config
+from gateway.settings.load import SettingsError
 from tests.cli.conftest import CONFIG, ROOT, Shell
 
 
@@ -99,6 +101,22 @@ def test_where_the_config_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monk
     assert default_config().resolve() == path
     monkeypatch.setenv("GATEWAY_CONFIG", str(tmp_path / "other.yaml"))
     assert "other.yaml" in run("check").stderr
+
+
+def test_a_config_that_goes_is_not_replaced_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found is what is read again: a reload whose file is gone must not take up the one of the package."""
+    path = config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    @click.command()
+    @common
+    def command(invocation: Invocation) -> None:
+        invocation.reread()
+        path.unlink()
+        with pytest.raises(SettingsError, match="No such file"):
+            invocation.reread()
+
+    command.main([], standalone_mode=False)
 
 
 def test_a_ledger_that_cannot_be_reached_is_exit_code_2(tmp_path: Path) -> None:

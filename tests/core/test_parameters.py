@@ -29,7 +29,8 @@ def test_what_a_text_means(text: str, value: Any) -> None:
 
 
 def test_a_query() -> None:
-    """Names and values are decoded as forms are; the last of a name counts."""
+    """Names and values are decoded as forms are; the last of a name counts, unless it is off and another is on."""
+    assert parameters_of("a=v2&a=false&b=false&b=x&c=&c=false") == {"a": "v2", "b": "x", "c": ""}
     assert parameters_of("a=1&b=x+y%21&c&a=2&d=%7B%22m%22%3A1%7D&%65=true") == {
         "a": 2, "b": "x y!", "c": "", "d": {"m": 1}, "e": True,
     }  # fmt: skip
@@ -42,6 +43,9 @@ def test_what_stands_twice() -> None:
     assert repeated("model=a&x=1&model=b", ["model"]) == "model"
     assert repeated("model=a&mod%65l=b", ["model"]) == "model"
     assert repeated("model&model", ["model"]) == "model"
+    assert repeated("term=a&term=b&x=false&x=False", ["term", "x"], ["term", "x"]) is None
+    assert repeated("term=a&term=b&x=false&x=true", ["term", "x"], ["term", "x"]) == "x"
+    assert repeated("term=a&model=a&model=b", ["term", "model"], ["term"]) == "model"
 
 
 def test_what_is_passed_on() -> None:
@@ -55,7 +59,7 @@ def test_what_is_passed_on() -> None:
     ("query", "name"),
     [("known=1&other=false", None), ("other=False", None), ("other=", None), ("other=[]", None), ("other=null", None),
      ("other=0", "other"), ("other=x", "other"), ("known=1&other=true", "other"), ("Known=1", "Known"),
-     ("other={}", "other")],
+     ("other={}", "other"), ("other=v2&other=false", "other"), ("other=false&other=v2", "other")],
 )  # fmt: skip
 def test_what_is_on_and_not_known(query: str, name: str | None) -> None:
     """An unknown parameter is found where it says more than off."""

@@ -266,6 +266,15 @@ async def test_deepgram(gate: Gate) -> None:
     recording += parse_usd("0.015686667")  # 181 seconds at 0.0043 and 0.0009 dollars a minute, each rounded
     assert await gate.spent() == recording
 
+    def listed() -> Any:  # lists come as a name that stands more than once
+        return client.listen.v1.media.transcribe_file(
+            request=bytes(32000), model="nova-3", keyterm=["Ada", "Babbage"], redact=["pci", "ssn"]
+        )
+
+    await asyncio.to_thread(listed)
+    recording += parse_usd("0.012971667") + parse_usd("0.003921667") + parse_usd("0.006033333")
+    assert await gate.spent() == recording
+
     def talk(**more: Any) -> None:
         with client.listen.v1.connect(model="nova-3", encoding="linear16", sample_rate=16000, **more) as socket:
             for _ in range(10):
@@ -323,6 +332,11 @@ async def test_deepgram_refusals(gate: Gate) -> None:
     assert "summarize" in error.body["err_msg"]
     error = await asyncio.to_thread(lambda: refused(paying, callback="https://example.com/told"))
     assert "Callbacks" in error.body["err_msg"]
+    unclear: dict[str, Any] = {"summarize": ["v2", "false"], "diarize": ["true", "false"], "model": ["nova-3", "base"]}
+    for name, values in unclear.items():
+        hidden: Any = {"additional_query_parameters": {name: values}}
+        error = await asyncio.to_thread(refused, paying, request_options=hidden)
+        assert name in error.body["err_msg"]
     sent = {"Authorization": f"Token {await gate.account('reader')}"}
     got = await asyncio.to_thread(
         lambda: gate.http.post(f"{gate.url}/v1/speak", headers=sent, json={"url": "https://example.com/a-book.txt"})

@@ -4,6 +4,7 @@ Owns: which body is parsed, the fields and query parameters that may be on, thos
 Does not know: what the fields are read for.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,7 +62,17 @@ class Asked:
     @property
     def read_parameters(self) -> frozenset[str]:
         """The query parameters that are read."""
-        return frozenset(str(field.steps[0]) for field in self.fields if field.source == "query")
+        return frozenset(_parameters(self.fields))
+
+    @property
+    def switch_parameters(self) -> frozenset[str]:
+        """Those that are read for nothing but whether they are on: they may stand more than once, as lists do."""
+        if self.priced is None:
+            return frozenset()
+        plain = [condition for condition in conditions_of(self.priced.rules) if not condition.equals]
+        switches = Counter(_parameters(field for condition in plain for field in condition.fields))
+        read = Counter(_parameters(self.fields))
+        return frozenset(name for name, times in switches.items() if times == read[name])
 
     @property
     def read_fields(self) -> frozenset[str]:
@@ -113,6 +124,11 @@ class Asked:
         if self.priced is None:
             return ()
         return (field for condition in conditions_of(self.priced.rules) for field in condition.fields)
+
+
+def _parameters(fields: Iterable[Field]) -> list[str]:
+    """The names of the query's fields among these."""
+    return [str(field.steps[0]) for field in fields if field.source == "query"]
 
 
 def _object_path(field: Field) -> str:

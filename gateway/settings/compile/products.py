@@ -238,6 +238,7 @@ def _route(
         known_fields=asked.known_fields(place, scope),
         known_parameters=asked.known_parameters(place, scope),
         read_parameters=asked.read_parameters,
+        switch_parameters=asked.switch_parameters,
         read_fields=asked.read_fields,
         rejections=tuple(
             Rejection(**dict(rejection) | {"unless": tuple(rejection.unless)}) for rejection in settings.rejects
