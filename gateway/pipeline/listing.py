@@ -30,7 +30,7 @@ async def own_page(
     call: Call, ledger: Ledger, upstreams: UpstreamClient, headers: CIMultiDict[str], queue: Queue | None = None
 ) -> Answer | Refused:
     """The caller's page: as many of its items as it asked for, in the upstream's order; those that wait for their place
-    come first, as nothing is newer.
+    come first, as nothing is newer. A page after an item has what is next to it.
 
     What is not a success passes through as it came. Raises UpstreamUnreachable and UpstreamTimeout.
     """
@@ -42,15 +42,15 @@ async def own_page(
     owned = await ledger.owned(account=call.account, refs=[*anchors, *map(tombstone, anchors)])
     if not all(one or other for one, other in zip(owned[: len(anchors)], owned[len(anchors) :], strict=True)):
         return Refused(code=Code.NOT_FOUND)  # somebody else's item is no place to page from, nor is one that is not
-    shown: list[Any] = [] if queue is None else await _waiting(call, listing, ledger, queue, asked)
+    waiting: list[Any] = [] if queue is None else await _waiting(call, listing, ledger, queue, asked)
+    upward = _upward(listing, asked)
+    shown: list[Any] = [] if upward else waiting
     page: Any = None
     query = dict(asked) if listing.limit is None else {**asked, listing.limit: str(listing.limit_max)}
     newest = {name: value for name, value in query.items() if name not in listing.anchors}
     place, *later = await _places(call, listing, ledger, asked)
-    renamed: dict[str, str] = {}
-    if queue is not None:
-        query |= await _at_upstream(call, listing, ledger, asked)
-        query = {name: value for name, value in query.items() if value or not asked.get(name)}
+    anchored = {} if queue is None else await _at_upstream(call, listing, ledger, asked)
+    query = {name: value for name, value in (query | anchored).items() if value or not asked.get(name)}
     more, kept = True, CIMultiDict[str]()
     for _ in range(listing.pages_max):
         path = f"{call.client.raw_path}?{urlencode(query)}" if query else call.client.raw_path
@@ -64,26 +64,46 @@ async def own_page(
         if type(items) is not list:
             raise UpstreamUnreachable("the upstream's list has no items")
         page = data if page is None else page
-        refs = [_ref(listing, item) for item in items]
-        ours = await ledger.ids_of_ours(account=call.account, refs=refs) if queue is not None else [None] * len(refs)
-        known = [ref if own is None else replace(ref, id=own) for ref, own in zip(refs, ours, strict=True)]
-        renamed |= {ref.id: own for ref, own in zip(refs, ours, strict=True) if own is not None}
-        mine = await ledger.owned(account=call.account, refs=known)
-        shown += [item for item, own in zip(items, mine, strict=True) if own]
+        if upward and anchored.get(listing.after or "") == "":
+            break  # all that the upstream knows is older than what waits
+        own = await _own(call, listing, ledger, items, mapped=queue is not None)
+        shown = own + shown if upward else shown + own
         more = bool(listing.older and listing.older.read({"reply": data}))
         if len(shown) > limit:
             break
-        if listing.before is not None and items and more:
-            query[listing.before] = refs[-1].id
+        if upward and items:
+            query[listing.after or ""] = _ref(listing, items[0]).id
+        elif listing.before is not None and items and more and not upward:
+            query[listing.before] = _ref(listing, items[-1]).id
         elif later:
             place, query = later.pop(0), dict(newest)
         else:
             break
     more = len(shown) > limit or ((more or bool(later)) and len(shown) == limit)
+    if upward:
+        shown = [*waiting, *shown][-limit:]
+        more = bool(shown)  # what it comes after is older
     if listing.shown_limit is not None:
         _put(page, listing.shown_limit, limit)
-    shown = [_placed(call, listing, _renamed(listing, item, renamed)) for item in shown[:limit]]
-    return _answer(call, listing, page, shown, more=more, headers=kept)
+    return _answer(call, listing, page, shown[:limit], more=more, headers=kept)
+
+
+def _upward(listing: Listing, asked: Mapping[str, str]) -> bool:
+    """Whether a page is asked for by what it comes after, to be filled towards newer items."""
+    return bool(asked.get(listing.after or "")) and not asked.get(listing.before or "")
+
+
+async def _own(call: Call, listing: Listing, ledger: Ledger, items: list[Any], *, mapped: bool) -> list[Any]:
+    """The caller's of an upstream's items, as the caller is to see them. `mapped`: some are known by an id of ours."""
+    refs = [_ref(listing, item) for item in items]
+    ours = await ledger.ids_of_ours(account=call.account, refs=refs) if mapped else [None] * len(refs)
+    known = [ref if own is None else replace(ref, id=own) for ref, own in zip(refs, ours, strict=True)]
+    mine = await ledger.owned(account=call.account, refs=known)
+    return [
+        _placed(call, listing, item if own is None else _renamed(item, ref.id, own))
+        for item, ref, own, is_mine in zip(items, refs, ours, mine, strict=True)
+        if is_mine
+    ]
 
 
 async def _places(call: Call, listing: Listing, ledger: Ledger, asked: Mapping[str, str]) -> list[Upstream]:
@@ -105,24 +125,27 @@ async def _places(call: Call, listing: Listing, ledger: Ledger, asked: Mapping[s
 
 
 async def _waiting(call: Call, listing: Listing, ledger: Ledger, queue: Queue, asked: Mapping[str, str]) -> list[Any]:
-    """The account's jobs that wait for their place, newest first; of a later page those that come after its anchor.
+    """The account's jobs that wait for their place, newest first; of those on one side of an anchor, the next to it.
     None where another status is asked for, or another value of what they all say alike.
     """
+    day = asked.get(listing.day or "", "")
     alike = {name: value for name, value in queue.item.items() if not str(value).startswith("{")}
     if any(asked.get(name, value) not in ("", value) for name, value in alike.items()):
         return []
     refs = [ref for ref in reversed(await ledger.queued(call.account)) if ref.kind == listing.kind]
-    if any(asked.get(name) for name in listing.anchors):
-        ids = [ref.id for ref in refs]
-        anchor = asked.get(listing.before or "")
-        refs = refs[ids.index(anchor) + 1 :] if anchor in ids else []
-    refs = refs[: _limit(listing, asked) + 1]
+    ids = [ref.id for ref in refs]
+    before, after = asked.get(listing.before or ""), asked.get(listing.after or "")
+    first = 0 if not before else ids.index(before) + 1 if before in ids else len(ids)
+    refs = refs[first : ids.index(after) if after in ids else len(ids)]
+    most = _limit(listing, asked) + 1
+    refs = refs[-most:] if after and not before else refs[:most]
     kept = await ledger.queued_bodies(account=call.account, refs=refs)
     records = [await ledger.resource(account=call.account, ref=ref) for ref in refs]
     return [
-        _item_of(queue, body, ref.id, record.created_ms, f"{_here(call)}/{ref.id}")
+        _item_of(queue, body, ref.id, created, f"{_here(call)}/{ref.id}")
         for ref, body, record in zip(refs, kept, records, strict=True)
         if body is not None and record is not None and queue.item
+        if (created := _written(record.created_ms)).startswith(day)
     ]
 
 
@@ -133,17 +156,13 @@ async def _at_upstream(call: Call, listing: Listing, ledger: Ledger, asked: Mapp
         if asked.get(name):
             ref = ResourceRef(kind=listing.kind, id=asked[name])
             record = await ledger.resource(account=call.account, ref=ref)
-            waits = record is not None and record.state == "queued" and name == listing.before
+            waits = record is not None and record.state == "queued"
             known[name] = "" if waits else asked[name] if record is None else record.upstream_id
     return known
 
 
-def _renamed(listing: Listing, item: Any, renamed: Mapping[str, str]) -> Any:
+def _renamed(item: dict[str, Any], theirs: str, ours: str) -> dict[str, Any]:
     """An item with our id for the upstream's, wherever it stands in a text of it."""
-    theirs = _ref(listing, item).id
-    if theirs not in renamed:
-        return item
-    ours = renamed[theirs]
     return {name: value.replace(theirs, ours) if type(value) is str else value for name, value in item.items()}
 
 
@@ -159,10 +178,14 @@ def _here(call: Call) -> str:
     return f"{call.client.scheme}://{call.client.host}{call.client.raw_path}"
 
 
-def _item_of(queue: Queue, kept: bytes, own_id: str, created_ms: int, url: str) -> dict[str, Any]:
+def _written(at_ms: int) -> str:
+    """A time as services write it."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def _item_of(queue: Queue, kept: bytes, own_id: str, created: str, url: str) -> dict[str, Any]:
     """A job that waits as an item of a list."""
     reply = orjson.loads(kept)["reply"]
-    created = datetime.fromtimestamp(created_ms / 1000, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     ours = {"{id}": own_id, "{created}": created, "{url}": url}
     return {
         name: ours.get(value, reply.get(value[1:-1])) if type(value) is str and value.startswith("{") else value
@@ -209,6 +232,8 @@ def _answer(
     if listing.current is not None:
         _put(page, listing.current, f"{here}?{urlencode(query)}" if query else here)
     if listing.older is not None and listing.before is not None:
+        if not query.get(listing.before):  # older than a page after an item is that item
+            query.pop(listing.after or "", None)
         older = {**query, listing.before: _ref(listing, shown[-1]).id} if more else None
         _put(page, listing.older, f"{here}?{urlencode(older)}" if older else None)
     if listing.newer is not None:

@@ -39,9 +39,9 @@ class Listing:
 
     `items` is the list in the reply, `id` the item's id, `url` its field with its URL, which is rebuilt. `limit`,
     `before` and `after` are the query parameters of paging; without `limit` all items are shown, without `before` there
-    is one page. `count` is the field that says how many items the page has, `shown_limit` the one that repeats the
-    limit. `older` holds the URL that leads on; `current` and `newer` are rebuilt or nulled. `pages_max` bounds the
-    upstream pages read for one call.
+    is one page; `day` asks for the items of a day. `count` is the field that says how many items the page has,
+    `shown_limit` the one that repeats the limit. `older` holds the URL that leads on; `current` and `newer` are rebuilt
+    or nulled. `pages_max` bounds the upstream pages read for one call.
     """
 
     kind: str
@@ -53,6 +53,7 @@ class Listing:
     limit_max: int
     before: str | None
     after: str | None
+    day: str | None
     count: Field | None
     shown_limit: Field | None
     current: Field | None

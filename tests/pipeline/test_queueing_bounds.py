@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from gateway.core.money import ZERO
 from tests.harness import Change, running
@@ -54,6 +55,45 @@ async def test_pages_go_through_the_queue_and_on_to_what_is_at_the_upstream(tmp_
                     break
                 path = older.removeprefix(gw.url)
             assert seen == made[::-1], limit
+
+
+@pytest.mark.parametrize("limit", [1, 2, 10])
+async def test_pages_after_a_job_lead_through_what_runs_into_the_queue(
+    tmp_path: Path, empty_redis: str, limit: int
+) -> None:
+    """The newer ones next to it, though others' jobs are between; after one that waits, what waits behind it."""
+    async with running(tmp_path, empty_redis, changes=places(concurrency=2, queued_max=3)) as gw:
+        key, other = await gw.open_account("a", credit="10"), await gw.open_account("b", credit="10")
+        made = []
+        for _ in range(5):
+            await submit(gw, other, knobs={"job_seconds": 30})
+            made.append((await submit(gw, key, knobs={"job_seconds": 30})).json["id"])
+        assert [ref.id for ref in await gw.ledger.queued("a")] == made[2:]
+        seen = made[:1]
+        while True:
+            page = (await gw.call("GET", f"/v2/transcript?limit={limit}&after_id={seen[-1]}", key)).json
+            found = [item["id"] for item in page["transcripts"]]
+            assert len(found) <= limit
+            if not found:
+                break
+            assert f"before_id={found[-1]}" in page["page_details"]["prev_url"]
+            assert "after_id" not in page["page_details"]["prev_url"]
+            seen += found[::-1]
+        assert seen == made
+
+
+async def test_a_job_that_waits_says_so_as_the_service_would(tmp_path: Path, empty_redis: str) -> None:
+    """It is throttled, and is listed among those of its day only."""
+    async with running(tmp_path, empty_redis, changes=places()) as gw:
+        key = await gw.open_account("a", credit="10")
+        runs = (await submit(gw, key, knobs={"job_seconds": 30})).json
+        waits = (await submit(gw, key)).json
+        assert (runs["throttled"], waits["throttled"]) == (False, True)
+        (item, _) = (await gw.call("GET", "/v2/transcript", key)).json["transcripts"]
+        day = item["created"][:10]
+        for asked, count in ((day, 2), ("2020-01-01", 0)):
+            page = (await gw.call("GET", f"/v2/transcript?created_on={asked}", key)).json
+            assert len(page["transcripts"]) == count, asked
 
 
 async def test_a_webhook_names_the_job_by_the_id_that_its_client_knows(tmp_path: Path, empty_redis: str) -> None:

@@ -271,6 +271,7 @@ def _listing(settings: ListingSettings) -> Listing:
         limit_max=settings.limit_max,
         before=settings.before,
         after=settings.after,
+        day=settings.day,
         count=settings.count,
         shown_limit=settings.shown_limit,
         current=settings.current,

@@ -281,6 +281,11 @@ class ListingSettings(Settings):
         "Query parameter: the id that the page starts after", default=None, shown="none: there is one page"
     )
     after: Filled | None = key("Query parameter: the id that the page ends before", default=None, shown="none")
+    day: Filled | None = key(
+        "Query parameter: the day (UTC) on which the items were made, for jobs that wait",
+        default=None,
+        shown="none",
+    )
     count: InBody | None = key("Field that counts the page's items", default=None, shown="none")
     shown_limit: InBody | None = key("Field that repeats the limit", default=None, shown="none")
     current: InBody | None = key("Field with the page's own URL", default=None, shown="none")
