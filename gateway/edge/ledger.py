@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from gateway.core.errors import LedgerUnavailable
 from gateway.ledger.embedded import EmbeddedRedis
-from gateway.ledger.epoch import Epoch, Memory
+from gateway.ledger.epoch import Memory
 from gateway.ledger.link import LinkDown, LinkSettings
-from gateway.ledger.links import open_link
+from gateway.ledger.links import guard, open_link
 from gateway.ledger.redis import RedisLedger
 from gateway.ports import Observer
 from gateway.settings.runtime import Runtime
@@ -55,7 +55,7 @@ async def open_ledger(
                 connect_seconds_max=settings.connect_seconds_max,
                 command_seconds_max=settings.command_seconds_max,
             ),
-            Epoch(settings.prefix, Memory(runtime.spool_directory, url, settings.prefix)) if keep else None,
+            guard(url, settings.prefix, Memory(runtime.spool_directory, url, settings.prefix)) if keep else None,
         )
         stack.push_async_callback(link.close)
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from gateway.ledger.connection import NOTHING, Packed, Part
+from gateway.ledger.connection import NOTHING, Gate, Packed, Part
 from gateway.ledger.link import CommandError, LinkDown, LinkError, LinkSettings, RedisLink, Reply, Script, State
 from gateway.ledger.single import SingleLink
 from gateway.ledger.slots import SLOTS, command_slot, hash_slot, never_of
@@ -25,6 +25,8 @@ _REDIRECTIONS_AT_ONCE: Final = 2
 _SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 _REFRESH_PAUSE_SECONDS: Final = 0.1
 _TRY_AGAIN_SECONDS: Final = 0.02
+#: Whoever asks for keys that nobody has makes us ask: not more often than this.
+_CONFIRM_PAUSE_SECONDS: Final = 0.1
 
 _Place: TypeAlias = tuple[str, int]
 
@@ -95,11 +97,13 @@ class ClusterLink:
     The hosts of the URL are where the map of the cluster is first asked for; one that answers is enough.
     A command's first key decides where it goes: the word after the command's name (`run`: the first of `keys`).
     Keys of one command must share a slot, so a hash tag. A command without a key goes to any one server.
-    Raises as `SingleLink` does; LinkDown too when a slot has no owner.
+    Raises as `SingleLink` does; LinkDown too when a slot has no owner. A server that `gate` refuses is as good as away.
     """
 
-    def __init__(self, settings: LinkSettings) -> None:
+    def __init__(self, settings: LinkSettings, gate: Gate | None = None) -> None:
         self._settings = settings
+        self._gate = gate
+        self._confirmed_at = float("-inf")
         self._seeds = _seeds(settings.url)
         self._nodes: dict[_Place, SingleLink] = {}
         self._owners: list[SingleLink | None] = [None] * SLOTS
@@ -129,6 +133,10 @@ class ClusterLink:
     def nodes(self) -> Sequence[RedisLink]:
         return tuple(dict.fromkeys(node for node in self._owners if node is not None))
 
+    @property
+    def is_cluster(self) -> bool:
+        return True
+
     async def open(self) -> None:
         self._open = True
         why = await self._refresh(force=True)
@@ -144,7 +152,13 @@ class ClusterLink:
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
     async def confirm(self) -> None:
-        """See RedisLink."""
+        """See RedisLink. Every server that is there is asked, but not again within a moment."""
+        now = asyncio.get_running_loop().time()
+        if self._gate is None or now - self._confirmed_at < _CONFIRM_PAUSE_SECONDS:
+            return
+        self._confirmed_at = now
+        nodes = dict.fromkeys(node for node in self._owners if node is not None and node.state == "up")
+        await asyncio.gather(*(node.confirm() for node in nodes))
 
     async def call(self, *parts: Part) -> Reply:
         return await self._perform(_Call(command_slot(parts), parts))
@@ -319,7 +333,8 @@ class ClusterLink:
         user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
         host = f"[{place[0]}]" if ":" in place[0] else place[0]
         query = f"?{parts.query}" if parts.query else ""
-        return SingleLink(replace(self._settings, url=f"{_SCHEMES[parts.scheme]}://{user}{host}:{place[1]}{query}"))
+        url = f"{_SCHEMES[parts.scheme]}://{user}{host}:{place[1]}{query}"
+        return SingleLink(replace(self._settings, url=url), self._gate)
 
 
 async def _ask(request: _Request, node: SingleLink) -> Reply:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from gateway.core.record import record
-from gateway.ledger import epoch, layout
+from gateway.ledger import epoch, layout, marks
 from gateway.ledger.link import LinkError, RedisLink
 
 #: Redis's own number, which Valkey tells as well: scripts with flags, SET with NX and GET.
@@ -28,13 +28,14 @@ class Finding:
 class Condition:
     """How the ledger's servers are: what each calls itself, its epochs (newest first), and what was found.
 
-    `layout` is that of the data, if it says so.
+    `layout` is that of the data, if it says so. `marked`: every server has what it is known by.
     """
 
     servers: Sequence[str]
     epochs: Sequence[str]
     layout: str | None
     findings: Sequence[Finding]
+    marked: bool = True
 
     @property
     def faults(self) -> Sequence[Finding]:
@@ -53,16 +54,30 @@ async def examine(link: RedisLink, prefix: str, memory: epoch.Memory) -> Conditi
     theirs = await epochs(link, prefix)
     if why := epoch.judge(memory.read(), theirs):
         findings.insert(0, Finding(level="fault", text=why.partition(":")[0]))
+    elif link.is_cluster and await marks.lost(link, prefix, theirs):
+        findings.insert(0, Finding(level="fault", text=marks.LOST))
     written = await link.call("GET", layout.key_of(prefix))
     laid_out = written.decode() if isinstance(written, bytes) else None
     if unknown := layout.judge(laid_out):
         findings.insert(0, Finding(level="fault", text=unknown))
-    return Condition(servers=servers, epochs=theirs, layout=laid_out, findings=list(dict.fromkeys(findings)))
+    return Condition(
+        servers=servers,
+        epochs=theirs,
+        layout=laid_out,
+        findings=list(dict.fromkeys(findings)),
+        marked=not link.is_cluster or await marks.marked(link, prefix),
+    )
 
 
-async def mark_layout(link: RedisLink, prefix: str) -> None:
-    """Have the data say which layout it has, if it does not yet. Raises LinkError."""
-    await link.call("SET", layout.key_of(prefix), str(layout.LAYOUT), "NX")
+async def complete(link: RedisLink, prefix: str, memory: epoch.Memory, condition: Condition) -> None:
+    """Have the data say which layout it has, and the primaries of a cluster whose they are, if they do not yet.
+
+    Raises LinkError.
+    """
+    if condition.layout is None:
+        await link.call("SET", layout.key_of(prefix), str(layout.LAYOUT), "NX")
+    if not condition.marked:
+        await marks.mark(link, prefix, memory)
 
 
 async def epochs(link: RedisLink, prefix: str) -> Sequence[str]:
@@ -75,6 +90,8 @@ async def begin_epoch(link: RedisLink, prefix: str, memory: epoch.Memory) -> str
     """Take the servers as they are for the ledger from now on: a new epoch, after all that are known here."""
     begun = epoch.following(" ".join(await epochs(link, prefix)), memory.read())
     await link.call("SET", epoch.key_of(prefix), begun)
+    if link.is_cluster:
+        await marks.write(link, prefix, begun)
     newest = begun.split()[0]
     memory.write(newest)
     return newest

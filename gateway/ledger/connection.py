@@ -61,14 +61,14 @@ class Owner(Protocol):
 
 
 class Gate(Protocol):
-    """Asks a server one thing before anything else is asked of it, and may refuse it for its answer."""
+    """Asks a server something before anything else is asked of it, and may refuse it for its answers."""
 
-    def question(self) -> tuple[str, ...]:
-        """The command that is sent with the greeting."""
+    def questions(self) -> Sequence[tuple[str, ...]]:
+        """The commands that are sent with the greeting."""
         ...
 
-    def refusal(self, answer: object) -> str:
-        """Why the server is refused; empty if it is not. An error is answered as an exception."""
+    def refusal(self, answers: Sequence[object]) -> str:
+        """Why the server is refused; empty if it is not. Errors are answered as exceptions."""
         ...
 
 
@@ -85,7 +85,9 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._reader = hiredis.Reader()
         self._gate = gate
-        self._greeting = greeting if gate is None else [*greeting, gate.question()]
+        self._asked = () if gate is None else gate.questions()
+        self._answers: list[object] = []
+        self._greeting = [*greeting, *self._asked]
         self._unanswered = len(self._greeting)
         self._aborted = False
 
@@ -127,8 +129,10 @@ class Connection(asyncio.Protocol):
     def _greeted(self, reply: object) -> None:
         self._unanswered -= 1
         asked = self._greeting[-1 - self._unanswered]
-        if self._gate is not None and not self._unanswered:
-            self._refuse(self._gate.refusal(reply))
+        if self._gate is not None and self._unanswered < len(self._asked):
+            self._answers.append(reply)
+            if not self._unanswered:
+                self._refuse(self._gate.refusal(self._answers))
         elif isinstance(reply, Exception) and not (asked[0] == "CLIENT" and str(reply).startswith("NOPERM")):
             self._refuse(f"{asked[0]} refused: {reply}")  # a name may be forbidden
         if not self._unanswered:

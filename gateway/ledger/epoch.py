@@ -78,12 +78,13 @@ class Epoch:
         self._mine = memory.read()
         self._new = new_epoch()
 
-    def question(self) -> tuple[str, ...]:
+    def questions(self) -> Sequence[tuple[str, ...]]:
         """The command: reads the epochs; where this machine knows none, it also begins the first."""
-        return ("GET", self._key) if self._mine else ("SET", self._key, self._new, "NX", "GET")
+        return [("GET", self._key) if self._mine else ("SET", self._key, self._new, "NX", "GET")]
 
-    def refusal(self, answer: object) -> str:
+    def refusal(self, answers: Sequence[object]) -> str:
         """Why the server that gave this answer is refused; empty: it is the ledger's, and is remembered."""
+        (answer,) = answers
         if isinstance(answer, Exception):
             return f"the ledger's epoch cannot be read: {answer}"
         theirs = answer.decode().split() if isinstance(answer, bytes) else []

@@ -76,6 +76,11 @@ class RedisLink(Protocol):
         """One link per server that holds data, for what must be asked of each (SCAN, FLUSHALL, INFO)."""
         ...
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys are on several servers."""
+        ...
+
     async def open(self) -> None:
         """Connect. Raises LinkDown when that failed; the link then goes on trying until `close`."""
         ...

@@ -95,6 +95,10 @@ class SingleLink:
     def nodes(self) -> Sequence[RedisLink]:
         return (self,)
 
+    @property
+    def is_cluster(self) -> bool:
+        return False
+
     def start(self) -> None:
         """Begin to connect; commands wait for it. Must be called on the loop. Twice is once."""
         if self._state == "closed":
@@ -135,7 +139,11 @@ class SingleLink:
         if self._gate is None:
             return
         connection = self._connection
-        refusal = self._gate.refusal(await self.call(*self._gate.question()))
+        asked = (self.call(*question) for question in self._gate.questions())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        if (down := next((answer for answer in answers if isinstance(answer, LinkDown)), None)) is not None:
+            raise down
+        refusal = self._gate.refusal(answers)
         if refusal:
             if connection is not None:
                 self._break_off(connection, refusal)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.core.errors import LedgerUnavailable, OperationConflict, UnknownAccount
-from gateway.ledger.condition import Condition, begin_epoch, examine, mark_layout
+from gateway.ledger.condition import Condition, begin_epoch, complete, examine
 from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.epoch import Memory
 from gateway.ledger.keys import Keys
@@ -93,12 +93,12 @@ class Store:
         except LinkError as error:
             raise self._unavailable(error, "begin_epoch") from error
 
-    async def mark_layout(self) -> None:
-        """Have the servers' data say which layout it has, if it does not yet."""
+    async def complete(self, memory: Memory, condition: Condition) -> None:
+        """Have the servers' data say which layout it has, and whose it is, where this condition lacks that."""
         try:
-            await mark_layout(self._link, self._names.prefix)
+            await complete(self._link, self._names.prefix, memory, condition)
         except LinkError as error:
-            raise self._unavailable(error, "mark_layout") from error
+            raise self._unavailable(error, "complete") from error
 
     def _token(self) -> str:
         """Names one call of one process: its repeat over a broken connection is told from a second call."""

@@ -64,6 +64,10 @@ class ClockedLink:
     async def close(self) -> None:
         await self.link.close()
 
+    @property
+    def is_cluster(self) -> bool:
+        return self.link.is_cluster
+
     async def confirm(self) -> None:
         await self.link.confirm()
 

@@ -74,7 +74,7 @@ async def test_data_of_another_layout_is_left_alone(tmp_path: Path) -> None:
         for written, found in ((None, "1"), ("2", "2"), ("x", "x")):
             if written is not None:
                 await link.call("SET", "gw:layout", written)
-            await ledger.mark_layout()
+            await ledger.complete(machine, await ledger.condition(machine))
             condition = await ledger.condition(machine)
             assert condition.layout == found
             told = [finding.text for finding in condition.faults]

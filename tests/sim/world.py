@@ -237,6 +237,10 @@ class SimulatedLink:
     async def close(self) -> None:
         """Nothing to do."""
 
+    @property
+    def is_cluster(self) -> bool:
+        return False
+
     async def confirm(self) -> None:
         """It always is."""
 

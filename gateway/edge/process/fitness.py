@@ -40,8 +40,8 @@ class Fitness:
     async def _look(self) -> list[str]:
         try:
             condition = await self._ledger.condition(self._memory)
-            if condition.layout is None and not condition.faults:
-                await self._ledger.mark_layout()
+            if not condition.faults:
+                await self._ledger.complete(self._memory, condition)
         except LedgerUnavailable as error:
             text = str(error)
             found = frozenset({("away", text)})
