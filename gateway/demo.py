@@ -44,7 +44,7 @@ class DemoError(Exception):
 class DemoAccount:
     """An account of the demo. `signup`: it gets its tier's grant, which `spent` charges at once to the last nano.
 
-    `month`: it looks back on a month of use and payments, in place of the `purchase`.
+    `month`: it looks back on a month of use and payments, which leave it as much as the `purchase` would.
     """
 
     id: str
@@ -75,9 +75,12 @@ async def run_demo(
     reread: Callable[[], Runtime],
     say: Callable[[dict[str, Any]], None],
     with_sandbox: bool = True,
-    data: Path | None = None,
+    options: Sequence[str] = (),
 ) -> None:
-    """Everything up, until SIGINT or SIGTERM; then everything down, in the other order. Raises DemoError."""
+    """Everything up, until SIGINT or SIGTERM; then everything down, in the other order. Raises DemoError.
+
+    `options` are those that other commands need to find the same ledger.
+    """
     place, credential = sandbox_of(runtime) if with_sandbox else (None, "")
     runtime = on_this_machine(runtime)
     for name, listener in (("customers", runtime.customers), ("ops and admin", runtime.ops), ("sandbox", place)):
@@ -90,7 +93,7 @@ async def run_demo(
             stack.push_async_callback(sandbox.stop)
         past = Past(ledger, runtime.redis.prefix)
         accounts = [await seed(ledger, runtime, account, past) for account in ACCOUNTS]
-        facts = _facts(runtime, place, accounts, data)
+        facts = _facts(runtime, place, accounts, options)
         await supervise(runtime, workers=1, reread=lambda: on_this_machine(reread()), ready=lambda: say(facts))
 
 
@@ -128,7 +131,7 @@ async def seed(ledger: Ledger, runtime: Runtime, demo: DemoAccount, past: Clocke
         raise DemoError(f"the config has no tier {demo.tier!r}, which {demo.id} has: use another config")
     digest = key_digest(runtime.key_pepper, demo.secret)
     key = Key(id=f"{demo.id}-{digest[:8]}", account=demo.id, name="demo key")
-    month = Month(account=demo.id, plan=Plan(tier=tier.name), keys=(key.id, f"{demo.id}-batch"))
+    month = Month(account=demo.id, plan=Plan(tier=tier.name), keys=(key.id, f"{demo.id}-batch"), left=demo.purchase)
     try:
         done = {entry.operation for entry in await ledger.entries(demo.id, limit=_ENTRIES)}
         opened = True
@@ -219,7 +222,7 @@ def sandbox_of(runtime: Runtime) -> tuple[Listener, str]:
 
 
 def _facts(
-    runtime: Runtime, sandbox: Listener | None, accounts: Sequence[Account], data: Path | None
+    runtime: Runtime, sandbox: Listener | None, accounts: Sequence[Account], options: Sequence[str]
 ) -> dict[str, Any]:
     """Everything that a newcomer needs, as data."""
     customers, ops = _url(runtime.customers, tls=runtime.customers_tls is not None), _url(runtime.ops)
@@ -243,16 +246,16 @@ def _facts(
             }
             for account in accounts
         ],
-        "try": _commands(customers, ops, runtime.admin_token, data),
+        "try": _commands(customers, ops, runtime.admin_token, options),
     }
 
 
-def _commands(customers: str, ops: str, admin_token: str, data: Path | None) -> list[dict[str, str]]:
+def _commands(customers: str, ops: str, admin_token: str, options: Sequence[str]) -> list[dict[str, str]]:
     chat = """-d '{"model": "gpt-5.2", "messages": [{"role": "user", "content": "Say hello."}]}'"""
     job = """-d '{"audio_url": "https://example.com/call.wav"}'"""
     form = "-H 'Content-Type: application/json'"
     transcripts = f"{customers}/v2/transcript"
-    show = f"{_program()}{'' if data is None else f' --data {shlex.quote(str(data))}'}"
+    show = " ".join((_program(), *(shlex.quote(option) for option in options)))
     return [
         {
             "what": "charged: see X-Gateway-Charge",

@@ -36,6 +36,7 @@ _BUDGET: Final = Nanos(40 * NANOS_PER_USD)
 #: The operation of the first purchase: an account that has it, has a month.
 BEGUN: Final = "demo:month:purchase"
 _KEY: Final = "demo:month:key"
+_ROUND: Final = "demo:month:round"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
 _TIME: Final = "local time = call('TIME')\n"
@@ -115,11 +116,12 @@ class Call:
 
 @record
 class Month:
-    """Whose month it is: the account, its plan, the keys of its two programs."""
+    """Whose month it is: the account, its plan, the keys of its two programs. `left`: what there is at its end."""
 
     account: str
     plan: Plan
     keys: tuple[str, str]
+    left: Nanos
 
 
 async def open_month(past: Clocked, runtime: Runtime, month: Month, *, now_ms: int) -> None:
@@ -140,8 +142,10 @@ async def open_month(past: Clocked, runtime: Runtime, month: Month, *, now_ms: i
 async def seed_month(past: Clocked, runtime: Runtime, month: Month, begin: Account, done: frozenset[str]) -> None:
     """Make the calls of the month. `begin`: the account as it stands; what is `done` (operations) stays as it is."""
     balance = begin.balance
+    ms = begin.created_ms
     try:
         for number, call in enumerate(calls(begin.created_ms)):
+            ms = call.ms
             operation = f"demo:month:{number}"
             charge = None if operation in done else _priced(runtime, month, call)
             if charge is None:
@@ -155,6 +159,12 @@ async def seed_month(past: Clocked, runtime: Runtime, month: Month, begin: Accou
                 balance = Nanos(balance + _TOP_UP)
             if await _charged(ledger, runtime, month, call, operation, charge):
                 balance = Nanos(balance - charge.amount)
+        if _ROUND not in done and balance < month.left:
+            ledger = await past.at(month.account, ms)
+            await ledger.grant(
+                operation=_ROUND, account=month.account, kind="promotion", amount=Nanos(month.left - balance),
+                note="To begin with a round sum",
+            )  # fmt: skip
     finally:
         await past.now(month.account)
 

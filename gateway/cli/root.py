@@ -105,7 +105,7 @@ def demo_command(invocation: Invocation, *, no_sandbox: bool) -> None:
 
     try:
         work = demo.run_demo(
-            runtime, reread=invocation.reread, say=say, with_sandbox=not no_sandbox, data=invocation.data
+            runtime, reread=invocation.reread, say=say, with_sandbox=not no_sandbox, options=invocation.options()
         )
         run(work)
     except KeyboardInterrupt:  # before the gateway listened for it

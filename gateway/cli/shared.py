@@ -85,6 +85,11 @@ class Invocation:
             self.runtime()  # says that it is not there, as every command does
         return spool_directory_of(self.config, os.environ)
 
+    def options(self) -> list[str]:
+        """The options with which another command finds the same ledger."""
+        named = (("--config", self.config), ("--data", self.data))
+        return [word for name, path in named if path is not None for word in (name, str(path))]
+
     def show(self, data: Any, human: Callable[[Any], str]) -> None:
         """Print an answer."""
         click.echo(json_text(data) if self.as_json else human(data))

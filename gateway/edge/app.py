@@ -52,7 +52,7 @@ from gateway.pipeline.queueing import Queueing
 from gateway.pipeline.session import Sessions
 from gateway.ports import Ledger
 from gateway.settings.routing import Router
-from gateway.settings.runtime import Runtime
+from gateway.settings.runtime import OWN_PREFIXES, Runtime
 from gateway.settings.tls import Tls
 from gateway.upstream.outward import Outward
 from gateway.workers.commitments import Commitments
@@ -187,11 +187,11 @@ class Gateway:
         add_billing_pages(own, ledger=ledger, runtime=runtime, paying=self.paying, clock=clock)
         called_back = CalledBack(ledger=ledger, jobs=jobs, observer=observer, clock=clock)
         add_callback_routes(own, take=called_back.take, pepper=runtime.peppers, clock=clock, observer=observer)
-        plugged = add_plug_ins(
+        add_plug_ins(
             own, runtime=runtime, make_admission=make_admission, identifier=identifier, ledger=ledger, books=self.books,
             observer=observer, clock=clock, call_ids=call_ids,
         )  # fmt: skip
-        self._own = OwnRoutes(own, prefixes=("/billing", "/callbacks", *plugged))
+        self._own = OwnRoutes(own, prefixes=(*OWN_PREFIXES, *runtime.plug_in.prefixes))
         of_one = 0 if runtime.trust_forwarded_for else limits.connections_per_address_max
         self._customers = CustomerServer(
             tracing.pipeline(self.pipeline), limits, self._own, of_address_max=of_one, observer=observer,

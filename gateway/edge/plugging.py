@@ -10,7 +10,6 @@ from aiohttp import web
 from gateway.core.errors import Refused
 from gateway.edge.api.admin_tokens import AdminTokens
 from gateway.edge.api.credit_api import add_credit_api
-from gateway.edge.api.forward_auth import BASE as AUTHZ
 from gateway.edge.api.forward_auth import ForwardAuth, add_forward_auth
 from gateway.edge.identify import Identifier
 from gateway.edge.operations.bodies import Setting
@@ -38,11 +37,11 @@ def add_plug_ins(
     observer: Observer,
     clock: Clock,
     call_ids: Callable[[], str],
-) -> tuple[str, ...]:
-    """Put the modes that are on among the customers' own routes; where they are."""
+) -> None:
+    """Put the modes that are on among the customers' own routes (`PlugIn.prefixes` says where)."""
     settings = runtime.plug_in
     if not settings.credit_api and not settings.forward_auth:
-        return ()
+        return
 
     async def whose(client: Client, _route: Route) -> Identity | Refused:
         """Whose call it is: as it was told, else by the key in its headers."""
@@ -56,16 +55,12 @@ def add_plug_ins(
     )  # fmt: skip
     desk = CreditOperations(bookings=bookings, ledger=ledger, runtime=runtime)
     tokens = AdminTokens(runtime)
-    where: list[str] = []
 
     def setting() -> Setting:
         return Setting(runtime=runtime, now_ms=int(clock.now() * 1000))
 
     if settings.credit_api:
         add_credit_api(app, desk=desk, tokens=tokens, setting=setting, guessed=identifier.guessed)
-        where.append("/credit")
     if settings.forward_auth:
         auth = ForwardAuth(runtime, desk=desk, book=bookings.book, tokens=tokens, call_ids=call_ids)
         add_forward_auth(app, auth, desk=desk, setting=setting, guessed=identifier.guessed)
-        where.append(AUTHZ)
-    return tuple(where)

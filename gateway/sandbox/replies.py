@@ -85,6 +85,8 @@ async def deliver(request: web.Request, reply: Reply, knobs: Knobs, closing: asy
         reply = replace(reply, parts=tuple(_dressed(part, knobs) for part in reply.parts))
     if reply.status in (204, 304):
         return web.Response(status=reply.status, headers=headers)
+    if request.method == "HEAD":
+        return web.Response(status=reply.status, body=b"".join(reply.parts), headers=headers)
     if knobs.trailers is not None:
         return _send_with_trailers(request, reply, headers, knobs.trailers)
     if reply.streamed and knobs.events_max is not None:

@@ -66,12 +66,14 @@ class SocketRoute:
 
 
 def add(app: web.Application, route: Route) -> None:
-    """Serve the route."""
+    """Serve the route; one for GET answers HEAD, too."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         return await _serve(request, route)
 
     app.router.add_route(route.method, route.path, serve)
+    if route.method == "GET":
+        app.router.add_route("HEAD", route.path, serve)
 
 
 def add_socket(app: web.Application, route: SocketRoute) -> None:

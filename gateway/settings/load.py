@@ -5,14 +5,14 @@ Does not know: any single key. A config with a problem is no config: nothing of 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from gateway.settings.compile.errors import compile_errors
 from gateway.settings.compile.exports import compile_exports
 from gateway.settings.compile.payments import check_upgrades, compile_payments
-from gateway.settings.compile.prices import check_priced, compile_prices, owners_of
+from gateway.settings.compile.prices import check_priced, check_spelling, compile_prices, owners_of
 from gateway.settings.compile.products import Made, compile_product, compile_routes
 from gateway.settings.compile.samples import check_sample
 from gateway.settings.compile.scope import (
@@ -26,12 +26,13 @@ from gateway.settings.compile.scope import (
 )
 from gateway.settings.compile.tiers import compile_tiers, products_given
 from gateway.settings.compile.upstreams import compile_upstreams, regions_of
-from gateway.settings.compile.whole import check_given, check_looks, check_names, check_routes, jobs_of
+from gateway.settings.compile.whole import check_given, check_looks, check_names, check_reach, check_routes, jobs_of
 from gateway.settings.origins import Pattern, Reading
 from gateway.settings.plans import PriceBook, Tier
 from gateway.settings.problems import Document, Place, Problem, Report, SettingsError, nearest
 from gateway.settings.routing import Router
 from gateway.settings.runtime import (
+    OWN_PREFIXES,
     AdminToken,
     Idempotency,
     Limits,
@@ -215,6 +216,8 @@ class _Loading:
                 scope.known(Place(main, ("customers", "regions", host)), region, scope.regions, "region")
         errors = None if settings is None else compile_errors(settings.errors, Place(main, ("errors",)), scope)
         made = self._products(scope)
+        plug_in = PlugIn() if settings is None else _plug_in(settings)
+        check_reach((found for product in made for found in product.routes), (*OWN_PREFIXES, *plug_in.prefixes), scope)
         book = self._prices(prices_document, made, scope)
         tiers = None if tiers_document is None else self._checked(TiersSettings, tiers_document)
         plans: dict[str, Tier] = {}
@@ -249,7 +252,7 @@ class _Loading:
             outward=Outward(allow=tuple(settings.outward.allow), plain_http=settings.outward.plain_http),
             smtp=None if settings.alerts.smtp is None else Smtp(**dict(settings.alerts.smtp)),
             pages=Pages(**dict(settings.pages)),
-            plug_in=PlugIn(**{**dict(settings.plug_in), "trusted": tuple(settings.plug_in.trusted)}),
+            plug_in=plug_in,
             payments=compile_payments(settings.payments),
             exports=compile_exports(settings.export),
             tracing=None if settings.tracing is None else settings.tracing.compiled(),
@@ -280,11 +283,14 @@ class _Loading:
             check_looks(made, Router([route for route, _ in routes]), scope)
         return made
 
-    def _prices(self, document: Document | None, made: Iterable[Made], scope: Scope) -> PriceBook | None:
+    def _prices(self, document: Document | None, made: Sequence[Made], scope: Scope) -> PriceBook | None:
         prices = None if document is None else self._checked(PricesSettings, document)
         if prices is None or document is None:
             return None
-        book = compile_prices(prices, Place(document), owners_of(scope.metered), scope)
+        owners = owners_of(scope.metered)
+        book = compile_prices(prices, Place(document), owners, scope)
+        if len(made) == len(self._files["product"]) and not any(self._report.has_below(each.place) for each in made):
+            check_spelling(prices, Place(document), owners, scope)
         check_priced(scope)
         for product in made:
             for route, place in product.routes:
@@ -292,6 +298,10 @@ class _Loading:
                 if sample is not None:
                     check_sample(sample, route, place.at("sample"), scope)
         return book
+
+
+def _plug_in(settings: GatewaySettings) -> PlugIn:
+    return PlugIn(**{**dict(settings.plug_in), "trusted": tuple(settings.plug_in.trusted)})
 
 
 def _meet(settings: GatewaySettings) -> bool:

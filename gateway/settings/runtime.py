@@ -7,7 +7,7 @@ Does not know: YAML, files, or how any of it was checked (see `load`).
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.settings.exports import Exports
 from gateway.settings.origins import Origins
@@ -121,7 +121,14 @@ class PlugIn:
     hold_seconds: int = 60
     hold_seconds_max: int = 86_400
 
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Where those that are on answer, like `OWN_PREFIXES`."""
+        return (*(("/credit",) if self.credit_api else ()), *(("/authz",) if self.forward_auth else ()))
 
+
+#: Paths at and below which the gateway itself answers customers: nothing there is forwarded.
+OWN_PREFIXES: Final = ("/billing", "/callbacks")
 AdminScope = Literal["read", "billing", "admin", "credit"]
 #: Which files are taken up when they change, without being asked.
 ReloadOnChange = Literal["certificates", "everything", "nothing"]

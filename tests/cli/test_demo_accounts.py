@@ -156,6 +156,7 @@ async def test_the_month_is_believable_and_made_once(redis_url: str) -> None:
         assert len({entry.data["key_id"] for entry in charges}) == 2
         assert all("late" not in entry.data and entry.data["items"] for entry in charges)
         assert not await ledger.verify(PAID.id)
+        assert account.balance == PAID.purchase
         assert await seed(ledger, project, PAID, past) == account
         await ledger.grant(operation="of-today", account=PAID.id, kind="goodwill", amount=usd(1))
         assert (await ledger.entries(PAID.id, after=entries[-1].id))[0].at_ms > times[-1] + 3_600_000
@@ -178,6 +179,7 @@ async def test_a_month_that_was_broken_off_is_completed(pause_ms: int) -> None:
         store.now_ms += pause_ms
         await seed(store.ledger, project, PAID, MemoryPast(store))
         assert len(await look_back(store.ledger)) == len(expected)
+        assert (await store.ledger.account(PAID.id)).balance == PAID.purchase
         assert not await store.ledger.verify(PAID.id)
 
 

@@ -114,6 +114,19 @@ async def test_the_official_client_pages_through_the_list_and_deletes(official: 
     await asyncio.to_thread(work)
 
 
+async def test_what_can_be_read_answers_head(http: aiohttp.ClientSession) -> None:
+    """HEAD has the status and the length that GET has, however the body is sent, and no body."""
+    done = await completed(http)
+    for knobs in ({}, {"X-Sandbox-Body": "chunked"}):
+        for path in (f"/v2/transcript/{done['id']}", f"/v2/transcript/{done['id']}/srt"):
+            async with http.get(path) as whole, http.head(path, headers=knobs) as head:
+                body = await whole.read()
+                assert (head.status, await head.read()) == (whole.status, b"")
+                assert head.headers["Content-Length"] == str(len(body))
+    async with http.head("/v2/transcript/unknown") as head:
+        assert head.status == 400
+
+
 async def test_the_official_client_shows_errors(official: aai.Client) -> None:
     """A refused submission raises with the error's text; a failed job is an ordinary answer."""
 

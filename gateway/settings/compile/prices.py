@@ -4,7 +4,8 @@ Owns: inheritance between versions, which discount is the most specific, that ev
 Does not know: accounts, the time of day.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Final
 
 from gateway.core.pricing import Price, PriceTable, make_price
@@ -16,6 +17,9 @@ from gateway.settings.schema.plans import PricesSettings, RateCardSettings
 
 #: SKU -> (how the unit is written, the price), as in effect in one version
 _Listed = dict[str, tuple[str, str]]
+
+#: How alike a SKU is to another one that it is meant for: one letter of ten is wrong at most.
+_MISSPELT: Final = 0.9
 
 #: The end of a measure's name says its unit.
 _UNITS: Final = {
@@ -153,7 +157,25 @@ def _check_card(
             scope.report.add(where, f"the price list prices this SKU by the {_unit(listed)} ({listed})", at_key=True)
 
 
-# ---- every charge has a price
+# ---- every charge has a price, and every price a charge
+
+
+def check_spelling(settings: PricesSettings, place: Place, owners: Mapping[str, Collection[str]], scope: Scope) -> None:
+    """No SKU that is priced is almost one that is charged, which would then cost something else, and nobody were told.
+
+    Others that no charge has are let be: models that are not sold any more, or not yet, products of another config.
+    """
+    rules = [rule for meter in scope.metered for rule in meter.metering.rules]
+    written = {sku for rule in rules for sku in (rule.sku, rule.fallback_sku) if sku is not None}
+    models = [(start, end) for start, model, end in (sku.partition("{model}") for sku in written) if model]
+    for index, price_list in enumerate(settings.price_lists):
+        for sku in price_list.prices:
+            if sku in owners or any(sku.startswith(start) and sku.endswith(end) for start, end in models):
+                continue
+            near = get_close_matches(sku, owners, n=1, cutoff=_MISSPELT)
+            if near:
+                message = f'no charge has this SKU; did you mean "{near[0]}"?'
+                scope.report.add(place.at("price_lists", index, "prices", sku), message, at_key=True)
 
 
 def owners_of(metered: Iterable[Metered]) -> dict[str, set[str]]:

@@ -36,6 +36,15 @@ def _once(seen: dict[str, Place], name: str, place: Place, what: str, scope: Sco
         scope.report.add(place, f'there is another {what} "{name}" at {first}', at_key=at_key)
 
 
+def check_reach(routes: Iterable[tuple[Route, Place]], own: Collection[str], scope: Scope) -> None:
+    """No route is where the gateway itself answers."""
+    for route, place in routes:
+        first = next(iter(route.segments), None)
+        if route.product.forwarded and first is not None and f"/{first}" in own:
+            message = f"this can never match: the gateway itself answers at /{first} and everywhere below it"
+            scope.report.add(place.at("match"), message)
+
+
 def check_routes(routes: Sequence[tuple[Route, Place]], scope: Scope) -> None:
     """No request has two routes of which neither is more specific."""
     for (one, first), (other, second) in combinations(routes, 2):
