@@ -178,6 +178,10 @@ class UpstreamUnreachable(GatewayError):
     status = 0
 
 
+class ServiceRefusesUs(UpstreamUnreachable):
+    """The service does not take our own credential, or our own account there has no credit: no customer's business."""
+
+
 class EndpointsUnavailable(UpstreamUnreachable):
     """None of the endpoints that this may go to could be reached, or there is none. Nothing was sent."""
 

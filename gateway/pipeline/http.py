@@ -9,7 +9,15 @@ from typing import Any, Final
 
 from multidict import CIMultiDict
 
-from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable, place_of
+from gateway.core.errors import (
+    Code,
+    GatewayError,
+    LedgerUnavailable,
+    Refused,
+    ServiceRefusesUs,
+    UpstreamUnreachable,
+    place_of,
+)
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
 from gateway.core.record import blank
@@ -32,6 +40,7 @@ from gateway.pipeline.replies import (
     polls_open_job,
     read_again,
     reads_reply,
+    require_service,
     shows_result,
 )
 from gateway.pipeline.session import Sessions
@@ -123,6 +132,8 @@ class HttpPipeline:
             await self._conclusion.fail(call)
             if isinstance(fault, LedgerUnavailable):
                 self._observer.event("ledger_error", product=call.route.product.name)
+            elif isinstance(fault, ServiceRefusesUs):
+                self._observer.event("credential_refused", product=call.route.product.name)
             return self._refuse(call, Refused(code=fault.code, retry_after_seconds=fault.retry_after_seconds))
         except Exception as error:  # noqa: BLE001 - a fault of ours is answered in the product's dialect as well
             self._observer.event("internal_error", product=call.route.product.name, error=place_of(error))
@@ -224,7 +235,8 @@ class HttpPipeline:
             return None
         product = call.route.product
         changed = changes_reply(call, self._jobs) and "json" in reply.headers.get("Content-Type", "")
-        whole = (must_be_whole(call) or changed) and reply.status < 300
+        # Of a refusal too, where its words may be about us.
+        whole = must_be_whole(call) or changed if reply.status < 300 else product.refuses_us_when is not None
         bytes_max = product.metered_body_bytes_max if whole else product.whole_body_bytes_max
         chunks: list[bytes] = []
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
@@ -290,6 +302,7 @@ class HttpPipeline:
         if not 200 <= reply.status < 300:
             if reply.status in REFUSES_US:
                 self._observer.event("credential_refused", product=call.route.product.name)
+            require_service(call, reply, body)
             await self._conclusion.fail(call)
             return body
         sources = call.sources

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 from multidict import CIMultiDict
 
-from gateway.core.errors import Code, EndpointsUnavailable, Refused, UpstreamUnreachable
+from gateway.core.errors import Code, EndpointsUnavailable, Refused, ServiceRefusesUs, UpstreamUnreachable
 from gateway.core.extract import Field
 from gateway.core.upstreams import Upstream
 from gateway.pipeline.call import Answer, Call
@@ -58,6 +58,8 @@ async def own_page(
             body, data = await _read(reply, call.route.product.metered_body_bytes_max)
             call.upstream_status = reply.status
             if not 200 <= reply.status < 300:
+                if call.route.product.refuses_us(reply.status, data):
+                    raise ServiceRefusesUs("the service does not serve our own account")
                 return Answer(status=reply.status, reason=reply.reason, headers=reply_headers(reply.headers), body=body)
             kept = reply_headers(reply.headers)
         items = listing.items.read({"reply": data})

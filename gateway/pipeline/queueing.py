@@ -164,6 +164,7 @@ class Queueing:
         plain = decoded(copy.body(), coding, route.product.metered_body_bytes_max)
         data = reply_data(plain) if plain else None
         found = id_of(job.id.read({"reply": data}))
+        refused_us = status in REFUSES_US or route.product.refuses_us(status, data)
         if 200 <= status < 300 and found is not None:
             look_seconds = job.look_first_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
             await self._ledger.submitted(
@@ -172,8 +173,8 @@ class Queueing:
             )  # fmt: skip
             self._observer.event("job_submitted", product=record.product)
             self._left(queued, "submitted")
-        elif status >= 500 or status in _LATER or status in REFUSES_US:
-            if status in REFUSES_US:  # it is not the customer who is refused
+        elif status >= 500 or status in _LATER or refused_us:
+            if refused_us:  # it is not the customer who is refused
                 self._observer.event("credential_refused", product=record.product)
             await self._later(queued)
         else:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from gateway.core.errors import Code
 from gateway.core.extract import Field
 from gateway.core.money import Nanos
+from gateway.core.pricing import Condition
 from gateway.core.upstreams import Upstream
 
 #: What services put behind a model's name: `-20260131`, `-2026-01-31`.
@@ -110,6 +111,12 @@ class Product:
     queues: bool = False  # it has jobs that may wait for their place
     #: What becomes of a hold of the credit API or of forward-auth that nobody ends in time.
     on_unsettled: Literal["release", "charge_hold"] = "release"
+    #: When a refusal of the service's is of our own account, beside those that its status shows. None: never.
+    refuses_us_when: Condition | None = None
+
+    def refuses_us(self, status: int, reply: Any) -> bool:
+        """Whether what the service says of itself is that it does not serve us, whoever the customer is."""
+        return self.refuses_us_when is not None and 400 <= status < 500 and self.refuses_us_when.met({"reply": reply})
 
     @property
     def forwarded(self) -> bool:

@@ -14,7 +14,7 @@ from gateway.edge.clock import SystemClock
 from gateway.edge.operations.jobs import JobOperations
 from gateway.ports import ResourceRef
 from tests.harness import Running, running
-from tests.pipeline.helpers import charges, finished, in_order, submit, until, without_rates
+from tests.pipeline.helpers import NO_CREDIT, charges, finished, in_order, submit, until, without_rates
 
 HOUR = parse_usd("0.21")
 TIERS = "config/tiers.yaml"
@@ -188,16 +188,24 @@ async def test_one_that_the_upstream_refuses_fails_for_its_client(gw: Running) -
     await in_order(gw, "a", balance=Nanos(parse_usd("10") - 3 * HOUR))
 
 
-@pytest.mark.parametrize("status", [503, 401])
-async def test_an_upstream_that_is_away_is_asked_again(gw: Running, status: int) -> None:
-    """A 503 loses nothing, and no 401 of our own credential: the job is submitted when the service takes it."""
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"fail_rate": 1.0, "fail_status": 503},
+        {"fail_rate": 1.0, "fail_status": 401},
+        {"status": 400, "status_body": {"error": NO_CREDIT}},
+    ],
+    ids=["away", "our key", "our credit"],
+)
+async def test_an_upstream_that_is_away_is_asked_again(gw: Running, broken: dict[str, Any]) -> None:
+    """A 503 loses nothing, nor does a refusal of our own key or account: the job is submitted later."""
     key = await gw.open_account("a", credit="10")
     await gw.knobs(job_seconds=0.3)
     first = [(await submit(gw, key)).json["id"] for _ in range(2)]
     waiting = (await submit(gw, key)).json["id"]
-    await gw.knobs(job_seconds=0.3, fail_rate=1.0, fail_status=status)
+    await gw.knobs(job_seconds=0.3, **broken)
     await asyncio.sleep(0.9)
-    await gw.knobs(job_seconds=0.3, fail_rate=0.0)
+    await gw.knobs(job_seconds=0.3, **dict.fromkeys(broken))
     for job in (*first, waiting):
         assert (await finished(gw, key, f"/v2/transcript/{job}")).json["status"] == "completed"
     assert len(await charges(gw, "a")) == 3

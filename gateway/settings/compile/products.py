@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.core.extract import Field
 from gateway.core.money import ZERO, Nanos
+from gateway.core.pricing import Condition
 from gateway.core.upstreams import Upstream
 from gateway.settings.compile.asked import Asked
 from gateway.settings.compile.errors import compile_errors, compile_not_found
@@ -73,11 +74,20 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
         without_ledger=_without_ledger(settings.on_ledger_unavailable, place.at("on_ledger_unavailable"), scope),
         queues=any(job.queue is not None for job in settings.jobs.values()),
         on_unsettled=settings.on_unsettled,
+        refuses_us_when=_refuses_us_when(settings, place.at("refuses_us_when"), scope),
     )
     made = Made(settings=settings, place=place, product=product)
     for kind, job in settings.jobs.items():
         made.jobs[kind] = _job(kind, job, made, scope)
     return made
+
+
+def _refuses_us_when(settings: ProductSettings, place: Place, scope: Scope) -> Condition | None:
+    when = settings.refuses_us_when
+    for index, read in enumerate(when.fields if when is not None else ()):
+        if read.source == "job":
+            scope.report.add(place.at("any", index), f"{read} is not what the service answers: write reply.x")
+    return compile_condition(when, place, Reading(of_job=True), scope)
 
 
 def _without_ledger(settings: LedgerAwaySettings, place: Place, scope: Scope) -> WithoutLedger | None:

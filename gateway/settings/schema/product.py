@@ -416,6 +416,11 @@ class ProductSettings(Settings):
     errors: ErrorsSettings = key("The dialect of refusals")
     models: ModelsSettings | None = key("The models", default=None, shown="none")
     strip_reply_fields: list[Filled] = key("Fields removed from JSON replies, at any depth", default=list, shown="none")
+    refuses_us_when: Condition | None = key(
+        "When a refusal (4xx) is of our own account at the service, beside 401 and 402: customers are told that the "
+        "service cannot be reached, operators that it is us (`credential_refused`)",
+        default=None, shown="never",
+    )  # fmt: skip
     on_ledger_unavailable: Annotated[LedgerAwaySettings, BeforeValidator(_refuse)] = key(
         '`refuse`, or `{allow_up_to: "0.50"}` while the ledger is away', default=LedgerAwaySettings, shown="refuse"
     )
