@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 from multidict import CIMultiDict
 
-from gateway.core.errors import Code, EndpointsUnavailable, Refused, ServiceRefusesUs, UpstreamUnreachable
+from gateway.core.errors import Code, EndpointsUnavailable, Refused, UpstreamUnreachable
 from gateway.core.extract import Field
 from gateway.core.upstreams import Upstream
 from gateway.pipeline.call import Answer, Call
@@ -56,12 +56,10 @@ async def own_page(
         path = f"{call.client.raw_path}?{urlencode(query)}" if query else call.client.raw_path
         async with await upstreams.send(place, "GET", path, headers.copy(), None) as reply:
             body, data = await _read(reply, call.route.product.metered_body_bytes_max)
-            call.upstream_status = reply.status
+            call.upstream_status, kept = reply.status, reply_headers(reply.headers)
             if not 200 <= reply.status < 300:
-                if call.route.product.refuses_us(reply.status, data):
-                    raise ServiceRefusesUs("the service does not serve our own account")
-                return Answer(status=reply.status, reason=reply.reason, headers=reply_headers(reply.headers), body=body)
-            kept = reply_headers(reply.headers)
+                call.route.product.require_service(reply.status, data)
+                return Answer(status=reply.status, reason=reply.reason, headers=kept, body=body)
         items = listing.items.read({"reply": data})
         if type(items) is not list:
             raise UpstreamUnreachable("the upstream's list has no items")

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 
-from gateway.core.errors import ServiceRefusesUs
 from gateway.pipeline.call import Call
 from gateway.pipeline.callbacks import shown
 from gateway.pipeline.events import events_in
@@ -59,11 +58,9 @@ def read_again(call: Call, body: bytes) -> None:
 def require_service(call: Call, reply: Reply, body: bytes) -> None:
     """Raise ServiceRefusesUs where a refusal of the service's is of our own account there."""
     product = call.route.product
-    if product.refuses_us_when is None:
-        return
-    plain = decoded(body, reply.headers.get("Content-Encoding", ""), product.metered_body_bytes_max)
-    if product.refuses_us(reply.status, reply_data(plain) if plain else None):
-        raise ServiceRefusesUs("the service does not serve our own account")
+    if product.refuses_us_when is not None:
+        plain = decoded(body, reply.headers.get("Content-Encoding", ""), product.metered_body_bytes_max)
+        product.require_service(reply.status, reply_data(plain) if plain else None)
 
 
 def changes_reply(call: Call, jobs: Jobs) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from gateway.core.errors import Code
+from gateway.core.errors import Code, ServiceRefusesUs
 from gateway.core.extract import Field
 from gateway.core.money import Nanos
 from gateway.core.pricing import Condition
@@ -117,6 +117,11 @@ class Product:
     def refuses_us(self, status: int, reply: Any) -> bool:
         """Whether what the service says of itself is that it does not serve us, whoever the customer is."""
         return self.refuses_us_when is not None and 400 <= status < 500 and self.refuses_us_when.met({"reply": reply})
+
+    def require_service(self, status: int, reply: Any) -> None:
+        """Raise ServiceRefusesUs where it says so."""
+        if self.refuses_us(status, reply):
+            raise ServiceRefusesUs("the service does not serve our own account")
 
     @property
     def forwarded(self) -> bool:
