@@ -10,7 +10,7 @@ import click
 from gateway.cli.accounts import account_argument, changes_of
 from gateway.cli.output import facts
 from gateway.cli.shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
-from gateway.edge.operations.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.operations.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TakeBack, TellPayment
 from gateway.edge.operations.views import Data
 
 
@@ -120,6 +120,35 @@ def tell_payment(
     async def work(desk: Desk) -> Data:
         body = desk.read(TellPayment, payment=payment, amount=amount, provider=provider, attempt=attempt)
         return await desk.autopay.tell_payment(account, body)
+
+    invocation.show(on_ledger(invocation, work), _facts)
+
+
+@payments.command("take-back")
+@account_argument
+@click.argument("payment")
+@click.option("--source", required=True, metavar="ID", help="The refund's or dispute's own id.")
+@click.option("--amount", required=True, metavar="USD", help="What it takes, all in all.")
+@click.option("--kind", metavar="KIND", help='"refund" (default) or "dispute".')
+@click.option("--provider", metavar="NAME", help='Whose ids they are. Default: "webhook".')
+@click.option("--final", is_flag=True, help="It is decided: a refund that failed, a dispute that was won, take 0.")
+@common
+def take_back(
+    invocation: Invocation,
+    *,
+    account: str,
+    payment: str,
+    source: str,
+    amount: str,
+    kind: str | None,
+    provider: str | None,
+    final: bool,
+) -> None:
+    """Take back what a refund or a dispute takes of a PAYMENT: once, however often it is told."""
+
+    async def work(desk: Desk) -> Data:
+        its = {"payment": payment, "source": source, "amount": amount, "kind": kind, "provider": provider}
+        return await desk.autopay.take_back(account, desk.read(TakeBack, **its, final=final))
 
     invocation.show(on_ledger(invocation, work), _facts)
 

@@ -10,7 +10,7 @@ from gateway.cli.archive import repair_ledger, restore_ledger, verify_against
 from gateway.cli.output import EXIT_REFUSED, facts, table
 from gateway.cli.shared import Desk, Invocation, common, idempotent, named_operation, on_ledger
 from gateway.edge.archiving import BEHIND
-from gateway.edge.operations.admin_bodies import Correct, GiveGrant, Refund
+from gateway.edge.operations.admin_bodies import Correct, EndGrant, GiveGrant, Refund
 from gateway.edge.operations.bodies import read_page
 from gateway.edge.operations.commitments import Commit
 from gateway.edge.operations.views import Data
@@ -56,6 +56,25 @@ def grant_credits(
         return await desk.operations.give_grant(account, body, named_operation(idempotency_key))
 
     invocation.show(on_ledger(invocation, work), lambda grant: _grants([grant]))
+
+
+@credits_.command("end")
+@account_argument
+@click.argument("grant")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the ledger's entry.")
+@idempotent
+@common
+def end_grant(invocation: Invocation, *, account: str, grant: str, reason: str, idempotency_key: str | None) -> None:
+    """Take off what is left of a GRANT, like one that was given by mistake."""
+
+    async def work(desk: Desk) -> Data:
+        body = desk.read(EndGrant, reason=reason)
+        return await desk.operations.end_grant(account, grant, body, desk.actor, named_operation(idempotency_key))
+
+    def told(data: Data) -> str:
+        return f"{data['amount']} {data['currency']} by entry {data['entry']}; balance {data['balance']}"
+
+    invocation.show(on_ledger(invocation, work), told)
 
 
 @credits_.command("commitment")

@@ -31,6 +31,7 @@ from gateway.ports import (
     Key,
     Lag,
     Plan,
+    Receipt,
     Swept,
 )
 
@@ -195,6 +196,15 @@ class Administration(Store):
         if tag == b"too_much":
             raise LedgerRefused(rules.TOO_MUCH)
         return records.grant(*answer)
+
+    async def end_grant(self, *, operation: str, account: str, grant_id: str, data: Mapping[str, Any]) -> Receipt:
+        """See ports.Ledger."""
+        args: list[Part] = [operation, grant_id, records.json({**data})]
+        tag, answer = await self._operate("end_grant", operation, account, [grant_id, {**data}], [], args)
+        if tag == b"none":
+            raise LedgerRefused(rules.NOTHING_LEFT)
+        entry, left, balance = answer
+        return Receipt(entry_id=entry.decode(), charged=Nanos(int(left)), balance=Nanos(int(balance)))
 
     async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
         """See ports.Ledger. The key first, then its digest: nothing can be found that is not there."""

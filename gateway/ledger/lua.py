@@ -75,6 +75,7 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "open_account": ("admin",),
     "change_account": ("admin",),
     "grant": ("admin",),
+    "end_grant": ("admin",),
     "grant_monthly": ("admin",),
     "commit": ("admin",),
     "close_month": ("charge",),

@@ -28,6 +28,7 @@ from gateway.ports import (
     Key,
     Lag,
     Plan,
+    Receipt,
     Swept,
 )
 
@@ -145,6 +146,21 @@ class MemoryAdministration(MemoryStore):
         facts = entry_data.grant_data(kind, priority, expires_ms, note)
         made, _ = books.give(now, operation, given, facts)
         return books.done(operation, content, made)
+
+    async def end_grant(self, *, operation: str, account: str, grant_id: str, data: Mapping[str, Any]) -> Receipt:
+        """See ports.Ledger."""
+        books, now = self._at(account)
+        content = ("end_grant", grant_id, {**data})
+        first: Receipt | None = books.seen(operation, content)
+        if first is not None:
+            return first
+        grant = next((grant for grant in books.grants if grant.id == grant_id), None)
+        if grant is None:
+            raise LedgerRefused(rules.NOTHING_LEFT)
+        entry = books.end_grant(now, grant, operation, data)
+        books.look(now)
+        receipt = Receipt(entry_id=entry.id, charged=grant.remaining, balance=entry.balance)
+        return books.done(operation, content, receipt)
 
     async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
         """See ports.Ledger."""

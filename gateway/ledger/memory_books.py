@@ -270,14 +270,18 @@ class Books:
             self.ends[hold.id] = End("expired")
         expired = [grant for grant in self.grants if grant.expires_ms is not None and grant.expires_ms <= now]
         for grant in sorted(expired, key=lambda grant: (grant.expires_ms, grant.id)):
-            self.grants.remove(grant)
-            moved = {"grants": {grant.id: grant.remaining}}
-            self.write(now, "grant_expiry", -grant.remaining, f"expiry:{grant.id}", moved)
+            self.end_grant(now, grant, f"expiry:{grant.id}", {})
         if expired:
             self.look(now)
         monthly = Monthly(plan=self.plan, now=month_of(now), granted=self.granted, closing=self.commitment.closing)
         held = Nanos(sum(hold.amount for hold in over))
         return Swept(holds=len(over), held=held, grants=len(expired), monthly=monthly)
+
+    def end_grant(self, now: int, grant: Grant, operation: str, facts: Mapping[str, Any]) -> Entry:
+        """Take off what is left of a grant."""
+        self.grants.remove(grant)
+        moved = {"grants": {grant.id: grant.remaining}}
+        return self.write(now, "grant_expiry", -grant.remaining, operation, {**facts, **moved})
 
     def burn(self, amount: int) -> dict[str, Any]:
         """Take an amount from the grants in burn order; the rest becomes debt. What was moved."""

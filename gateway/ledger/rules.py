@@ -38,6 +38,7 @@ TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the mo
 DIGEST_TAKEN: Final = "another key has this secret"
 MONTH_OVER: Final = "the month is over: what is committed to changes from this one on"
 ALREADY_EXPIRED: Final = "the grant would have expired already"
+NOTHING_LEFT: Final = "the account has no such grant with something left"
 #: How many deliveries of an account may wait; how many dead letters it has, and for how long. As in outbox.lua.
 WAITING_MAX: Final = 10_000
 DEAD_MAX: Final = 1000

@@ -62,7 +62,7 @@ class Cashier:
                 case PaymentFailed(account=account, attempt=attempt, why=why):
                     await self.fail(provider, account, attempt, why)
                 case PaymentReversed():
-                    await self._reverse(provider, event)
+                    await self.reverse(provider, event)
                 case MethodAdded(account=account, customer=customer, method=method, id=operation):
                     await self._add_method(provider, account, customer, method, operation)
         except UnknownAccount:
@@ -115,8 +115,9 @@ class Cashier:
         payload = {"kind": kind, "amount": format_usd(amount), "why": why, "at": at_ms}
         await self._ledger.post(account=account, delivery_id=f"alert:{kind}:{name}", channel=ALERT, payload=payload)
 
-    async def _reverse(self, provider: str, event: PaymentReversed) -> None:
-        await self._ledger.reverse_payment(
+    async def reverse(self, provider: str, event: PaymentReversed) -> Nanos:
+        """A refund or a dispute takes a payment back; what is taken back of it now, by all of them."""
+        taken = await self._ledger.reverse_payment(
             account=event.account,
             provider=provider,
             payment=event.payment,
@@ -130,6 +131,7 @@ class Cashier:
         autopay = await self._ledger.autopay(event.account)
         if not autopay.enabled and autopay.why == event.why:
             await self._alert(event.account, "autopay_disabled", f"{event.why}:{event.source}", event.amount, event.why)
+        return taken
 
     async def _add_method(self, provider: str, account: str, customer: str, method: str, operation: str) -> None:
         """Keep a card; an autopay that waited for one goes on."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from gateway.core.money import ZERO, Nanos
-from gateway.ports.records import Entry, Grant, GrantKind, Hold, Plan
+from gateway.ports.records import Entry, Grant, GrantKind, Hold, Plan, Receipt
 
 AccountStatus = Literal["active", "suspended"]
 
@@ -135,6 +135,9 @@ class AdministrationLedger(Protocol):
         note: str = "",
     ) -> Grant:
         """Give credit. Debt is paid first. LedgerRefused if the balance would pass BALANCE_MAX, or amount <= 0."""
+
+    async def end_grant(self, *, operation: str, account: str, grant_id: str, data: Mapping[str, Any]) -> Receipt:
+        """Take off what is left of a grant, now, by a `grant_expiry` entry. LedgerRefused if nothing is left of it."""
 
     async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
         """Make a key of an account, found by its digest. LedgerRefused if the digest or id is in use."""

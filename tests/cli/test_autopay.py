@@ -47,7 +47,11 @@ async def test_autopay_from_a_card_to_off(tmp_path: Path, empty_redis: str) -> N
         assert grant["amount"] == "10.000000000"
         assert await call("payments", "credit", "acme", "inv-1", "--amount", "10") == grant
         assert await gateway.balance("acme") == usd(70)
+        taken = await call("payments", "take-back", "acme", "inv-1", "--source", "cn-1", "--amount", "4")
+        assert (taken["taken"], await gateway.balance("acme")) == ("4.000000000", usd(66))
+        ended = await call("credits", "end", "acme", grant["id"], "--reason", "mistyped")
+        assert (ended["amount"], ended["balance"]) == ("-10.000000000", "56.000000000")
         state = (await call("autopay", "fail", "acme", "ap_none", "--reason", "hangs"))["state"]
         assert state == "idle"
         noted = {line["action"] for line in (await call("audit", "list", "--account", "acme"))["items"]}
-        assert {f"gateway {words}" for words in ("autopay set", "autopay off", "payments credit")} <= noted
+        assert {f"gateway {words}" for words in ("autopay set", "payments take-back", "credits end")} <= noted

@@ -9,6 +9,7 @@ import pytest
 from gateway.ports import Plan, Watch
 from tests.fakes.stripe import GOOD, FakeStripe
 from tests.harness import ADMIN_TOKEN, Running
+from tests.ledger.ledgers import bill
 from tests.payments.shop import customer_of, shop, until, usd
 
 UNSET = {
@@ -91,6 +92,9 @@ async def test_what_cannot_be_is_refused(desk: Desk) -> None:
         ("POST", "payments", {"amount": "5"}, "/payment"),
         ("POST", "payments", {"payment": "a b", "amount": "5"}, "/payment"),
         ("POST", "payments", {"payment": "inv-1", "amount": "0"}, "/amount"),
+        ("POST", "payments/take-back", {"payment": "inv-1", "amount": "5"}, "/source"),
+        ("POST", "payments/take-back", {"payment": "inv-1", "source": "re-1", "amount": "0.001"}, "/amount"),
+        ("POST", "payments/take-back", {"payment": "p", "source": "r", "amount": "5", "kind": "theft"}, "/kind"),
     ]
     for method, path, body, pointer in wrong:
         status, problem = await desk(method, path, body)
@@ -142,6 +146,24 @@ async def test_a_payment_told_by_ops_is_credited_once(desk: Desk) -> None:
     assert (status, problem["code"]) == (409, "operation_conflict")
     account = await desk.ledger.account("acme")
     assert (account.balance, account.plan.tier) == (usd(50), "payg")
+
+
+async def test_a_payment_that_is_refunded_elsewhere_is_taken_back(desk: Desk) -> None:
+    """By the refund's own id, once; a second one adds up; one that failed comes back; what was spent becomes debt."""
+    await desk("POST", "payments", {"payment": "inv-17", "amount": "29.00"})
+    body = {"payment": "inv-17", "source": "cn-1", "amount": "9.00"}
+    told = {"account": "acme", "provider": "webhook", "payment": "inv-17", "currency": "USD"}
+    for _ in range(2):
+        assert await desk("POST", "payments/take-back", body) == (
+            201,
+            told | {"taken": "9.000000000", "balance": "41.000000000"},
+        )
+    await desk.ledger.settle(bill(amount=usd(40)))
+    _, found = await desk("POST", "payments/take-back", body | {"source": "cn-2", "amount": "100", "kind": "dispute"})
+    assert (found["taken"], found["balance"]) == ("29.000000000", "-19.000000000")
+    _, found = await desk("POST", "payments/take-back", body | {"source": "cn-2", "amount": "0", "final": True})
+    assert (found["taken"], found["balance"]) == ("9.000000000", "1.000000000")
+    assert await desk.ledger.verify("acme") == []
 
 
 async def test_an_attempt_is_given_up_by_ops(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -186,6 +187,31 @@ async def test_a_grant_that_makes_no_sense_is_refused(world: World, wrong: dict[
     with pytest.raises(LedgerRefused):
         await ledger.grant(**values | wrong)
     assert await world.dump() == before
+
+
+async def test_what_is_left_of_a_grant_is_taken_off_once(world: World) -> None:
+    """One that was given by mistake: what was spent of it is spent, others stay, and a repeat takes nothing more."""
+    ledger = await opened(world)
+    its: dict[str, Any] = {"account": "acme", "kind": "goodwill", "priority": 10}
+    wrong = await ledger.grant(operation="g-1", amount=usd(1000), expires_ms=START_MS + 86_400_000, **its)
+    await ledger.grant(operation="g-2", amount=usd(3), **its)
+    await ledger.settle(bill("call-1", usd(20)))
+    ended = partial(ledger.end_grant, account="acme", grant_id=wrong.id, data={"reason": "mistyped", "actor": "ops"})
+    receipt = await ended(operation="end")
+    assert (receipt.charged, receipt.balance, receipt) == (usd(980), usd(53), await ended(operation="end"))
+    account = await ledger.account("acme")
+    assert (account.balance, [grant.remaining for grant in account.grants]) == (usd(53), [usd(3), usd(50)])
+    (entry,) = await ledger.entries("acme", newest_first=True, limit=1)
+    explained = {"grants": {wrong.id: usd(980)}, "reason": "mistyped", "actor": "ops"}
+    assert (entry.id, entry.kind, entry.amount, entry.data) == (receipt.entry_id, "grant_expiry", usd(-980), explained)
+    for name, grant_id in (("end-2", wrong.id), ("end-3", "g00000009"), ("end-4", f"{account.grants[0].id}.left")):
+        with pytest.raises(LedgerRefused):
+            await ended(operation=name, grant_id=grant_id)
+    with pytest.raises(OperationConflict):
+        await ended(operation="end", grant_id=account.grants[0].id)
+    await world.advance(86_400)
+    await ledger.sweep("acme")
+    assert ((await ledger.account("acme")).balance, await ledger.verify("acme")) == (usd(53), [])
 
 
 async def test_keys_are_made_listed_and_changed(world: World) -> None:

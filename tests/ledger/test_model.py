@@ -76,6 +76,7 @@ HAPPENED = (
     "begin_payment backing_off", "begin_payment capped", "grant_monthly True", "grant_monthly False",
     "grant_monthly LedgerRefused", "commit Commitment", "commit LedgerRefused", "commit OperationConflict",
     "close_month True", "close_month False", "refund in time", "refund LedgerRefused", "refund OperationConflict",
+    "end_grant in time", "end_grant LedgerRefused",
     "take_volume dict", "take_volume OperationConflict",
 )  # fmt: skip
 
@@ -442,10 +443,16 @@ class Machine(RuleBasedStateMachine):
         amount=st.sampled_from([0, 1, 100, 1000, 4000, 20_000]).map(Nanos),
         priority=st.sampled_from([10, 50]),
         life=st.sampled_from([None, 20_000, 90_000, 40 * 86_400_000]),
+        ends=st.sampled_from([*[0] * 9, 1, 2, 3]),
         lose=lost,
     )
-    def grant(self, account: str, operation: str, amount: Nanos, priority: int, life: int | None, lose: int) -> None:
-        """Give credit."""
+    def grant(
+        self, account: str, operation: str, amount: Nanos, priority: int, life: int | None, ends: int, lose: int
+    ) -> None:
+        """Give credit, and sometimes end a grant, which may be spent, or never was."""
+        if ends:
+            its: dict[str, Any] = {"grant_id": f"g{ends:08}", "data": {"reason": "r"}}
+            self.do("end_grant", lose, operation=f"{operation}-end", account=account, **its)
         self.do(
             "grant", lose, operation=operation, account=account, kind="promotion", amount=amount, priority=priority,
             expires_ms=self.model.now + life if life else None,

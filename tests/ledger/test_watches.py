@@ -93,6 +93,9 @@ async def test_every_way_down_is_found(world: World) -> None:
     for _ in range(2):
         await spend(ledger, 30)
     assert [name for name, _, _ in await told(ledger)] == ["alert:low:4"]
+    made = await ledger.grant(operation="g-4", account="acme", kind="goodwill", amount=usd(100))
+    await ledger.end_grant(operation="end", account="acme", grant_id=made.id, data={})
+    assert [name for name, _, _ in await told(ledger)] == ["alert:low:5"]
 
 
 async def test_what_a_session_gives_back_is_no_recovery(world: World) -> None:

@@ -199,6 +199,8 @@ ANSWERS: Final[dict[str, Data]] = {
     "Credits": shape(**_ACCOUNT, spent_this_month=USD, grants=many(named("Grant"))),
     "Correction": shape(entry=TEXT, call_id=TEXT, amount=USD, balance=USD, currency=CURRENCY),
     "RotatedKey": shape(**_KEY, secret=TEXT, replaces=TEXT, old_until=perhaps(MOMENT)),
+    "EndedGrant": shape(entry=TEXT, grant=TEXT, amount=USD, balance=USD, currency=CURRENCY),
+    "TakenBack": shape(account=TEXT, provider=TEXT, payment=TEXT, taken=USD, balance=USD, currency=CURRENCY),
     "Refunded": shape(entry=TEXT, refunds=TEXT, amount=USD, balance=USD, currency=CURRENCY),
     "Repriced": shape(
         account=TEXT,

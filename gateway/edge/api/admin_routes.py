@@ -19,6 +19,7 @@ from gateway.edge.operations.admin_bodies import (
     ChangeAccount,
     ChangeKey,
     Correct,
+    EndGrant,
     GiveGrant,
     OpenAccount,
     PriceDryRun,
@@ -29,7 +30,7 @@ from gateway.edge.operations.admin_bodies import (
 from gateway.edge.operations.alerts import AlertOperations
 from gateway.edge.operations.auditing import Auditor
 from gateway.edge.operations.autopay import AutopayOperations
-from gateway.edge.operations.autopay_bodies import FailPayment, TellPayment
+from gateway.edge.operations.autopay_bodies import FailPayment, TakeBack, TellPayment
 from gateway.edge.operations.commitments import Commit, CommitmentOperations
 from gateway.edge.operations.fields import is_id
 from gateway.edge.operations.jobs import JobOperations
@@ -76,6 +77,12 @@ async def _list_entries(desk: AdminDesk, ask: Ask) -> Data:
 async def _list_audit(desk: AdminDesk, ask: Ask) -> Data:
     after, limit = ask.page
     return await desk.audit.list_lines(account=ask.query.get("account", ""), after=after, limit=limit)
+
+
+async def _end_grant(desk: AdminDesk, ask: Ask) -> Data:
+    return await desk.operations.end_grant(
+        ask.account, ask.parts["grant"], ask.body(EndGrant), ask.actor, ask.operation
+    )
 
 
 async def _settle_job(desk: AdminDesk, ask: Ask) -> Data:
@@ -229,6 +236,16 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
     ),
     Endpoint(
         method="POST",
+        path="/accounts/{account}/grants/{grant}/end",
+        scope="billing",
+        summary="Take off what is left of a grant",
+        deed=_end_grant,
+        body=EndGrant,
+        answer="EndedGrant",
+        status=201,
+    ),
+    Endpoint(
+        method="POST",
         path="/accounts/{account}/corrections",
         scope="billing",
         summary="Correct a charge by an entry of its own",
@@ -276,6 +293,18 @@ ROUTES: Final[tuple[Endpoint[AdminDesk], ...]] = (
         body=TellPayment,
         names_itself=True,
         answer="Grant",
+        status=201,
+        problems=PAYING,
+    ),
+    Endpoint(
+        method="POST",
+        path="/accounts/{account}/payments/take-back",
+        scope="billing",
+        summary="Take back what a refund or a dispute takes of a payment",
+        deed=lambda desk, ask: desk.autopay.take_back(ask.account, ask.body(TakeBack)),
+        body=TakeBack,
+        names_itself=True,
+        answer="TakenBack",
         status=201,
         problems=PAYING,
     ),

@@ -19,6 +19,7 @@ from gateway.edge.operations.admin_bodies import (
     ChangeAccount,
     ChangeKey,
     Correct,
+    EndGrant,
     GiveGrant,
     OpenAccount,
     Refund,
@@ -29,6 +30,7 @@ from gateway.edge.operations.views import (
     view_account,
     view_correction,
     view_drift,
+    view_ended_grant,
     view_entry,
     view_grant,
     view_hold,
@@ -189,6 +191,12 @@ class Operations:
                 note=body.note,
             )
         )
+
+    async def end_grant(self, account: str, grant: str, body: EndGrant, actor: str, operation: Operation) -> Data:
+        """Take off what is left of a grant: one that was given by mistake."""
+        data = {"reason": body.reason, "actor": actor}
+        receipt = await self._ledger.end_grant(operation=operation.id, account=account, grant_id=grant, data=data)
+        return view_ended_grant(grant, receipt)
 
     async def correct(self, account: str, body: Correct, operation: Operation) -> Data:
         """Correct a charge. Where the caller chose no name for it, the same correction is the same operation."""

@@ -90,6 +90,12 @@ class GiveGrant(Body):
     note: Note = ""
 
 
+class EndGrant(Body):
+    """Why a grant ends before its time: what is left of it is taken off."""
+
+    reason: Annotated[Note, Given]
+
+
 class Refund(Body):
     """A charge to give back, by its entry: how much (null: all that is left of it), and why."""
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 from gateway.core.autopay import Autopay, AutopayState
 from gateway.core.money import BALANCE_MAX, format_usd
 from gateway.core.months import month_of
-from gateway.edge.operations.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TellPayment
+from gateway.edge.operations.autopay_bodies import AddFunds, ChangeAutopay, FailPayment, TakeBack, TellPayment
 from gateway.edge.operations.bodies import Invalid, Problem
 from gateway.edge.operations.views import CURRENCY, Data, view_grant, when
 from gateway.edge.paying import Paying
 from gateway.payments.billing_system import NAME as BILLING_SYSTEM
 from gateway.payments.cashier import AUTOPAY_WATCH, watch_of
-from gateway.ports import Checkout, Clock, Ledger, PaymentPaid, PaymentRefused
+from gateway.ports import Checkout, Clock, Ledger, PaymentPaid, PaymentRefused, PaymentReversed
 from gateway.settings.runtime import Runtime
 
 _NO_PROVIDER: Final = "nobody charges payers here: ask whoever runs this service to add credit"
@@ -79,6 +79,26 @@ class AutopayOperations:
         """Credit a payment that was made somewhere else, once; the grant."""
         paid = PaymentPaid(account=account, payment=body.payment, amount=body.amount, attempt=body.attempt)
         return view_grant(await self._paying.cashier.credit(body.provider, paid))
+
+    async def take_back(self, account: str, body: TakeBack) -> Data:
+        """Take back what a refund or a dispute that was made somewhere else takes of a payment."""
+        taken = PaymentReversed(
+            account=account,
+            payment=body.payment,
+            source=body.source,
+            amount=body.amount,
+            final=body.final,
+            why=body.kind,
+        )
+        back = await self._paying.cashier.reverse(body.provider, taken)
+        return {
+            "account": account,
+            "provider": body.provider,
+            "payment": body.payment,
+            "taken": format_usd(back),
+            "balance": format_usd((await self._ledger.account(account)).balance),
+            **CURRENCY,
+        }
 
     async def fail_payment(self, account: str, body: FailPayment) -> Data:
         """Give up the attempt under way, as if it had been declined. Money that comes after all is credited."""

@@ -5,14 +5,14 @@ Does not know: HTTP, pages, the ledger.
 """
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from gateway.core.autopay import CENT
 from gateway.core.money import Nanos, format_usd
 from gateway.edge.operations.bodies import Body, Change, Setting
-from gateway.edge.operations.fields import Given, Name, UsdAboveZero, Word
+from gateway.edge.operations.fields import Given, Name, Usd, UsdAboveZero, Word
 
 _PAYMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}")
 
@@ -38,6 +38,7 @@ def _payment(text: str) -> str:
 
 
 Cents = Annotated[UsdAboveZero, AfterValidator(_cents)]
+WholeCents = Annotated[Usd, AfterValidator(_cents)]
 Payable = Annotated[Cents, AfterValidator(_payable)]
 PaymentId = Annotated[str, Field(max_length=255), AfterValidator(_payment)]
 
@@ -65,6 +66,17 @@ class TellPayment(Body):
     amount: Cents
     provider: Annotated[PaymentId, Field(max_length=64)] = "webhook"
     attempt: Annotated[str, Field(max_length=64)] = ""
+
+
+class TakeBack(Body):
+    """What a refund or a dispute takes of a payment, all in all, until it is `final`. `source` is its id."""
+
+    payment: PaymentId
+    source: PaymentId
+    amount: WholeCents
+    provider: Annotated[PaymentId, Field(max_length=64)] = "webhook"
+    kind: Literal["refund", "dispute"] = "refund"
+    final: bool = False
 
 
 class FailPayment(Body):

@@ -153,6 +153,17 @@ def view_refund(refunds: str, receipt: Receipt) -> Data:
     }
 
 
+def view_ended_grant(grant: str, receipt: Receipt) -> Data:
+    """What the end of a grant did: its entry, what was taken off, and the balance after it."""
+    return {
+        "entry": receipt.entry_id,
+        "grant": grant,
+        "amount": format_usd(-receipt.charged),
+        "balance": format_usd(receipt.balance),
+        **CURRENCY,
+    }
+
+
 def view_drift(drift: Drift) -> Data:
     """A number that is not what the entries say, in the ledger's own unit (nano-dollars, counts)."""
     return {"what": drift.what, "stored": str(drift.stored), "recomputed": str(drift.recomputed)}
