@@ -69,7 +69,7 @@ class Alerts(Law):
         for name, level in self._levels.items():
             if name in self._watched:
                 level.entered(entry)
-        if entry.kind in {"charge", "correction"}:
+        if entry.kind in {"charge", "correction"} and "payment_operation" not in entry.data:  # a payment is no spending
             day = datetime.fromtimestamp(entry.at_ms / 1000, UTC).strftime("%Y-%m-%d")
             self._spent[day] -= entry.amount
             if self._spent[day] >= self._limit and "day" in self._watched:
