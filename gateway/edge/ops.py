@@ -147,6 +147,7 @@ class Operators:
         gauges = metrics.gauges
         try:
             backlog = await self._ledger.backlog()
+            metrics.by_product["gateway_queue_jobs"] = dict(await self._ledger.waiting(list(self._runtime.products)))
         except LedgerUnavailable:
             gauges["gateway_ledger_up"] = 0
         else:

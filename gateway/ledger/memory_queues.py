@@ -128,6 +128,11 @@ class MemoryQueues(MemoryStore):
         waiting = sorted(books.waiting(), key=lambda hold: hold.concurrency_class)
         return [*submitting, *(hold.resource for hold in waiting if hold.resource is not None)][:limit]
 
+    async def waiting(self, classes: Sequence[str]) -> Mapping[str, int]:
+        """See ports.Ledger."""
+        every = [hold.concurrency_class for books in self._books.values() for hold in books.waiting()]
+        return {name: every.count(name + QUEUED) for name in classes}
+
     async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:
         """See ports.Ledger."""
         return [self._of(account).bodies.get(ref) for ref in refs]

@@ -81,6 +81,15 @@ class Queues(Store):
         _, (members,) = await self._run("queued", account, [], [str(limit)])
         return [records.ref(member) for member in members]
 
+    async def waiting(self, classes: Sequence[str]) -> Mapping[str, int]:
+        """See ports.Ledger. By what the accounts count themselves, all of them asked in one write."""
+        accounts = await self._call("ZRANGE", self._names.queues, 0, rules.QUEUES_MAX - 1)
+        fields = [f"open.{name}.queued" for name in classes]
+        counted = await asyncio.gather(
+            *(self._call("HMGET", self._names.account(account.decode()), *fields) for account in accounts if fields)
+        )
+        return {name: sum(int(of[i] or 0) for of in counted) for i, name in enumerate(classes)}
+
     async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:
         """See ports.Ledger. The commands leave in one write."""
         return list(await asyncio.gather(*(self._call("GET", self._names.body(account, ref)) for ref in refs)))

@@ -46,6 +46,8 @@ DEAD_SECONDS: Final = 30 * 86_400
 PAYLOAD_BYTES_MAX: Final = 65_536
 #: Jobs that one listing has at the most: more than plans let wait.
 QUEUED_MAX: Final = 1_000_000
+#: Accounts whose waiting jobs are counted for the metrics.
+QUEUES_MAX: Final = 1_000
 DELAY_SECONDS_MAX: Final = 366 * 86_400
 #: Watches of an account, and the bytes of each one's data.
 WATCHES_MAX: Final = 20

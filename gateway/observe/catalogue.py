@@ -76,6 +76,7 @@ GAUGES: Final = {
 }
 GAUGES_BY_PRODUCT: Final = {
     "gateway_holds_open": "Holds of calls that are being served.",
+    "gateway_queue_jobs": "Jobs that wait for their place.",
     "gateway_exposure_nanos": "Nano-dollars admitted while the ledger is away, until they are charged.",
 }
 #: Of services with several endpoints; their labels are the upstream and the endpoint.

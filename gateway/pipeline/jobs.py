@@ -169,14 +169,16 @@ class Jobs:
         concluded = await self._charged(account, record, charge, pricing.usage_record(usage))
         return replace(concluded, unheard=unheard)
 
-    async def tell(self, account: str, record: Resource, status: str) -> None:
-        """Have the client's webhook called, if the service does not call back within the job's grace.
+    async def tell(self, account: str, record: Resource, status: str, *, called_back: bool = True) -> None:
+        """Have the client's webhook called, if the service does not call back within the job's grace; at once, where it
+        was not given the job.
 
         Before the job is ended, so that no crash leaves one that is over and told to nobody.
         """
         job = self.job_of(record)
         if job is not None and job.callback is not None and (told := notice(job.callback, record, status)) is not None:
-            await self._books.post(account, told.id, WEBHOOK, told.payload, job.callback.grace_seconds)
+            seconds = job.callback.grace_seconds if called_back else 0
+            await self._books.post(account, told.id, WEBHOOK, told.payload, seconds)
 
     async def warn(self, account: str, record: Resource, what: str) -> None:
         """Tell whoever watches over the account's jobs what went wrong with one, before it is ended."""

@@ -95,7 +95,7 @@ class Queueing:
     async def answer(self, call: Call, record: Resource) -> Answer | Refused | None:
         """What a client gets that asks for a job which is not at the upstream; None where it is."""
         job = self._jobs.job_of(record)
-        if job is None or job.queue is None or not waits_or_never_ran(record):
+        if job is None or job.queue is None or not record.only_here:
             return None
         (kept,) = await self._ledger.queued_bodies(account=call.account, refs=[record.ref])
         if kept is None:  # it was submitted just now
@@ -192,7 +192,7 @@ class Queueing:
         """It will not run: its client is told, and its credit given back."""
         record = queued.record
         assert job.queue is not None, "it was queued"
-        await self._jobs.tell(queued.account, record, job.queue.failed)
+        await self._jobs.tell(queued.account, record, job.queue.failed, called_back=False)
         await self._ledger.reject(account=queued.account, ref=record.ref, hold_id=record.hold, reason=why)
         self._observer.event("job_rejected", product=record.product)
         self._left(queued, "rejected")
@@ -216,11 +216,6 @@ def _places(call: Call) -> Concurrency:
     share = call.tier.products.get(call.route.product.name) if call.tier is not None else None
     assert share is not None and share.concurrency is not None, "what is queued has a limit"
     return share.concurrency
-
-
-def waits_or_never_ran(record: Resource) -> bool:
-    """Whether a job is not at the upstream: it waits for its place, or was rejected."""
-    return record.state == "queued" or (record.state == "released" and not record.upstream and "error" in record.usage)
 
 
 def path_upstream_knows(record: Resource | None, path: str) -> str:

@@ -81,6 +81,11 @@ class JobLedger(Protocol):
     async def queued(self, account: str, *, limit: int = ...) -> Sequence[ResourceRef]:
         """The account's jobs that wait for their place, so many at most, the next one of each product first."""
 
+    async def waiting(self, classes: Sequence[str]) -> Mapping[str, int]:
+        """How many jobs of all accounts wait for their place, by class. For figures: an account may be missing while
+        its queue is looked at, and beyond a thousand accounts none is counted.
+        """
+
     async def queued_bodies(self, *, account: str, refs: Sequence[ResourceRef]) -> Sequence[bytes | None]:
         """What is kept of the request of each; None where nothing is (any more)."""
 

@@ -100,6 +100,11 @@ class Resource:
         """What the upstream calls it."""
         return self.upstream or self.ref.id
 
+    @property
+    def only_here(self) -> bool:
+        """Whether it is a job that the upstream was not given: it waits for its place, or was rejected."""
+        return self.state == "queued" or (self.state == "released" and not self.upstream and "error" in self.usage)
+
 
 @record
 class Lag:

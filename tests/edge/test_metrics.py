@@ -18,7 +18,7 @@ from gateway.ports import CallFinished, QueueLeft
 
 PRODUCTS: Final = ("llm", "stt")
 #: What has no unit: it is counted, or is one or zero.
-UNITS: Final = ("_seconds", "_bytes", "_nanos", "_accounts")
+UNITS: Final = ("_seconds", "_bytes", "_nanos", "_accounts", "_jobs")
 COUNTED: Final = ("_open", "_max", "_up", "_successful", "_pending", "_unwritten", "_faults", "_configured", "_workers")
 
 

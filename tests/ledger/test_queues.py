@@ -63,6 +63,11 @@ async def test_beyond_its_places_a_call_waits_and_holds_its_credit(world: World)
     assert await waiting(ledger) == ["c", "d", "e"]
     assert [ref.id for ref in await ledger.queued("acme", limit=2)] == ["ours-c", "ours-d"]
     assert await claim(world) == []
+    assert await ledger.waiting(["jobs", "calls"]) == {"jobs": 3, "calls": 0}
+    await ledger.release(account="acme", hold_id="a")
+    assert len(await claim(world)) == 1
+    assert await ledger.waiting(["jobs"]) == {"jobs": 2}
+    assert await ledger.waiting([]) == {}
     assert await ledger.verify("acme") == []
 
 

@@ -291,8 +291,16 @@ async def test_operators_see_the_queue_and_take_jobs_out(gw: Running) -> None:
         (made[2], "queued", 1), (made[3], "queued", 2),
     ]  # fmt: skip
     assert {job["state"] for job in listed[:2]} == {"open"}
+    for place, waits in enumerate(made[2:], 1):
+        shown = await desk.show_job("a", ResourceRef(kind="transcript", id=waits))
+        assert (shown["place"], shown["upstream_id"]) == (place, None)
+        settled = await desk.settle_job("a", ResourceRef(kind="transcript", id=waits), charge_hold=True)
+        assert (settled["found"], settled["charged"]) == ("queued", None)
+    async with gw.http.get(f"{gw.ops_url}/metrics") as response:
+        assert 'gateway_queue_jobs{product="speech-to-text"} 2.0' in await response.text()
     released = await desk.release_job("a", ResourceRef(kind="transcript", id=made[2]))
     assert (released["released"], released["job"]["state"]) == (True, "released")
+    assert (released["job"]["place"], released["job"]["upstream_id"]) == (None, None)
     assert [ref.id for ref in await gw.ledger.queued("a")] == [made[3]]
     told = (await gw.call("GET", f"/v2/transcript/{made[2]}", key)).json
     assert (told["status"], told["error"]) == ("error", "The job was taken out of the queue.")

@@ -7,6 +7,9 @@ import orjson
 import pytest
 
 from gateway.core.money import ZERO
+from gateway.edge.clock import SystemClock
+from gateway.edge.operations.jobs import JobOperations
+from gateway.ports import ResourceRef
 from tests.harness import Change, running
 from tests.pipeline.helpers import charges, finished, submit, without_rates
 from tests.pipeline.hooks import Hooks, called_back
@@ -114,6 +117,28 @@ async def test_a_webhook_names_the_job_by_the_id_that_its_client_knows(tmp_path:
         (told,) = await hooks.hears("/hook", 1)
         assert (orjson.loads(told.body)["transcript_id"], told.headers["X-My"]) == (waits["id"], "s3")
         assert len(await charges(gw, "a")) == 2
+
+
+@pytest.mark.parametrize("how", ["refused", "released"])
+async def test_a_client_is_told_at_once_of_a_job_that_will_never_run(
+    tmp_path: Path, empty_redis: str, how: str
+) -> None:
+    """The service was not given it, so nobody waits for its callback; nothing is charged or held for it."""
+    changes = {**called_back(grace_seconds=600), **places()}
+    async with running(tmp_path, empty_redis, changes=changes) as gw, Hooks() as hooks:
+        key = await gw.open_account("a", credit="10")
+        await gw.knobs(job_seconds=30 if how == "released" else 0.3)
+        first = (await submit(gw, key)).json["id"]
+        waits = (await submit(gw, key, audio_url="ftp://example.com/a", webhook_url=hooks.url("/hook"))).json["id"]
+        if how == "released":
+            desk = JobOperations(
+                ledger=gw.ledger, runtime=gw.runtime, upstreams=gw.gateway.upstreams, clock=SystemClock()
+            )
+            await desk.release_job("a", ResourceRef(kind="transcript", id=waits))
+        else:
+            await finished(gw, key, f"/v2/transcript/{first}")
+        (told,) = await hooks.hears("/hook", 1)
+        assert orjson.loads(told.body) == {"transcript_id": waits, "status": "error"}
 
 
 async def test_without_credit_the_queue_hands_out_no_more_than_the_plan_says(tmp_path: Path, empty_redis: str) -> None:

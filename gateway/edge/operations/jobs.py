@@ -94,8 +94,16 @@ class JobReading:
         return {"items": [view_job(job.record, job.look_ms, job.place) for job in found], "next": None}
 
     async def show_job(self, account: str, ref: ResourceRef) -> Data:
-        """One job, over or not."""
-        return view_job(await self._record(account, ref))
+        """One job, over or not, with its place if it waits."""
+        record = await self._record(account, ref)
+        return view_job(record, place=await self._place(account, record))
+
+    async def _place(self, account: str, record: Resource) -> int:
+        """Its place in the queue of its kind; 0: it does not wait."""
+        if record.state != "queued":
+            return 0
+        waiting = [ref for ref in await self._ledger.queued(account) if ref.kind == record.ref.kind]
+        return waiting.index(record.ref) + 1 if record.ref in waiting else 0
 
     async def _record(self, account: str, ref: ResourceRef) -> Resource:
         await self._ledger.account(account)  # raises where there is none
@@ -127,7 +135,7 @@ class JobOperations(JobReading):
     async def settle_job(self, account: str, ref: ResourceRef, *, charge_hold: bool) -> Data:
         """Ask the service now, and end the job by what it says; `charge_hold`: one that is not over costs its hold."""
         record = await self._record(account, ref)
-        found: str = record.state if record.state not in ("open", "queued") else "running"
+        found: str = "running" if record.state == "open" else record.state
         concluded: Concluded | None = None
         if record.state == "open":
             try:
@@ -146,6 +154,9 @@ class JobOperations(JobReading):
         record = await self._record(account, ref)
         was_open = record.state in ("open", "queued")
         if record.state == "queued":
+            job = self._jobs.job_of(record)
+            if job is not None and job.queue is not None:
+                await self._jobs.tell(account, record, job.queue.failed, called_back=False)
             await self._ledger.reject(account=account, ref=ref, hold_id=record.hold, reason=TAKEN_OUT)
         elif was_open:
             await self._jobs.release(account, record)

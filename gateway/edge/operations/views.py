@@ -113,7 +113,7 @@ def view_job(record: Resource, look_ms: int = 0, place: int = 0) -> Data:
         "gone_since": _perhaps(record.gone_ms or None),
         "next_look_at": _perhaps(look_ms or None),
         "place": place or None,
-        "upstream_id": record.upstream_id if record.state != "queued" else None,
+        "upstream_id": None if record.only_here else record.upstream_id,
     }
 
 
