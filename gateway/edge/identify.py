@@ -69,11 +69,12 @@ class Identifier:
         A token opens sessions of the product that it was made for, and nothing else.
         """
         if route.session is not None:
-            text = client.query.get(_TOKEN_PARAMETER) or credential_of(client.headers, _TOKEN_MAX) or ""
+            named = client.query.get(_TOKEN_PARAMETER)  # an empty one is none
+            text = named or credential_of(client.headers, _TOKEN_MAX) or ""
             token = read_token(self._peppers, text, self._clock.now()) if len(text) <= _TOKEN_MAX else None
             if token is not None and token.product == route.product.name:
                 return Identity(account=token.account, key_id=token.key_id, plan=token.plan, token=token)
-            if token is not None or _TOKEN_PARAMETER in client.query:
+            if token is not None or named:
                 return _NOBODY
         return await self.of_key(client.headers, client.address)
 

@@ -29,11 +29,12 @@ def _shared(watch: Watch) -> Watch:
 def watch_of(session: Session) -> Watch:
     """What the relay of such a session looks at."""
     client = {*session.updates, *(judged.type for judged in session.judged)}
+    upstream = {session.begins, session.ends, *session.reports, *(refusing.type for refusing in session.refusing)}
     return _shared(
         Watch(
             type_field=session.type_field,
             from_client=frozenset(client),
-            from_upstream=frozenset({session.begins, session.ends, *session.reports} - {""}),
+            from_upstream=frozenset(upstream - {""}),
             client_binary=session.client_binary,
             message_bytes_max=session.message_bytes_max,
             buffer_bytes_max=session.buffer_bytes_max,

@@ -93,9 +93,13 @@ class SessionWatcher:
     def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
         """See `sockets.ports.Watcher`. The report of a session that we end is for us alone.
 
-        Clients stop reading at it, and would never see why they were cut.
+        Clients stop reading at it, and would never see why they were cut. So is what refuses us: their keys are good.
         """
         session, sources = self._session, self._call.sources
+        if any(kind == each.type and each.field.read({"frame": message}) == each.equals for each in session.refusing):
+            self._observer.event("credential_refused", product=self._call.route.product.name)
+            self.end(Refused(code=Code.UPSTREAM_UNREACHABLE))
+            return False
         sources["frame"] = {**sources.get("frame", {}), **message}
         if kind == session.begins:
             found = session.id.read({"frame": message}) if session.id is not None else None

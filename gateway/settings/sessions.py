@@ -41,6 +41,15 @@ class JudgedFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusingFrame:
+    """The upstream's text frame of this type, with this value, refuses us: our credential, our account there."""
+
+    type: str
+    field: Field
+    equals: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A socket that is paid for while it is open, in slices. Seconds, bytes and counts as named.
 
@@ -48,7 +57,8 @@ class Session:
     session (`id`), those of `ends` and of `reports` carry usage; the fields of all of them, laid over one another, are
     the source `frame`. Of the client's, those of `updates` change what is charged from then on (their fields, laid over
     one another, are the source `request`; `Route.known_fields` knows them), and `judged` ones must name the caller's
-    own resources. Frames of other types are never parsed, binary ones never looked at.
+    own resources. `refusing` ones of the upstream's are for us alone: the client's key is good. Frames of other types
+    are never parsed, binary ones never looked at.
     `terminate` is the text frame that makes the upstream end the session; empty: it has none, and is closed.
     `refusals` words refusals in band by code, `refusal` the others; where `refusal` is None, refusals before the
     upgrade are HTTP errors. `kind`: the kind of resource that the session is to its account; "" is none.
@@ -73,6 +83,7 @@ class Session:
     reports: frozenset[str]
     updates: frozenset[str]
     judged: tuple[JudgedFrame, ...]
+    refusing: tuple[RefusingFrame, ...]
     client_binary: bool  # whether clients may send binary frames
     terminate: str
     refusal: FrameWording | None

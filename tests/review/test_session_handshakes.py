@@ -14,7 +14,7 @@ from gateway.core.money import Nanos, parse_usd
 from gateway.ports import Plan
 from tests.harness import Running, running
 from tests.pipeline.helpers import until
-from tests.pipeline.sockets import PRO, PRO_SECOND, connected, to_the_end
+from tests.pipeline.sockets import AGENT, PRO, PRO_SECOND, connected, to_the_end
 from tests.review.scripted import BEGIN, Service, Socket, service
 
 SECRETS = ("secret-of-a", "secret-of-b", "gwt_", "Names of ledgers", "evil", "forged")
@@ -119,6 +119,58 @@ async def test_tokens_that_open_nothing(small: Running, upstream: Service) -> No
         assert await opened(small, PRO, {"Authorization": text}) == 1008, text
     assert upstream.asked == 0
     assert await small.balance("a") == parse_usd("1")
+
+
+async def test_an_empty_token_is_none(small: Running) -> None:
+    """Some clients send the parameter always: the key beside it counts, and without one it is the key that misses."""
+    key = await small.open_account("a", credit="1")
+    assert await opened(small, f"{PRO}&token=", {"Authorization": key}) == 1000
+    async with connected(small, None, f"{PRO}&token=") as socket:
+        said, _ = await to_the_end(socket)
+    assert said[-1]["error"] == "Unauthorized Connection: Missing Authorization header"
+
+
+@pytest.mark.parametrize(("path", "code", "words"), [
+    (PRO, 3005, {"error": "Session Cancelled: An error occurred"}),
+    (AGENT, 1011, {"code": "upstream_unreachable"}),
+])  # fmt: skip
+async def test_what_refuses_us_is_not_said_to_a_customer(
+    tmp_path: Path, empty_redis: str, path: str, code: int, words: dict[str, str]
+) -> None:
+    """A service that does not take our credential says so in band; a customer's key is good, and operators are told."""
+
+    def revoked(data: dict[str, Any]) -> None:
+        for upstream in data["upstreams"].values():
+            upstream["credential"] = "revoked"
+
+    async with running(tmp_path, empty_redis, changes={"gateway.yaml": revoked}) as gw:
+        async with connected(gw, await gw.open_account("a", credit="1"), path) as socket:
+            said, closed = await to_the_end(socket)
+        assert closed == code
+        assert len(said) == 1
+        assert said[0].items() >= words.items()
+        assert await until(lambda: nothing_open(gw))
+        assert await gw.balance("a") == parse_usd("1")
+        events = gw.gateway.measured().figures()["counts"]["gateway_events"]
+        assert sum(count for labels, count in events if labels[0] == "credential_refused") == 1
+
+
+async def test_an_account_of_ours_that_runs_dry_is_our_fault(small: Running, upstream: Service) -> None:
+    """The same while a session is open: no word of an account that is not the client's."""
+
+    async def script(socket: Socket) -> None:
+        await socket.say(BEGIN)
+        await socket.hear()
+        await socket.say({"type": "Error", "error_code": 1008, "error": "Unauthorized Connection: no credit"})
+        await socket.close(1008)
+
+    upstream.script = script
+    key = await small.open_account("a", credit="1")
+    async with connected(small, key) as socket:
+        await socket.send_json({"type": "ForceEndpoint"})
+        said, code = await to_the_end(socket)
+    assert ([each["type"] for each in said], said[-1]["error_code"], code) == (["Begin", "Error"], 3005, 3005)
+    assert await until(lambda: nothing_open(small))
 
 
 async def test_a_token_pays_from_its_own_account_by_the_plan_of_now(small: Running) -> None:

@@ -74,6 +74,7 @@ from gateway.settings.schema.session import (
     FrameWordingSettings,
     JudgedSettings,
     MintSettings,
+    RefusingSettings,
     SessionSettings,
 )
 from gateway.settings.schema.stream import DropsSettings, StreamSettings
@@ -135,6 +136,7 @@ SECTIONS: dict[str, list[tuple[str, type[Settings]]]] = {
         ("routes[].hold", HoldSettings),
         ("routes[].session", SessionSettings),
         ("routes[].session.frames", FramesSettings),
+        ("routes[].session.frames.refuses_us[]", RefusingSettings),
         ("routes[].session.frames.judged[]", JudgedSettings),
         ("routes[].session.refusals", FrameRefusalsSettings),
         (

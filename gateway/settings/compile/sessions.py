@@ -23,7 +23,7 @@ from gateway.settings.schema.session import (
     MintSettings,
     SessionSettings,
 )
-from gateway.settings.sessions import FrameWording, JudgedFrame, Session, TokenMint
+from gateway.settings.sessions import FrameWording, JudgedFrame, RefusingFrame, Session, TokenMint
 
 _PLACEHOLDERS: Final = ("message", "code", "close_code", "call_id", "session_id")
 #: What a route that is a socket, or mints tokens, cannot have as well.
@@ -46,6 +46,7 @@ def compile_session(settings: SessionSettings, place: Place, scope: Scope) -> Se
         reports=frozenset(frames.reports),
         updates=frozenset(frames.updates),
         judged=_judged(frames, general, place.at("frames"), scope),
+        refusing=tuple(RefusingFrame(**dict(refusing)) for refusing in frames.refuses_us),
         client_binary=frames.client_binary,
         terminate=_text(frames.terminate),
         refusal=general,

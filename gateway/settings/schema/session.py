@@ -63,6 +63,14 @@ class JudgedSettings(Settings):
     )
 
 
+class RefusingSettings(Settings):
+    """A frame by which the upstream refuses the gateway itself: its credential, its credit, one session too many."""
+
+    type: Filled = key("Type of the frame")
+    field: Framed = key("Field that tells it from others of this type")
+    equals: Any = key("What that field then says")
+
+
 class FramesSettings(Settings):
     """The text frames that are looked at. Frames of other types, and binary ones, pass as they come."""
 
@@ -74,6 +82,9 @@ class FramesSettings(Settings):
         "Types of the client's frames whose fields change what is charged from then on", default=list, shown="none"
     )
     judged: list[JudgedSettings] = key("The client's frames that name resources", default=list, shown="none")
+    refuses_us: list[RefusingSettings] = key(
+        "The upstream's frames by which it refuses the gateway and not its client", default=list, shown="none"
+    )
     id: Framed | None = key("Where the frame that begins it names the session", default=None, shown="nowhere")
     terminate: Any = key(
         "JSON of the text frame that makes the upstream end the session", default=None, shown="none: it is closed"
