@@ -287,10 +287,12 @@ async def test_workers_that_end_do_not_pile_up(tmp_path: Path, empty_redis: str)
 
 
 async def test_a_reload_takes_up_the_config(tmp_path: Path, empty_redis: str) -> None:
-    """Customers, and operators, are served by the new one as soon as the log says so."""
+    """Customers, those of quiet connections too, and operators are served by the new one as soon as the log says so."""
     async with World(tmp_path, empty_redis, CHANGES).opened() as world:
         served = await world.serve("one")
         key = await world.open_account("a", credit="10")
+        assert await world.chat(served, key) == 200  # whose connection is kept
+        await asyncio.sleep(0.6)  # and quiet
         old = await served.config()
         url = f"{served.ops_url}/admin/accounts/a"
 

@@ -5,6 +5,7 @@ Does not know: who answers (proxy), products, money, what a call does with its r
 """
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol, cast
 
@@ -201,6 +202,13 @@ class CustomerConnection(Carrier):
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(closes_at, self._process_keepalive)
         return True
+
+    @property
+    def quiet_since(self) -> float:
+        """When its last call was over; never, where none was, or one is under way."""
+        if self._waiter is None or self._waiter.done() or not self._next_keepalive_close_time or self.head_began:
+            return math.inf
+        return self._next_keepalive_close_time - self._keepalive_timeout
 
     def _decline_upgrade(self) -> None:
         """The connection stays what it is: what came after the request is HTTP, and was kept unread."""

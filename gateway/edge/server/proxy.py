@@ -24,6 +24,8 @@ _LOGGER.setLevel(logging.INFO)  # aiohttp's debug lines quote what clients sent
 #: How long idle connections may take to close.
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.02
+#: A connection that had no call for so long has none on its way either, but by a rare chance.
+_QUIET_SECONDS: Final = 0.5
 _NEVER: Final = float("inf")
 
 
@@ -85,11 +87,15 @@ class CustomerServer(web.Server):
         """How long calls under way may go on from now, once `shutdown` waits for them. It may be said again.
 
         For `linger_seconds` an idle connection may still have a call, its last: a client that sends one just now would
-        otherwise find the connection closed. It is for a gateway that has a successor, who takes the client's next one.
+        otherwise find the connection closed. It is for a gateway that has a successor, who takes the client's next one:
+        also of those that were quiet, which are closed at once.
         """
         now = asyncio.get_running_loop().time()
         self._ends_at = _NEVER if seconds is None else now + seconds
         self._lingers_to = min(now + linger_seconds, self._ends_at)
+        for connection in self.connections:
+            if connection.quiet_since < now - _QUIET_SECONDS:  # type: ignore[attr-defined]
+                connection.close()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Let calls under way finish, then end sessions, then cut the others. None runs any more when this returns.
