@@ -57,3 +57,15 @@ class PriceBook:
     def pinned(self, version: str, rate_card: str) -> PriceTable | None:
         """The table that a hold was priced by; None if the config no longer has it."""
         return self.tables.get((version, rate_card))
+
+    def rewritten(self, last: "PriceBook") -> list[str]:
+        """The versions of the last book that say something else here, or are gone: what is held by them is not over."""
+        return [
+            version
+            for version in last.versions
+            if any(
+                (now := self.tables.get((version, card))) is None or (now.prices, now.steps) != (was.prices, was.steps)
+                for (each, card), was in last.tables.items()
+                if each == version
+            )
+        ]

@@ -113,8 +113,23 @@ async def test_a_renewed_certificate_is_taken_up_by_itself(watched: Watched, tmp
     assert watched.gauge == 1
     assert await watched.look() == []
     outcome = await watched.reloading.reload()  # now the price, and the certificate is no news
-    assert outcome.ok and len(outcome.changes) == 1
+    assert outcome.ok and len(outcome.changes) == 2
     assert outcome.changes[0].endswith("llm.gpt-5.1.output.per_1m_tokens: 10 -> 15")
+    assert ": 2026-04-07, 2026-10-07. Jobs and holds" in outcome.changes[1]  # the later list has it from the earlier
+
+
+async def test_a_new_price_list_is_no_other_one(watched: Watched) -> None:
+    """What was admitted keeps its prices where they are changed by a list of its own, and not where one is taken away:
+    only then a note says so.
+    """
+    october = '  - version: "2026-10-07"\n    effective_from: "2026-10-07T00:00:00Z"\n'
+    november = october.replace("2026-10-07", "2026-11-07") + f"    prices: {{{PRICE.strip()}}}\n".replace("10", "15")
+    watched.project.edit("config/prices.yaml", october, october + november)
+    outcome = await watched.reloading.reload()
+    assert outcome.ok and not any("note:" in change for change in outcome.changes)
+    watched.project.edit("config/prices.yaml", october, "")
+    outcome = await watched.reloading.reload()
+    assert outcome.ok and ": 2026-10-07. Jobs and holds" in outcome.changes[-1]
 
 
 async def test_everything_or_nothing(watched: Watched) -> None:

@@ -94,7 +94,7 @@ async def test_a_price_is_tried_refused_and_taken_up(tmp_path: Path, empty_redis
         assert (done.exit_code, f"was {digest}" in done.output) == (0, True), done.output
         assert "llm.gpt-5.1.output.per_1m_tokens: 10 -> 20" in done.output
         await counted(served, "gateway_config_last_reload_successful", 1)
-        async with aiohttp.ClientSession() as fresh:  # an older connection has its last call where it was made
+        async with aiohttp.ClientSession() as fresh:  # an older connection may have its last call where it was made
             assert await world.chat(served, key, MODEL, http=fresh, **TOKENS) == 200
         await world.charged_as_often("a", 8)
         assert await world.charged("a") == [CHARGE] * 7 + [CHARGE + MORE]

@@ -22,6 +22,11 @@ from gateway.settings.runtime import Runtime
 LOOK_SECONDS: Final = 1.0
 #: So many values are named that changed; of more, how many there are.
 _CHANGES_MAX: Final = 100
+#: A list keeps its promise to what was admitted by it only if it stays as it was.
+_REWRITTEN: Final = (
+    "note: a price list that was served has other prices now, or is gone: {}. Jobs and holds that it admitted are "
+    "charged the new ones; write new prices as a new list, and those keep theirs"
+)
 _OK: Final = "gateway_config_last_reload_successful"
 _SINCE: Final = "gateway_config_last_reload_success_timestamp_seconds"
 
@@ -158,6 +163,9 @@ def _outcome(old: Runtime, new: Runtime) -> Outcome:
     found = changes(old.origins, new.origins)
     left = len(found) - _CHANGES_MAX
     told = found if left <= 0 else [*found[:_CHANGES_MAX], f"and {left} more"]
+    rewritten = new.prices.rewritten(old.prices)
+    if rewritten:
+        told.append(_REWRITTEN.format(", ".join(rewritten)))
     return Outcome(ok=True, config=new.digest, was=old.digest, changes=told)
 
 
