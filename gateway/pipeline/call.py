@@ -16,6 +16,7 @@ from gateway.core.exchange import Move, State, after
 from gateway.core.money import ZERO, Nanos
 from gateway.core.pricing import PriceTable
 from gateway.core.record import record
+from gateway.pipeline.content import Content
 from gateway.ports import Identity, Resource, ResourceRef
 from gateway.settings.plans import Tier
 from gateway.settings.routes import Route
@@ -123,6 +124,7 @@ class Call:
         "charged",
         "client",
         "code",
+        "content",
         "content_bytes",
         "covered_locally",
         "endpoint",
@@ -179,6 +181,7 @@ class Call:
         self.made: tuple[Resource, ...] = ()  # what it is about, as its admission found it
         self.body: bytes | None = None
         self.name = ""  # the client's own for this call, as the ledger knows it
+        self.content: Content | None = None  # listens to a body that passes, where its call has a name
         self.repeated: Answer | None = None  # this call is a repeat of one that had this answer
         self.callback: Mapping[str, str] | None = None  # ours was put in: what the client gave, if it gave any
         self.body_refused: BodyRefused | None = None

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from gateway.core.audio.probe import Probe
 from gateway.pipeline.call import BodyRefused, Call, Client
+from gateway.pipeline.content import Content
 from gateway.pipeline.idempotency import HEADER, scoped
 from gateway.upstream.headers import request_headers
 
@@ -67,4 +68,14 @@ class Passing:
         call.request_bytes += len(chunk)
         if call.probe is not None:
             call.probe.feed(chunk)
+        if call.content is not None:
+            call.content.feed(chunk)
         return chunk
+
+
+async def same_body(call: Call, content: Content) -> bool:
+    """Read the body of a repeat, which goes nowhere: whether it is the first call's. BodyRefused."""
+    if call.client.has_body:
+        async for _ in Passing(call):
+            pass
+    return content.digest == content.expected

@@ -25,7 +25,7 @@ from gateway.core.upstreams import REFUSES_US
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.conclude import Conclusion
-from gateway.pipeline.forward import Passing, forwarded_headers
+from gateway.pipeline.forward import Passing, forwarded_headers, same_body
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.listing import own_page
@@ -162,6 +162,8 @@ class HttpPipeline:
         if not call.route.public and (refused := await self._admission.admit(call)) is not None:
             return self._refuse(call, refused)
         if call.repeated is not None:
+            if call.content is not None and not await same_body(call, call.content):
+                return self._refuse(call, Refused(code=Code.IDEMPOTENCY_CONFLICT))
             return self._repeat(call, call.repeated)
         if call.route.mints is not None:
             answer = self.sessions.mint(call, call.route.mints)

@@ -10,13 +10,14 @@ import re
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from multidict import CIMultiDict
 
 from gateway.core.errors import Code, LedgerUnavailable, Refused, UnknownAccount
 from gateway.core.exchange import State
 from gateway.pipeline.call import Answer, Call
+from gateway.pipeline.content import Content
 from gateway.ports import Ledger, NamedCall, Naming, Observer
 from gateway.settings.runtime import Idempotency
 
@@ -27,6 +28,8 @@ _RETRY_SECONDS: Final = 1
 #: Of the first answer's head these say something that no longer holds, or that is for one client only.
 _NOT_KEPT: Final = frozenset({"date", "ratelimit", "ratelimit-policy", "set-cookie"})
 _VERSION: Final = 1
+#: Of an answer to a body that passed: its digest comes with it.
+_VERSION_WITH_CONTENT: Final = 2
 
 
 class NamedCalls:
@@ -47,10 +50,11 @@ class NamedCalls:
     async def take(self, call: Call) -> Refused | None:
         """Take the client's name for a call, if it has one. None: it may go on, or `call.repeated` is its answer.
 
-        A call without a JSON body, or that costs nothing, has no name here. Raises LedgerUnavailable.
+        A call that costs nothing, or is no POST, has no name here. Raises LedgerUnavailable. A body that passes is not
+        known yet: whether a repeat has another one is to be seen when it has been read (`call.content`).
         """
         headers = call.client.headers
-        if HEADER not in headers or call.body is None or not call.route.metered or call.client.method != "POST":
+        if HEADER not in headers or not call.route.metered or call.client.method != "POST":
             return None
         word = _word(headers.getall(HEADER))
         if word is None:
@@ -59,7 +63,7 @@ class NamedCalls:
         named = NamedCall(
             account=call.account,
             name=_digest(pepper, "name", word),
-            content=_digest(pepper, *_asked(call), body=call.body),
+            content=_digest(pepper, *_asked(call), body=call.body or b""),
             hold_id=call.id,
             lease_seconds=self._lease_seconds,
             keep_seconds=self._settings.seconds,
@@ -69,10 +73,13 @@ class NamedCalls:
             naming = await self._ledger.name_call(named)
         except UnknownAccount:
             return None  # admission will say so
+        if call.body is None:
+            call.content = Content(_mac_key(pepper))
         if naming.state == "taken":
             call.name = named.name
             return None
-        call.repeated = read_answer(naming.answer) if naming.answer is not None else None
+        if naming.answer is not None:
+            call.repeated = read_answer(naming.answer, call.content)
         return None if call.repeated is not None else _told(naming)
 
     async def keep(self, call: Call, answer: Answer | None) -> None:
@@ -80,7 +87,7 @@ class NamedCalls:
         done = call.state in (State.SETTLED, State.JOB_ACCEPTED) and call.outcome in ("settled", "job_accepted")
         if not call.name or not done:
             return
-        written = b"" if answer is None else write_answer(answer)
+        written = b"" if answer is None else write_answer(answer, call.content)
         if len(written) > self._settings.answer_bytes_max:
             written = b""
         kept = False
@@ -122,18 +129,23 @@ def scoped(account: str, word: str) -> str:
     return blake2b(f"{account}\0{word}".encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def write_answer(answer: Answer) -> bytes:
-    """An answer as it is kept: a line of JSON, then the body."""
+def write_answer(answer: Answer, content: Content | None = None) -> bytes:
+    """An answer as it is kept: a line of JSON, then the body. `content`: what of the request passed."""
     headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in _NOT_KEPT]
-    return json.dumps([_VERSION, answer.status, answer.reason, headers]).encode() + b"\n" + answer.body
+    head: list[Any] = [_VERSION, answer.status, answer.reason, headers]
+    if content is not None:
+        head = [_VERSION_WITH_CONTENT, *head[1:], content.digest]
+    return json.dumps(head).encode() + b"\n" + answer.body
 
 
-def read_answer(written: bytes) -> Answer | None:
-    """The answer; None if it is not of a form that this version reads."""
+def read_answer(written: bytes, content: Content | None = None) -> Answer | None:
+    """The answer; None if it is not of a form that this version reads. `content` is told what its request was."""
     line, _, body = written.partition(b"\n")
     version, *rest = json.loads(line)
-    if version != _VERSION:
+    if version != (_VERSION if content is None else _VERSION_WITH_CONTENT):
         return None
+    if content is not None:
+        content.expected = rest.pop()
     status, reason, pairs = rest
     headers = CIMultiDict((name, value) for name, value in pairs)
     headers["Idempotent-Replayed"] = "true"

@@ -1,7 +1,7 @@
 """Other vendors' clients, unmodified, against the shipped config of their products: served, charged, and refused."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -294,6 +294,35 @@ async def test_deepgram(gate: Gate) -> None:
 
     assert await asyncio.to_thread(spoken) == AUDIO
     assert await gate.spent() == recording + second + 10 * 30_000
+
+
+async def test_a_recording_that_is_sent_again_under_its_key_is_charged_once(gate: Gate) -> None:
+    """The first answer for the same bytes, in whatever pieces they come; another recording is refused, and may have
+    another key.
+    """
+    key, recording = await gate.account(), bytes(range(256)) * 2000
+
+    async def sent(word: str, body: bytes | Iterator[bytes]) -> httpx.Response:
+        headers = {"Authorization": f"Token {key}", "Idempotency-Key": word, "Content-Type": "audio/wav"}
+        return await asyncio.to_thread(
+            lambda: gate.http.post(f"{gate.url}/v1/listen?model=nova-3", headers=headers, content=body)
+        )
+
+    first = await sent("k", recording)
+    assert first.status_code == 200
+    spent = await gate.spent()
+    assert spent > 0
+    for again in (recording, iter((recording[:7], recording[7:]))):
+        repeat = await sent("k", again)
+        assert (repeat.status_code, repeat.content) == (200, first.content)
+        assert repeat.headers["Idempotent-Replayed"] == "true"
+        assert repeat.headers["X-Gateway-Call-Id"] == first.headers["X-Gateway-Call-Id"]
+    for other in (recording[:-1], recording + b"x", b""):
+        refused = await sent("k", other)
+        assert (refused.status_code, refused.headers["X-Gateway-Error"]) == (422, "idempotency_conflict")
+    assert (await gate.spent(), len(gate.vendors.requests)) == (spent, 1)
+    assert (await sent("other", recording)).status_code == 200
+    assert (await gate.spent(), len(gate.vendors.requests)) == (2 * spent, 2)
 
 
 async def test_our_own_credential_is_refused(gate: Gate) -> None:
