@@ -9,7 +9,7 @@ import math
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import ERROR, _ErrInfo
@@ -24,6 +24,8 @@ from gateway.pipeline.call import Answer
 from gateway.settings.runtime import Limits
 
 _READ_LATE: Final = web.PayloadAccessError()
+#: In place of what could not be read. The answer to it is one of HTTP/1.1, as all of ours.
+_NO_REQUEST: Final = ERROR._replace(version=HttpVersion11)
 
 
 class Host(Protocol):
@@ -135,7 +137,7 @@ class CustomerConnection(Carrier):
             self._resume_reading_if_drained()
         server, why = self.server, "this is no HTTP request"
         if isinstance(message, _ErrInfo):
-            message = ERROR
+            message = _NO_REQUEST
         else:
             if message.path[0] != "/":
                 message = in_origin_form(message)
