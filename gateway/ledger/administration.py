@@ -215,9 +215,11 @@ class Administration(Store):
         fields = records.key_fields(rules.written_of(key))
         keys = [self._names.key(key.account, key.id), self._names.keys(key.account)]
         content = [key.id, digest, *fields]
-        tag, answer = await self._operate(
-            "put_key", operation, key.account, content, keys, [key.id, *fields, "digest", digest, "pepper", key.pepper]
-        )
+        expires = "" if key.expires_ms is None else str(key.expires_ms)
+        args: list[Part] = [key.id, expires, *fields, "digest", digest, "pepper", key.pepper]
+        tag, answer = await self._operate("put_key", operation, key.account, content, keys, args)
+        if tag == b"past":
+            raise LedgerRefused(rules.KEY_EXPIRED)
         if tag == b"exists":
             raise LedgerRefused(f"key {key.id!r} exists")
         if await self._call("SET", index, ids, "NX", "GET") not in (None, ids):

@@ -173,6 +173,8 @@ class MemoryAdministration(MemoryStore):
         first: Key | None = books.seen(operation, content)
         if first is not None:
             return first
+        if key.expires_ms is not None and key.expires_ms <= now:
+            raise LedgerRefused(rules.KEY_EXPIRED)
         if key.id in books.keys:
             raise LedgerRefused(f"key {key.id!r} exists")
         books.keys[key.id], books.months[key.id] = replace(key, created_ms=now), month_of(now)

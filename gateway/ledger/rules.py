@@ -37,6 +37,7 @@ TOO_MANY_OVERRIDES: Final = "the account would have more overrides than it may"
 TOO_MUCH: Final = f"the balance would pass {format_usd(BALANCE_MAX)} USD, the most an account may hold"
 DIGEST_TAKEN: Final = "another key has this secret"
 MONTH_OVER: Final = "the month is over: what is committed to changes from this one on"
+KEY_EXPIRED: Final = "the key would have expired already"
 ALREADY_EXPIRED: Final = "the grant would have expired already"
 NOTHING_LEFT: Final = "the account has no such grant with something left"
 #: How many deliveries of an account may wait; how many dead letters it has, and for how long. As in outbox.lua.

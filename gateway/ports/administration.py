@@ -140,7 +140,7 @@ class AdministrationLedger(Protocol):
         """Take off what is left of a grant, now, by a `grant_expiry` entry. LedgerRefused if nothing is left of it."""
 
     async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
-        """Make a key of an account, found by its digest. LedgerRefused if the digest or id is in use."""
+        """Make a key of an account, found by its digest. LedgerRefused if it is over, or its digest or id in use."""
 
     async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
         """Change what is named of a key. LedgerRefused for an unknown key, and for what cannot be changed."""

@@ -112,7 +112,7 @@ def token(name: str, scopes: set[Any], text: str) -> AdminToken:
 
 
 def filled(path: str) -> str:
-    return path.format(account="acme", key="k", hold="h", kind="k", job="j", delivery="d", alert="a")
+    return path.format(account="acme", key="k", hold="h", kind="k", job="j", delivery="d", alert="a", grant="g")
 
 
 async def hold(ledger: Ledger, key_id: str, hold_id: str, dollars: int, *, plan: str = "free") -> None:

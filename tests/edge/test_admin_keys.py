@@ -79,6 +79,8 @@ async def test_a_key_is_rotated_with_an_overlap(gw: Running) -> None:
     await asyncio.sleep((datetime.fromisoformat(until) - datetime.now(UTC)).total_seconds() + 0.1)
     assert (await chat(gw, old["secret"])).code == "key_disabled"
     assert (await chat(gw, new["secret"])).status == 200
+    assert (await admin(gw, "POST", "/keys/k/rotate", {"old_until": until}, once="r1"))[1] == new  # whenever it comes
+    assert (await admin(gw, "POST", "/keys", {"expires_at": until}, once="r2"))[0] == 422
     status, last = await admin(gw, "POST", f"/keys/{new['id']}/rotate", {})
     assert (status, last["old_until"]) == (201, None)
     assert (await chat(gw, new["secret"])).code == "key_disabled"

@@ -12,7 +12,6 @@ from gateway.edge.operations.bodies import Body, Change
 from gateway.edge.operations.fields import (
     Billing,
     Day,
-    FutureMs,
     FutureOnceMs,
     Given,
     Id,
@@ -56,7 +55,7 @@ class AddKey(Body):
     name: Name = ""
     project: Project = ""
     secret: Secret | None = Field(default=None, repr=False)
-    expires_at: FutureMs | None = None
+    expires_at: FutureOnceMs | None = None
     products: Products | None = None
     monthly_budget: Usd | None = None
     billing: Billing = "manage"
@@ -68,7 +67,7 @@ class ChangeKey(Change):
     name: Name = ""
     project: Project = ""
     disabled: bool = False
-    expires_at: FutureMs | None = None
+    expires_at: FutureOnceMs | None = None
     products: Products | None = None
     monthly_budget: Usd | None = None
     billing: Billing = "manage"
@@ -120,8 +119,8 @@ class PriceDryRun(Body):
 class RotateKey(Body):
     """A new key in the place of one, which is good until then (null: it ends now). `expires_at` is the new one's."""
 
-    old_until: FutureMs | None = None
-    expires_at: FutureMs | None = None
+    old_until: FutureOnceMs | None = None
+    expires_at: FutureOnceMs | None = None
 
 
 class Correct(Body):
