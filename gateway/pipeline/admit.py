@@ -32,7 +32,7 @@ from gateway.pipeline.meter import decoded, parsed
 from gateway.pipeline.monthly import MonthlyGrants
 from gateway.pipeline.objections import asked_models, objection
 from gateway.pipeline.places import Places
-from gateway.pipeline.requirements import required
+from gateway.pipeline.requirements import injected_bytes, required
 from gateway.pipeline.terms import KnownTerms, common_rates, rates_of
 from gateway.ports import (
     AdmissionRequest,
@@ -208,6 +208,8 @@ class Admission:
         call.tier = terms.tier
         call.table = table = self._runtime.prices.current(self._clock.now(), terms.rate_card)
         size = len(call.body) if call.body is not None else call.client.content_length or 0
+        if call.resources:
+            size += call.sources.get("injected", 0)
         add_ons = add_ons_of(route, call.sources) if terms.has_add_ons else ()
         request: Any = blank(AdmissionRequest)
         request.account = call.identity.account
@@ -271,8 +273,11 @@ class Admission:
         for ref in call.resources:
             if ref.kind in call.route.estimates_by:
                 record = await self._ledger.resource(account=call.account, ref=ref)
-                if record is not None:  # else it is not the account's: admission will say so, after every other guard
-                    call.sources["resource"] = record.facts
+                if record is None:
+                    return  # it is not the account's: admission will say so, after every other guard
+                call.sources["resource"] = record.facts
+                if (injection := call.route.injects.get(ref.kind)) is not None:
+                    call.sources["injected"] = injected_bytes(injection, call.sources["request"], record.usage)
                 return
 
     # ---- refusals and outages

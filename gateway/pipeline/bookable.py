@@ -72,6 +72,7 @@ def _bookable(route: Route) -> Bookable:
         listing=None,
         needs_record=False,
         estimates_by=frozenset(),
+        injects={},
     )
     if metering is None:
         return Bookable(by_request=by_request, by_usage=by_request, metering=None)

@@ -1,16 +1,22 @@
 """What a call needs of its account's resources: jobs, uploads and sessions that its request names.
 
-Owns: which of them a request names, in whatever spelling a service would read.
+Owns: which of them a request names, in whatever spelling a service would read; what their text adds to the request.
 Does not know: whose they are (ledger).
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from math import ceil
+from typing import Any
+
+import orjson
 
 from gateway.core.errors import Code, Refused
 from gateway.core.extract import Field, Sources
 from gateway.core.hosts import hosts_of
+from gateway.core.usage import quantity
 from gateway.ports import ResourceRef
-from gateway.settings.resources import Requirement
+from gateway.settings.resources import Injection, Requirement
 from gateway.settings.routes import Route
 
 _RESOURCE_ID_MAX = 512
@@ -37,6 +43,12 @@ def required(route: Route, sources: Sources) -> tuple[ResourceRef, ...] | Refuse
             return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{requirement.field} is no id"})
         refs.append(ResourceRef(kind=requirement.kind, id=value))
     return tuple(refs)
+
+
+def injected_bytes(injection: Injection, request: Any, usage: Mapping[str, Any]) -> int:
+    """How much longer than it looks a request is, in which a service puts the text of a job with this usage."""
+    times = orjson.dumps(request).count(orjson.dumps(injection.tag)[1:-1])
+    return max(1, times) * ceil((quantity(usage.get(injection.measure)) or 0) * injection.bytes_per_unit)
 
 
 def _names_ours(requirement: Requirement, value: str) -> bool:

@@ -9,11 +9,19 @@ from gateway.core.extract import Field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Injection:
+    """Text of a job that the service puts where a request has the `tag`: so many bytes for each unit of a measure."""
+
+    tag: str
+    measure: str
+    bytes_per_unit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
     """A resource that must belong to the caller. Where the field is absent or null, nothing is required.
 
-    With `prefixes`, only values that start with one of them name a resource; others are no business of ours.
-    """
+    With `prefixes`, only values that start with one of them name a resource; others are no business of ours."""
 
     kind: str
     field: Field

@@ -15,7 +15,7 @@ from gateway.core.money import Nanos
 from gateway.settings.jobs import Job
 from gateway.settings.metering import Metering, Stream
 from gateway.settings.products import ErrorStyle, Product
-from gateway.settings.resources import Creation, Listing, Requirement
+from gateway.settings.resources import Creation, Injection, Listing, Requirement
 from gateway.settings.sessions import Session, TokenMint
 
 MeterKind = Literal["none", "fixed", "response", "sse", "job", "session", "reported"]
@@ -70,7 +70,8 @@ class Route:
     `read_fields` are the request's fields, by their top name, of which anything is read.
     `hold` is a fixed estimate in nano-dollars; where None the estimate is priced from the measures.
     `needs_record`: the price depends on the record of the required job, which is read before admission.
-    `estimates_by`: the kinds of required resources whose facts the estimate depends on, which are read before as well.
+    `estimates_by`: the kinds of required resources whose facts the estimate depends on, which are read before as well;
+    `injects`: the kinds of required jobs whose text the service puts into the request, alike.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Route:
     covers_estimate: bool = False
     needs_record: bool = False
     estimates_by: frozenset[str] = frozenset()
+    injects: Mapping[str, Injection] = field(default_factory=dict)
     public: bool = False  # needs no key
     region: str = ""  # what its calls are bound to, whoever makes them
     errors: ErrorStyle | None = None  # in place of the product's

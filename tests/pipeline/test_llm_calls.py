@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.core.money import format_usd, parse_usd
@@ -13,10 +14,12 @@ from tests.pipeline.helpers import (
     CHAT_PATH,
     charges,
     chat,
+    finished,
     holding,
     in_order,
     sandbox,
     skus,
+    submitted,
     without_rates,
 )
 
@@ -225,6 +228,34 @@ async def test_the_estimate_knows_how_much_is_asked_for(tmp_path: Path, empty_re
         assert parse_usd("0.05") < dear < parse_usd("0.051")
         for low, high in ((5, 1000), (1000, 5)):  # whichever the service heeds
             assert await held({"max_completion_tokens": high, "max_tokens": low}) > parse_usd("0.014")
+
+
+async def test_the_estimate_knows_the_transcript_that_is_put_into_the_prompt(tmp_path: Path, empty_redis: str) -> None:
+    """The text of a finished transcript counts as often as its tag stands in the request, in whatever spelling."""
+    async with running(tmp_path, empty_redis, changes={"config/tiers.yaml": without_rates}) as gw:
+        key = await gw.open_account("a", credit="100")
+        path = await submitted(gw, key, 3600)
+        await finished(gw, key, path)
+
+        async def held(text: str, **body: Any) -> int:
+            sent = orjson.dumps(CHAT | {"max_tokens": 1, "messages": [{"role": "user", "content": text}]} | body)
+            headers = {"Content-Type": "application/json", "X-Sandbox-Latency-Seconds": "0.4"}
+            asked = sent.replace(b"{{", rb"\u007b{") if b"twice" in sent else sent
+            call = asyncio.create_task(gw.call("POST", CHAT_PATH, key, data=asked, headers=headers))
+            await holding(gw, "a")
+            found = (await gw.ledger.account("a")).held
+            assert (await call).status == 200
+            return found
+
+        hour = parse_usd("0.042")  # 3600 s of 20 bytes, 3 bytes a token, at $1.75 a million
+        transcript = path.rpartition("/")[2]
+        little = await held("Sum up: {{ transcript }}")
+        assert little < parse_usd("0.001"), "the transcript is not named"
+        once = await held("Sum up: {{ transcript }}", transcript_id=transcript)
+        assert hour < once < hour + parse_usd("0.001")
+        assert hour < await held("Sum up.", transcript_id=transcript) < hour + parse_usd("0.001")
+        twice = await held("{{ transcript }} twice: {{ transcript }}", transcript_id=transcript)
+        assert 2 * hour < twice < 2 * hour + parse_usd("0.001")
 
 
 async def test_an_account_with_little_left_may_call_and_a_second_call_finds_nothing(gw: Running) -> None:

@@ -22,7 +22,7 @@ from gateway.settings.jobs import Callback, Job, Queue
 from gateway.settings.metering import Metering
 from gateway.settings.problems import Place
 from gateway.settings.products import NO_UPSTREAM, Models, Product, WithoutLedger
-from gateway.settings.resources import Creation, Listing, Requirement
+from gateway.settings.resources import Creation, Injection, Listing, Requirement
 from gateway.settings.routes import Rejection, Route
 from gateway.settings.routing import Pattern, parse_pattern
 from gateway.settings.schema.product import (
@@ -209,6 +209,7 @@ def _route(
         scope.report.add(place.at("job"), f"the job {job.kind} belongs to the product {job.product}: make it there")
         job = None
     asked = Asked.by(settings, metering, job, product.models)
+    injects = _injects(settings, place, scope)
     body = asked.body(place, scope)
     if settings.creates is not None and settings.creates.audio and body != "stream":
         scope.report.add(place.at("creates", "audio"), "audio is read as it passes, and this body is JSON: remove it")
@@ -257,10 +258,28 @@ def _route(
         covers_estimate=settings.admission == "covers_estimate",
         needs_record=metering is not None
         and any(field.source == "job" for field in fields_of(metering.measures, metering.rules)),
-        estimates_by=scope.audio_kinds.intersection(required) if asked.of_resource else frozenset(),
+        estimates_by=frozenset(injects) | (scope.audio_kinds.intersection(required) if asked.of_resource else set()),
+        injects=injects,
         public=settings.public,
         region=_region(settings.region, product, place.at("region"), scope),
     )
+
+
+def _injects(settings: RouteSettings, place: Place, scope: Scope) -> dict[str, Injection]:
+    """What the service puts into a request of the jobs that it names, by kind."""
+    found: dict[str, Injection] = {}
+    for index, requirement in enumerate(settings.requires):
+        where = place.at("requires", index)
+        if (injected := requirement.injected) is None:
+            continue
+        kind = requirement.resource
+        if kind in scope.jobs:
+            measure = where.at("injected", "measure")
+            scope.known(measure, injected.measure, scope.jobs[kind], f"measure of the job {kind}")
+        elif kind in scope.kinds:
+            scope.report.add(where.at("injected"), "only jobs have measures, and this is none: remove it", at_key=True)
+        found[kind] = Injection(**dict(injected))
+    return found
 
 
 def _region(region: str | None, product: Product, place: Place, scope: Scope) -> str:

@@ -241,6 +241,14 @@ class JobSettings(Settings):
 # ---- routes
 
 
+class InjectionSettings(Settings):
+    """Text of a job that the service itself puts into the request: estimates by the request's size count it."""
+
+    tag: Filled = key("Where it is put: it counts as often as this text stands in the request, and at least once")
+    measure: Name = key("Measure of the job that says how much it is; of one that is not settled nothing is known")
+    bytes_per_unit: Whole = key("So many bytes for each unit of the measure", unit="bytes per unit", ge=1, le=10**6)
+
+
 class RequirementSettings(Settings):
     """A resource that must be the caller's."""
 
@@ -248,6 +256,9 @@ class RequirementSettings(Settings):
     id: Asked = key("Where the call names it; where that is absent, nothing is required")
     prefixes: Texts = key(
         "Only values that start with one of them name a resource", default=list, shown="every value does"
+    )
+    injected: InjectionSettings | None = key(
+        "Text of it that the service puts into the request", default=None, shown="none"
     )
 
 
