@@ -163,7 +163,8 @@ def _check_card(
 def check_spelling(settings: PricesSettings, place: Place, owners: Mapping[str, Collection[str]], scope: Scope) -> None:
     """No SKU that is priced is almost one that is charged, which would then cost something else, and nobody were told.
 
-    Others that no charge has are let be: models that are not sold any more, or not yet, products of another config.
+    Others that no charge has are let be: models that are not sold any more, or not yet, products of another config;
+    and what stands beside the price that it is almost the name of (`input`, where nothing charges `output`).
     """
     rules = [rule for meter in scope.metered for rule in meter.metering.rules]
     written = {sku for rule in rules for sku in (rule.sku, rule.fallback_sku) if sku is not None}
@@ -172,7 +173,7 @@ def check_spelling(settings: PricesSettings, place: Place, owners: Mapping[str, 
         for sku in price_list.prices:
             if sku in owners or any(sku.startswith(start) and sku.endswith(end) for start, end in models):
                 continue
-            near = get_close_matches(sku, owners, n=1, cutoff=_MISSPELT)
+            near = get_close_matches(sku, owners.keys() - price_list.prices.keys(), n=1, cutoff=_MISSPELT)
             if near:
                 message = f'no charge has this SKU; did you mean "{near[0]}"?'
                 scope.report.add(place.at("price_lists", index, "prices", sku), message, at_key=True)
