@@ -56,7 +56,9 @@ async def test_who_has_no_key_that_works_sees_nothing(gw: Running) -> None:
     """An unknown key, none, one far too long, a disabled and an expired one are refused, in words."""
     await gw.open_account("acme")
     disabled = await gw.open_account("shut", disabled=True)
-    expired = await gw.open_account("late", expires_ms=int(time.time() * 1000) - 1)
+    expired = await gw.open_account("late")
+    over = {"expires_ms": int(time.time() * 1000) - 1}
+    await gw.ledger.change_key(operation="over", account="late", key_id="key-late", changes=over)
     told = REFUSALS[Code.KEY_DISABLED].message
     async with Visitor(gw.url + "/billing") as visitor:
         for key, words in ((disabled, told), (expired, told), ("no such key", "No account has this key"), ("", "key"),

@@ -335,7 +335,9 @@ async def admin_calls(gw: Apart, told: Told, job: str) -> str:
     told.note("metrics", open_metrics[1], *(body for ((_, body),) in asked.values()))
     shown = 0
     for route in ADMIN_ROUTES:
-        path = "/admin/v1" + route.path.format_map({**parts, "hold": "h", "delivery": "d", "alert": "low"})
+        path = "/admin/v1" + route.path.format_map(
+            {**parts, "hold": "h", "delivery": "d", "alert": "low", "grant": "g"}
+        )
         if route.method == "GET":
             status, body = await operator.ask("GET", path)
             told.note("admin", body)
