@@ -145,9 +145,12 @@ class Admission:
         return ""
 
     def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:
-        """The request for a session's next hold: at the prices of now, of this plan, and counted as no new call."""
+        """The request for a session's next hold: what runs, at the prices of now, of this plan; it is no new call."""
         request = self._request(call, plan, self._asked_models(call), metered=True)
-        return replace(request, hold_id=hold_id, rates=(), resources=())
+        ran = pricing.ran_model(call.route.product, call.sources)
+        assert call.table is not None, "a request is made at prices"
+        estimate = pricing.estimate(call.route, call.sources, (ran,), call.table, 0) or request.estimate
+        return replace(request, hold_id=hold_id, rates=(), resources=(), estimate=estimate)
 
     async def give_what_is_due(self, account: str, plan: Plan) -> None:
         """This month's grant: a session may run into a new month. Once it was given, this asks nobody."""

@@ -127,6 +127,17 @@ async def test_credit_that_comes_while_a_session_ends_is_for_the_next(tmp_path: 
             await in_order(gw, "a", balance=Nanos(PRO_SECOND))
 
 
+async def test_the_next_slice_is_of_the_model_that_runs(small: Running, upstream: Service) -> None:
+    """One that is dearer than what was asked for is held and renewed by its own price, not all the time."""
+    key = await small.open_account("a", credit="1")
+    async with connected(small, key, "/v3/ws?sample_rate=16000&speech_model=universal-streaming-english"):
+        assert await until(lambda: _held_is(small, PRO_SECOND))
+
+
+async def _held_is(gw: Running, amount: int) -> bool:
+    return (await gw.ledger.account("a")).held == amount
+
+
 async def test_a_refusal_in_the_middle_has_its_words(small: Running) -> None:
     """The plan that no longer has the product is named, and so are those that have it."""
     key = await small.open_account("a", tier="payg", credit="1")
