@@ -247,15 +247,17 @@ class OpenSession:
             resource = Resource(ref=ref, state="kept", product=call.route.product.name, endpoint=call.endpoint)
             await self._parts.books.accept(call.account, resource, deadline_seconds=0, keep_seconds=0)
 
-    def _begin(self) -> None:
-        """From now on it costs."""
+    def _begin(self) -> float:
+        """From now on it costs. By when it ends at the latest, in seconds since 1970."""
         if self._told.resumed:
             self._meter.resume()
         try:
             self._meter.begin(self._now())
         except TooManyChanges:
             self.end(_TOO_MANY_CHANGES)
-        self._outlook = self._slices.outlook(self._now())
+        now = self._now()
+        self._outlook = self._slices.outlook(now)
+        return self._parts.clock.now() + self._expires_at() - now
 
     def _change(self, more_products: bool) -> Refused | None:  # noqa: FBT001 - the watcher's callback
         """From now on it costs what it costs then. Only the ledger knows whether its key is for more products."""

@@ -4,8 +4,9 @@ Owns: the text frames that the gateway itself writes.
 Does not know: sockets, money.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +19,8 @@ from gateway.sockets.ports import Watch
 #: Where a product has no words of its own for a refusal in band: policy violation (RFC 6455 7.4.1).
 CLOSE_CODE_DEFAULT: Final = 1008
 _REASON_BYTES_MAX: Final = 123
+#: By so much later a service may say that a session ends without promising too much.
+_ROUNDING_SECONDS: Final = 5.0
 
 
 @lru_cache(maxsize=64)
@@ -76,6 +79,15 @@ def _written(
     reason = filled(wording.close_reason, values).encode()[:_REASON_BYTES_MAX].decode(errors="ignore").encode()
     body = None if wording.body is None else orjson.dumps(filled(wording.body, values))
     return body, wording.close_code, reason
+
+
+def beginning_frame(session: Session, message: Mapping[str, Any], ends_at: float) -> bytes | None:
+    """The upstream's frame that begins it with the time by which it ends here, where it promises more; else None."""
+    name = session.expires
+    said = message.get(name) if name is not None else None
+    if name is None or not isinstance(said, int | float) or said <= ends_at + _ROUNDING_SECONDS:
+        return None
+    return orjson.dumps({**message, name: int(ends_at)})
 
 
 def warning_frame(session: Session, seconds_left: int) -> bytes | None:

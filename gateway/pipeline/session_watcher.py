@@ -14,6 +14,7 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Call
 from gateway.pipeline.entitlement import add_ons_of, entitled_to_add_ons
 from gateway.pipeline.objections import unpriced
+from gateway.pipeline.session_frames import beginning_frame
 from gateway.ports import Ledger, Observer, ResourceRef
 from gateway.settings.sessions import FrameWording, Session
 from gateway.sockets.signal import Signal
@@ -33,7 +34,8 @@ class Left:
 class SessionWatcher:
     """A `sockets.ports.Watcher`. What it notes is read by the session's own task.
 
-    `began` is called when the upstream says that the session has begun (and of what kind it is), `changed` when the
+    `began` is called when the upstream says that the session has begun (and of what kind it is), and returns by when
+    it ends at the latest, in seconds since 1970; `changed` when the
     client has switched something on or off (and whether it is of another product that it had nothing of); what they
     return is a reason to end it.
     """
@@ -51,7 +53,7 @@ class SessionWatcher:
         admission: Admission,
         ledger: Ledger,
         observer: Observer,
-        began: Callable[[], None],
+        began: Callable[[], float],
         changed: Callable[[bool], Refused | None],
     ) -> None:
         self._call = call
@@ -90,7 +92,7 @@ class SessionWatcher:
         self._began, self._changed = _nobody, _nothing
         self.opened.set()
 
-    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
+    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool | bytes:
         """See `sockets.ports.Watcher`. The report of a session that we end is for us alone.
 
         Clients stop reading at it, and would never see why they were cut. So is what refuses us: their keys are good.
@@ -101,16 +103,17 @@ class SessionWatcher:
             self.end(Refused(code=Code.UPSTREAM_UNREACHABLE))
             return False
         sources["frame"] = {**sources.get("frame", {}), **message}
+        shown: bool | bytes = True
         if kind == session.begins:
             found = session.id.read({"frame": message}) if session.id is not None else None
             if type(found) is str and 0 < len(found) <= _ID_MAX:
                 self.id, self.id_is_new = found, True
-            self._began()
+            shown = beginning_frame(session, message, self._began()) or True
         if kind == session.ends:
             self._began()  # if it had not: what is reported was used
             self.final_report = True
         self.wake.set()
-        return self.refused is None or kind != session.ends
+        return shown if self.refused is None or kind != session.ends else False
 
     async def client_says(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
         """See `sockets.ports.Watcher`. What is refused ends the session."""
@@ -184,8 +187,9 @@ class SessionWatcher:
             self.upstream_left(None, b"")
 
 
-def _nobody() -> None:
+def _nobody() -> float:
     """There is no session any more."""
+    return 0.0
 
 
 def _nothing(_more_products: bool) -> None:  # noqa: FBT001 - the callback's form

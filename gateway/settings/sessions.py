@@ -77,6 +77,7 @@ class Session:
     stalled_seconds_max: float
     kind: str
     id: Field | None
+    expires: str | None  # field of the frame that begins it with the time of its end, in seconds since 1970
     type_field: str
     begins: str
     ends: str

@@ -37,8 +37,9 @@ class Watcher(Protocol):
     """Who is told of what happens in a relay. Calls come from the event loop, in the order of the frames; none comes
     before the call that made the relay, or joined the upstream, has returned."""
 
-    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
-        """A watched text message of the upstream's: whether it is passed on (in fragments, it was). Must not raise."""
+    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool | bytes:
+        """A watched text message of the upstream's: whether it is passed on, or the text that is in its place (in
+        fragments, it was passed on as it is). Must not raise."""
 
     async def client_says(self, kind: str, message: Mapping[str, Any]) -> "Refused | None":
         """A watched text message of the client's, not passed on yet: None lets it pass, a refusal drops it (what the

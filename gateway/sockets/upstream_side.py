@@ -38,10 +38,13 @@ class UpstreamSide(Side):
                 self.pass_on(piece.raw, piece.messages)
                 return
             for frame in frames_of(piece.raw):
-                if frame.opcode != TEXT or self._passes(frame.payload()):
+                passes = frame.opcode != TEXT or self._passes(frame.payload())
+                if passes is True:
                     self.pass_on(frame.raw, int(frame.opcode < CLOSE))
                 else:
                     self.bytes_read += len(frame.raw)
+                    if passes:
+                        self.peer.say(passes)
         elif isinstance(piece, Frame):
             if self._text is None and piece.opcode == TEXT and self._kinds:
                 self._text = bytearray()
@@ -56,7 +59,7 @@ class UpstreamSide(Side):
         else:
             self.watcher.broken("upstream", piece.code, piece.why)
 
-    def _passes(self, text: bytes) -> bool:
+    def _passes(self, text: bytes) -> bool | bytes:
         seen = self._kinds.of_trusted(text) if self._kinds.may_be_in(text) else None
         return seen is None or self.watcher.upstream_said(seen.kind, seen.message)
 

@@ -409,12 +409,21 @@ async def test_a_tokens_session_is_no_longer_than_it_says(tmp_path: Path, empty_
     changes = {**slices(), "config/products/voice-agent.yaml": short}
     async with running(tmp_path, empty_redis, changes=changes) as gw:
         key = await gw.open_account("a", credit="1")
+        for query, seconds in (("", 10_800), ("&max_session_duration_seconds=60", 60)):
+            token = await _token(gw, key, f"/v3/token?expires_in_seconds=60{query}")
+            async with connected(gw, None, f"{PRO}&token={token}") as socket:
+                await socket.send_json({"type": "Terminate"})
+                said, code = await to_the_end(socket)
+            assert ([message["type"] for message in said], code) == (["Begin", "Termination"], 1000)
+            assert seconds - 30 < said[0]["expires_at"] - time.time() <= seconds + 1, "what it is told is so"
+            assert {"id", "configuration"} <= said[0].keys()
         token = await _token(gw, key, "/v1/token?expires_in_seconds=60&max_session_duration_seconds=2")
         async with connected(gw, None, f"{AGENT}?token={token}") as socket:
             await socket.send_json({"type": "session.update", "session": {"system_prompt": "Be brief."}})
             said, code = await to_the_end(socket)
         assert [message["type"] for message in said] == ["session.ready", "session.error"]
         assert (said[-1]["code"], code) == ("session_expired", 1008)
+        assert said[0]["expires_at"] < time.time() + 5
 
 
 async def test_a_token_may_be_good_for_one_session_only(tmp_path: Path, empty_redis: str) -> None:

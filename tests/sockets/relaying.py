@@ -121,6 +121,7 @@ class Observed:
         self.hears: Callable[[str, Mapping[str, Any]], None] | None = None
         self.follows = True
         self.drops: frozenset[str] = frozenset()  # kinds of the upstream's that are not passed on
+        self.changes: Mapping[str, bytes] = {}  # kinds of the upstream's with what is passed on in their place
 
     @property
     def joined(self) -> Relay:
@@ -128,12 +129,12 @@ class Observed:
         assert self.relay is not None
         return self.relay
 
-    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool:
+    def upstream_said(self, kind: str, message: Mapping[str, Any]) -> bool | bytes:
         """See `Watcher`."""
         self.told.append(("said", kind, message))
         if self.hears is not None:
             self.hears(kind, message)
-        return kind not in self.drops
+        return self.changes.get(kind, kind not in self.drops)
 
     async def client_says(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
         """See `Watcher`."""

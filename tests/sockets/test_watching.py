@@ -61,6 +61,17 @@ async def test_a_message_that_the_watcher_keeps_does_not_reach_the_client() -> N
         assert relay.watchers[0].told == [("said", "Termination", {"type": "Termination"})]
 
 
+async def test_a_message_that_the_watcher_changes_keeps_its_place() -> None:
+    """What it is changed to stands where it stood, between what is before and behind it in the same read."""
+    async with relaying(**UPSTREAM) as relay:
+        client, upstream = await relay.both()
+        relay.watchers[0].changes = {"Begin": b'{"type":"Begin","id":"ours"}'}
+        before, behind = encoded(TEXT, b'{"type":"Turn"}'), encoded(BINARY, b"\x00" * 200)
+        upstream.writer.write(before + encoded(TEXT, b'{"type":"Begin","id":"1"}') + behind)
+        expected = before + encoded(TEXT, b'{"type":"Begin","id":"ours"}') + behind
+        assert await client.reader.readexactly(len(expected)) == expected
+
+
 async def test_an_upstream_reports_after_its_client_has_left() -> None:
     """Its last messages are still shown, and dropped."""
     async with relaying(**UPSTREAM, prepare=alone) as relay:

@@ -40,6 +40,7 @@ def compile_session(settings: SessionSettings, place: Place, scope: Scope) -> Se
         **{name: value for name, value in settings if name.endswith(("_seconds", "_max"))},
         kind=settings.resource or "",
         id=frames.id,
+        expires=frames.expires,
         type_field=frames.type_field,
         begins=frames.begins or "",
         ends=frames.ends or "",

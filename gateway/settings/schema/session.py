@@ -86,6 +86,11 @@ class FramesSettings(Settings):
         "The upstream's frames by which it refuses the gateway and not its client", default=list, shown="none"
     )
     id: Framed | None = key("Where the frame that begins it names the session", default=None, shown="nowhere")
+    expires: Filled | None = key(
+        "Its field with the time at which the session ends at the latest, in seconds since 1970: shown as it is here, "
+        "where a token or `seconds_max` allows less",
+        default=None, shown="none",
+    )  # fmt: skip
     terminate: Any = key(
         "JSON of the text frame that makes the upstream end the session", default=None, shown="none: it is closed"
     )
