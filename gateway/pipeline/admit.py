@@ -137,6 +137,7 @@ class Admission:
         if coding := call.client.headers.get("Content-Encoding", ""):
             bytes_max = min(call.route.body_bytes_max, max(_INFLATED_BYTES, _INFLATION_MAX * len(body)))
             plain = decoded(body, coding, bytes_max)
+            call.unseen_bytes = len(plain or body) - len(body)
         if plain and too_many_items(plain, self._runtime.limits.json_items_max):
             return "its JSON has too many items"
         request = call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None
@@ -211,8 +212,7 @@ class Admission:
         call.tier = terms.tier
         call.table = table = self._runtime.prices.current(self._clock.now(), terms.rate_card)
         size = len(call.body) if call.body is not None else call.client.content_length or 0
-        if call.resources:
-            size += call.sources.get("injected", 0)
+        size += call.unseen_bytes
         add_ons = add_ons_of(route, call.sources) if terms.has_add_ons else ()
         request: Any = blank(AdmissionRequest)
         request.account = call.identity.account
@@ -245,7 +245,8 @@ class Admission:
         if request.metered:
             self._leases.add(call.id, request.account, request.product)
         call.made = answer.resources
-        call.record = next((record for record in answer.resources if record.hold), None)
+        if answer.resources:
+            call.record = next((record for record in answer.resources if record.hold), None)
 
     # ---- what the call needs of the account's resources
 
@@ -280,7 +281,7 @@ class Admission:
                     return  # it is not the account's: admission will say so, after every other guard
                 call.sources["resource"] = record.facts
                 if (injection := call.route.injects.get(ref.kind)) is not None:
-                    call.sources["injected"] = injected_bytes(injection, call.sources["request"], record.usage)
+                    call.unseen_bytes += injected_bytes(injection, call.sources["request"], record.usage)
                 return
 
     # ---- refusals and outages

@@ -156,6 +156,7 @@ class Call:
         "table",
         "tier",
         "unfinished",
+        "unseen_bytes",
         "upstream",
         "upstream_seconds",
         "upstream_status",
@@ -206,6 +207,7 @@ class Call:
         self.status = 0
         self.upstream_status = 0
         self.request_bytes = 0
+        self.unseen_bytes = 0  # of the request as the service reads it: what it unpacks, and what it puts in
         self.reply_bytes = 0
         self.admit_seconds = 0.0
         self.upstream_seconds = 0.0

@@ -96,7 +96,7 @@ class Conclusion:
         model, known = pricing.model_that_ran(product, call.sources)
         priced = pricing.price(
             metering, model, call.sources, call.table, call.admitted_hold,
-            request_bytes=call.request_bytes, content_bytes=call.content_bytes,
+            request_bytes=call.request_bytes + call.unseen_bytes, content_bytes=call.content_bytes,
         )  # fmt: skip
         if not known:
             self._observer.event("model_unknown", product=product.name)

@@ -1,6 +1,7 @@
 """The LLM gateway's paid calls: which tokens cost what, what is not charged, what is refused, how much is held."""
 
 import asyncio
+from gzip import compress
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,20 @@ async def test_the_estimate_knows_how_much_is_asked_for(tmp_path: Path, empty_re
         assert parse_usd("0.05") < dear < parse_usd("0.051")
         for low, high in ((5, 1000), (1000, 5)):  # whichever the service heeds
             assert await held({"max_completion_tokens": high, "max_tokens": low}) > parse_usd("0.014")
+
+
+async def test_a_packed_prompt_holds_what_a_plain_one_does(gw: Running) -> None:
+    """What a prompt costs is known by what the service unpacks, however few bytes it was packed into."""
+    key = await gw.open_account("a", credit="100")
+    plain = orjson.dumps(CHAT | {"max_tokens": 1, "messages": [{"role": "user", "content": "word " * 60_000}]})
+    held: list[int] = []
+    for body, coding in ((plain, "identity"), (compress(plain), "gzip")):
+        headers = {"Content-Type": "application/json", "Content-Encoding": coding, "X-Sandbox-Latency-Seconds": "0.4"}
+        call = asyncio.create_task(gw.call("POST", CHAT_PATH, key, data=body, headers=headers))
+        await holding(gw, "a")
+        held.append((await gw.ledger.account("a")).held)
+        await call
+    assert held[0] == held[1] > parse_usd("0.175"), "300,000 bytes, 3 of them a token, at $1.75 a million"
 
 
 async def test_the_estimate_knows_the_transcript_that_is_put_into_the_prompt(tmp_path: Path, empty_redis: str) -> None:
