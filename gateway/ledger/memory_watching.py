@@ -18,7 +18,7 @@ from gateway.ports import Watch
 class MemoryWatching(MemoryStore):
     """See ports.Ledger."""
 
-    async def put_watch(self, *, account: str, watch: Watch) -> Watch:
+    async def put_watch(self, *, account: str, watch: Watch, anew: bool = False) -> Watch:
         """See ports.Ledger."""
         data = records.json({**watch.data})
         rules.check_watch(watch, data)
@@ -27,7 +27,7 @@ class MemoryWatching(MemoryStore):
         past = watches.kept.get(watch.id)
         if past is None and len(watches.kept) >= rules.WATCHES_MAX:
             raise LedgerRefused(rules.TOO_MANY_WATCHES)
-        same = past is not None and (past.kind, past.amount) == (watch.kind, watch.amount)
+        same = not anew and past is not None and (past.kind, past.amount) == (watch.kind, watch.amount)
         told = past.told if past is not None and same else ()
         counting = watches.spending
         watches.kept[watch.id] = replace(watch, data=orjson.loads(data), told=told)

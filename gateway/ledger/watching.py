@@ -15,11 +15,12 @@ from gateway.ports import Watch
 class Watching(Store):
     """See ports.Ledger."""
 
-    async def put_watch(self, *, account: str, watch: Watch) -> Watch:
+    async def put_watch(self, *, account: str, watch: Watch, anew: bool = False) -> Watch:
         """See ports.Ledger."""
         data = records.json({**watch.data})
         rules.check_watch(watch, data)
         args: list[Part] = [watch.id, watch.kind, str(watch.amount), watch.channel, data, str(rules.WATCHES_MAX)]
+        args.append("1" if anew else "")
         tag, answer = await self._run("put_watch", account, [], args)
         if tag == b"too_many":
             raise LedgerRefused(rules.TOO_MANY_WATCHES)

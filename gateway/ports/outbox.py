@@ -115,15 +115,15 @@ class OutboxLedger(Protocol):
 
     # ---- watches
 
-    async def put_watch(self, *, account: str, watch: Watch) -> Watch:
+    async def put_watch(self, *, account: str, watch: Watch, anew: bool = False) -> Watch:
         """Watch something of the account from now on; the watch as it stands. `watch.told` is not looked at.
 
         A crossing is found in the step that makes it (a charge, a correction, a grant's expiry; of grants that will
         expire, a sweep), and posted in it. What was told is told again only after it has recovered: by a grant that
         lifts the balance to the threshold or above, by a correction that lifts it well above; by another day, month,
-        grant. The same id with the same kind and amount keeps what it has told; with others it begins anew, and tells
-        at once of a balance that is below or of what is spent already. LedgerRefused for what cannot be watched, or
-        for too many.
+        grant. The same id with the same kind and amount keeps what it has told; with others, or with `anew`, it begins
+        anew, and tells at once of a balance that is below or of what is spent already. LedgerRefused for what cannot be
+        watched, or for too many.
         """
 
     async def drop_watch(self, *, account: str, watch_id: str) -> None:

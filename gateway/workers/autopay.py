@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.core.autopay import Autopay
 from gateway.core.months import begins_ms, following, month_of
-from gateway.payments.cashier import AUTOPAY_WATCH, Cashier, watch_of
+from gateway.payments.cashier import Cashier, watch_of
 from gateway.ports import (
     Dead,
     Delivered,
@@ -71,7 +71,9 @@ class AutopayCourier:
             autopay = begun.autopay
             match begun.verdict:
                 case "enough":
-                    await self._watch_anew(delivery.account, autopay)
+                    # A watch that has told tells again only after a grant, and here it may have been a correction that
+                    # lifted the balance. One that begins anew tells at once if it fell meanwhile.
+                    await self._ledger.put_watch(account=delivery.account, watch=watch_of(autopay), anew=True)
                     return Delivered()
                 case "off" | "disabled":
                     return Delivered()
@@ -89,13 +91,6 @@ class AutopayCourier:
             if waits is not None:
                 return waits
         return Retry(why="spent as fast as it is paid", seconds=_AGAIN_SECONDS)
-
-    async def _watch_anew(self, account: str, autopay: Autopay) -> None:
-        """Watch for the next fall below what is set now. A watch that has told tells again only after a grant, and
-        here it may have been a correction that lifted the balance; a new one tells at once if it fell meanwhile.
-        """
-        await self._ledger.drop_watch(account=account, watch_id=AUTOPAY_WATCH)
-        await self._ledger.put_watch(account=account, watch=watch_of(autopay))
 
     async def _charge(self, account: str, autopay: Autopay, *, again: bool) -> Retry | None:
         """Ask the provider, and write down what it says; None once the attempt is over."""

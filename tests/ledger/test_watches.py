@@ -217,6 +217,20 @@ async def test_what_is_spent_in_a_day_and_a_month_is_told_once_each(world: World
     assert await told(ledger) == [("alert:day:6", "2026-12-04", str(9 * DOLLAR))]
 
 
+async def test_a_watch_that_begins_anew_tells_what_it_finds(world: World) -> None:
+    """Below its threshold once more, however often; above it, it waits for the next fall, whatever had lifted it."""
+    ledger = await watched(world)
+    await spend(ledger, 26)
+    for _ in range(2):
+        await ledger.put_watch(account="acme", watch=watching(), anew=True)
+    assert [name for name, _, _ in await told(ledger)] == ["alert:low:1", "alert:low:2", "alert:low:3"]
+    await correct(ledger, 1.5, "back")
+    await ledger.put_watch(account="acme", watch=watching(), anew=True)
+    assert await told(ledger) == []
+    await spend(ledger, 1, "call-2")
+    assert [name for name, _, _ in await told(ledger)] == ["alert:low:4"]
+
+
 async def test_a_payment_that_is_taken_back_is_not_spent(world: World) -> None:
     """A refund, and a dispute that is won, are neither spending nor its return, before the watch was put and after."""
     ledger = await opened(world)
