@@ -198,7 +198,7 @@ class Books:
     def charge(self, settlement: Settlement, now: int) -> Receipt:
         """End the hold by its charge."""
         charge, hold_id = settlement.charge, settlement.hold_id
-        late = self.holds.pop(hold_id, None) is None
+        late = not self.close(hold_id, now)
         data = charge_data(settlement) | self.burn(charge.amount) | ({"late": True} if late else {})
         entry = self.write(now, "charge", -charge.amount, hold_id, data)
         self.count(settlement.key_id, charge.amount, now)
@@ -238,6 +238,13 @@ class Books:
         """Whether a call has, or had, this id."""
         return hold_id in self.holds or hold_id in self.ends or self.passed.get(hold_id, (0,))[0] > now
 
+    def close(self, hold_id: str, now: int) -> bool:
+        """Take a hold out; whether it was open. A job that waits with it is claimed next, to tell its client."""
+        open_ = self.holds.pop(hold_id, None)
+        if open_ is not None and open_.hold.concurrency_class.endswith(".queued") and open_.hold.resource is not None:
+            self.submitting[open_.hold.resource] = now
+        return open_ is not None
+
     def mark(self, ref: ResourceRef | None, hold_id: str, **changes: Any) -> None:
         """Move a job's record on with its hold; a record that is settled or released stays."""
         if ref in self.resources:
@@ -266,7 +273,7 @@ class Books:
         """Expire holds and grants whose time has come."""
         over = [open_.hold for open_ in self.holds.values() if open_.hold.expires_ms <= now]
         for hold in over:
-            del self.holds[hold.id]
+            self.close(hold.id, now)
             self.ends[hold.id] = End("expired")
         expired = [grant for grant in self.grants if grant.expires_ms is not None and grant.expires_ms <= now]
         for grant in sorted(expired, key=lambda grant: (grant.expires_ms, grant.id)):

@@ -129,8 +129,8 @@ class MemoryCalls(MemoryStore):
 
     async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
         """See ports.Ledger."""
-        books, _ = self._at(account)
-        ended = books.holds.pop(hold_id, None) is not None
+        books, now = self._at(account)
+        ended = books.close(hold_id, now)
         if ended:
             books.ends[hold_id] = End("released")
         books.mark(resource, hold_id, state="released")

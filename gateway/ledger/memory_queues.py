@@ -65,7 +65,8 @@ class MemoryQueues(MemoryStore):
                 books.submitting[ref] = now + round(lease_seconds * 1000)
                 key = books.keys[record.key_id]
                 allowed = not key.disabled and (key.expires_ms is None or key.expires_ms > now)
-                claimed.append(QueuedJob(account=account, record=record, body=books.bodies[ref], allowed=allowed))
+                body, held = books.bodies[ref], open_ is not None
+                claimed.append(QueuedJob(account=account, record=record, body=body, allowed=allowed, held=held))
         return claimed
 
     def _turns(
@@ -112,11 +113,11 @@ class MemoryQueues(MemoryStore):
 
     async def reject(self, *, account: str, ref: ResourceRef, hold_id: str, reason: str) -> None:
         """See ports.Ledger."""
-        books, _ = self._at(account)
+        books, now = self._at(account)
         record, until = books.resources.get(ref, (None, 0.0))
         if record is None or record.state != "queued" or record.hold != hold_id:
             return
-        if books.holds.pop(hold_id, None) is not None:
+        if books.close(hold_id, now):
             books.ends[hold_id] = End("released")
         books.resources[ref] = (replace(record, state="released", usage={"error": reason}), until)
         books.submitting.pop(ref, None)

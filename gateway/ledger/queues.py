@@ -52,7 +52,7 @@ class Queues(Store):
             args = [str(most), rules.ms(lease_seconds), *places]
             _, (look, jobs) = await self._run("claim_queued", account, [], args)
             await self._noted(self._names.queues, account, look)
-            return [records.queued_job(account, *job) for job in jobs]
+            return [records.queued_job(account, job) for job in jobs]
 
         return await self._visit(self._names.queues, limit, claim)
 

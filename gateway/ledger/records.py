@@ -226,11 +226,12 @@ def resource(ref: ResourceRef, flat: Sequence[bytes]) -> Resource | None:
     )
 
 
-def queued_job(account_id: str, member: bytes, flat: Sequence[bytes], body: bytes, allowed: bytes) -> QueuedJob:
+def queued_job(account_id: str, found: Sequence[Any]) -> QueuedJob:
     """One job of the answer of claim_queued."""
+    member, flat, body, allowed, held = found
     record = resource(ref(member), flat)
     assert record is not None, "the script looked"
-    return QueuedJob(account=account_id, record=record, body=body, allowed=allowed == b"1")
+    return QueuedJob(account=account_id, record=record, body=body, allowed=allowed == b"1", held=held == b"1")
 
 
 def followed_job(account_id: str, now: bytes, member: bytes, look: bytes, flat: Sequence[bytes]) -> FollowedJob:

@@ -38,6 +38,7 @@ _JSON: Final = "application/json"
 #: What clients are told whose job was never begun.
 KEY_DISABLED: Final = "The API key was disabled before the job could start."
 TOO_LATE: Final = "The job could not be started in time."
+GIVEN_BACK: Final = "The job's credit was given back before it could start."
 
 
 class Queueing:
@@ -126,7 +127,9 @@ class Queueing:
         made = self._jobs.made(record.ref.kind)
         if made is None:  # no product makes such jobs any more, until one does again
             await self._later(queued)
-        elif why := KEY_DISABLED if not queued.allowed else self._why_not(record):
+        elif (
+            why := KEY_DISABLED if not queued.allowed else self._why_not(record) or ("" if queued.held else GIVEN_BACK)
+        ):
             await self._reject(queued, made[0], why)
         else:
             await self._submit(queued, *made)

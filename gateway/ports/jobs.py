@@ -15,13 +15,15 @@ from gateway.ports.records import Resource, ResourceRef
 class QueuedJob:
     """A job whose turn it is: its place is taken, and it is to be submitted. `body` is what was kept of its request.
 
-    `allowed`: its key is still in use.
+    `allowed`: its key is still in use. `held`: its hold is open; else it is not to be submitted any more, and its
+    client is to be told.
     """
 
     account: str
     record: Resource
     body: bytes
     allowed: bool
+    held: bool
 
 
 @record

@@ -152,6 +152,7 @@ async def test_one_that_waits_can_be_taken_out(world: World) -> None:
     assert await waiting(ledger) == ["d"]
     await ledger.settle(bill("a", usd(1)))
     (turn,) = await claim(world)
+    assert turn.held
     await ledger.release(account="acme", hold_id="d", resource=turn.record.ref)
     await ledger.submitted(account="acme", ref=turn.record.ref, hold_id="d", upstream="up-d", look_seconds=0)
     found = await ledger.resource(account="acme", ref=turn.record.ref)
@@ -169,8 +170,14 @@ async def test_what_waits_too_long_expires(world: World) -> None:
     assert not await ledger.enqueue(account="acme", resource=job("d"), body=b"", deadline_seconds=DAY)
     assert await waiting(ledger) == ["c"]
     await world.advance(DAY)
-    assert await waiting(ledger) == [] == await claim(world)
     assert (await ledger.account("acme")).open_holds == 0
+    await ledger.sweep("acme")  # whoever comes by finds that there is somebody to be told
+    (over,) = await claim(world)
+    assert (over.record.ref, over.held, over.allowed) == (job("c").ref, False, True)
+    await ledger.reject(account="acme", ref=over.record.ref, hold_id="c", reason="late")
+    assert await waiting(ledger) == [] == await claim(world)
+    found = await ledger.resource(account="acme", ref=job("c").ref)
+    assert found is not None and (found.state, found.usage) == ("released", {"error": "late"})
     assert await ledger.verify("acme") == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.money import ZERO
 from gateway.edge.clock import SystemClock
-from gateway.edge.operations.jobs import JobOperations
+from gateway.edge.operations.jobs import JobOperations, open_jobs
 from gateway.ports import ResourceRef
 from tests.harness import Change, running
 from tests.pipeline.helpers import charges, finished, submit, without_rates
@@ -119,7 +119,7 @@ async def test_a_webhook_names_the_job_by_the_id_that_its_client_knows(tmp_path:
         assert len(await charges(gw, "a")) == 2
 
 
-@pytest.mark.parametrize("how", ["refused", "released"])
+@pytest.mark.parametrize("how", ["refused", "released", "given back"])
 async def test_a_client_is_told_at_once_of_a_job_that_will_never_run(
     tmp_path: Path, empty_redis: str, how: str
 ) -> None:
@@ -127,18 +127,25 @@ async def test_a_client_is_told_at_once_of_a_job_that_will_never_run(
     changes = {**called_back(grace_seconds=600), **places()}
     async with running(tmp_path, empty_redis, changes=changes) as gw, Hooks() as hooks:
         key = await gw.open_account("a", credit="10")
-        await gw.knobs(job_seconds=30 if how == "released" else 0.3)
+        await gw.knobs(job_seconds=0.3 if how == "refused" else 30)
         first = (await submit(gw, key)).json["id"]
         waits = (await submit(gw, key, audio_url="ftp://example.com/a", webhook_url=hooks.url("/hook"))).json["id"]
+        ref = ResourceRef(kind="transcript", id=waits)
         if how == "released":
-            desk = JobOperations(
-                ledger=gw.ledger, runtime=gw.runtime, upstreams=gw.gateway.upstreams, clock=SystemClock()
-            )
-            await desk.release_job("a", ResourceRef(kind="transcript", id=waits))
+            upstreams = gw.gateway.upstreams
+            desk = JobOperations(ledger=gw.ledger, runtime=gw.runtime, upstreams=upstreams, clock=SystemClock())
+            await desk.release_job("a", ref)
+        elif how == "given back":  # as when its time is over: its hold ends, and nobody said anything of the job
+            record = await gw.ledger.resource(account="a", ref=ref)
+            assert record is not None
+            await gw.ledger.release(account="a", hold_id=record.hold)
         else:
             await finished(gw, key, f"/v2/transcript/{first}")
         (told,) = await hooks.hears("/hook", 1)
         assert orjson.loads(told.body) == {"transcript_id": waits, "status": "error"}
+        assert (await finished(gw, key, f"/v2/transcript/{waits}")).json["status"] == "error"
+        assert [job.record.ref for job in await open_jobs(gw.ledger, "a", limit=10) if job.record.ref == ref] == []
+        assert [each.request["audio_url"] for each in gw.sandbox.state.jobs.values()].count("ftp://example.com/a") == 0
 
 
 async def test_without_credit_the_queue_hands_out_no_more_than_the_plan_says(tmp_path: Path, empty_redis: str) -> None:

@@ -31,7 +31,8 @@ class Queue(Law):
                         raise Broken("claimed within another's lease", job)
                     self._leases[job] = deed.at_ms + int(command.arg(3))
                     came = self._waited.get(job)
-                    if came is not None and (earlier := [one for one, at in seen.queue.items() if at < came]):
+                    holds = claimed[4] == b"1"  # else its time was over
+                    if holds and came is not None and (earlier := [one for one, at in seen.queue.items() if at < came]):
                         raise Broken("not in its turn", f"{job} before {earlier}")
             case "submit_later", "later" if command.arg(2) in self._leases:
                 self._leases[command.arg(2)] = deed.at_ms + int(command.arg(3))

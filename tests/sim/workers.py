@@ -47,7 +47,7 @@ async def _submit_one(process: Process, job: QueuedJob) -> None:
     roll = process.world.dice.random()
     await process.world.sleep(0.2)
     known = ref.id in process.outside.jobs
-    if ref.id in process.outside.turned_away or (not known and (roll < 0.1 or not job.allowed)):
+    if ref.id in process.outside.turned_away or (not known and (roll < 0.1 or not (job.allowed and job.held))):
         process.outside.turned_away.add(ref.id)
         await ledger.reject(account=account, ref=ref, hold_id=hold, reason="turned away")
     elif not known and roll < 0.25:

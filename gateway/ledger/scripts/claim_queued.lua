@@ -3,7 +3,8 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 the most to claim, 3 lease (ms), 4.. four for each limit: class, tier, places, places of those for which nothing
 --       is held while the account has no credit
--- Answers  claimed, when to look again (ms) or '', {kind:id, hash, body, '1' if its key is in use} of each
+-- Answers  claimed, when to look again (ms) or '', {kind:id, hash, body, '1' if its key is in use, '1' if its hold is open}
+--                                     of each
 --          unknown                    no such account
 -- Callers  RedisLedger.claim_queued
 local status, tier, overrides, balance, held = unpack(
@@ -46,9 +47,10 @@ end
 -- From here it must succeed: only writes.
 local function claim(member)
   local job = BASE .. 'res:' .. member
+  local key_id, hold = unpack(call('HMGET', job, 'key_id', 'hold'), 1, 2)
   call('ZADD', SUBMITTING, amount(NOW + ARGV[3]), member)
   claimed[#claimed + 1] = {member, call('HGETALL', job), call('GET', BASE .. 'body:' .. member) or '',
-    key_in_use(call('HGET', job, 'key_id') or '')}
+    key_in_use(key_id or ''), amount(call('HEXISTS', HOLDS, hold or ''))}
 end
 
 if status == 'active' then

@@ -13,7 +13,8 @@
 --   key:<key id> and end:<hold id>; and, learned from the store, the account's keys when all are listed, and
 --   jobs      ZSET     open jobs that are followed, <kind>:<id> -> when to look at them next (ms); their res:<kind>:<id>
 --   queue:<class> ZSET jobs that wait for a place, by when they were admitted (ms); queues SET of such classes;
---   submitting ZSET    those that have their place and are being submitted -> when to claim them again (ms)
+--   submitting ZSET    those that have their place and are being submitted, or whose hold has ended while they waited: their
+--                      client is to be told -> when to claim them again (ms)
 -- ARGV of every script: 1 = seconds for which the end of a hold or an operation is remembered.
 -- Answers: {tag, 0, ...}; where holds were ended because their time was over, or something waits in the outbox that the
 --   index of accounts should know of, {when the first is due (ms) or '', product, holds of it that ended, ...} in place
@@ -91,7 +92,9 @@ local function close(id, record)
     local queue = string.match(class, '^(.*)%.queued$')
     if queue then
       local kind, job = string.match(record, '\31([^\31]*)\31([^\31]*)$')
-      call('ZREM', BASE .. 'queue:' .. queue, kind .. ':' .. job)
+      if call('ZREM', BASE .. 'queue:' .. queue, kind .. ':' .. job) == 1 then
+        call('ZADD', BASE .. 'submitting', amount(NOW), kind .. ':' .. job)
+      end
     end
   end
   return held
