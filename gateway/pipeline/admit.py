@@ -211,8 +211,6 @@ class Admission:
         terms = self._terms.of(route, plan, models)
         call.tier = terms.tier
         call.table = table = self._runtime.prices.current(self._clock.now(), terms.rate_card)
-        size = len(call.body) if call.body is not None else call.client.content_length or 0
-        size += call.unseen_bytes
         add_ons = add_ons_of(route, call.sources) if terms.has_add_ons else ()
         request: Any = blank(AdmissionRequest)
         request.account = call.identity.account
@@ -222,7 +220,9 @@ class Admission:
         request.product = route.product.name
         request.entitled = terms.entitled and entitled_to_add_ons(terms.tier, add_ons)
         request.metered = metered
-        request.estimate = pricing.estimate(route, call.sources, terms.price_names, table, size) if metered else ZERO
+        request.estimate = (
+            pricing.estimate(route, call.sources, terms.price_names, table, call.size) if metered else ZERO
+        )
         request.overdraft = terms.overdraft
         request.covers_estimate = route.covers_estimate
         request.rates = terms.rates

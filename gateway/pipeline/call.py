@@ -229,6 +229,18 @@ class Call:
             self.outcome = "refused"
 
     @property
+    def size(self) -> int:
+        """How large the request is to the service, as estimates know it: where nobody says, the most that it may be."""
+        if self.body is not None:
+            return len(self.body) + self.unseen_bytes
+        if not self.client.has_body:
+            return 0
+        length = self.client.content_length
+        if length is None or self.client.headers.get("Content-Encoding", "identity") != "identity":
+            return self.route.body_bytes_max
+        return length
+
+    @property
     def account(self) -> str:
         """The account that pays. Only known once the caller is identified."""
         assert self.identity is not None, "the caller is not identified yet"

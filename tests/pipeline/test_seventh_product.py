@@ -1,9 +1,12 @@
 """A new product is YAML only: a seventh one, charged by the request, by the reply, and by a header, without code."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from gzip import compress
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -11,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from gateway.core.money import parse_usd
 from gateway.settings.load import SettingsError
 from tests.harness import Change, Running, running
-from tests.pipeline.helpers import in_order, sandbox, skus
+from tests.pipeline.helpers import holding, in_order, sandbox, skus
 from tests.pipeline.streaming import charged
 
 SPEECH = "/v1/speech"
@@ -126,6 +129,35 @@ async def test_text_to_speech_is_charged_by_a_header_of_the_reply(tmp_path: Path
         await gw.call("POST", SPEECH, key, json={"text": "x" * 100}, headers=sandbox(usage="zero"))
         last = (await charged(gw, count=4))[-1]
         assert (last["basis"], last["amount"]) == ("reported", 0)
+
+
+async def test_a_body_of_no_known_length_holds_as_if_it_were_as_large_as_it_may_be(
+    tmp_path: Path, empty_redis: str
+) -> None:
+    """Estimated by its size, a body that is streamed without its length, or packed, holds no less than another."""
+    product = speech({"from": "reply_header.X-TTS-Billed-Characters", "estimate": {"request_bytes_per_unit": 1}})
+    product["routes"][0]["body_bytes_max"] = 20_000
+    async with running(
+        tmp_path, empty_redis, changes=changes(product, tts__characters={"per_1k_characters": "0.015"})
+    ) as gw:
+        key = await gw.open_account("a", tier="free", credit="1")
+        body = orjson.dumps({"text": "x" * 1000})
+
+        async def in_pieces() -> AsyncIterator[bytes]:
+            yield body[:500]
+            yield body[500:]
+
+        sent = ((body, "identity", len(body)), (in_pieces(), "identity", 20_000), (compress(body), "gzip", 20_000))
+        for data, coding, bytes_held in sent:
+            headers = {
+                "Content-Type": "application/json",
+                "Content-Encoding": coding,
+                "X-Sandbox-Latency-Seconds": "0.4",
+            }
+            call = asyncio.create_task(gw.call("POST", SPEECH, key, data=data, headers=headers))
+            await holding(gw, "a")
+            assert (await gw.ledger.account("a")).held == bytes_held * 15_000
+            await call
 
 
 async def _render(request: web.Request) -> web.Response:

@@ -106,7 +106,7 @@ class EstimateSettings(Settings):
         default=list, shown="always",
     )  # fmt: skip
     request_bytes_per_unit: Whole | None = key(
-        "The body's length is divided by it, rounding up",
+        "The body's length, or `body_bytes_max` where nobody says it, is divided by it, rounding up",
         default=None,
         unit="bytes per unit",
         ge=1,
