@@ -85,7 +85,7 @@ class Cashier:
         if paid.method and fresh:
             await self._add_method(provider, paid.account, paid.customer, paid.method, paid.payment)
         if paid.attempt:  # autopay may have been given up before: it goes on, and may have to pay once more
-            await self.look(paid.account, f"paid:{paid.attempt}")
+            await self.look(paid.account, f"paid:{grant.id}")
         return grant
 
     async def fail(self, provider: str, account: str, attempt: str, why: str) -> Autopay:

@@ -138,7 +138,7 @@ async def test_autopay_that_cannot_be_watched_is_not_on(desk: Desk) -> None:
 async def test_a_payment_told_by_ops_is_credited_once(desk: Desk) -> None:
     """By its own id, whatever the request's name; another amount is a conflict; a free account is upgraded."""
     await desk.ledger.change_account(operation="down", account="acme", plan=Plan(tier="free"))
-    body = {"payment": "inv-17", "amount": "29.00", "attempt": "ap_1"}
+    body = {"payment": f"inv/17:{'x' * 240}", "amount": "29.00", "attempt": "whatever we call it"}
     status, first = await desk("POST", "payments", body)
     assert (status, first["kind"], first["amount"]) == (201, "purchase", "29.000000000")
     assert await desk("POST", "payments", body, "other") == (201, first)
