@@ -37,6 +37,8 @@ from gateway.ports import (
 )
 
 _FLAG: Final = ("0", "1")
+#: Whoever guesses keys makes us ask whether the ledger is still there: not more often than this.
+_CONFIRMED_SECONDS: Final = 0.1
 #: Plans x products x routes' limits, and what accounts have in place of plans.
 _TERMS_MAX: Final = 10_000
 
@@ -64,7 +66,7 @@ class Calls(Store):
             return known
         ids: bytes | None = await self._call("GET", self._names.digest(digest))
         if ids is None:
-            await self._confirm("identify")
+            await self._confirm("identify", within_seconds=_CONFIRMED_SECONDS)
             return None
         account, _, key_id = ids.decode().partition("|")
         found = await self._call("HMGET", self._names.account(account), "tier", "rate_card", "overrides")

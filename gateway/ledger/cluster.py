@@ -25,8 +25,6 @@ _REDIRECTIONS_AT_ONCE: Final = 2
 _SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 _REFRESH_PAUSE_SECONDS: Final = 0.1
 _TRY_AGAIN_SECONDS: Final = 0.02
-#: Whoever asks for keys that nobody has makes us ask: not more often than this.
-_CONFIRM_PAUSE_SECONDS: Final = 0.1
 
 _Place: TypeAlias = tuple[str, int]
 
@@ -103,6 +101,7 @@ class ClusterLink:
     def __init__(self, settings: LinkSettings, gate: Gate | None = None) -> None:
         self._settings = settings
         self._gate = gate
+        self._confirming: asyncio.Task[LinkError | None] | None = None
         self._confirmed_at = float("-inf")
         self._seeds = _seeds(settings.url)
         self._nodes: dict[_Place, SingleLink] = {}
@@ -151,14 +150,22 @@ class ClusterLink:
         self._owners = [None] * SLOTS
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
-    async def confirm(self) -> None:
-        """See RedisLink. Every server that is there is asked, but not again within a moment."""
-        now = asyncio.get_running_loop().time()
-        if self._gate is None or now - self._confirmed_at < _CONFIRM_PAUSE_SECONDS:
+    async def confirm(self, *, within_seconds: float = 0.0) -> None:
+        """See RedisLink. Every server that is there is asked, once for all who want to know meanwhile."""
+        if self._gate is None:
             return
-        self._confirmed_at = now
+        now, asked = asyncio.get_running_loop().time(), self._confirming
+        if asked is None or (asked.done() and now >= self._confirmed_at + within_seconds):
+            self._confirmed_at = now
+            asked = self._confirming = asyncio.create_task(self._confirm())
+        await asyncio.wait([asked])
+        if (refused := asked.result()) is not None:
+            raise refused
+
+    async def _confirm(self) -> LinkError | None:
         nodes = dict.fromkeys(node for node in self._owners if node is not None and node.state == "up")
-        await asyncio.gather(*(node.confirm() for node in nodes))
+        answers = await asyncio.gather(*(node.confirm() for node in nodes), return_exceptions=True)
+        return next((answer for answer in answers if isinstance(answer, LinkError)), None)
 
     async def call(self, *parts: Part) -> Reply:
         return await self._perform(_Call(command_slot(parts), parts))

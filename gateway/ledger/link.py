@@ -89,8 +89,11 @@ class RedisLink(Protocol):
         """Disconnect; commands in flight are LinkDown."""
         ...
 
-    async def confirm(self) -> None:
-        """Something is not there that was: ask whether this still is the server that it was. LinkDown if it is not."""
+    async def confirm(self, *, within_seconds: float = 0.0) -> None:
+        """Something is not there that was: ask whether this still is the server that it was. LinkDown if it is not.
+
+        It need not be asked if that was found so lately.
+        """
         ...
 
     def call(self, *parts: Part) -> Awaitable[Reply]:

@@ -65,6 +65,7 @@ class SingleLink:
         self._out: list[bytes] = []
         self._sourced: dict[str, asyncio.Future[Reply]] = {}  # scripts that went as source last, and their answers
         self._why = "not open"
+        self._confirmed_at = float("-inf")
         self._down_since: float | None = None
         self._fruitless = 0
         self._attempt: asyncio.Task[None] | None = None
@@ -134,9 +135,10 @@ class SingleLink:
             await asyncio.wait([connection.gone], timeout=self._settings.connect_seconds_max)
             connection.abort()
 
-    async def confirm(self) -> None:
+    async def confirm(self, *, within_seconds: float = 0.0) -> None:
         """See RedisLink. One that lost its data while we were connected is left alone, as it would be at a connect."""
-        if self._gate is None:
+        now = asyncio.get_running_loop().time()
+        if self._gate is None or now < self._confirmed_at + within_seconds:
             return
         connection = self._connection
         asked = (self.call(*question) for question in self._gate.questions())
@@ -148,6 +150,7 @@ class SingleLink:
             if connection is not None:
                 self._break_off(connection, refusal)
             raise self._down(refusal)
+        self._confirmed_at = now
 
     def call(self, *parts: Part) -> asyncio.Future[Reply]:
         return self._submit(pack(parts), None)

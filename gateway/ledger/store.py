@@ -200,10 +200,10 @@ class Store:
         except LinkError as error:
             raise self._unavailable(error, str(parts[0])) from error
 
-    async def _confirm(self, what: str) -> None:
+    async def _confirm(self, what: str, *, within_seconds: float = 0.0) -> None:
         """Something is not there: LedgerUnavailable if that is because the ledger is not."""
         try:
-            await self._link.confirm()
+            await self._link.confirm(within_seconds=within_seconds)
         except LinkError as error:
             raise self._unavailable(error, what) from error
 

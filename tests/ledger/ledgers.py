@@ -68,8 +68,8 @@ class ClockedLink:
     def is_cluster(self) -> bool:
         return self.link.is_cluster
 
-    async def confirm(self) -> None:
-        await self.link.confirm()
+    async def confirm(self, *, within_seconds: float = 0.0) -> None:
+        await self.link.confirm(within_seconds=within_seconds)
 
     def call(self, *parts: Part) -> Awaitable[Reply]:
         self.commands += 1

@@ -241,7 +241,7 @@ class SimulatedLink:
     def is_cluster(self) -> bool:
         return False
 
-    async def confirm(self) -> None:
+    async def confirm(self, *, within_seconds: float = 0.0) -> None:
         """It always is."""
 
     def call(self, *parts: Part) -> Awaitable[Reply]:
