@@ -31,19 +31,28 @@ _USUAL: Final = frozenset({"keep-alive", "Keep-Alive", "close", "Upgrade", "upgr
 #: Headers that clients send their key in beside `Authorization`: Anthropic's, ElevenLabs', Azure's and Google's.
 KEY_HEADERS: Final = ("x-api-key", "xi-api-key", "api-key", "x-goog-api-key")
 
+#: With these some services serve another method or path than the request's, which is what was admitted.
+_INSTEAD: Final = frozenset(
+    {"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"}
+)
+
 #: Never passed on from a client: credentials, what the gateway sets itself, and what it answers itself.
-_NOT_FROM_CLIENTS: Final = HOP_BY_HOP | {
-    "host",
-    "authorization",
-    *KEY_HEADERS,
-    "expect",
-    "forwarded",
-    "x-account-id",
-    "x-call-id",
-    "x-real-ip",
-    "content-length",
-    "idempotency-key",
-}
+_NOT_FROM_CLIENTS: Final = (
+    HOP_BY_HOP
+    | _INSTEAD
+    | {
+        "host",
+        "authorization",
+        *KEY_HEADERS,
+        "expect",
+        "forwarded",
+        "x-account-id",
+        "x-call-id",
+        "x-real-ip",
+        "content-length",
+        "idempotency-key",
+    }
+)
 _NOT_FROM_CLIENTS_PREFIXES: Final = ("x-forwarded-", "x-gateway-")
 
 #: Never passed on from an upstream: its limits are those of the service's own account, ours stand in their place; and
