@@ -34,7 +34,8 @@ _ROUNDS_MAX: Final = 5
 _AGAIN_SECONDS: Final = 1.0
 #: How often a month's cap that is reached is looked at, and as soon as the month is over.
 _CAPPED_SECONDS: Final = 21_600.0
-_SUSPENDED_SECONDS: Final = 3600.0
+#: How soon an account that is served again is paid for.
+_SUSPENDED_SECONDS: Final = 60.0
 #: After this an attempt is asked for by whichever delivery there is: its own is lost, or waits for long.
 _OWN_SECONDS: Final = 600.0
 #: A delivery is given up only after more than a year of this.

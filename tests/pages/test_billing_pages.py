@@ -327,6 +327,9 @@ async def test_charges_explain_themselves_and_are_paged(gw: Running) -> None:
         assert [each for each in ids if each in text] == ids[:5]
         assert re.search(r"Purchase .* \+\$100\.00", text)
         assert 'rel="next"' not in visitor.html
+        given = await gw.ledger.grant(operation="g", account="acme", kind="goodwill", amount=parse_usd("7"))
+        await gw.ledger.end_grant(operation="e", account="acme", grant_id=given.id, data={"reason": "mistyped"})
+        assert re.search(r"Credit taken off mistyped .* −\$7\.00", await visitor.see("/charges"))
         await visitor.see("/charges?before=nonsense")
         assert visitor.status == 404
 

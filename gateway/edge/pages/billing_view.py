@@ -158,7 +158,8 @@ def _entry_line(runtime: Runtime, entry: Entry, key_names: Mapping[str, str]) ->
     elif entry.kind in ("correction", "commitment"):
         title, what = entry.kind.capitalize(), str(data.get("reason", ""))
     else:
-        title, what = "Credit expired", ""
+        what = str(data.get("reason", ""))  # only where somebody ended it
+        title = "Credit taken off" if what else "Credit expired"
     named = (
         ("Call", data.get("call_id")),
         ("Key", key_names.get(key_id, key_id)),
