@@ -64,7 +64,7 @@ async def own_page(
         if type(items) is not list:
             raise UpstreamUnreachable("the upstream's list has no items")
         page = data if page is None else page
-        if upward and anchored.get(listing.after or "") == "":
+        if anchored.get(listing.after or "") == "":
             break  # all that the upstream knows is older than what waits
         own = await _own(call, listing, ledger, items, mapped=queue is not None)
         shown = own + shown if upward else shown + own

@@ -83,6 +83,10 @@ async def test_pages_after_a_job_lead_through_what_runs_into_the_queue(
             assert "after_id" not in page["page_details"]["prev_url"]
             seen += found[::-1]
         assert seen == made
+        for first, last in ((0, 4), (1, 3), (2, 4), (3, 4)):
+            between = f"/v2/transcript?before_id={made[last]}&after_id={made[first]}"
+            found = [item["id"] for item in (await gw.call("GET", between, key)).json["transcripts"]]
+            assert found == made[first + 1 : last][::-1]
 
 
 async def test_a_job_that_waits_says_so_as_the_service_would(tmp_path: Path, empty_redis: str) -> None:

@@ -152,16 +152,16 @@ class JobOperations(JobReading):
     async def release_job(self, account: str, ref: ResourceRef) -> Data:
         """Give a job's hold back for good. `released` false: it had ended before."""
         record = await self._record(account, ref)
-        was_open = record.state in ("open", "queued")
         if record.state == "queued":
-            job = self._jobs.job_of(record)
-            if job is not None and job.queue is not None:
-                await self._jobs.tell(account, record, job.queue.failed, called_back=False)
             await self._ledger.reject(account=account, ref=ref, hold_id=record.hold, reason=TAKEN_OUT)
-        elif was_open:
+        elif record.state == "open":
             await self._jobs.release(account, record)
         now = await self._record(account, ref)
-        return {"account": account, "job": view_job(now), "released": was_open and now.state != record.state}
+        released = now.state == "released" != record.state  # it may have been submitted, or settled, meanwhile
+        job = self._jobs.job_of(record)
+        if released and now.only_here and job is not None and job.queue is not None:
+            await self._jobs.tell(account, record, job.queue.failed, called_back=False)
+        return {"account": account, "job": view_job(now), "released": released}
 
 
 def _settled(account: str, record: Resource, found: str, concluded: Concluded | None) -> Data:
