@@ -181,6 +181,8 @@ class Admission:
         assert call.identity is not None, "only identified calls are admitted"
         plan = call.identity.plan
         metered = call.route.metered and wrong is None and call.repeated is None
+        if wrong is not None and wrong.code is Code.UNKNOWN_MODEL:
+            models = ()  # no plan has it, so none is named to whoever asks for it
         for _ in range(PLANS_MAX):
             request = self._request(call, plan, models, metered=metered)
             if wrong is not None:  # it opens no session, and is none of the product's metered requests

@@ -217,7 +217,7 @@ async def test_a_negotiated_price_and_a_discount(gw: Running) -> None:
 
 
 async def test_a_tier_may_have_some_models_only(tmp_path: Path, empty_redis: str) -> None:
-    """A model that the tier lacks is refused, asked for directly or as a fallback."""
+    """A model that the tier lacks is refused, asked for directly or as a fallback; one that nobody has is unknown."""
 
     def fewer(data: dict[str, Any]) -> None:
         data["tiers"]["payg"]["products"]["llm-gateway"]["models"] = ["gpt-5.2", "qwen3-32b"]
@@ -232,6 +232,9 @@ async def test_a_tier_may_have_some_models_only(tmp_path: Path, empty_redis: str
                 "Your plan (Pay as you go) does not include LLM Gateway with claude-opus-4-6. "
                 "It is included in: Contracted."
             )
+        for body in ({"model": "no-such"}, {"model": "GPT-5.2"}, {"fallbacks": [{"model": "no-such"}]}):
+            got = await chat(gw, key, body)
+            assert (got.status, got.code) == (400, "unknown_model"), "no plan has it, so none is praised for it"
 
 
 async def test_a_tier_without_the_add_ons_product_does_not_get_it_by_the_back_door(
