@@ -34,8 +34,8 @@ _ROUNDS_MAX: Final = 5
 _AGAIN_SECONDS: Final = 1.0
 #: How often a month's cap that is reached is looked at, and as soon as the month is over.
 _CAPPED_SECONDS: Final = 21_600.0
-#: How soon an account that is served again is paid for.
-_SUSPENDED_SECONDS: Final = 60.0
+#: How soon an account that is served again is paid for: at first, and once it was suspended for long.
+_SUSPENDED_SECONDS: Final = (60.0, 3600.0)
 #: After this an attempt is asked for by whichever delivery there is: its own is lost, or waits for long.
 _OWN_SECONDS: Final = 600.0
 #: A delivery is given up only after more than a year of this.
@@ -79,7 +79,8 @@ class AutopayCourier:
                 case "off" | "disabled":
                     return Delivered()
                 case "suspended":
-                    return Retry(why="the account is suspended", seconds=_SUSPENDED_SECONDS)
+                    first, most = _SUSPENDED_SECONDS
+                    return Retry(why="the account is suspended", seconds=min(first * (delivery.attempts + 1), most))
                 case "in_flight" if not autopay.attempt.startswith(its) and _age_of(begun) < _OWN_SECONDS:
                     return Retry(why="another payment is under way")
                 case "backing_off":

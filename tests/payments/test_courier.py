@@ -262,6 +262,17 @@ async def test_money_that_comes_after_all_is_followed_by_what_is_still_missing(s
     assert [one.id for one in await scene.ledger.deliveries("acme") if one.channel == "autopay"]
 
 
+async def test_a_suspended_account_is_looked_at_less_and_less(scene: Scene) -> None:
+    """A minute after the first look, and at last once an hour; served again, it is paid for."""
+    await scene.open()
+    await scene.ledger.change_account(operation="stop", account="acme", status="suspended")
+    for attempts, seconds in ((0, 60.0), (4, 300.0), (500, 3600.0)):
+        waits = Retry(why="the account is suspended", seconds=seconds)
+        assert await scene.visit(replace(DUE, attempts=attempts)) == waits
+    await scene.ledger.change_account(operation="go", account="acme", status="active")
+    assert (await scene.visit(), scene.stripe.paid) == (Delivered(), [2900])
+
+
 async def test_off_is_off(scene: Scene) -> None:
     """Nothing is charged, and the delivery is over."""
     await scene.open()
