@@ -37,7 +37,8 @@ class Posts:
             return False
         if delivery.id in self.sent:
             return False
-        full = len(self.listed(now, dead=False)) >= rules.WAITING_MAX
+        most = rules.WAITING_MAX + (0 if delivery.channel == rules.WEBHOOK else rules.OWN_MAX)
+        full = len(self.listed(now, dead=False)) >= most
         self.kept[delivery.id] = delivery
         if full:
             self.let_die(now, delivery, "too many deliveries wait")

@@ -40,8 +40,11 @@ MONTH_OVER: Final = "the month is over: what is committed to changes from this o
 KEY_EXPIRED: Final = "the key would have expired already"
 ALREADY_EXPIRED: Final = "the grant would have expired already"
 NOTHING_LEFT: Final = "the account has no such grant with something left"
-#: How many deliveries of an account may wait; how many dead letters it has, and for how long. As in outbox.lua.
+#: How many deliveries of an account may wait, and so many more that are not its clients' webhooks: a target that is
+#: away keeps no payment from being made. How many dead letters it has, and for how long. As in outbox.lua.
 WAITING_MAX: Final = 10_000
+OWN_MAX: Final = 1000
+WEBHOOK: Final = "webhook"
 DEAD_MAX: Final = 1000
 DEAD_SECONDS: Final = 30 * 86_400
 PAYLOAD_BYTES_MAX: Final = 65_536

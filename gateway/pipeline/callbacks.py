@@ -15,13 +15,14 @@ from multidict import CIMultiDict
 from gateway.core.errors import Code, Refused
 from gateway.core.record import record as immutable
 from gateway.core.splice import with_field, without_field
+from gateway.ledger import rules
 from gateway.pipeline.call import Call
 from gateway.pipeline.meter import OF_THE_BYTES, decoded
 from gateway.ports import Clock, Resource
 from gateway.settings.jobs import Callback, Job
 
 #: The channel of the outbox that calls clients' webhooks.
-WEBHOOK: Final = "webhook"
+WEBHOOK: Final = rules.WEBHOOK
 #: A service may call back late: so long after its job cannot be open any more.
 _LATE_SECONDS: Final = 86_400
 #: What the id of a notice says in so many words; a service's own ids and states may be any text.

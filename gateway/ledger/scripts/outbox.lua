@@ -8,7 +8,7 @@
 --                      once claimed SEP why it was not delivered SEP payload (JSON)
 --   sent:<id>  STRING  it was delivered; remembered like an operation
 local OUTBOX, DEAD, POSTS = BASE .. 'outbox', BASE .. 'dead', BASE .. 'posts'
-local WAITING_MAX = 10000 -- these and the next two as in rules
+local WAITING_MAX, OWN_MAX = 10000, 1000 -- these and the next two as in rules
 local DEAD_MAX = 1000
 local DEAD_MS = 30 * 86400 * 1000
 
@@ -77,7 +77,7 @@ local function post(id, channel, payload, delay, by)
   end
   local new = {channel = channel, created = amount(NOW), attempts = '0', by = by or '', claimed = '', why = '',
     payload = payload}
-  if call('ZCARD', OUTBOX) >= WAITING_MAX then
+  if call('ZCARD', OUTBOX) >= WAITING_MAX + (channel == 'webhook' and 0 or OWN_MAX) then
     let_die(id, new, 'too many deliveries wait')
     return true
   end
