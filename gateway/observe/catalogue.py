@@ -100,6 +100,8 @@ CALLED_FOR: Final = (
     "credential_refused",
     "hold_expired",
     "internal_error",
+    "job_expired",
+    "job_gone",
     "model_unknown",
     "settlement_refused",
     "spool_failed",
