@@ -229,7 +229,8 @@ async def test_anthropic_refusals(gate: Gate) -> None:
     got = await posted(("anthropic-beta", "claude-code-20250219"), ("Anthropic-Beta", "context-1m-2025-08-07"))
     assert got.headers["X-Gateway-Error"] == "unsupported"
     foreign = [{"type": "document", "source": {"type": "file", "file_id": "file_foreign"}}]
-    for content in (foreign, [{"type": "tool_result", "tool_use_id": "t", "content": foreign}]):
+    inside = [{"type": "tool_result", "tool_use_id": "t", "content": foreign}]
+    for content in (foreign, inside, [{"type": "container_upload", "file_id": "file_foreign"}]):
         got = await posted(messages=[{"role": "user", "content": content}])
         assert "not stored" in got.json()["error"]["message"]
     known = {"anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14,adaptive-thinking-2026-01-28"}
