@@ -170,7 +170,8 @@ def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | N
     """The dotted path of a field that is switched on but not known, or None.
 
     `known` is a tree of names: an empty branch knows everything below it, and `*` is every element of a list. Off is
-    null, false, "" and an empty list; an empty object may switch something on with its defaults.
+    null, false, "" and an empty list; an empty object may switch something on with its defaults. What is neither object
+    nor list, where only fields of one are known, is not known.
     """
     if type(value) is list:
         below = known.get("*", known)
@@ -181,16 +182,20 @@ def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | N
                 return found
         return None
     if type(value) is not dict:
-        return None
+        return None if _is_off(value) else prefix[:-1] or None
     for name, below in value.items():
         branch = known.get(name)
         if branch is None:
-            if below is None or below is False or below in ("", []):
+            if _is_off(below):
                 continue
             return f"{prefix}{name}"
         if branch and (found := fields_on(below, branch, f"{prefix}{name}.")) is not None:
             return found
     return None
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False or value in ("", [])
 
 
 def known_tree(paths: Sequence[str]) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Rejection:
         return [] if value is None else [value]
 
     def _refuses(self, value: Any) -> bool:
-        if not (bool(value) if self.equals is None else value == self.equals):
+        # An empty object is on, too: it may switch something on with its defaults.
+        if not (bool(value) or value == {} if self.equals is None else value == self.equals):
             return False
         if type(value) is not str:
             return True

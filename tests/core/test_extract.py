@@ -89,9 +89,10 @@ def test_a_field_is_printed_as_it_is_written(source: str, steps: list[str]) -> N
     ("body", "found"),
     [
         ({"a": 1}, None), ({"b": {"c": {"any": 1}}}, None), ({"b": {"d": 1}}, "b.d"), ({"x": 1}, "x"), ({"x": 0}, "x"),
-        ({"x": None, "y": False, "z": "", "w": []}, None), ({"x": {}}, "x"), ({"b": {}}, None), ({"b": 5}, None),
+        ({"x": None, "y": False, "z": "", "w": []}, None), ({"x": {}}, "x"), ({"b": {}}, None), ({"b": 5}, "b"),
         ({"b": {"d": False}}, None), ([], None), (None, None), ({"a": {"deep": {"er": 1}}}, None),
-        ({"l": [{"e": 1}, 5, "x", None]}, None), ({"l": [{"e": 1}, {"f": 1}]}, "l.1.f"), ({"l": {"e": 1}}, "l.e"),
+        ({"l": [{"e": 1}, None, "x"]}, "l.2"), ({"b": "", "l": [None, False]}, None),
+        ({"l": [{"e": 1}, {"f": 1}]}, "l.1.f"), ({"l": {"e": 1}}, "l.e"),
         ({"l": [{"e": 1}, [{"e": 1}]]}, "l.1"), ({"b": [{"c": 1}, {"d": 1}]}, "b.1.d"), ({"a": [[{"x": 1}]]}, None),
     ],
 )  # fmt: skip

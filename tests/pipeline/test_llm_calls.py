@@ -188,12 +188,17 @@ async def test_what_has_no_price_is_refused(gw: Running) -> None:
     """Regions and web search are refused before anything is held."""
     key = await gw.open_account("a", credit="10")
     bodies: tuple[dict[str, Any], ...] = (
-        {"model_region": "us"}, {"model_region": "eu"}, {"web_search_options": {"a": 1}},
+        {"model_region": "us"}, {"model_region": "EU"}, {"model_region": ["us"]}, {"web_search_options": {"a": 1}},
+        {"web_search_options": {}},
     )  # fmt: skip
     for body in bodies:
         got = await chat(gw, key, body)
         assert (got.status, got.code) == (400, "unsupported"), body
-    assert (await chat(gw, key, {"stream": False, "model_region": "global"})).status == 200
+    for body in ({"fallbacks": ["claude-opus-4-6"]}, {"fallbacks": "claude-opus-4-6"}, {"tools": ["web_search"]}):
+        got = await chat(gw, key, body)
+        assert (got.status, got.code) == (400, "unpriced_field"), body
+    off = {"stream": False, "model_region": "global", "web_search_options": None, "fallbacks": None, "tools": []}
+    assert (await chat(gw, key, off)).status == 200
     assert len(await gw.seen()) == 1
 
 

@@ -225,7 +225,7 @@ def test_every_field_of_the_official_client_is_known(runtime: Runtime) -> None:
     assert create.known_fields is not None
     fields = {"audio_url", *fields_of(vendor.RawTranscriptionConfig)}
     assert len(fields) > 50
-    assert {name for name in fields - REFUSED if fields_on({name: True}, create.known_fields)} == set()
+    assert fields - REFUSED - create.known_fields.keys() == set()
     assert {str(rejection.field) for rejection in create.rejections} == {f"request.{name}" for name in REFUSED}
 
 
@@ -250,7 +250,7 @@ def test_every_field_that_the_llm_client_names_is_known(runtime: Runtime) -> Non
     overloads = get_overloads(CompletionsResource.create)
     fields = {name for each in overloads for name in signature(each).parameters} - {"self", "kwargs"}
     assert len(fields) > 10
-    assert {name for name in fields if fields_on({name: True}, known) == name} == set()
+    assert fields - known.keys() == set()
 
 
 @pytest.mark.parametrize(
@@ -260,6 +260,9 @@ def test_every_field_that_the_llm_client_names_is_known(runtime: Runtime) -> Non
         ({"new_add_on": {}}, "new_add_on"),
         ({"speech_understanding": {"request": {"new_task": {}}}}, "speech_understanding.request.new_task"),
         ({"speaker_options": {"new": "x"}}, "speaker_options.new"),
+        ({"speaker_options": "experimental"}, "speaker_options"),
+        ({"speech_understanding": {"request": ["translation"]}}, "speech_understanding.request.0"),
+        ({"speaker_options": None, "speech_understanding": False}, None),
         ({"new_add_on": False, "other": None, "list": [], "text": ""}, None),
     ],
 )
