@@ -136,7 +136,9 @@ def _lost(found: Restoration) -> list[Data]:
         if one.wrong:
             lost.append({"account": one.account, "what": f"{one.wrong} is not the sum up to it: see ledger repair"})
         if one.payment:
-            lost.append({"account": one.account, "what": f"payment {one.payment} was under way: ask its provider"})
+            lost.append(
+                {"account": one.account, "what": f"payment {one.payment} was under way: its provider is asked again"}
+            )
     return lost
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from gateway.core.autopay import AutopayState
 from gateway.core.errors import LedgerRefused
 from gateway.core.money import Nanos
 from gateway.core.record import record
@@ -14,6 +15,7 @@ from gateway.exports.archive import Archive
 from gateway.exports.postgres import PostgresSink
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.restoring import Restored
+from gateway.payments.cashier import AUTOPAY_CHANNEL
 from gateway.ports import Drift, Ledger
 from gateway.settings.exports import Exports
 
@@ -94,7 +96,15 @@ async def restore(ledger: RedisLedger, archive: Archive, settings: Exports) -> R
             sinks=settings.sinks,
             forget_ms=forget_ms,
         )
+        await _look_after(ledger, account)
         there += done is None
         restored += [done] if done is not None else []
     await ledger.end_restore()
     return Restoration(accounts=tuple(restored), there=there, nameless=tuple(nameless))
+
+
+async def _look_after(ledger: Ledger, account: str) -> None:
+    """Have autopay look: the delivery that it was told by is lost, and a watch that has told does not tell again."""
+    autopay = await ledger.autopay(account)
+    if autopay.enabled or autopay.state == AutopayState.CHARGING:
+        await ledger.post(account=account, delivery_id="autopay:restored", channel=AUTOPAY_CHANNEL, payload={})

@@ -110,6 +110,9 @@ async def test_a_lost_ledger_is_made_anew(link: SingleLink, database: PostgresEx
             assert await differences(ledger, archive, account) == []
         with pytest.raises(LedgerRefused, match="has accounts"):
             await restore(ledger, archive, exports)
+    (looked,) = await ledger.deliveries("acme")
+    assert (looked.id, looked.channel) == ("autopay:restored", "autopay")
+    assert await ledger.deliveries(next(iter(stage.made))) == [], "it has no autopay"
     assert not await ledger.export_behind(sink="postgres", account="acme")
     assert await ledger.export_behind(sink="jsonl", account="acme"), "another sink goes on where it was"
 
