@@ -283,7 +283,7 @@ class Admission:
                     return  # it is not the account's: admission will say so, after every other guard
                 call.sources["resource"] = record.facts
                 if (injection := call.route.injects.get(ref.kind)) is not None:
-                    call.unseen_bytes += injected_bytes(injection, call.sources["request"], record.usage)
+                    call.unseen_bytes += injected_bytes(injection, call.sources.get("request"), record.usage)
                 return
 
     # ---- refusals and outages

@@ -9,8 +9,6 @@ from functools import lru_cache
 from math import ceil
 from typing import Any
 
-import orjson
-
 from gateway.core.errors import Code, Refused
 from gateway.core.extract import Field, Sources
 from gateway.core.hosts import hosts_of
@@ -47,7 +45,15 @@ def required(route: Route, sources: Sources) -> tuple[ResourceRef, ...] | Refuse
 
 def injected_bytes(injection: Injection, request: Any, usage: Mapping[str, Any]) -> int:
     """How much longer than it looks a request is, in which a service puts the text of a job with this usage."""
-    times = orjson.dumps(request).count(orjson.dumps(injection.tag)[1:-1])
+    times, waiting = 0, [request]  # it may be too deep for recursion
+    while waiting:
+        value = waiting.pop()
+        if type(value) is str:
+            times += value.count(injection.tag)
+        elif type(value) is list:
+            waiting += value
+        elif type(value) is dict:
+            waiting += value.values()
     return max(1, times) * ceil((quantity(usage.get(injection.measure)) or 0) * injection.bytes_per_unit)
 
 

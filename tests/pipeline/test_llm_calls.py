@@ -276,6 +276,9 @@ async def test_the_estimate_knows_the_transcript_that_is_put_into_the_prompt(tmp
         assert hour < await held("Sum up.", transcript_id=transcript) < hour + parse_usd("0.001")
         twice = await held("{{ transcript }} twice: {{ transcript }}", transcript_id=transcript)
         assert 2 * hour < twice < 2 * hour + parse_usd("0.001")
+        named = orjson.dumps(CHAT | {"transcript_id": transcript, "metadata": "deep"})
+        deep = named.replace(b'"deep"', b"[" * 900 + b"]" * 900)
+        assert (await gw.call("POST", CHAT_PATH, key, data=deep)).status == 200, "however deep it is"
 
 
 async def test_an_account_with_little_left_may_call_and_a_second_call_finds_nothing(gw: Running) -> None:
