@@ -244,9 +244,11 @@ def _results(request: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
 
 
 def understood(asked: dict[str, Any]) -> dict[str, Any]:
-    """The response part of speech understanding, for each task asked for."""
+    """The response part of speech understanding, for each task asked for; one that is null is not."""
     response: dict[str, Any] = {}
     for task, options in asked.items():
+        if options is None:
+            continue
         response[task] = {"status": "success"}
         if task == "speaker_identification" and isinstance(options, dict):
             names = options.get("known_values") or ["Speaker A", "Speaker B"]

@@ -180,6 +180,13 @@ async def test_a_completed_object_echoes_every_flag(http: aiohttp.ClientSession)
     assert isinstance(body["token_id"], int)
 
 
+async def test_a_task_that_is_null_is_none(http: aiohttp.ClientSession) -> None:
+    """Only what was asked for is said to have run."""
+    tasks = {"translation": None, "summarization": {"summary_type": "paragraph"}}
+    body = await completed(http, speech_understanding={"request": tasks})
+    assert set(body["speech_understanding"]["response"]) == {"summarization"}
+
+
 async def test_a_job_goes_through_its_states(http: aiohttp.ClientSession) -> None:
     """Queued, processing, completed; unfinished ones cannot be exported or deleted."""
     async with http.post(
