@@ -13,7 +13,10 @@ from typing import Any, Final
 
 from gateway.core.errors import LedgerRefused
 from gateway.core.months import month_of
+from gateway.ledger.condition import epochs
 from gateway.ledger.connection import Part
+from gateway.ledger.link import LinkError
+from gateway.ledger.marks import lost
 from gateway.ledger.payment_rules import KNOWN_SECONDS
 from gateway.ledger.rebuilding import Rebuilt, months_done, stream_fields, usage_hashes, volume_hashes
 from gateway.ledger.rules import USAGE_DAYS
@@ -44,11 +47,21 @@ class Restoring(Store):
     """Not of the port: only a ledger that can be lost needs it."""
 
     async def begin_restore(self) -> None:
-        """LedgerRefused unless there is no account, or those of a restoration that was broken off."""
+        """LedgerRefused unless there is no account, or those of a restoration that was broken off.
+
+        Where one primary of a cluster has lost its data there may be those of the others.
+        """
         there = await self._call("EXISTS", self._names.restoring)
-        if not there and await self._call("SCARD", self._names.accounts):
+        if not there and await self._call("SCARD", self._names.accounts) and not await self._lost_in_part():
             raise LedgerRefused(NOT_EMPTY)
         await self._call("SET", self._names.restoring, "1")
+
+    async def _lost_in_part(self) -> bool:
+        prefix = self._names.prefix
+        try:
+            return self._link.is_cluster and await lost(self._link, prefix, await epochs(self._link, prefix))
+        except LinkError as error:
+            raise self._unavailable(error, "begin_restore") from error
 
     async def end_restore(self) -> None:
         """All accounts are there."""
@@ -64,11 +77,14 @@ class Restoring(Store):
         sinks: Collection[str],
         forget_ms: int,
     ) -> Restored | None:
-        """Fill one account from its entries, all of which `sink` has; None if it is there already.
+        """Fill one account from its entries, all of which `sink` has; None if it is there already: then only how it is
+        found is written again, which may have been elsewhere.
 
         Entries that are older than `forget_ms`, and that all of the `sinks` had, are not kept here.
         """
         if await self._call("EXISTS", self._names.account(account)):
+            await self._list(account)
+            await self._write(await self._digests(account))
             return None
         now = await self._now_ms()
         await self._list(account)
@@ -105,6 +121,17 @@ class Restoring(Store):
             wrong=next(iter(rebuilt.entered.wrong), ""),
             payment=autopay.get("attempt", "") if autopay.get("state", "idle") == "charging" else "",
         )
+
+    async def _digests(self, account: str) -> list[tuple[Part, ...]]:
+        """What finds the keys that the account has."""
+        ids = [key_id.decode() for key_id in await self._call("SMEMBERS", self._names.keys(account))]
+        names = [self._names.key(account, key_id) for key_id in ids]
+        found = await asyncio.gather(*(self._call("HGET", name, "digest") for name in names))
+        return [
+            ("SET", self._names.digest(digest.decode()), f"{account}|{key_id}")
+            for key_id, digest in zip(ids, found, strict=True)
+            if digest is not None
+        ]
 
     async def _entries(
         self, account: str, entries: AsyncIterator[Entry], forget: "_Forgetting", now: int

@@ -1,21 +1,24 @@
 """The marks of a cluster: a primary that lost its data is noticed, whichever it is, and only its customers wait."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from gateway.core.errors import Code, LedgerUnavailable
+import pytest
+
+from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.ledger.cluster import ClusterLink
 from gateway.ledger.epoch import Memory, key_of
+from gateway.ledger.keys import Keys
 from gateway.ledger.link import LinkSettings
 from gateway.ledger.links import guard, open_link
 from gateway.ledger.marks import LOST, marks
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.slots import SLOTS, hash_slot
-from gateway.ports import Key
+from gateway.ports import Entry, ExportPage, Key
 from tests.ledger.clusters import RANGES, Cluster, make_servers
-from tests.ledger.ledgers import FREE, admitted, ask, bill, refused, usd
+from tests.ledger.ledgers import FREE, admitted, ask, bill, usd
 from tests.pipeline.helpers import until
 
 PREFIX = "gw"
@@ -68,8 +71,40 @@ def test_every_part_of_the_slots_has_a_mark() -> None:
     assert max(later - sooner for sooner, later in zip([-1, *slots], [*slots, SLOTS], strict=True)) <= 256
 
 
-async def test_a_primary_that_lost_its_data_is_refused_until_ops_accept_it(tmp_path: Path) -> None:
-    """Its customers' calls and charges wait, the others are served; slots may move; no new machine is fooled."""
+async def exported(ledger: RedisLedger, accounts: Sequence[str]) -> Mapping[str, ExportPage]:
+    """What a database has of each account."""
+    return {name: await ledger.exportable(sink="postgres", account=name, limit=10, standing=True) for name in accounts}
+
+
+async def told(entries: Sequence[Entry]) -> AsyncIterator[Entry]:
+    """As a database tells them."""
+    for entry in entries:
+        yield entry
+
+
+async def restored(cluster: Cluster, machine: Path, pages: Mapping[str, ExportPage]) -> list[str]:
+    """Have what was lost restored, and a new epoch begun; the accounts that were not there."""
+    lacked = []
+    async with seen_from(cluster, machine, guarded=False) as command:
+        await command.begin_restore()
+        for name, page in pages.items():
+            assert page.standing is not None
+            done = await command.restore_account(
+                name, page.standing, told(page.entries), sink="postgres", sinks=[], forget_ms=0
+            )
+            lacked += [name] if done is not None else []
+        await command.end_restore()
+        await command.begin_epoch(memory(cluster, machine))
+        with pytest.raises(LedgerRefused):
+            await command.begin_restore()
+    return lacked
+
+
+async def test_a_primary_that_lost_its_data_is_refused_until_it_is_restored(tmp_path: Path) -> None:
+    """Its customers' calls and charges wait, the others are served; slots may move; no new machine is fooled.
+
+    What it had is restored beside the others, and what finds their keys.
+    """
     here, there, fresh = (tmp_path / name for name in ("here", "there", "fresh"))
     servers, bus_ports = make_servers(tmp_path, 3)
     async with AsyncExitStack() as stack:
@@ -89,7 +124,8 @@ async def test_a_primary_that_lost_its_data_is_refused_until_ops_accept_it(tmp_p
             await admitted(ledger, ask("call-1", account=name, estimate=usd(2)))
 
         epoch_on = owner(key_of(PREFIX))
-        lost, target = (index for index in range(3) if index != epoch_on)
+        target = owner(Keys(PREFIX).accounts)
+        (lost,) = {0, 1, 2} - {epoch_on, target}
         moved = next(hash_slot(name) for name in marks(PREFIX) if owner(name) == epoch_on)
         await cluster.begin_move(moved, epoch_on, target)
         assert await cluster.move_keys(moved, epoch_on, target) == 1
@@ -99,6 +135,7 @@ async def test_a_primary_that_lost_its_data_is_refused_until_ops_accept_it(tmp_p
         gone, *others = (accounts[lost], accounts[epoch_on], accounts[target])
         assert await ledger.identify("digest-of-nobody") is None  # which is asked so shortly before that it is believed
 
+        pages = await exported(ledger, accounts)
         await cluster.ask(lost, "FLUSHALL")
         answers = await asyncio.gather(
             *(ledger.settle(bill("call-1", usd(1), account=gone)) for _ in range(9)), return_exceptions=True
@@ -111,15 +148,23 @@ async def test_a_primary_that_lost_its_data_is_refused_until_ops_accept_it(tmp_p
         assert await looked_at(cluster, fresh, guarded=False) == [LOST]
         assert await cluster.ask(lost, "DBSIZE") == 0
 
-        async with seen_from(cluster, there, guarded=False) as command:
-            await command.begin_epoch(memory(cluster, there))
+        assert await restored(cluster, there, pages) == [gone]
 
         async def back() -> bool:
             try:
-                return (await refused(ledger, ask("call-2", account=gone))).code is Code.UNAUTHORIZED
+                return (await ledger.settle(bill("call-1", usd(1), account=gone))).late
             except LedgerUnavailable:
                 return False
 
         assert await until(back)
+        async with seen_from(cluster, fresh, guarded=False) as command:
+            pages = await exported(command, accounts)
+        await cluster.ask(target, "FLUSHALL")  # which had the list of all accounts
+        assert await restored(cluster, there, pages) == [accounts[target]]
+        async with seen_from(cluster, here) as another:
+            for name in accounts:
+                assert await another.identify(f"digest-of-{name}") is not None
+                assert ((await another.account(name)).balance, await another.verify(name)) == (usd(49), [])
+            assert [name async for name in another.accounts()] == accounts
         for machine in (here, there, fresh):
             assert await looked_at(cluster, machine) == []
