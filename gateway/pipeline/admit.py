@@ -43,6 +43,7 @@ from gateway.ports import (
     Observer,
     Plan,
     PlanChanged,
+    ResourceRef,
 )
 from gateway.settings.routes import Route
 from gateway.settings.runtime import Runtime
@@ -199,6 +200,11 @@ class Admission:
             if isinstance(answer, Refused):
                 if answer.code is Code.INSUFFICIENT_CREDIT and await self._grants.give(request.account, plan):
                     continue  # its month had begun, and nobody had come by
+                if answer.code is Code.NOT_FOUND and (asked := await self._as_ours(call)):
+                    call.resources = asked
+                    if call.route.needs_record and (wrong := await self._read_record(call)) is not None:
+                        return wrong
+                    continue
                 if answer.code in _NOT_ON_CREDIT:
                     self.allowance.refused(request.account)
                 return self._explained(call, answer, models)
@@ -206,6 +212,15 @@ class Admission:
             self._admitted(call, request, answer)
             return None
         raise LedgerUnavailable("the account's plan keeps changing")
+
+    async def _as_ours(self, call: Call) -> tuple[ResourceRef, ...]:
+        """What a call is about by the ids that we gave, where it has an upstream's for one: an upstream that calls
+        clients itself knows no other. Empty where it has none.
+        """
+        ours = await self._ledger.ids_of_ours(account=call.account, refs=call.resources)
+        if not any(ours):
+            return ()
+        return tuple(replace(ref, id=own or ref.id) for ref, own in zip(call.resources, ours, strict=True))
 
     def _request(self, call: Call, plan: Plan, models: tuple[str, ...], *, metered: bool) -> AdmissionRequest:
         assert call.identity is not None, "only identified calls are admitted"

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.money import ZERO
+from gateway.core.money import ZERO, parse_usd
 from gateway.edge.clock import SystemClock
 from gateway.edge.operations.jobs import JobOperations, open_jobs
 from gateway.ports import ResourceRef
@@ -121,6 +121,34 @@ async def test_a_webhook_names_the_job_by_the_id_that_its_client_knows(tmp_path:
         (told,) = await hooks.hears("/hook", 1)
         assert (orjson.loads(told.body)["transcript_id"], told.headers["X-My"]) == (waits["id"], "s3")
         assert len(await charges(gw, "a")) == 2
+
+
+async def test_a_job_that_waited_is_known_by_the_services_id_too(tmp_path: Path, empty_redis: str) -> None:
+    """Where the service calls clients itself it names no other: whatever takes an id takes it, of its account."""
+    async with running(tmp_path, empty_redis, changes=places()) as gw, Hooks() as hooks:
+        key, other = await gw.open_account("a", credit="10"), await gw.open_account("b", credit="10")
+        await gw.knobs(job_seconds=0.5)
+        first = (await submit(gw, key)).json["id"]
+        ours = (await submit(gw, key, webhook_url=hooks.url("/hook"), speaker_labels=True)).json["id"]
+        await finished(gw, key, f"/v2/transcript/{first}")
+        (told,) = await hooks.hears("/hook", 1)
+        theirs = orjson.loads(told.body)["transcript_id"]
+        assert theirs != ours
+        assert (await finished(gw, key, f"/v2/transcript/{theirs}")).json["id"] == ours
+        task = {
+            "transcript_id": theirs,
+            "speech_understanding": {"request": {"translation": {"target_languages": ["es"]}}},
+        }
+        understood = await gw.call("POST", "/v1/understanding", key, json=task)
+        assert (understood.status, understood.charge) == (200, parse_usd("0.06"))
+        assert (await gw.call("GET", f"/v2/transcript/{theirs}/sentences", key)).json["id"] == ours
+        for method, path in (("GET", ""), ("GET", "/srt"), ("DELETE", "")):
+            assert (await gw.call(method, f"/v2/transcript/{theirs}{path}", other)).code == "not_found"
+        assert (await gw.call("POST", "/v1/understanding", other, json=task)).code == "not_found"
+        assert (await gw.call("DELETE", f"/v2/transcript/{theirs}", key)).json["id"] == ours
+        for gone in (ours, theirs):
+            assert (await gw.call("GET", f"/v2/transcript/{gone}", key)).code == "not_found"
+        assert len(await charges(gw, "a")) == 3
 
 
 @pytest.mark.parametrize("how", ["refused", "released", "given back"])
