@@ -110,10 +110,11 @@ async def test_a_charge_of_an_account_that_is_lost_is_kept_for_people(
     books: Running, empty_redis: str, tmp_path: Path
 ) -> None:
     """It goes between admission and settlement: what is owed stands in the spool's `rejected.jsonl`."""
-    call = asyncio.create_task(chat(books, await books.open_account("a", credit="10"), latency_seconds=1.0, **TOKENS))
-    await at_service(books, 1)
     link = SingleLink(LinkSettings(url=empty_redis))
     await link.open()
+    key = await books.open_account("a", credit="10")
+    call = asyncio.create_task(chat(books, key, latency_seconds=4.0, **TOKENS))
+    await at_service(books, 1)
     await link.call("DEL", "gw:{a}:account")
     await link.close()
     assert (await call).status == 200
