@@ -142,13 +142,11 @@ async def open_month(past: Clocked, runtime: Runtime, month: Month, *, now_ms: i
 async def seed_month(past: Clocked, runtime: Runtime, month: Month, begin: Account, done: frozenset[str]) -> None:
     """Make the calls of the month. `begin`: the account as it stands; what is `done` (operations) stays as it is."""
     balance = begin.balance
-    ms = begin.created_ms
+    made = [(number, call, _priced(runtime, month, call)) for number, call in enumerate(calls(begin.created_ms))]
+    due = [(f"demo:month:{number}", call, charge) for number, call, charge in made if charge is not None]
     try:
-        for number, call in enumerate(calls(begin.created_ms)):
-            ms = call.ms
-            operation = f"demo:month:{number}"
-            charge = None if operation in done else _priced(runtime, month, call)
-            if charge is None:
+        for operation, call, charge in due:
+            if operation in done:
                 continue
             ledger = await past.at(month.account, call.ms)
             if balance < _LOW:
@@ -157,14 +155,14 @@ async def seed_month(past: Clocked, runtime: Runtime, month: Month, begin: Accou
                     note="Card 4242",
                 )  # fmt: skip
                 balance = Nanos(balance + _TOP_UP)
+            left = Nanos(balance - charge.amount)
+            if operation == due[-1][0] and left < month.left and _ROUND not in done:
+                await ledger.grant(
+                    operation=_ROUND, account=month.account, kind="promotion", amount=Nanos(month.left - left),
+                    note="To begin with a round sum",
+                )  # fmt: skip
             if await _charged(ledger, runtime, month, call, operation, charge):
-                balance = Nanos(balance - charge.amount)
-        if _ROUND not in done and balance < month.left:
-            ledger = await past.at(month.account, ms)
-            await ledger.grant(
-                operation=_ROUND, account=month.account, kind="promotion", amount=Nanos(month.left - balance),
-                note="To begin with a round sum",
-            )  # fmt: skip
+                balance = left
     finally:
         await past.now(month.account)
 
