@@ -76,7 +76,9 @@ async def test_every_refusal_of_the_ledger_has_its_code_and_its_dialect(gw: Runn
     is_refusal(await gw.call("POST", CHAT_PATH, free, json=CHAT), 403, "not_entitled")
     disabled = await gw.open_account("disabled", disabled=True)
     is_refusal(await gw.call("POST", CHAT_PATH, disabled, json=CHAT), 403, "key_disabled")
-    expired = await gw.open_account("expired", expires_ms=1000)
+    expired = await gw.open_account("expired")
+    expiry = {"expires_ms": 1000}
+    await gw.ledger.change_key(operation="expire", account="expired", key_id="key-expired", changes=expiry)
     is_refusal(await gw.call("POST", "/v2/transcript", expired, json=JOB), 403, "key_disabled", dialect="stt")
     suspended = await gw.open_account("suspended")
     await gw.ledger.change_account(operation="suspend", account="suspended", status="suspended")
