@@ -182,11 +182,11 @@ def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | N
                 return found
         return None
     if type(value) is not dict:
-        return None if _is_off(value) else prefix[:-1] or None
+        return None if is_off(value) else prefix[:-1] or None
     for name, below in value.items():
         branch = known.get(name)
         if branch is None:
-            if _is_off(below):
+            if is_off(below):
                 continue
             return f"{prefix}{name}"
         if branch and (found := fields_on(below, branch, f"{prefix}{name}.")) is not None:
@@ -194,7 +194,8 @@ def fields_on(value: Any, known: Mapping[str, Any], prefix: str = "") -> str | N
     return None
 
 
-def _is_off(value: Any) -> bool:
+def is_off(value: Any) -> bool:
+    """Whether a value switches nothing on."""
     return value is None or value is False or value in ("", [])
 
 

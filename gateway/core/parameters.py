@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, unquote_plus
 
 import orjson
 
+from gateway.core.extract import is_off
+
 #: Clients of some languages write them with a capital.
 _WORDS: Final = {"true": True, "false": False}
 
@@ -28,7 +30,7 @@ def parameters_of(query_string: str) -> dict[str, Any]:
 
 def is_on(value: Any) -> bool:
     """Whether a value switches something on: what counts as off is as for fields of a request."""
-    return not (value is None or value is False or value in ("", []))
+    return not is_off(value)
 
 
 def meaning(text: str) -> Any:
@@ -48,7 +50,7 @@ def repeated(query_string: str, names: Collection[str], switches: Collection[str
     for name, text in parse_qsl(query_string, keep_blank_values=True):
         if name not in names:
             continue
-        on = bool(meaning(text))
+        on = bool(meaning(text))  # as conditions read it
         if name in seen and (name not in switches or seen[name] is not on):
             return name
         seen[name] = on

@@ -63,6 +63,7 @@ class Spool:
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._adopted: list[IO[bytes]] = []
         self._file: IO[bytes] | None = None
+        self._bytes = 0  # of the file. It is not asked: whoever asks it waits for the write that is under way
         self._path = Path()
         self._replaying = False
 
@@ -86,7 +87,7 @@ class Spool:
     @property
     def is_sound(self) -> bool:
         """Whether the next records will be kept as promised, as far as one can know before."""
-        return self._file is not None and not self.unwritten and self._file.tell() + _ROOM_BYTES <= self._bytes_max
+        return self._file is not None and not self.unwritten and self._bytes + _ROOM_BYTES <= self._bytes_max
 
     @property
     def _is_late(self) -> bool:
@@ -142,7 +143,7 @@ class Spool:
         assert self._file is not None, "the spool is not open"
         line = _line(record)
         coming = self._batch.lines if self._batch is not None else self._unwritten
-        if self._file.tell() + sum(map(len, coming)) + sum(map(len, self._gathered)) + len(line) > self._bytes_max:
+        if self._bytes + sum(map(len, coming)) + sum(map(len, self._gathered)) + len(line) > self._bytes_max:
             raise SpoolFull(f"the spool has reached {self._bytes_max} bytes")
         self._pending.append(record)
         self._gathered.append(line)
@@ -198,6 +199,7 @@ class Spool:
         error = batch.written.exception()
         assert error is None or isinstance(error, OSError), error
         self._unwritten = batch.lines if error is not None else []
+        self._bytes += sum(map(len, batch.lines)) if error is None else 0
         batch.told.set_result(error)
         if not self._pending:
             self._clear()  # a replay was over before the batch had come back
@@ -220,7 +222,8 @@ class Spool:
                 except LedgerUnavailable:
                     return applied, rejected
                 except LedgerRefused as error:
-                    self._reject(self._pending[0], str(error))
+                    loop = asyncio.get_running_loop()
+                    await loop.run_in_executor(self._disk, self._reject, self._pending[0], str(error))
                     rejected += 1
                 self._pending.popleft()
             self._clear()
@@ -243,6 +246,7 @@ class Spool:
         if self._file is not None:
             self._file.truncate(0)
             self._file.seek(0)
+            self._bytes = 0
         for handle in self._adopted:
             Path(handle.name).unlink(missing_ok=True)
             handle.close()

@@ -121,10 +121,8 @@ class Admission:
         if isinstance(resources, Refused):
             wrong, resources = wrong or resources, ()
         call.resources = resources
-        if wrong is None and route.needs_record:
-            wrong = await self._read_record(call)
-        elif wrong is None and route.estimates_by and resources:
-            await self._read_facts(call)
+        if wrong is None and (route.needs_record or (route.estimates_by and resources)):
+            wrong = await self._know(call)
         if wrong is None and HEADER in client.headers:
             wrong = await self._named.take(call)
         refused = await self._ask(call, models, wrong)
@@ -202,7 +200,7 @@ class Admission:
                     continue  # its month had begun, and nobody had come by
                 if answer.code is Code.NOT_FOUND and (asked := await self._as_ours(call)):
                     call.resources = asked
-                    if call.route.needs_record and (wrong := await self._read_record(call)) is not None:
+                    if (wrong := await self._know(call)) is not None:
                         return wrong
                     continue
                 if answer.code in _NOT_ON_CREDIT:
@@ -266,6 +264,14 @@ class Admission:
             call.record = next((record for record in answer.resources if record.hold), None)
 
     # ---- what the call needs of the account's resources
+
+    async def _know(self, call: Call) -> Refused | None:
+        """What the call needs to know of the resources that it names: to be priced, or to be estimated."""
+        if call.route.needs_record:
+            return await self._read_record(call)
+        if call.route.estimates_by:
+            await self._read_facts(call)
+        return None
 
     async def _read_record(self, call: Call) -> Refused | None:
         """The price depends on a job of the caller: know it, and that it is over, before anything is priced."""

@@ -58,14 +58,25 @@ class PriceBook:
         """The table that a hold was priced by; None if the config no longer has it."""
         return self.tables.get((version, rate_card))
 
-    def rewritten(self, last: "PriceBook") -> list[str]:
-        """The versions of the last book that say something else here, or are gone: what is held by them is not over."""
+    def rewritten(self, last: "PriceBook", now: float) -> list[str]:
+        """Versions of the last book, of those that have admitted anything, that say something else here of what they
+        priced, or are gone: what is held by them is not over.
+        """
+        begun = last.versions[: max(1, bisect_right(last.starts, now))]
+        cards = {card for _, card in last.tables}
         return [
             version
-            for version in last.versions
+            for version in begun
             if any(
-                (now := self.tables.get((version, card))) is None or (now.prices, now.steps) != (was.prices, was.steps)
-                for (each, card), was in last.tables.items()
-                if each == version
+                _differs(self.tables.get((version, card)), was)
+                for card in cards
+                if (was := last.tables.get((version, card))) is not None
             )
         ]
+
+
+def _differs(now: PriceTable | None, was: PriceTable) -> bool:
+    """Whether something that was priced costs something else. What has come beside it is nothing to what is held."""
+    return now is None or any(
+        (now.prices.get(sku), now.steps.get(sku)) != (price, was.steps.get(sku)) for sku, price in was.prices.items()
+    )

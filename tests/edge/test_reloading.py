@@ -127,6 +127,16 @@ async def test_a_new_price_list_is_no_other_one(watched: Watched) -> None:
     watched.project.edit("config/prices.yaml", october, october + november)
     outcome = await watched.reloading.reload()
     assert outcome.ok and not any("note:" in change for change in outcome.changes)
+    more = november.replace("2026-11-07", "2099-01-01")  # nothing was admitted by it yet: it may still change
+    for text in (
+        november + more,
+        november + more.replace("15", "16"),
+        november + more.replace("prices: {", 'prices: {llm.gpt-9.input: {per_1m_tokens: "1"}, '),
+    ):
+        watched.project.edit("config/prices.yaml", november, text)
+        outcome = await watched.reloading.reload()
+        assert outcome.ok and not any("note:" in change for change in outcome.changes), outcome
+        watched.project.edit("config/prices.yaml", text, november)
     watched.project.edit("config/prices.yaml", october, "")
     outcome = await watched.reloading.reload()
     assert outcome.ok and ": 2026-10-07. Jobs and holds" in outcome.changes[-1]

@@ -91,13 +91,18 @@ async def until(check: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> 
     return False
 
 
-async def holding(gw: Running, account: str, count: int = 1) -> None:
-    """Wait until the account has so many open holds: its calls are under way."""
+async def holding(gw: Running, account: str, count: int = 1) -> int:
+    """Wait until the account has so many open holds: its calls are under way. What they hold."""
+    held = 0
 
     async def admitted() -> bool:
-        return (await gw.ledger.account(account)).open_holds == count
+        nonlocal held
+        found = await gw.ledger.account(account)
+        held = found.held
+        return found.open_holds == count
 
     assert await until(admitted), await gw.ledger.holds(account)
+    return held
 
 
 async def at_service(gw: Running, count: int) -> None:

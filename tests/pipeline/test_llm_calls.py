@@ -221,8 +221,7 @@ async def test_the_estimate_knows_how_much_is_asked_for(tmp_path: Path, empty_re
 
         async def held(body: dict[str, Any]) -> int:
             call = asyncio.create_task(chat(gw, key, body, latency_seconds=0.4))
-            await holding(gw, "a")
-            found = (await gw.ledger.account("a")).held
+            found = await holding(gw, "a")
             assert (await call).status == 200
             return found
 
@@ -244,8 +243,7 @@ async def test_a_packed_prompt_holds_what_a_plain_one_does(gw: Running) -> None:
     for body, coding in ((plain, "identity"), (compress(plain), "gzip")):
         headers = {"Content-Type": "application/json", "Content-Encoding": coding, "X-Sandbox-Latency-Seconds": "0.4"}
         call = asyncio.create_task(gw.call("POST", CHAT_PATH, key, data=body, headers=headers))
-        await holding(gw, "a")
-        held.append((await gw.ledger.account("a")).held)
+        held.append(await holding(gw, "a"))
         await call
     assert held[0] == held[1] > parse_usd("0.175"), "300,000 bytes, 3 of them a token, at $1.75 a million"
 
@@ -262,8 +260,7 @@ async def test_the_estimate_knows_the_transcript_that_is_put_into_the_prompt(tmp
             headers = {"Content-Type": "application/json", "X-Sandbox-Latency-Seconds": "0.4"}
             asked = sent.replace(b"{{", rb"\u007b{") if b"twice" in sent else sent
             call = asyncio.create_task(gw.call("POST", CHAT_PATH, key, data=asked, headers=headers))
-            await holding(gw, "a")
-            found = (await gw.ledger.account("a")).held
+            found = await holding(gw, "a")
             assert (await call).status == 200
             return found
 

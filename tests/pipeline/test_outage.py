@@ -113,7 +113,7 @@ async def test_a_charge_of_an_account_that_is_lost_is_kept_for_people(
     link = SingleLink(LinkSettings(url=empty_redis))
     await link.open()
     key = await books.open_account("a", credit="10")
-    call = asyncio.create_task(chat(books, key, latency_seconds=4.0, **TOKENS))
+    call = asyncio.create_task(chat(books, key, latency_seconds=10.0, **TOKENS))
     await at_service(books, 1)
     await link.call("DEL", "gw:{a}:account")
     await link.close()

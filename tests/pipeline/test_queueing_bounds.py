@@ -1,5 +1,6 @@
 """Jobs that wait, at the edges: what is kept of them, pages of them, their webhooks, accounts without credit."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from gateway.edge.clock import SystemClock
 from gateway.edge.operations.jobs import JobOperations, open_jobs
 from gateway.ports import ResourceRef
 from tests.harness import Change, running
-from tests.pipeline.helpers import charges, finished, submit, without_rates
+from tests.pipeline.helpers import charges, chat, finished, holding, submit, without_rates
 from tests.pipeline.hooks import Hooks, called_back
 
 TIERS = "config/tiers.yaml"
@@ -142,13 +143,19 @@ async def test_a_job_that_waited_is_known_by_the_services_id_too(tmp_path: Path,
         understood = await gw.call("POST", "/v1/understanding", key, json=task)
         assert (understood.status, understood.charge) == (200, parse_usd("0.06"))
         assert (await gw.call("GET", f"/v2/transcript/{theirs}/sentences", key)).json["id"] == ours
+        held = {}
+        for named in (None, ours, theirs):  # its text is in the prompt, however it is named
+            call = asyncio.create_task(chat(gw, key, {"transcript_id": named}, latency_seconds=0.5))
+            held[named] = await holding(gw, "a")
+            assert (await call).status == 200
+        assert held[theirs] == held[ours] > held[None]
         for method, path in (("GET", ""), ("GET", "/srt"), ("DELETE", "")):
             assert (await gw.call(method, f"/v2/transcript/{theirs}{path}", other)).code == "not_found"
         assert (await gw.call("POST", "/v1/understanding", other, json=task)).code == "not_found"
         assert (await gw.call("DELETE", f"/v2/transcript/{theirs}", key)).json["id"] == ours
         for gone in (ours, theirs):
             assert (await gw.call("GET", f"/v2/transcript/{gone}", key)).code == "not_found"
-        assert len(await charges(gw, "a")) == 3
+        assert len(await charges(gw, "a")) == 6
 
 
 @pytest.mark.parametrize("how", ["refused", "released", "given back"])

@@ -69,6 +69,16 @@ def test_the_environment_and_secret_files(project: Project, tmp_path: Path) -> N
     )
 
 
+def test_a_price_that_an_earlier_list_has_may_change_in_a_later_one(project: Project) -> None:
+    """Nobody charges it any more: in the first list it stands beside the price that it is almost the name of."""
+    old, october = 'understanding.translation: {per_hour: "0.06"}', '    effective_from: "2026-10-07T00:00:00Z"\n'
+    project.edit("config/prices.yaml", old, f"{old}\n      {old.replace('translation', 'translations')}")
+    project.edit(
+        "config/prices.yaml", october, october + '    prices: {understanding.translations: {per_hour: "0.07"}}\n'
+    )
+    assert len(project.load().prices.versions) == 2
+
+
 def test_any_value_may_come_from_the_environment(project: Project) -> None:
     """Text, names, words of a list, booleans and fractions: each is read as what its key wants."""
     project.edit("gateway.yaml", "  host: 127.0.0.1  ", "  host: ${HOST}  ")

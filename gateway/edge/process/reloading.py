@@ -163,7 +163,7 @@ def _outcome(old: Runtime, new: Runtime) -> Outcome:
     found = changes(old.origins, new.origins)
     left = len(found) - _CHANGES_MAX
     told = found if left <= 0 else [*found[:_CHANGES_MAX], f"and {left} more"]
-    rewritten = new.prices.rewritten(old.prices)
+    rewritten = new.prices.rewritten(old.prices, time.time())
     if rewritten:
         told.append(_REWRITTEN.format(", ".join(rewritten)))
     return Outcome(ok=True, config=new.digest, was=old.digest, changes=told)

@@ -164,19 +164,22 @@ def check_spelling(settings: PricesSettings, place: Place, owners: Mapping[str, 
     """No SKU that is priced is almost one that is charged, which would then cost something else, and nobody were told.
 
     Others that no charge has are let be: models that are not sold any more, or not yet, products of another config;
-    and what stands beside the price that it is almost the name of (`input`, where nothing charges `output`).
+    what stands beside the price that it is almost the name of (`input`, where nothing charges `output`); and what an
+    earlier list has named, which goes on from there.
     """
     rules = [rule for meter in scope.metered for rule in meter.metering.rules]
     written = {sku for rule in rules for sku in (rule.sku, rule.fallback_sku) if sku is not None}
     models = [(start, end) for start, model, end in (sku.partition("{model}") for sku in written) if model]
+    known = set(owners)
     for index, price_list in enumerate(settings.price_lists):
         for sku in price_list.prices:
-            if sku in owners or any(sku.startswith(start) and sku.endswith(end) for start, end in models):
+            if sku in known or any(sku.startswith(start) and sku.endswith(end) for start, end in models):
                 continue
             near = get_close_matches(sku, owners.keys() - price_list.prices.keys(), n=1, cutoff=_MISSPELT)
             if near:
                 message = f'no charge has this SKU; did you mean "{near[0]}"?'
                 scope.report.add(place.at("price_lists", index, "prices", sku), message, at_key=True)
+        known |= price_list.prices.keys()
 
 
 def owners_of(metered: Iterable[Metered]) -> dict[str, set[str]]:
