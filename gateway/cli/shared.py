@@ -150,7 +150,7 @@ _READING: Final = frozenset(
 )
 _ABOUT: Final = (
     *("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment", "trust"),
-    "applied",
+    *("grant", "applied"),
 )
 
 idempotent = click.option(
@@ -196,7 +196,8 @@ class Desk:
 
     def read_exactly(self, model: type[Model], fields: dict[str, Any]) -> Model:
         """The request with these fields; null is a value."""
-        setting = Setting(runtime=self.runtime, now_ms=int(time.time() * 1000))
+        named = click.get_current_context().params.get("idempotency_key") is not None
+        setting = Setting(runtime=self.runtime, now_ms=int(time.time() * 1000), named=named)
         return read_body(model, orjson.dumps(fields), setting)
 
 

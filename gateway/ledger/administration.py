@@ -188,8 +188,7 @@ class Administration(Store):
         rules.check_grant(amount, priority, expires_ms)
         content = [kind, amount, priority, expires_ms, note]
         data = records.json(entry_data.grant_data(kind, priority, expires_ms, note))
-        expires = "" if expires_ms is None else str(expires_ms)
-        args: list[Part] = [operation, kind, str(amount), str(priority), expires, data, str(BALANCE_MAX)]
+        args: list[Part] = [operation, kind, str(amount), str(priority), _time(expires_ms), data, str(BALANCE_MAX)]
         tag, answer = await self._operate("grant", operation, account, content, [], args)
         if tag == b"past":
             raise LedgerRefused(rules.ALREADY_EXPIRED)
@@ -206,7 +205,7 @@ class Administration(Store):
         entry, left, balance = answer
         return Receipt(entry_id=entry.decode(), charged=Nanos(int(left)), balance=Nanos(int(balance)))
 
-    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
+    async def put_key(self, *, operation: str, key: Key, digest: str, before_ms: int | None = None) -> Key:
         """See ports.Ledger. The key first, then its digest: nothing can be found that is not there."""
         rules.check_key(key)
         index, ids = self._names.digest(digest), f"{key.account}|{key.id}".encode()
@@ -215,8 +214,8 @@ class Administration(Store):
         fields = records.key_fields(rules.written_of(key))
         keys = [self._names.key(key.account, key.id), self._names.keys(key.account)]
         content = [key.id, digest, *fields]
-        expires = "" if key.expires_ms is None else str(key.expires_ms)
-        args: list[Part] = [key.id, expires, *fields, "digest", digest, "pepper", key.pepper]
+        last = rules.earliest(key.expires_ms, before_ms)
+        args: list[Part] = [key.id, _time(last), *fields, "digest", digest, "pepper", key.pepper]
         tag, answer = await self._operate("put_key", operation, key.account, content, keys, args)
         if tag == b"past":
             raise LedgerRefused(rules.KEY_EXPIRED)
@@ -232,9 +231,10 @@ class Administration(Store):
         Broken off anywhere, it is still found by the old one, and moved again.
         """
         account, key_id = identity.account, identity.key_id
-        keys, args = [self._names.key(account, key_id)], [key_id, "pepper", pepper, "digest", new]
+        keys, fields = [self._names.key(account, key_id)], ["pepper", pepper, "digest", new]
         operation = f"pepper:{key_id}:{self._token()}"
-        tag, _ = await self._operate("change_key", operation, account, args, keys, args)
+        args: list[Part] = [key_id, "", *fields]
+        tag, _ = await self._operate("change_key", operation, account, [key_id, *fields], keys, args)
         if tag == b"no_key":
             raise LedgerRefused(f"no key {key_id!r}")
         index = self._names.digest(new)
@@ -242,11 +242,16 @@ class Administration(Store):
         await self._call("PERSIST", index)  # it may have been the old one, and be again
         await self._call("EXPIRE", self._names.digest(old), rules.MOVED_SECONDS)
 
-    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
+    async def change_key(
+        self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any], before_ms: int | None = None
+    ) -> Key:
         """See ports.Ledger."""
         fields = records.key_fields(dict(sorted(rules.check_changes(changes).items())))
-        keys, args = [self._names.key(account, key_id)], [key_id, *fields]
-        tag, answer = await self._operate("change_key", operation, account, args, keys, args)
+        keys = [self._names.key(account, key_id)]
+        args: list[Part] = [key_id, _time(rules.earliest(before_ms)), *fields]
+        tag, answer = await self._operate("change_key", operation, account, [key_id, *fields], keys, args)
+        if tag == b"past":
+            raise LedgerRefused(rules.KEY_EXPIRED)
         if tag == b"no_key":
             raise LedgerRefused(f"no key {key_id!r}")
         return records.key(account, answer)
@@ -328,3 +333,7 @@ class Administration(Store):
         if not end:
             return []
         return list(await self._call("XRANGE", self._names.ledger(account), start, end, "COUNT", _PAGE))
+
+
+def _time(time_ms: int | None) -> str:
+    return "" if time_ms is None else str(time_ms)

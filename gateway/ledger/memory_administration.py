@@ -162,9 +162,10 @@ class MemoryAdministration(MemoryStore):
         receipt = Receipt(entry_id=entry.id, charged=grant.remaining, balance=entry.balance)
         return books.done(operation, content, receipt)
 
-    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
+    async def put_key(self, *, operation: str, key: Key, digest: str, before_ms: int | None = None) -> Key:
         """See ports.Ledger."""
         rules.check_key(key)
+        last = rules.earliest(key.expires_ms, before_ms)
         if self._digests.get(digest, (key.account, key.id)) != (key.account, key.id):
             raise LedgerRefused(rules.DIGEST_TAKEN)
         books, now = self._at(key.account)
@@ -173,7 +174,7 @@ class MemoryAdministration(MemoryStore):
         first: Key | None = books.seen(operation, content)
         if first is not None:
             return first
-        if key.expires_ms is not None and key.expires_ms <= now:
+        if last is not None and last <= now:
             raise LedgerRefused(rules.KEY_EXPIRED)
         if key.id in books.keys:
             raise LedgerRefused(f"key {key.id!r} exists")
@@ -191,14 +192,18 @@ class MemoryAdministration(MemoryStore):
         self._digests_until.pop(new, None)
         self._digests_until[old] = now + rules.MOVED_SECONDS * 1000
 
-    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
+    async def change_key(
+        self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any], before_ms: int | None = None
+    ) -> Key:
         """See ports.Ledger."""
-        checked = rules.check_changes(changes)
+        checked, last = rules.check_changes(changes), rules.earliest(before_ms)
         books, now = self._at(account)
         content = ("change_key", key_id, checked)
         first: Key | None = books.seen(operation, content)
         if first is not None:
             return first
+        if last is not None and last <= now:
+            raise LedgerRefused(rules.KEY_EXPIRED)
         if key_id not in books.keys:
             raise LedgerRefused(f"no key {key_id!r}")
         books.keys[key_id] = replace(books.keys[key_id], **checked)

@@ -285,6 +285,13 @@ def check_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def earliest(*times_ms: int | None) -> int | None:
+    """Of these times, each checked, the first to come; None where there is none."""
+    for time_ms in times_ms:
+        _check_time(time_ms)
+    return min((time_ms for time_ms in times_ms if time_ms is not None), default=None)
+
+
 def _check_time(expires_ms: int | None) -> None:
     if expires_ms is not None and not 0 < expires_ms <= EXPIRES_MS_MAX:
         raise LedgerRefused("an expiry is in milliseconds since 1970, of at most thirteen digits")

@@ -139,11 +139,19 @@ class AdministrationLedger(Protocol):
     async def end_grant(self, *, operation: str, account: str, grant_id: str, data: Mapping[str, Any]) -> Receipt:
         """Take off what is left of a grant, now, by a `grant_expiry` entry. LedgerRefused if nothing is left of it."""
 
-    async def put_key(self, *, operation: str, key: Key, digest: str) -> Key:
-        """Make a key of an account, found by its digest. LedgerRefused if it is over, or its digest or id in use."""
+    async def put_key(self, *, operation: str, key: Key, digest: str, before_ms: int | None = None) -> Key:
+        """Make a key of an account, found by its digest. LedgerRefused if it is over, or its digest or id in use.
 
-    async def change_key(self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any]) -> Key:
-        """Change what is named of a key. LedgerRefused for an unknown key, and for what cannot be changed."""
+        `before_ms`: LedgerRefused from then on too, but for a repeat.
+        """
+
+    async def change_key(
+        self, *, operation: str, account: str, key_id: str, changes: Mapping[str, Any], before_ms: int | None = None
+    ) -> Key:
+        """Change what is named of a key. LedgerRefused for an unknown key, and for what cannot be changed.
+
+        `before_ms`: LedgerRefused from then on too, but for a repeat. Without it an expiry may be over: the key ends.
+        """
 
     # ---- what is seen
 

@@ -1,10 +1,17 @@
 """`gateway accounts` and `gateway keys` on a real Redis."""
 
+import asyncio
+import os
+
 import pytest
 
-from tests.cli.conftest import Shell
+from gateway.cli.shared import in_directory
+from gateway.edge.ledger import open_ledger
+from gateway.settings.load import load
+from tests.cli.conftest import CONFIG, Shell
 
 FAR = "2099-01-31T00:00:00Z"
+OVER, OVER_MS = "2020-01-01T00:00:00Z", 1_577_836_800_000
 
 
 def test_an_account_from_opening_to_suspension(shell: Shell) -> None:
@@ -75,6 +82,28 @@ def test_a_named_change_is_done_once(shell: Shell) -> None:
     again = ("credits", "grant", "acme", "6", "--kind", "purchase", "--idempotency-key", "pay-1")
     assert "other content" in shell.refused(*again)
     assert "Idempotency-Key" in shell.refused(*again[:-1], "a b")
+
+
+def test_a_repeat_may_come_when_its_time_is_over(shell: Shell) -> None:
+    """It prints the first answer; another command with a time that is over is refused, and makes no key."""
+    shell.ok("accounts", "open", "acme")
+    shell.ok("keys", "add", "acme", "--id", "k1")
+
+    async def done_then() -> None:
+        async with open_ledger(in_directory(load(CONFIG, os.environ), shell.data)) as ledger:
+            changes = {"expires_ms": OVER_MS}
+            await ledger.change_key(operation="admin:then", account="acme", key_id="k1", changes=changes)
+
+    asyncio.run(done_then())
+    repeat = ("keys", "change", "acme", "k1", "--expires", OVER, "--idempotency-key")
+    assert shell.json(*repeat, "then")["expires_at"] == "2020-01-01T00:00:00.000Z"
+    keys = shell.json("keys", "list", "acme")
+    assert "expired already" in shell.refused(*repeat, "now")
+    assert "expired already" in shell.refused(
+        "keys", "rotate", "acme", "k1", "--old-until", OVER, "--idempotency-key", "now"
+    )
+    assert "old until: this time is over" in shell.refused("keys", "rotate", "acme", "k1", "--old-until", OVER)
+    assert shell.json("keys", "list", "acme") == keys
 
 
 def test_nothing_to_change_is_refused(shell: Shell) -> None:

@@ -53,5 +53,7 @@ async def test_autopay_from_a_card_to_off(tmp_path: Path, empty_redis: str) -> N
         assert (ended["amount"], ended["balance"]) == ("-10.000000000", "56.000000000")
         state = (await call("autopay", "fail", "acme", "ap_none", "--reason", "hangs"))["state"]
         assert state == "idle"
-        noted = {line["action"] for line in (await call("audit", "list", "--account", "acme"))["items"]}
-        assert {f"gateway {words}" for words in ("autopay set", "payments take-back", "credits end")} <= noted
+        noted = {line["action"]: line for line in (await call("audit", "list", "--account", "acme"))["items"]}
+        for words in ("autopay set", "autopay off", "payments credit", "payments take-back", "credits end"):
+            assert f"gateway {words}" in noted
+        assert noted["gateway credits end"]["about"]["grant"] == grant["id"]

@@ -24,7 +24,7 @@ from gateway.edge.observing import Observers
 from gateway.edge.operations.jobs import JobOperations
 from gateway.edge.paying import make_paying
 from gateway.ledger.memory import MemoryLedger
-from gateway.ports import Account, AdmissionRequest, Admitted, Ledger, Plan, Resource, ResourceRef, Settlement
+from gateway.ports import Account, AdmissionRequest, Admitted, Key, Ledger, Plan, Resource, ResourceRef, Settlement
 from gateway.settings.runtime import AdminToken, Limits, RedisSettings, Runtime
 from gateway.upstream.client import PooledUpstreamClient
 from tests.cli.runtimes import PEPPER, TOKEN, make_runtime, usd
@@ -442,6 +442,38 @@ async def test_a_grant_is_answered_again_after_it_is_over() -> None:
         assert await api.ok("POST", "/accounts/acme/grants", body, once="g1") == first
         assert await api.problem("POST", "/accounts/acme/grants", body, once="g2") == (422, "ledger_refused")
         assert await api.problem("POST", "/accounts/acme/grants", body) == (422, "invalid_request")
+
+
+class BrokenOff(MemoryLedger):
+    """A ledger that goes away, if so told, before a key is changed."""
+
+    broken = False
+
+    async def change_key(self, **asked: Any) -> Key:
+        if self.broken:
+            raise LedgerUnavailable("gone")
+        return await super().change_key(**asked)
+
+
+async def test_what_was_asked_of_keys_in_time_is_done_whenever_it_is_repeated() -> None:
+    """A change is answered again; a rotation that was broken off after the new key was made ends the old one."""
+    now = NOW
+    ledger = BrokenOff(lambda: int(now * 1000))
+    async with serving(ledger, make_runtime()) as api:
+        await api.ok("POST", "/accounts", {"id": "acme"})
+        keys = "/accounts/acme/keys"
+        for key in ("one", "two"):
+            await api.ok("POST", keys, {"id": key})
+        moment = datetime.fromtimestamp(NOW + 1, UTC).isoformat()
+        changed = await api.ok("PATCH", f"{keys}/one", {"expires_at": moment}, once="c")
+        ledger.broken = True
+        assert (await api("POST", f"{keys}/two/rotate", {"old_until": moment}, once="r"))[0] == 503
+        ledger.broken = False
+        api.clock.seconds = now = NOW + 2
+        assert await api.ok("PATCH", f"{keys}/one", {"expires_at": moment}, once="c") == changed
+        made = await api.ok("POST", f"{keys}/two/rotate", {"old_until": moment}, once="r")
+        found = {key.id: key.expires_ms for key in await ledger.keys("acme")}
+        assert found == {"one": (NOW + 1) * 1000, "two": (NOW + 1) * 1000, made["id"]: None}
 
 
 async def test_a_body_that_has_to_say_nothing_may_be_left_out(api: Api) -> None:

@@ -67,7 +67,10 @@ async def test_a_misspelt_key_costs_no_look_into_the_ledger(gw: Running, empty_r
 
 
 async def test_a_key_is_rotated_with_an_overlap(gw: Running) -> None:
-    """Both keys work until the old one's time; the new one may what the old one may; a repeat has the same secret."""
+    """Both keys work until the old one's time; the new one may what the old one may; a repeat has the same secret.
+
+    What names a time that is over, and is no repeat, is refused, and changes no key and makes none.
+    """
     await gw.open_account("acme", credit="1")
     _, old = await admin(gw, "POST", "/keys", {"id": "k", "name": "app", "project": "p", "monthly_budget": "5"})
     until = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
@@ -80,7 +83,18 @@ async def test_a_key_is_rotated_with_an_overlap(gw: Running) -> None:
     assert (await chat(gw, old["secret"])).code == "key_disabled"
     assert (await chat(gw, new["secret"])).status == 200
     assert (await admin(gw, "POST", "/keys/k/rotate", {"old_until": until}, once="r1"))[1] == new  # whenever it comes
-    assert (await admin(gw, "POST", "/keys", {"expires_at": until}, once="r2"))[0] == 422
+    keys = await gw.ledger.keys("acme")
+    for method, path, wrong in (
+        ("POST", "/keys", {"expires_at": until}),
+        ("PATCH", f"/keys/{new['id']}", {"expires_at": until}),
+        ("POST", f"/keys/{new['id']}/rotate", {"expires_at": until}),
+        ("POST", f"/keys/{new['id']}/rotate", {"old_until": until}),
+        ("POST", f"/keys/{new['id']}/rotate", {"old_until": "9999-01-01T00:00:00Z"}),  # none that is kept
+    ):
+        assert (await admin(gw, method, path, wrong, once="late"))[0] == 422
+        assert (await admin(gw, method, path, wrong))[0] == 422
+    assert await gw.ledger.keys("acme") == keys
+    assert (await chat(gw, new["secret"])).status == 200
     status, last = await admin(gw, "POST", f"/keys/{new['id']}/rotate", {})
     assert (status, last["old_until"]) == (201, None)
     assert (await chat(gw, new["secret"])).code == "key_disabled"

@@ -247,6 +247,24 @@ async def test_keys_are_made_listed_and_changed(world: World) -> None:
     assert changed.products is None
 
 
+async def test_a_key_is_made_and_changed_in_time(world: World) -> None:
+    """From a given time on neither is done, but for a repeat, and nothing is written; what is no time is refused."""
+    ledger = await opened(world)
+    made: dict[str, Any] = {"key": Key(id="k2", account="acme", expires_ms=START_MS + 9_000), "digest": "d2"}
+    changed: dict[str, Any] = {"account": "acme", "key_id": "acme-key", "changes": {"expires_ms": START_MS + 5}}
+    deeds: tuple[tuple[Any, dict[str, Any]], ...] = ((ledger.put_key, made), (ledger.change_key, changed))
+    firsts = [await deed(operation=deed.__name__, **its, before_ms=START_MS + 5) for deed, its in deeds]
+    await world.advance(1)
+    before = await world.dump()
+    late = {"put_key": {"key": Key(id="k3", account="acme"), "digest": "d3"}, "change_key": {}}
+    for (deed, its), first in zip(deeds, firsts, strict=True):
+        assert await deed(operation=deed.__name__, **its, before_ms=START_MS + 5) == first
+        for wrong in (START_MS + 5, 0, -1, rules.EXPIRES_MS_MAX + 1):
+            with pytest.raises(LedgerRefused):
+                await deed(operation="late", **its | late[deed.__name__], before_ms=wrong)
+    assert await world.dump() == before
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"spent": 0}, {"id": "x"}, {"disabled": "yes"}, {"monthly_budget": -1}, {"products": "abc"}, {"expires_ms": -1}],

@@ -131,7 +131,7 @@ class Operations:
         )
         return await self._make_key(key, body.secret, operation)
 
-    async def _make_key(self, key: Key, secret: str | None, operation: Operation) -> Data:
+    async def _make_key(self, key: Key, secret: str | None, operation: Operation, before_ms: int | None = None) -> Data:
         """Make it, with a new id and secret where it has none."""
         pepper, account, key_id = self._runtime.key_pepper, key.account, key.id
         if operation.named and pepper:
@@ -141,7 +141,8 @@ class Operations:
             secret = secret or new_secret()
             key_id = key_id or f"key-{secrets.token_hex(8)}"
         key = replace(key, id=key_id, pepper=pepper_id(pepper))
-        made = await self._ledger.put_key(operation=operation.id, key=key, digest=key_digest(pepper, secret))
+        digest = key_digest(pepper, secret)
+        made = await self._ledger.put_key(operation=operation.id, key=key, digest=digest, before_ms=before_ms)
         return {**view_key(made), "secret": secret}
 
     async def rotate_key(self, account: str, key_id: str, body: RotateKey, operation: Operation) -> Data:
@@ -153,8 +154,8 @@ class Operations:
         if old is None:
             raise UnknownKey(f"the account has no key {key_id}")
         successor = replace(old, id="", disabled=False, expires_ms=body.expires_at)
-        made = await self._make_key(successor, None, operation)
-        until = body.old_until
+        until = body.old_until  # whether it is over is judged here alone: once there are two keys, the old one must end
+        made = await self._make_key(successor, None, operation, before_ms=until)
         ended = {"disabled": True} if until is None else {"expires_ms": min(until, old.expires_ms or until)}
         await self._ledger.change_key(operation=f"{operation.id}:old", account=account, key_id=key_id, changes=ended)
         return {**made, "replaces": key_id, "old_until": None if until is None else when(until)}
@@ -168,9 +169,10 @@ class Operations:
             changes["expires_ms"] = changes.pop("expires_at")
         if changes.get("products") is not None:
             changes["products"] = tuple(changes["products"])
-        return view_key(
-            await self._ledger.change_key(operation=operation.id, account=account, key_id=key_id, changes=changes)
+        changed = await self._ledger.change_key(
+            operation=operation.id, account=account, key_id=key_id, changes=changes, before_ms=body.expires_at
         )
+        return view_key(changed)
 
     # ---- credit
 

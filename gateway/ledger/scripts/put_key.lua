@@ -1,9 +1,9 @@
 -- put_key: make a key of the account. It cannot be used before the caller has written its digest (another slot).
 --
 -- KEYS  1-6 as in lib, 7 op:<operation>, 8 key:<key id>, 9 keys
--- ARGV  2 digest of the content, 3 key id, 4 expiry (ms) or '', 5.. fields of the key's hash by name and value
+-- ARGV  2 digest of the content, 3 key id, 4 when it is too late (ms) or '', 5.. fields of the key's hash by name and value
 -- Answers  key, {id, fields} as in admin's key_facts()
---          past                       the expiry is over already
+--          past                       it is too late
 --          exists                     made by another operation
 --          conflict, unknown          as in admin
 -- Callers  RedisLedger.put_key
