@@ -171,6 +171,9 @@ class Administration(Store):
         tag, answer = await self._operate("change_account", operation, account, content, [], args)
         if tag == b"too_long":
             raise LedgerRefused(rules.TOO_MANY_OVERRIDES)
+        if status == "active":
+            with suppress(LedgerUnavailable):  # it is done; a sweep makes the index good
+                await self._noted(self._names.queues, account, b"0")  # its queue may have waited for this
         return records.account(account, answer)
 
     async def grant(

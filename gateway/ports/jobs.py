@@ -64,7 +64,7 @@ class JobLedger(Protocol):
         `limits`: the places by class and tier; a pair that is not there has no limit, and an account's overrides stand
         in place of both. While an account has no credit, a
         job for which nothing is held has only the places of `when_negative`, or one. The queue of a suspended account
-        waits.
+        waits, and holds up no other's; it goes on as soon as the account is active again.
         """
 
     async def submitted(

@@ -208,6 +208,26 @@ async def test_the_queue_of_a_suspended_account_waits(world: World) -> None:
     assert [(turn.body, turn.allowed) for turn in await claim(world)] == [(b"c", False), (b"d", False)]
 
 
+async def test_the_queue_of_a_suspended_account_holds_up_nobody(world: World) -> None:
+    """A look with room for one account comes to another's free place, though what it cannot claim has waited longer."""
+    ledger = await opened(world)
+    await take(world, "a", "b", "c")
+    await ledger.change_account(operation="1", account="acme", status="suspended")
+    await world.advance(DAY + 1)
+    await ledger.sweep("acme")  # the job's time is over: its client is to be told, once the account is active
+    await opened(world, account="other")
+    answers = [await admitted(ledger, want(hold, account="other")) for hold in ("d", "e", "f")]
+    assert [answer.queued for answer in answers] == [False, False, True]
+    waits = replace(job("f"), key_id="other-key")
+    assert await ledger.enqueue(account="other", resource=waits, body=b"f", deadline_seconds=DAY)
+    assert await claim(world) == []
+    await ledger.release(account="other", hold_id="d")
+    assert [turn.body for turn in await claim(world, 1)] == [b"f"]
+    await ledger.change_account(operation="2", account="acme", status="active")
+    assert [(turn.account, turn.body, turn.held) for turn in await claim(world, 1)] == [("acme", b"c", False)]
+    assert await ledger.verify("acme") == [] == await ledger.verify("other")
+
+
 async def test_without_credit_one_may_run_where_the_plan_says_so(world: World) -> None:
     """`when_negative`: one at a time, with nothing held; the others wait, or are refused where there is no queue."""
     ledger = await opened(world, signup=usd(0.5))

@@ -11,7 +11,7 @@ from gateway.core.money import ZERO, parse_usd
 from gateway.edge.clock import SystemClock
 from gateway.edge.operations.jobs import JobOperations, open_jobs
 from gateway.ports import ResourceRef
-from tests.harness import Change, running
+from tests.harness import ADMIN_TOKEN, Change, running
 from tests.pipeline.helpers import charges, chat, finished, holding, submit, without_rates
 from tests.pipeline.hooks import Hooks, called_back
 
@@ -174,13 +174,15 @@ async def test_a_client_is_told_at_once_of_a_job_that_will_never_run(
             upstreams = gw.gateway.upstreams
             desk = JobOperations(ledger=gw.ledger, runtime=gw.runtime, upstreams=upstreams, clock=SystemClock())
             await desk.release_job("a", ref)
-        elif how == "given back":  # as when its time is over: its hold ends, and nobody said anything of the job
+        elif how == "given back":
             record = await gw.ledger.resource(account="a", ref=ref)
             assert record is not None
-            await gw.ledger.release(account="a", hold_id=record.hold)
+            url = f"{gw.ops_url}/admin/v1/accounts/a/holds/{record.hold}/release"
+            async with gw.http.post(url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}) as response:
+                assert (await response.json())["released"] is True
         else:
             await finished(gw, key, f"/v2/transcript/{first}")
-        (told,) = await hooks.hears("/hook", 1)
+        (told,) = await hooks.hears("/hook", 1, seconds=30)
         assert orjson.loads(told.body) == {"transcript_id": waits, "status": "error"}
         assert (await finished(gw, key, f"/v2/transcript/{waits}")).json["status"] == "error"
         assert [job.record.ref for job in await open_jobs(gw.ledger, "a", limit=10) if job.record.ref == ref] == []

@@ -240,11 +240,18 @@ class Operations:
         return _page([view_hold(hold) for hold in await self._ledger.holds(account)])
 
     async def release_hold(self, account: str, hold_id: str) -> Data:
-        """Give a hold back. `released` false: it had ended before, or never was."""
+        """Give a hold back, and its job with it. `released` false: it had ended before, or never was.
+
+        A job that waits in the queue is left to whoever claims it next, who finds that nothing is held for it any more,
+        and tells its client.
+        """
         open_holds = {hold.id: hold for hold in await self._ledger.holds(account)}
         released = False
-        if hold_id in open_holds:  # with its job, which is then released too
+        if hold_id in open_holds:
             resource = open_holds[hold_id].resource
+            job = None if resource is None else await self._ledger.resource(account=account, ref=resource)
+            if job is not None and job.state == "queued":
+                resource = None
             released = await self._ledger.release(account=account, hold_id=hold_id, resource=resource)
         return {"account": account, "hold": hold_id, "released": released}
 
