@@ -69,6 +69,8 @@ def unclear(query_string: str, names: Collection[str], switches: Collection[str]
 
 def without(query_string: str, names: Collection[str]) -> str:
     """The query without these parameters; what is left is as it was sent."""
+    if not names:
+        return query_string
     return "&".join(part for part in query_string.split("&") if unquote_plus(part.partition("=")[0]) not in names)
 
 

@@ -14,6 +14,7 @@ from gateway.core.audio.probe import Probe
 from gateway.core.errors import Refused
 from gateway.core.exchange import Move, State, after
 from gateway.core.money import ZERO, Nanos
+from gateway.core.parameters import without
 from gateway.core.pricing import PriceTable
 from gateway.core.record import record
 from gateway.pipeline.content import Content
@@ -245,6 +246,12 @@ class Call:
         """The account that pays. Only known once the caller is identified."""
         assert self.identity is not None, "the caller is not identified yet"
         return self.identity.account
+
+    @property
+    def query(self) -> str:
+        """The query as the service sees it: as it was sent, without what is ours."""
+        query = self.client.query_string
+        return without(query, self.route.product.dropped_query) if query else ""
 
     @property
     def holds(self) -> bool:

@@ -204,7 +204,7 @@ class HttpPipeline:
         client = call.client
         if call.state is State.ADMITTED:
             call.move(Move.FORWARD)
-        path = f"{client.raw_path}?{client.query_string}" if client.query_string else client.raw_path
+        path = f"{client.raw_path}?{query}" if (query := call.query) else client.raw_path
         path = path_upstream_knows(call.record, path)
         body: bytes | AsyncIterator[bytes] | None = call.body
         headers = self._request_headers(call)

@@ -36,7 +36,7 @@ async def own_page(
     """
     listing = call.route.listing
     assert listing is not None, f"the route {call.route.name} is no list"
-    asked = dict(parse_qsl(call.client.query_string, keep_blank_values=True))
+    asked = dict(parse_qsl(call.query, keep_blank_values=True))
     limit = _limit(listing, asked)
     anchors = [ResourceRef(kind=listing.kind, id=asked[name]) for name in listing.anchors if asked.get(name)]
     owned = await ledger.owned(account=call.account, refs=[*anchors, *map(tombstone, anchors)])
@@ -228,7 +228,7 @@ def _answer(
     if listing.count is not None:
         _put(page, listing.count, len(shown))
     here = _here(call)
-    query = dict(parse_qsl(call.client.query_string, keep_blank_values=True))
+    query = dict(parse_qsl(call.query, keep_blank_values=True))
     if listing.current is not None:
         _put(page, listing.current, f"{here}?{urlencode(query)}" if query else here)
     if listing.older is not None and listing.before is not None:

@@ -80,7 +80,7 @@ class Queueing:
         call.request_bytes = len(body)
         own_id = str(uuid4())
         reply = _reply(job, job.queue, call, own_id)
-        path = "?".join(filter(None, (call.client.raw_path, call.client.query_string)))
+        path = "?".join(filter(None, (call.client.raw_path, call.query)))
         request = plain.decode("utf-8", "replace")
         bounds = {"bounds": call.bounds} if call.bounds else {}
         kept = orjson.dumps({"v": 1, "path": path, "request": request, "reply": reply, **bounds})

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from gateway.core.errors import Code, GatewayError, LedgerUnavailable, Refused, UpstreamUnreachable
 from gateway.core.exchange import Move
-from gateway.core.parameters import without
 from gateway.core.upstreams import REFUSES_US
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, Call, ClientGone
@@ -145,8 +144,7 @@ class Sessions:
             headers.popall(name, None)
         if protocols is not None:
             headers[_PROTOCOLS] = ", ".join(protocols)
-        query = without(client.query_string, spec.dropped_query)
-        path = f"{client.raw_path}?{query}" if query else client.raw_path
+        path = f"{client.raw_path}?{query}" if (query := call.query) else client.raw_path
         started = self._parts.clock.monotonic()
         socket = await self._dialer.dial(call.upstream, path, headers, watch_of(spec))
         call.upstream_seconds = self._parts.clock.monotonic() - started

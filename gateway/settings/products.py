@@ -113,6 +113,8 @@ class Product:
     on_unsettled: Literal["release", "charge_hold"] = "release"
     #: When a refusal of the service's is of our own account, beside those that its status shows. None: never.
     refuses_us_when: Condition | None = None
+    #: Query parameters that are ours, such as temporary tokens: the service sees none of them, at whatever route.
+    dropped_query: frozenset[str] = frozenset()
 
     def refuses_us(self, status: int, reply: Any) -> bool:
         """Whether what the service says of itself is that it does not serve us, whoever the customer is."""

@@ -91,7 +91,6 @@ class Session:
     refusals: Mapping[Code, FrameWording]
     #: JSON body of a text frame in which "{seconds_left}" is filled; None: the dialect has no room for one.
     warning: Any = None
-    dropped_query: tuple[str, ...] = ()  # query parameters that are ours and not the upstream's (temporary tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

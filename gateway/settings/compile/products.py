@@ -75,6 +75,9 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
         queues=any(job.queue is not None for job in settings.jobs.values()),
         on_unsettled=settings.on_unsettled,
         refuses_us_when=_refuses_us_when(settings, place.at("refuses_us_when"), scope),
+        dropped_query=frozenset(
+            name for route in settings.routes if route.session for name in route.session.dropped_parameters
+        ),
     )
     made = Made(settings=settings, place=place, product=product)
     for kind, job in settings.jobs.items():

@@ -53,7 +53,6 @@ def compile_session(settings: SessionSettings, place: Place, scope: Scope) -> Se
         refusal=general,
         refusals={} if refusals is None or general is None else _codes(refusals, general, place.at("refusals"), scope),
         warning=frames.warning,
-        dropped_query=tuple(settings.dropped_parameters),
     )
 
 
