@@ -223,7 +223,10 @@ class Gateway:
             await self._opening.show(tls)
 
     def end_within(self, seconds: float, *, linger_seconds: float = 0.0) -> None:
-        """How long calls under way may go on, from now, once the gateway stops; may be said again meanwhile."""
+        """Accept no more; calls under way may go on so long from now, once the gateway stops. It may be said again."""
+        if self.accepting:
+            self.accepting = False
+            self._opening.close()
         self._customers.end_within(seconds, linger_seconds=linger_seconds)
 
     async def __aexit__(self, *_error: object) -> None:

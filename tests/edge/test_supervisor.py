@@ -2,17 +2,20 @@
 
 import asyncio
 import socket
+import sys
 from dataclasses import replace
 
 import pytest
 
 from gateway.edge.process.channel import Channel, Says
+from gateway.edge.process.child import Child
 from gateway.edge.process.reloading import CannotReload
 from gateway.edge.process.supervisor import check_reloadable, pause_seconds
 from gateway.edge.server.listening import SharedPort, listen, port_of
 from gateway.observe.metrics import Figures, Metrics
 from gateway.settings.runtime import Limits, Listener
 from tests.cli.runtimes import make_runtime
+from tests.pipeline.helpers import until
 
 HERE = Listener(host="127.0.0.1", port=0)
 
@@ -91,6 +94,32 @@ async def test_messages_come_out_of_the_channel_as_they_went_in() -> None:
     assert await theirs.hear() is None
     theirs.say(Says.FIGURES, {})
     await theirs.close()
+
+
+async def test_a_worker_is_waited_for_until_it_says_that_it_ends() -> None:
+    """What it says otherwise is no sign that it has heard it; of one that is gone nothing is waited for."""
+    ours, theirs = [await Channel.over(each) for each in socket.socketpair()]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    child = Child(0, process, ours, 600.0)
+    theirs.say(Says.READY)
+    await child.ready()
+    child.end_within(600)
+    ending = asyncio.create_task(child.ending())
+
+    async def reported() -> bool:
+        return child.figures is not None
+
+    theirs.say(Says.FIGURES, {})
+    assert await until(reported)
+    assert not ending.done()
+    theirs.say(Says.ENDING)
+    await asyncio.wait_for(ending, 30)
+    process.kill()
+    await theirs.close()
+    await asyncio.wait_for(child.over(), 30)
+    gone = Child(0, process, ours, 600.0)
+    gone.end_within(600)
+    await asyncio.wait_for(gone.ending(), 30)
 
 
 def test_the_metrics_of_several_processes_add_up() -> None:

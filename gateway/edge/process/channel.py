@@ -22,6 +22,7 @@ class Says(StrEnum):
     READY = "ready"  # it takes calls
     FIGURES = "figures"  # all of its metrics
     SHOWN = "shown"  # new connections are shown the certificate
+    ENDING = "ending"  # it has heard that it is to end, and takes no more connections
     FAILED = "failed"  # why it ends before it was ready
     # by the supervisor
     REPORT = "report"  # say your figures now

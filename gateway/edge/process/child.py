@@ -51,6 +51,7 @@ class Child:
         self._ready = asyncio.Event()
         self._reported = asyncio.Event()
         self._shown = asyncio.Event()
+        self._ending = asyncio.Event()
         self._end: asyncio.TimerHandle | None = None
         self._life = asyncio.create_task(self._live())
 
@@ -125,6 +126,16 @@ class Child:
             self._end.cancel()
         self._end = asyncio.get_running_loop().call_later(seconds + _END_SECONDS_MAX, self._kill, "it did not end")
 
+    async def ending(self) -> None:
+        """Wait until it has heard that it is to end, and takes no more connections.
+
+        One that is gone takes none either. For one that has not heard it for long, nobody waits: it is about to be
+        killed as one that says nothing.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._silent_seconds_max):
+                await self._ending.wait()
+
     async def over(self) -> int:
         """Wait until the process has ended; its status."""
         return await asyncio.shield(self._life)
@@ -144,6 +155,8 @@ class Child:
                         self._reported.set()
                     case Says.SHOWN, _:
                         self._shown.set()
+                    case Says.ENDING, _:
+                        self._ending.set()
                     case Says.FAILED, why:
                         self.failure = why
         except TimeoutError:
@@ -157,7 +170,7 @@ class Child:
             status = await self._process.wait()
         if self._end is not None:
             self._end.cancel()
-        for event in (self._ready, self._reported, self._shown):  # whoever waits for one waits in vain
+        for event in (self._ready, self._reported, self._shown, self._ending):  # whoever waits for one waits in vain
             event.set()
         return status
 

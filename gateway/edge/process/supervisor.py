@@ -126,8 +126,8 @@ class Supervisor:
         ending = sorted(self._living.difference(generation), key=lambda child: child.started)
         for child in ending[: -_ENDING_GENERATIONS_MAX * self._workers]:
             child.end_within(runtime.limits.shutdown_seconds_max)
-        # What they say after that shows that they have heard it: who is told of the reload meets none of them again.
-        await asyncio.gather(*(child.report() for child in last))
+        # Who connects once the reload is told of meets none of them again.
+        await asyncio.gather(*(child.ending() for child in last))
         await self._serve_operators()
         await self._export()
 

@@ -70,6 +70,7 @@ async def _obey(channel: Channel, gateway: Gateway, ending: asyncio.Event) -> No
             case Says.END_WITHIN, (seconds, linger_seconds):
                 gateway.end_within(seconds, linger_seconds=linger_seconds)
                 ending.set()
+                channel.say(Says.ENDING)
     ending.set()
 
 

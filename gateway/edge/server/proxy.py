@@ -6,8 +6,9 @@ Does not know: products, money, what happens on a connection (connection).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+import select
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 
@@ -25,7 +26,7 @@ _LOGGER.setLevel(logging.INFO)  # aiohttp's debug lines quote what clients sent
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.02
 #: A connection that had no call for so long has none on its way either, but by a rare chance.
-_QUIET_SECONDS: Final = 0.5
+_QUIET_SECONDS: Final = 5.0
 _NEVER: Final = float("inf")
 
 
@@ -53,10 +54,12 @@ class CustomerServer(web.Server):
         of_address_max: int = 0,
         observer: Observer | None = None,
         end_sessions: Callable[[], Awaitable[None]] | None = None,
+        quiet_seconds: float = _QUIET_SECONDS,
     ) -> None:
         super().__init__(_not_asked, handler_cancellation=False)
         self._pipeline = pipeline
         self._end_sessions = end_sessions
+        self._quiet_seconds = quiet_seconds
         self._own = own
         self.limits = limits
         self.door = Door(limits, of_address_max=of_address_max, observer=observer)
@@ -88,14 +91,14 @@ class CustomerServer(web.Server):
 
         For `linger_seconds` an idle connection may still have a call, its last: a client that sends one just now would
         otherwise find the connection closed. It is for a gateway that has a successor, who takes the client's next one:
-        also of those that were quiet, which are closed at once.
+        also of those that were quiet, which are closed at once, unless a call has come that nobody has read yet.
         """
         now = asyncio.get_running_loop().time()
         self._ends_at = _NEVER if seconds is None else now + seconds
         self._lingers_to = min(now + linger_seconds, self._ends_at)
-        for connection in self.connections:
-            if connection.quiet_since < now - _QUIET_SECONDS:  # type: ignore[attr-defined]
-                connection.close()
+        connections = cast("list[CustomerConnection]", self.connections)
+        for connection in _unasked(each for each in connections if each.quiet_since <= now - self._quiet_seconds):
+            connection.close()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Let calls under way finish, then end sessions, then cut the others. None runs any more when this returns.
@@ -153,6 +156,20 @@ class CustomerServer(web.Server):
         if self._own is not None and self._own.has(client.raw_path):
             return self._own.answer(client)
         return self._pipeline.serve(client)
+
+
+def _unasked(connections: Iterable[CustomerConnection]) -> list[CustomerConnection]:
+    """Those of them whose sockets have nothing to read: the event loop knows only what it has read already."""
+    found, poll = {}, select.poll()
+    for connection in connections:
+        transport = connection.transport
+        if transport is not None and not transport.is_closing():
+            fileno = transport.get_extra_info("socket").fileno()
+            found[fileno] = connection
+            poll.register(fileno, select.POLLIN)
+    for fileno, _ in poll.poll(0):
+        del found[fileno]
+    return list(found.values())
 
 
 async def _not_asked(_request: web.BaseRequest) -> web.StreamResponse:
