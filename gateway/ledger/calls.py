@@ -38,7 +38,7 @@ from gateway.ports import (
 
 _FLAG: Final = ("0", "1")
 #: Whoever guesses keys makes us ask whether the ledger is still there: not more often than this.
-_CONFIRMED_SECONDS: Final = 0.1
+_CONFIRMED_SECONDS: Final = 1.0
 #: Plans x products x routes' limits, and what accounts have in place of plans.
 _TERMS_MAX: Final = 10_000
 

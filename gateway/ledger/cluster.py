@@ -154,17 +154,32 @@ class ClusterLink:
         """See RedisLink. Every server that is there is asked, once for all who want to know meanwhile."""
         if self._gate is None:
             return
-        now, asked = asyncio.get_running_loop().time(), self._confirming
-        if asked is None or (asked.done() and now >= self._confirmed_at + within_seconds):
-            self._confirmed_at = now
-            asked = self._confirming = asyncio.create_task(self._confirm())
+        loop, asked, serving = asyncio.get_running_loop(), self._confirming, self._serving()
+        if asked is None or loop.time() >= self._confirmed_at + within_seconds:
+            if asked is not None:  # its answers may be of before something was missed: the next one counts
+                await asyncio.wait([asked])
+            if asked is self._confirming:  # else another who waited has begun the next
+                self._confirmed_at = loop.time()
+                self._confirming = asyncio.create_task(self._confirm())
+            asked = self._confirming
+        assert asked is not None
         await asyncio.wait([asked])
         if (refused := asked.result()) is not None:
             raise refused
+        for node in serving:  # one that was refused meanwhile was not asked, and may be the one that lacked something
+            if node.state != "up":
+                raise LinkDown(f"{node} is away since something was missed")
+
+    def _serving(self) -> Sequence[SingleLink]:
+        return [node for node in self._nodes.values() if node.state == "up"]
 
     async def _confirm(self) -> LinkError | None:
-        nodes = dict.fromkeys(node for node in self._owners if node is not None and node.state == "up")
-        answers = await asyncio.gather(*(node.confirm() for node in nodes), return_exceptions=True)
+        """Each server is asked only for what is in its slots."""
+
+        def confirm(node: SingleLink) -> Awaitable[None]:
+            return node.confirm(only=lambda question: self._owner(command_slot(question)) is node)
+
+        answers = await asyncio.gather(*map(confirm, self._serving()), return_exceptions=True)
         return next((answer for answer in answers if isinstance(answer, LinkError)), None)
 
     async def call(self, *parts: Part) -> Reply:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.ledger.cluster import is_cluster
+
 #: Old epochs that are still known: machines that were switched off longer must be told by hand.
 EPOCHS_MAX: Final = 20
 #: With this ends what is said of a server that is refused.
@@ -37,7 +39,8 @@ class Memory:
 
     def __init__(self, directory: Path, url: str, prefix: str) -> None:
         place = f"{url.rpartition('@')[2]} {prefix}"  # without the password
-        self._file = directory / f"epoch-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+        kind = "marks" if is_cluster(url) else "epoch"  # what a cluster was known by before it had marks is no guide
+        self._file = directory / f"{kind}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
     def read(self) -> str:
         """The epoch that was last met; nothing if none was."""

@@ -19,6 +19,7 @@ from gateway.ledger.slots import SLOTS, hash_slot
 #: One mark for each so many slots: a primary with twice as many in a row has one for sure.
 _SLOTS_EACH: Final = 128
 _ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
+_WRITTEN: Final = b"1"
 LOST: Final = "a primary has lost the ledger's data"
 
 
@@ -60,7 +61,7 @@ async def mark(link: RedisLink, prefix: str, memory: Memory) -> None:
 async def write(link: RedisLink, prefix: str, text: str, *how: str) -> None:
     """Mark every primary with these epochs. Raises LinkError."""
     await asyncio.gather(*(link.call("SET", name, text, *how) for name in marks(prefix)))
-    await link.call("SET", _all_written(prefix), "1")
+    await link.call("SET", _all_written(prefix), _WRITTEN)
 
 
 async def lost(link: RedisLink, prefix: str, epochs: Sequence[str]) -> bool:
@@ -77,26 +78,30 @@ class Marks:
     """What a connection to one server of a cluster asks first: for all marks, of which it has those in its slots."""
 
     def __init__(self, prefix: str, memory: Memory) -> None:
-        self._names = marks(prefix)
+        self._names = (*marks(prefix), _all_written(prefix))
         self._memory = memory
+        self._mine = memory.read()
 
     def questions(self) -> Sequence[tuple[str, ...]]:
         """See Gate."""
         return [("GET", name) for name in self._names]
 
     def refusal(self, answers: Sequence[object]) -> str:
-        """See Gate. A cluster that is marked for the first time is remembered by whoever marks it."""
-        mine = self._memory.read()
-        newest: set[str] = set()
+        """See Gate. A cluster is remembered once all its marks are written: before, a primary may lack some."""
+        here: list[list[str]] = []
         for answer in answers:
-            if isinstance(answer, Exception):
-                if str(answer).split(" ", 1)[0] not in _ELSEWHERE:
-                    return f"the ledger's epoch cannot be read: {answer}"
-                continue
-            theirs = answer.decode().split() if isinstance(answer, bytes) else []
-            if why := judge(mine, theirs):
-                return why
-            newest |= set(theirs[:1])
-        if len(newest) == 1 and mine not in newest:  # not while another epoch is being written
-            self._memory.write(newest.pop())
+            if not isinstance(answer, Exception):
+                if answer != _WRITTEN:
+                    here.append(answer.decode().split() if isinstance(answer, bytes) else [])
+            elif str(answer).split(" ", 1)[0] not in _ELSEWHERE:
+                return f"the ledger's epoch cannot be read: {answer}"
+        if any(self._mine not in theirs for theirs in here):
+            self._mine = self._memory.read()  # another process of this machine may know more by now
+        if why := next(filter(None, (judge(self._mine, theirs) for theirs in here)), ""):
+            return why
+        newest = {theirs[0] for theirs in here if theirs}
+        # Not while another epoch is being written.
+        if len(newest) == 1 and self._mine not in newest and (self._mine or _WRITTEN in answers):
+            self._mine = newest.pop()
+            self._memory.write(self._mine)
         return ""

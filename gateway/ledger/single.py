@@ -6,7 +6,7 @@ Does not know: what the commands mean.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import hiredis
@@ -135,13 +135,18 @@ class SingleLink:
             await asyncio.wait([connection.gone], timeout=self._settings.connect_seconds_max)
             connection.abort()
 
-    async def confirm(self, *, within_seconds: float = 0.0) -> None:
-        """See RedisLink. One that lost its data while we were connected is left alone, as it would be at a connect."""
+    async def confirm(
+        self, *, within_seconds: float = 0.0, only: Callable[[tuple[str, ...]], bool] = lambda _: True
+    ) -> None:
+        """See RedisLink. One that lost its data while we were connected is left alone, as it would be at a connect.
+
+        `only`: which of the gate's questions are put.
+        """
         now = asyncio.get_running_loop().time()
         if self._gate is None or now < self._confirmed_at + within_seconds:
             return
         connection = self._connection
-        asked = (self.call(*question) for question in self._gate.questions())
+        asked = [self.call(*question) for question in self._gate.questions() if only(question)]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         if (down := next((answer for answer in answers if isinstance(answer, LinkDown)), None)) is not None:
             raise down

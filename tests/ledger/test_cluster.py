@@ -2,15 +2,20 @@
 
 import asyncio
 import os
+import re
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from gateway.ledger.cluster import ClusterLink
-from gateway.ledger.link import CommandError, LinkDown, LinkSettings, Script
+from gateway.ledger.connection import Gate
+from gateway.ledger.epoch import Memory
+from gateway.ledger.link import CommandError, LinkDown, LinkSettings, RedisLink, Script
 from gateway.ledger.links import open_link
+from gateway.ledger.marks import Marks
 from gateway.ledger.single import SingleLink
 from gateway.ledger.slots import command_slot, hash_slot, never_of
 from tests.ledger.clusters import RANGES, Cluster, make_servers
@@ -33,8 +38,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @asynccontextmanager
-async def opened(url: str, **bounds: float) -> AsyncIterator[ClusterLink]:
-    link = ClusterLink(LinkSettings(url=url, **bounds))  # type: ignore[arg-type]
+async def opened(url: str, gate: Gate | None = None, **bounds: float) -> AsyncIterator[ClusterLink]:
+    link = ClusterLink(LinkSettings(url=url, **bounds), gate)  # type: ignore[arg-type]
     await link.open()
     try:
         yield link
@@ -142,6 +147,79 @@ async def test_keys_of_a_half_moved_slot_are_waited_for(cluster: Cluster, cluste
     assert await waiting == [b"1", None]
 
 
+async def gets(cluster: Cluster) -> int:
+    """How often the servers were sent GET, whether the key was theirs or not."""
+    count = 0
+    for index in range(3):
+        stats: bytes = await cluster.ask(index, "INFO", "commandstats")
+        found = re.search(r"cmdstat_get:calls=(\d+).*rejected_calls=(\d+)", stats.decode())
+        count += sum(map(int, found.groups())) if found is not None else 0
+    return count
+
+
+async def test_all_that_is_asked_of_a_cluster_is_asked_once(cluster: Cluster, tmp_path: Path) -> None:
+    """However many miss something at a time: each mark only of its owner, and not again so soon."""
+    gate = Marks("gw", Memory(tmp_path, cluster.url, "gw"))
+    async with opened(cluster.url, gate, command_seconds_max=50.0, connect_seconds_max=50.0) as link:
+        for node in link.nodes:
+            await node.call("PING")
+        before = await gets(cluster)
+        await asyncio.gather(*(link.confirm(within_seconds=600.0) for _ in range(50)))
+        await link.confirm(within_seconds=600.0)
+        assert await gets(cluster) - before == len(gate.questions())
+
+
+class Doors:
+    """A gate that asks one server for a word, and another through a door: it answers when that is open."""
+
+    def __init__(self, word: str, door: str) -> None:
+        self.word = word
+        self.door = door
+        self.told = asyncio.Event()
+
+    def questions(self) -> Sequence[tuple[str, ...]]:
+        return [("GET", self.word), ("BLMOVE", self.door, self.door, "LEFT", "RIGHT", "0")]
+
+    def refusal(self, answers: Sequence[object]) -> str:
+        if b"word" in answers:
+            self.told.set()
+        return "the word is lost" if None in answers else ""
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_who_misses_something_is_not_told_of_before(cluster: Cluster, noticed: bool) -> None:
+    """Servers are being asked, one has answered and is emptied then: who finds that waits until it was asked again.
+
+    Or was refused, which may have been `noticed` by then, so that it is asked no more.
+    """
+    word, door = (next(f"k{n}" for n in range(999) if low <= hash_slot(f"k{n}") <= high) for low, high in RANGES[:2])
+    gate = Doors(word, door)
+    await cluster.ask(0, "SET", word, "word")
+    await cluster.ask(1, "DEL", door)
+    await cluster.ask(1, "RPUSH", door, "open")
+
+    async def emptied(node: RedisLink) -> None:
+        await cluster.ask(0, "DEL", word)
+        if noticed:
+            await cluster.ask(0, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            while node.state != "down":  # noqa: ASYNC110 - nothing there announces itself
+                await asyncio.sleep(0.01)
+        await cluster.ask(1, "RPUSH", door, "open")
+
+    async with opened(cluster.url, gate, command_seconds_max=50.0, connect_seconds_max=50.0) as link:
+        for node in link.nodes:
+            await node.call("PING")
+        await cluster.ask(1, "DEL", door)
+        gate.told.clear()
+        before = asyncio.create_task(link.confirm())
+        await gate.told.wait()
+        outcomes = await asyncio.gather(
+            before, link.confirm(), link.confirm(), emptied(link.nodes[0]), return_exceptions=True
+        )
+        assert ["the word is lost" in str(outcome) for outcome in outcomes] == [noticed, True, True, False]
+    await cluster.ask(1, "DEL", door)
+
+
 async def test_one_dead_seed_is_enough_of_the_others(cluster: Cluster) -> None:
     """The map is asked of the next server when the first does not answer; none at all is LinkDown."""
     [port] = free_ports(1)
@@ -159,7 +237,7 @@ async def test_a_dead_server_is_down_for_its_slots_only(cluster: Cluster) -> Non
     bounds = {"command_seconds_max": 0.2, "connect_seconds_max": 0.1, "down_seconds": 0.05}
     keys = {index: next(f"k{n}" for n in range(999) if low <= hash_slot(f"k{n}") <= high)
             for index, (low, high) in enumerate(RANGES)}  # fmt: skip
-    async with opened(cluster.url, **bounds) as link:
+    async with opened(cluster.url, None, **bounds) as link:
         pid = cluster.servers[2].pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)

@@ -110,7 +110,7 @@ async def test_a_ledger_that_is_emptied_under_its_open_line_is_left_alone(
 
     async def asked(ledger: RedisLedger, what: str) -> object:
         match what:
-            case "an unknown key":  # believed for a tenth of a second after somebody asked
+            case "an unknown key":  # believed for a second after somebody asked
                 while await ledger.identify("another-digest") is None:  # noqa: ASYNC110 - nothing announces itself
                     await asyncio.sleep(0.02)
             case "a call":

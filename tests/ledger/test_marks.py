@@ -11,9 +11,9 @@ from gateway.core.errors import LedgerRefused, LedgerUnavailable
 from gateway.ledger.cluster import ClusterLink
 from gateway.ledger.epoch import Memory, key_of
 from gateway.ledger.keys import Keys
-from gateway.ledger.link import LinkSettings
+from gateway.ledger.link import CommandError, LinkSettings
 from gateway.ledger.links import guard, open_link
-from gateway.ledger.marks import LOST, marks
+from gateway.ledger.marks import LOST, Marks, marks
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.slots import SLOTS, hash_slot
 from gateway.ports import Entry, ExportPage, Key
@@ -69,6 +69,52 @@ def test_every_part_of_the_slots_has_a_mark() -> None:
     slots = sorted(hash_slot(name) for name in marks(PREFIX))
     assert len(slots) == 128
     assert max(later - sooner for sooner, later in zip([-1, *slots], [*slots, SLOTS], strict=True)) <= 256
+
+
+def test_a_cluster_is_remembered_once_all_its_marks_are_written(tmp_path: Path) -> None:
+    """A primary that was not marked yet has lost nothing; once all were, whoever serves here knows of it."""
+    elsewhere, remembered = CommandError("MOVED 1 here:1", "MOVED"), Memory(tmp_path, "redis+cluster://here", PREFIX)
+    one, other = Marks(PREFIX, remembered), Marks(PREFIX, remembered)
+    assert one.refusal([b"first", elsewhere, None]) == one.refusal([None, elsewhere]) == remembered.read() == ""
+    assert one.refusal([b"first", elsewhere, b"1"]) == ""
+    assert remembered.read() == "first"
+    for each in (one, other):
+        assert "lost the ledger's data" in each.refusal([None, elsewhere])
+        assert "not the Redis" in each.refusal([b"first", b"of-another"])
+        assert each.refusal([elsewhere]) == each.refusal([b"second first", b"first"]) == ""
+    assert remembered.read() == "first"  # the second is still being written
+    assert one.refusal([b"second first"]) == ""
+    assert remembered.read() == "second"
+    remembered.write("third")  # by a command
+    assert other.refusal([b"third second"]) == other.refusal([b"third of-another"]) == ""
+
+
+async def test_a_cluster_that_is_not_marked_yet_has_lost_nothing(tmp_path: Path) -> None:
+    """Neither one whose marking was broken off, nor one that had an epoch before there were marks: it is marked."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    servers, bus_ports = make_servers(tmp_path, 3, "--cluster-node-timeout", "30000")
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            await stack.enter_async_context(server)
+        cluster = Cluster(servers, bus_ports)
+        await cluster.join()
+        remembered = memory(cluster, here)
+        remembered.write("first")
+        [written] = here.iterdir()
+        written.rename(here / written.name.replace("marks", "epoch"))  # as it was called before there were marks
+        await cluster.ask(owner(key_of(PREFIX)), "SET", key_of(PREFIX), "first")
+        assert await looked_at(cluster, here) == []
+        assert remembered.read() == "first"
+
+        marked = f"{{{key_of(PREFIX)}}}:marked"
+        await cluster.ask(owner(marked), "DEL", marked)
+        for name in marks(PREFIX):
+            if owner(name) != owner(marked):
+                await cluster.ask(owner(name), "DEL", name)
+        assert await looked_at(cluster, there) == []
+        for machine in (here, there):
+            assert await looked_at(cluster, machine) == []
+            assert memory(cluster, machine).read() == "first"
 
 
 async def exported(ledger: RedisLedger, accounts: Sequence[str]) -> Mapping[str, ExportPage]:
