@@ -256,7 +256,9 @@ def test_any_page_is_the_callers_own_or_none(page: tuple[Route, bytes], status: 
     route, body = page
     upstream = OneBody(status, body)
     client = SimpleNamespace(query_string=query, raw_path="/list", scheme="http", host="h", headers={})
-    call = SimpleNamespace(route=route, client=client, account="a", upstream_status=0, upstream=route.product.upstream)
+    call = SimpleNamespace(
+        route=route, client=client, query=query, account="a", upstream_status=0, upstream=route.product.upstream
+    )
 
     class Owner(MemoryLedger):
         async def owned(self, *, account: str, refs: Any) -> list[bool]:
