@@ -202,8 +202,9 @@ async def test_who_misses_something_is_not_told_of_before(cluster: Cluster, noti
         await cluster.ask(0, "DEL", word)
         if noticed:
             await cluster.ask(0, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            while node.state != "down":  # noqa: ASYNC110 - nothing there announces itself
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(30):
+                while node.state != "down":  # noqa: ASYNC110 - nothing there announces itself
+                    await asyncio.sleep(0.01)
         await cluster.ask(1, "RPUSH", door, "open")
 
     async with opened(cluster.url, gate, command_seconds_max=50.0, connect_seconds_max=50.0) as link:

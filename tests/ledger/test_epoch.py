@@ -111,8 +111,9 @@ async def test_a_ledger_that_is_emptied_under_its_open_line_is_left_alone(
     async def asked(ledger: RedisLedger, what: str) -> object:
         match what:
             case "an unknown key":  # believed for a second after somebody asked
-                while await ledger.identify("another-digest") is None:  # noqa: ASYNC110 - nothing announces itself
-                    await asyncio.sleep(0.02)
+                async with asyncio.timeout(30):
+                    while await ledger.identify("another-digest") is None:  # noqa: ASYNC110 - nothing announces itself
+                        await asyncio.sleep(0.02)
             case "a call":
                 return await ledger.admit(ask("call-2"))
             case "a charge":
