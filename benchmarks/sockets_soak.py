@@ -151,7 +151,7 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.sched_setaffinity(0, {SUPPORT})
-    with tempfile.TemporaryDirectory(prefix="soak-ws-") as name, gateway(Path(name)) as (pid, runtime):
+    with tempfile.TemporaryDirectory(prefix="soak-ws-") as name, gateway(Path(name), slice_seconds=6) as (pid, runtime):
         stayed = uvloop.run(soak(pid, options.minutes, options.sessions))
         time.sleep(1)
         found = asyncio.run(books(runtime))

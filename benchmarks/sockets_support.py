@@ -1,7 +1,7 @@
 """Both ends of real-time sessions: an upstream in the manner of streaming speech-to-text, and the clients that load it.
 
 `python -m benchmarks.sockets_support UPSTREAM_PORT` serves the upstream, and takes one JSON object a line from its
-input: `{"port", "sessions", "seconds", "fields"}`. Each is a run, answered by one line of JSON.
+input: `{"port", "sessions", "seconds", "fields", "warm"}`. Each is a run, answered by one line of JSON.
 A session sends 20 frames of 3,200 bytes a second (or one every `interval`), and gets a text of 300 bytes back for each.
 In both stands when the frame was sent. Both ends in one process, with one timer: what is tested has the other core, and
 must be the first to be too slow.
@@ -185,7 +185,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
     took: list[int] = []
     sessions = await opened(order["port"], order["sessions"], opening, took)
     pacing = asyncio.create_task(paced(sessions, order.get("interval", INTERVAL)))
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(order.get("warm", 1.5))
     took.clear()
     sent, cpu, began = sum(session.sent for session in sessions), time.process_time(), time.perf_counter()
     print("MEASURING", flush=True)
