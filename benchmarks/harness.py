@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -188,6 +189,12 @@ async def books(runtime: Runtime) -> str:
     )
 
 
+def load_seconds() -> float:
+    """What loads that are over have used, as all else that this process has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def resident_kib(pid: int) -> int:
     """What the process and its children have in memory."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -204,6 +211,8 @@ class Stage:
     config: Path
     runtime: Runtime
     upstream: int
+    """Its process."""
+    redis: int
     """Its process."""
 
     @contextmanager
@@ -256,7 +265,7 @@ def stage(*upstream_command: str) -> Iterator[Stage]:
             argv = upstream_command or upstream_argv(directory)
             with process(directory / "upstream.log", (SUPPORT,), *argv) as upstream_pid:
                 wait_until_up(UPSTREAM_PORT)
-                yield Stage(directory, config, runtime, upstream_pid)
+                yield Stage(directory, config, runtime, upstream_pid, redis.pid or 0)
             print("\n" + asyncio.run(books(runtime)))
         finally:
             redis.stop_sync()
