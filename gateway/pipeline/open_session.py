@@ -1,13 +1,12 @@
-"""One open session: what its frames and its time make of it, and its end.
+"""One open session: what its frames and its time make of it.
 
 Owns: when a slice is renewed, when the credit is gone, who ended the session, and that it is settled exactly once.
-Does not know: how it was opened (session), the bytes of its frames (sockets), amounts (session_slices, session_meter).
+Does not know: how it was opened (session), the bytes of its frames (sockets), amounts (session_slices, session_meter),
+what both sides are told at its end (session_end).
 
 Everything is done by the one task that serves the call; frames only note things down and wake it (session_watcher).
 """
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,23 +20,21 @@ from gateway.pipeline.books import Books
 from gateway.pipeline.call import Call
 from gateway.pipeline.leases import Leases
 from gateway.pipeline.refusals import SERVER, policies, remaining
-from gateway.pipeline.session_anomalies import anomaly_of, broken_off
-from gateway.pipeline.session_frames import judged_frame, refusal_frame, warning_frame
+from gateway.pipeline.session_end import SessionEnd
+from gateway.pipeline.session_frames import warning_frame
 from gateway.pipeline.session_meter import SessionMeter, TooManyChanges
+from gateway.pipeline.session_outcome import anomaly_of, broken_off, finished, how_it_ended
 from gateway.pipeline.session_slices import NEVER, Closed, Outlook, Slices
 from gateway.pipeline.session_watcher import SessionWatcher
-from gateway.ports import Clock, Ledger, Observer, Resource, ResourceRef, SessionFinished
+from gateway.ports import Clock, Ledger, Observer, Resource, ResourceRef
 from gateway.settings.plans import PriceBook
 from gateway.settings.sessions import Session
 from gateway.sockets.ports import Relay, UpstreamSocket, Watch
 from gateway.sockets.signal import Signal
 
 _ASK_AGAIN_SECONDS: Final = 0.5
-#: How long a side may take to answer our Close, or to send its own after its last report.
-_CLOSE_SECONDS: Final = 1.0
 #: How much longer than it may be a session's end can take.
 _OVERTIME_SECONDS: Final = 60.0
-_NORMAL: Final = 1000
 _GOING_AWAY: Final = 1001
 _TOO_MANY_CHANGES: Final = Refused(code=Code.INVALID_REQUEST, details={"reason": "too many changes of one session"})
 
@@ -109,7 +106,7 @@ class OpenSession:
         self._parts.leases.discard(self._call.id)  # it was given back, and its client may take its time to close
         self._told.end(refused)
         self._told.opened.set()
-        self._tell(refused)
+        self._end().refuse(refused)
         self._call.answered = True
         await self.relay.over()
 
@@ -167,16 +164,20 @@ class OpenSession:
         call = self._call
         try:
             while not self._told.over:
-                await self._wait(self._next_at())
+                await self._told.wait(self._next_at() - self._now())
                 await self._step(self._now())
             self._broken = broken_off(self._told, self._spec)
             begun = self._meter.begun
-            await self._wind_down()
+            end = self._end()
+            self.relay.mute_client()
+            self._meter.stop(self._now())  # what comes after is not the customer's, unless it is reported
+            if begun:
+                await end.wind_down()
             await self._own()
             call.unfinished = operation = self._slices.closing(self._now())
             self._closed(await operation())
             call.unfinished = None
-            self._close(begun=begun)
+            end.close(begun=begun)
             await self._tell_if_strange()
             await self.relay.over()
         finally:
@@ -186,18 +187,6 @@ class OpenSession:
                 self.relay.close_upstream(None)
                 self.relay.close_client(None)
             self._finished()
-
-    async def _wait(self, until: float) -> None:
-        """Until something was told, or the time has come."""
-        wake, seconds = self._told.wake, until - self._now()
-        if seconds > 0:
-            timer = None if seconds == NEVER else asyncio.get_running_loop().call_later(seconds, wake.set)
-            try:
-                await wake.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
-        wake.clear()
 
     def _next_at(self) -> float:
         """When there is something to do, if nothing is told before."""
@@ -316,34 +305,8 @@ class OpenSession:
 
     # ---- the end
 
-    async def _wind_down(self) -> None:
-        """Let the upstream end the session, so that it bills no more and tells what it was: within the grace."""
-        told = self._told
-        self.relay.mute_client()
-        self._meter.stop(self._now())  # what comes after is not the customer's, unless it is reported
-        if told.upstream is not None or not self._meter.begun:
-            return
-        if self._spec.terminate and not told.final_report:
-            self.relay.tell_upstream(self._spec.terminate.encode())
-            await self._until(lambda: told.upstream is not None or told.final_report, self._spec.grace_seconds)
-        if told.upstream is None:
-            if not told.final_report:
-                self._close_upstream()
-            await self._until(lambda: told.upstream is not None, _CLOSE_SECONDS)
-
-    def _close_upstream(self) -> None:
-        """As its client did, or as whoever ends it."""
-        client = self._told.client
-        if client is not None and client.code is not None:
-            self.relay.close_upstream(client.code, client.reason)
-        else:
-            self.relay.close_upstream(_NORMAL if self._told.refused is not None else _GOING_AWAY)
-
-    async def _until(self, over: Callable[[], bool], seconds: float) -> None:
-        """Wait for what is told until it is over, at most so long."""
-        deadline = self._now() + seconds
-        while not over() and self._now() < deadline:
-            await self._wait(deadline)
+    def _end(self) -> SessionEnd:
+        return SessionEnd(call=self._call, spec=self._spec, told=self._told, relay=self.relay, clock=self._parts.clock)
 
     def _now(self) -> float:
         return self._parts.clock.monotonic()
@@ -373,66 +336,17 @@ class OpenSession:
             delivery_id, payload = anomaly("session_anomaly", what, product=product, call_id=call.id, at_ms=at_ms)
             await self._parts.books.post(call.account, delivery_id, ALERT, payload, 0.0)
 
-    def _close(self, *, begun: bool) -> None:
-        """The last words to both sides. `begun`: it had begun when it ended, and its upstream was told to end."""
-        upstream, client, relay = self._told.upstream, self._told.client, self.relay
-        if self._told.refused is not None:
-            self._call.code = str(self._told.refused.code)
-            self._tell(self._told.refused)
-        elif client is not None and (client.broke or upstream is None or upstream.code is None):
-            relay.close_client(client.code, client.reason)
-        elif upstream is not None and upstream.code is not None:
-            relay.close_client(upstream.code, upstream.reason)
-        elif self._told.final_report:
-            relay.close_client(_NORMAL)
-        else:
-            self._call.code = str(Code.UPSTREAM_UNREACHABLE)
-            self._tell(Refused(code=Code.UPSTREAM_UNREACHABLE))
-        if upstream is None and not begun:
-            # It may begin just now, or has since. Whatever it says to this is for nobody: the client's Close was sent.
-            if self._spec.terminate:
-                relay.tell_upstream(self._spec.terminate.encode())
-            self._close_upstream()
-        else:
-            relay.close_upstream(upstream.code if upstream is not None else None)
-
-    def _tell(self, refused: Refused) -> None:
-        style, call_id = self._call.route.product.errors, self._call.id
-        if self._told.wording is not None:
-            frame, code, reason = judged_frame(self._told.wording, refused, call_id, self._told.id)
-        else:
-            frame, code, reason = refusal_frame(self._spec, style, refused, call_id, self._told.id)
-        if frame is not None:
-            self.relay.tell_client(frame)
-        self.relay.close_client(code, reason)
-
     def _finished(self) -> None:
         """What observers are told of it."""
         self.ended.set()
         self._parts.leases.discard(self._slices.hold_id)
-        call, now, traffic = self._call, self._now(), self.relay.traffic
+        call, traffic = self._call, self.relay.traffic
         call.request_bytes, call.reply_bytes = traffic.client_bytes, traffic.upstream_bytes
-        reported, ended = self._meter.reported(), self._how_it_ended()
+        ended = how_it_ended(self._told, broken=self._broken)
         call.answered = ended != "client_lost"  # who closes it has had what there was
         self._parts.observer.session_finished(
-            SessionFinished(
-                product=call.route.product.name,
-                ended=ended,
-                begun=self._meter.begun,
-                reported=reported,
-                seconds=float(self._meter.seconds(now)),
-                difference_seconds=float(abs(self._meter.reported_seconds() - self._meter.seconds(now)))
-                if reported
-                else 0.0,
-                slices=self._slices.count,
+            finished(
+                self._meter, product=call.route.product.name, ended=ended, now=self._now(), slices=self._slices.count,
                 warned=self._warned,
             )
-        )
-
-    def _how_it_ended(self) -> str:
-        if self._told.refused is not None:
-            return str(self._told.refused.code)
-        client, upstream = self._told.client, self._told.upstream
-        if client is not None and not self._broken:  # it has only answered
-            return "client" if client.code is not None else "client_lost"
-        return "upstream" if upstream is not None and upstream.code is not None else "upstream_lost"
+        )  # fmt: skip

@@ -4,7 +4,9 @@ Owns: what a frame means for the session: its beginning, its reports, what its c
 Does not know: time and money; what follows from a frame is done by whoever waits (open_session).
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Final
 
 from gateway.core.errors import Code, LedgerUnavailable, Refused
@@ -86,6 +88,17 @@ class SessionWatcher:
         """We end it. The first reason counts."""
         self.refused = self.refused or refused
         self.wake.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until something was told, or so much time has passed."""
+        if seconds > 0:
+            timer = None if seconds == inf else asyncio.get_running_loop().call_later(seconds, self.wake.set)
+            try:
+                await self.wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        self.wake.clear()
 
     def part(self) -> None:
         """The session is over, and not told of anything more: else the two would wait for the garbage collector."""
