@@ -16,6 +16,10 @@ ZERO = Nanos(0)
 #: No account holds more. Lua numbers are doubles, exact below 2^53 = 9 007 199 254 740 992 nano-dollars.
 BALANCE_MAX = Nanos(9_000_000 * NANOS_PER_USD)
 
+#: Of prices and percentages.
+_WHOLE_DIGITS_MAX = 12
+_FRACTION_DIGITS_MAX = 18
+
 _USD = re.compile(r"(?P<sign>-?)(?P<whole>[0-9]{1,9})(?:\.(?P<fraction>[0-9]{1,9}))?")
 
 
@@ -41,6 +45,11 @@ def round_half_up(numerator: int, denominator: int) -> Nanos:
 
 def decimal_ratio(text: str) -> tuple[int, int]:
     """A decimal string of any length as an exact fraction (numerator, denominator); ValueError if it is none."""
-    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,18})?", text):
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         raise ValueError(f'{text!r} is not a decimal number: write it like "0.21"')
+    whole, _, fraction = text.partition(".")
+    if len(whole) > _WHOLE_DIGITS_MAX or len(fraction) > _FRACTION_DIGITS_MAX:
+        raise ValueError(
+            f"a number has at most {_WHOLE_DIGITS_MAX} digits before the point and {_FRACTION_DIGITS_MAX} after it"
+        )
     return Decimal(text).as_integer_ratio()

@@ -106,6 +106,8 @@ class _Loading:
     def _read(self, path: Path, shown: str) -> Document | None:
         self._reading.opens(path)
         try:
+            if path.exists() and not (path.is_file() or path.is_dir() or path == self._path):
+                raise OSError("it is no file")  # a pipe that nobody writes to would be waited for
             with path.open("rb") as file:
                 content = file.read(DOCUMENT_BYTES_MAX + 1)
         except OSError as error:
@@ -125,6 +127,7 @@ class _Loading:
     def _include(self, main: Document, settings: GatewaySettings | None) -> None:
         """Read the other files. With problems in the main file, as far as its list of them can be read."""
         written = main.data.get("include") if isinstance(main.data, dict) else None
+        self._unreadable |= settings is None and not isinstance(written, list)  # what is wrong with it is noted
         patterns = settings.include if settings is not None else written if isinstance(written, list) else []
         seen = {self._path.resolve()}
         for index, pattern in enumerate(patterns):

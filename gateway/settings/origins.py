@@ -6,6 +6,7 @@ Does not know: what the keys mean, or when anybody looks.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from glob import glob
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -60,11 +61,10 @@ class Pattern:
     text: str
 
     def files(self) -> list[Path]:
-        """Those that are there now."""
-        try:
-            return sorted(path for path in self.root.glob(self.text) if path.is_file())
-        except (ValueError, OSError):
-            return []
+        """Those that are there now, as a shell finds them: what editors hide beside a file is none of them, and a link
+        that leads nowhere, or a directory, is one that cannot be read.
+        """
+        return sorted(self.root / name for name in glob(self.text, root_dir=self.root))  # noqa: PTH207 - that of paths finds hidden ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,9 @@ NAMES_SHOWN_MAX: Final = 12
 #: So much is shown of a source line: what does not fit into a terminal shows nothing.
 _SOURCE_MAX: Final = 200
 
+#: A URL with a password in it, at whatever key.
+_PASSWORD: Final = re.compile(r"://[^/\s@]*:[^/\s]*@")
+
 Step = str | int
 Path = tuple[Step, ...]
 
@@ -126,7 +129,7 @@ class Report:
 def shown_line(lines: Sequence[str], line: int, secrets: Collection[str]) -> str:
     """A line of a file, or nothing where it has a secret in it."""
     text = lines[line - 1] if 0 < line <= len(lines) else ""
-    return "" if any(re.search(rf"\b{name}\b\W*:", text) for name in secrets) else text
+    return "" if _PASSWORD.search(text) or any(re.search(rf"\b{name}\b\W*:", text) for name in secrets) else text
 
 
 def dotted(path: Path) -> str:

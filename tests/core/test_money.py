@@ -73,10 +73,17 @@ def test_ratio(text: str) -> None:
     assert Fraction(*decimal_ratio(text)) == Fraction(text)
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1.", ".1", "1e2", "1/2", "٣", "1" * 13, "0." + "1" * 19])
+@pytest.mark.parametrize("text", ["", "-1", "1.", ".1", "1e2", "1/2", "٣"])
 def test_ratio_refuses(text: str) -> None:
     """A price is a plain decimal number, not below zero."""
     with pytest.raises(ValueError, match="is not a decimal number"):
+        decimal_ratio(text)
+
+
+@pytest.mark.parametrize("text", ["1" * 13, "0." + "1" * 19])
+def test_ratio_is_bounded(text: str) -> None:
+    """One of too many digits is a number, and told to be too long."""
+    with pytest.raises(ValueError, match="at most 12 digits before the point and 18 after it"):
         decimal_ratio(text)
 
 

@@ -1,5 +1,6 @@
 """What is said of mistakes: `mistakes.yaml` has one each, `broken/` has whole files with many."""
 
+import os
 import shutil
 from pathlib import Path
 from random import Random
@@ -40,7 +41,13 @@ def test_secrets_are_never_shown(project: Project) -> None:
     project.edit("gateway.yaml", "  # url: ${REDIS_URL} ", "  url: foo://user:hunter2@host ")
     text = project.rendered()
     assert "key_pepper: must be text" in text and "redis.url: must be a Redis URL" in text
-    assert "hunter2" not in text
+    project.edit(
+        "gateway.yaml",
+        "base_url: http://127.0.0.1:8082      # in production https://streaming",
+        "base_url: http://a:hunter2@b #",
+    )
+    text = project.rendered()
+    assert "streaming.base_url: must be only scheme" in text and "hunter2" not in text
 
 
 def test_the_error_is_the_rendering() -> None:
@@ -118,6 +125,38 @@ def test_a_file_of_each_kind_once(project: Project) -> None:
     assert project.problems() == [
         "config/tiers2.yaml «default_tier:»: : there is another file with tiers: DIRECTORY/config/tiers.yaml"
     ]
+
+
+def test_what_is_no_file_that_can_be_read(project: Project) -> None:
+    """A link to nowhere, a directory and a pipe in place of a product's file are told, and nothing waits for them."""
+    products = project.directory / "config" / "products"
+    for name in ("guardrails", "voice-agent", "streaming"):
+        (products / f"{name}.yaml").unlink()
+    (products / "guardrails.yaml").symlink_to("gone.yaml")
+    (products / "voice-agent.yaml").mkdir()
+    os.mkfifo(products / "streaming.yaml")
+    assert {problem for problem in project.problems() if "cannot be read" in problem} == {
+        "config/products/guardrails.yaml «»: : the file cannot be read: No such file or directory",
+        "config/products/voice-agent.yaml «»: : the file cannot be read: Is a directory",
+        "config/products/streaming.yaml «»: : the file cannot be read: it is no file",
+    }
+
+
+def test_what_editors_hide_beside_a_file(project: Project) -> None:
+    """A pattern is read as a shell reads it: a lock or a copy whose name begins with a dot is no file of the config."""
+    products = project.directory / "config" / "products"
+    shutil.copy(products / "guardrails.yaml", products / "._guardrails.yaml")
+    (products / ".#guardrails.yaml").symlink_to("somebody@a-host.1234")
+    assert "guardrails" in project.load().products
+
+
+def test_a_main_file_without_a_list_of_files(project: Project) -> None:
+    """What is wrong with it is told, and no file is missed that it could not name."""
+    text = project.path("gateway.yaml").read_text()
+    project.write("gateway.yaml", text[: text.index("include:")] + "include: config/*.yaml\n")
+    assert project.problems() == ["gateway.yaml «config/*.yaml»: include: must be a list"]
+    project.write("gateway.yaml", "- include: x\n")
+    assert project.problems() == ["gateway.yaml «-»: : the file must be a mapping of keys to values"]
 
 
 def test_a_job_kind_twice(project: Project) -> None:
