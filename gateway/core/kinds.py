@@ -16,7 +16,7 @@ import orjson
 from gateway.core.frames import INVALID_DATA, POLICY, TOO_BIG, Violation
 from gateway.core.json_items import too_many_items
 from gateway.core.record import record
-from gateway.core.repeats import repeats_any_name
+from gateway.core.repeats import lookalike, repeats_any_name
 
 _BACKSLASH: Final = ord("\\")
 #: Of a message that is looked at. Those of four megabytes of brackets would stop everybody else for seconds.
@@ -64,7 +64,8 @@ class Kinds:
     def of_stranger(self, text: bytes) -> "Seen | Violation | None":
         """A message of anybody's that may be one: what we read in it must be what the receiver reads in it.
 
-        So it is refused if it is no JSON to us (the receiver may be more lenient), or has a name twice in an object.
+        So it is refused if it is no JSON to us (the receiver may be more lenient), has a name twice in an object, or
+        its type under a name in another case (the receiver may not tell them apart).
         """
         if too_many_items(text, _ITEMS_MAX):
             return Violation(code=TOO_BIG, why="a JSON message with too many items")
@@ -74,6 +75,8 @@ class Kinds:
             return Violation(code=INVALID_DATA, why="a text message that is not JSON")
         if repeats_any_name(text):
             return Violation(code=POLICY, why="a name twice in a JSON object")
+        if type(data) is dict and lookalike(self._type_field, data) is not None:
+            return Violation(code=POLICY, why=f"{self._type_field} in another spelling")
         return self._seen(data)
 
     def _seen(self, data: Any) -> Seen | None:

@@ -1,4 +1,4 @@
-"""JSON objects that have a name twice, which two parsers read differently.
+"""JSON objects that have a name twice, or almost, which two parsers read differently.
 
 Owns: finding them, at next to no cost where there are none.
 Does not know: what is done about it.
@@ -6,6 +6,7 @@ Does not know: what is done about it.
 
 import json
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -42,6 +43,19 @@ def repeats_any_name(body: bytes) -> bool:
     except (_RepeatedName, ValueError, RecursionError):
         return True
     return False
+
+
+def lookalike(name: str, names: Iterable[str]) -> str | None:
+    """One of the names that a parser which does not tell upper from lower case would read as `name`."""
+    plain = name.islower()  # then one in small letters is itself, or another
+    for other in names:
+        if (
+            other != name
+            and not (plain and other.islower() and other.isascii())
+            and other.casefold() == name.casefold()
+        ):
+            return other
+    return None
 
 
 @lru_cache(maxsize=4096)

@@ -120,8 +120,10 @@ class Books:
         keep_seconds: int,
         look_seconds: float = 0.0,
         call_seconds: int = 0,
-    ) -> None:
-        """Record what the upstream made for the account."""
+    ) -> Resource | None:
+        """Record what the upstream made for the account. The record that stands: another call's where the upstream has
+        used that id before; None where the ledger keeps none of it.
+        """
         times = {"deadline_seconds": deadline_seconds, "keep_seconds": keep_seconds, "call_seconds": call_seconds}
         try:
             await self._ledger.accept(account=account, resource=resource, look_seconds=look_seconds, **times)
@@ -131,6 +133,8 @@ class Books:
             await self._keep("accept", {"account": account, "resource": fields, **times})
         except LedgerRefused:
             self._observer.event("accept_refused", product=resource.product)
+            return await self._ledger.resource(account=account, ref=resource.ref)
+        return resource
 
     async def enqueue(
         self, account: str, resource: Resource, body: bytes, *, deadline_seconds: int, call_seconds: int

@@ -7,6 +7,7 @@ Does not know: bytes. Every operation carries an operation id, so one that was c
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from gateway.core.errors import GatewayError
@@ -130,19 +131,35 @@ class Conclusion:
             return
         record = _record_of_job(call, job, found, "open")
         call.move(Move.ACCEPT_JOB)
-        await self._finished(
-            call,
-            lambda: self._books.accept(
-                call.account,
-                record,
-                deadline_seconds=job.seconds_max,
-                keep_seconds=0,
-                look_seconds=job.look_first_seconds * random.uniform(0.8, 1.2),  # noqa: S311 - not a secret
-                call_seconds=0 if call.callback is None else known_seconds(job),
-            ),
+        standing = await self._finished(call, lambda: self._take_in(call, job, record))
+        if standing == record:
+            call.outcome = "job_accepted"
+        else:  # its id names a job that the account has, which is paid for by that one's hold; or none can be kept
+            call.move(Move.FAIL)
+            call.move(Move.RELEASE)
+            call.outcome = "released"
+            await self._named.free(call)
+        if standing is not None:
+            await self.observe_job(call, standing)
+
+    async def _take_in(self, call: Call, job: Job, record: Resource) -> Resource | None:
+        """Have the ledger follow a call's job; where it keeps another record of it, or none, the call holds nothing."""
+        accept = partial(
+            self._books.accept,
+            call.account,
+            record,
+            deadline_seconds=job.seconds_max,
+            keep_seconds=0,
+            look_seconds=job.look_first_seconds * random.uniform(0.8, 1.2),  # noqa: S311 - not a secret
+            call_seconds=0 if call.callback is None else known_seconds(job),
         )
-        call.outcome = "job_accepted"
-        await self.observe_job(call, record)
+        standing = await accept()
+        if standing is not None and standing != record and standing.state == "released":
+            await self._books.forget(call.account, record.ref)  # that one failed, and this is another attempt
+            standing = await accept()
+        if standing != record:
+            await self._books.release(call.account, call.id)
+        return standing
 
     async def enqueue_job(self, call: Call, own_id: str, kept: bytes) -> bool:
         """The job waits for its place under an id of ours, and the hold is its own from now on. False: it cannot."""

@@ -12,6 +12,7 @@ from typing import Any
 from gateway.core.errors import Code, Refused
 from gateway.core.extract import Field, Sources
 from gateway.core.hosts import hosts_of
+from gateway.core.repeats import lookalike
 from gateway.core.usage import quantity
 from gateway.ports import ResourceRef
 from gateway.settings.resources import Injection, Requirement
@@ -28,17 +29,18 @@ def required(route: Route, sources: Sources) -> tuple[ResourceRef, ...] | Refuse
         return ()
     refs: list[ResourceRef] = []
     for requirement in route.requires:
-        value = requirement.field.read(sources)
+        field = requirement.field
+        value = field.read(sources)
         # Where all fields are known, a lookalike is refused as an unknown one.
-        if route.known_fields is None and (other := _lookalike(requirement.field, sources)) is not None:
-            reason = f"write {requirement.field}, not {other[:100]}"
-            return Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
+        looked_at = route.known_fields is None and field.source == "request"
+        if looked_at and (refused := misspelt(field, sources.get("request"))) is not None:
+            return refused
         if value is None:
             continue
         if type(value) is str and not _names_ours(requirement, value):
             continue
         if type(value) is not str or not value or len(value) > _RESOURCE_ID_MAX:
-            return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{requirement.field} is no id"})
+            return Refused(code=Code.INVALID_REQUEST, details={"reason": f"{field} is no id"})
         refs.append(ResourceRef(kind=requirement.kind, id=value))
     return tuple(refs)
 
@@ -72,13 +74,14 @@ def _hosts_of(prefixes: tuple[str, ...]) -> frozenset[str]:
     return frozenset(host for prefix in prefixes for host in hosts_of(prefix))
 
 
-def _lookalike(field: Field, sources: Sources) -> str | None:
-    """A field that a service which does not tell upper from lower case would read in its place."""
-    request = sources.get("request") if field.source == "request" else None
-    if type(request) is not dict:
-        return None
-    name = str(field.steps[0])
-    for other in request:
-        if other != name and not (other.islower() and other.isascii()) and other.casefold() == name.casefold():
-            return str(other)
+def misspelt(field: Field, data: Any) -> Refused | None:
+    """What is wrong with data that a service which does not tell upper from lower case would read this field in, and
+    we would not.
+    """
+    for step in field.steps:
+        if type(data) is not dict:
+            break
+        if (other := lookalike(str(step), data)) is not None:
+            return Refused(code=Code.INVALID_REQUEST, details={"reason": f"write {field}, not {other[:100]}"})
+        data = data.get(step)
     return None

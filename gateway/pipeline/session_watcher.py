@@ -16,6 +16,7 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Call
 from gateway.pipeline.entitlement import add_ons_of, entitled_to_add_ons
 from gateway.pipeline.objections import unpriced
+from gateway.pipeline.requirements import misspelt
 from gateway.pipeline.session_frames import beginning_frame
 from gateway.ports import Ledger, Observer, ResourceRef
 from gateway.settings.sessions import FrameWording, Session
@@ -141,8 +142,12 @@ class SessionWatcher:
     async def _judged(self, kind: str, message: Mapping[str, Any]) -> Refused | None:
         """Whatever of other people's a message names is not found."""
         for judged in self._session.judged:
+            if judged.type != kind:
+                continue
             requirement = judged.requirement
-            named = requirement.field.read({requirement.field.source: message}) if judged.type == kind else None
+            if (refused := misspelt(requirement.field, message)) is not None:
+                return refused
+            named = requirement.field.read({requirement.field.source: message})
             if named is None:
                 continue
             if type(named) is not str or not 0 < len(named) <= _ID_MAX:

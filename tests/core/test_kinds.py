@@ -20,7 +20,9 @@ def seen(text: bytes) -> Seen | Violation | None:
 
 @given(
     kind=st.sampled_from(["Begin", "session.update"]),
-    rest=st.dictionaries(st.text(max_size=5).filter(lambda name: name != "type"), st.text(max_size=5), max_size=3),
+    rest=st.dictionaries(
+        st.text(max_size=5).filter(lambda name: name.casefold() != "type"), st.text(max_size=5), max_size=3
+    ),
     escapes=st.sets(st.integers(0, 13)),
     last=st.booleans(),
 )

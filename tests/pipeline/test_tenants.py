@@ -144,6 +144,24 @@ async def test_no_spelling_of_a_field_passes_by_the_owner(gw: Running, name: str
             assert (got.status, got.code) in ((400, "invalid_request"), (400, "unpriced_field"))
 
 
+async def test_no_spelling_in_a_frame_passes_by_the_owner(gw: Running) -> None:
+    """The same of a voice agent's frames: neither their type nor what they name is written in another way."""
+    key = await gw.open_account("a", credit="10")
+    for frame in (
+        {"Type": "session.resume", "session_id": "sess_1"},
+        {"type": "input.text", "TYPE": "session.resume", "session_id": "sess_1"},
+        {"type": "session.resume", "Session_ID": "sess_1"},
+        {"type": "session.resume", "\u017fession_id": "sess_1"},
+        {"type": "session.update", "session": {"Agent_Id": "agent_1"}},
+        {"type": "session.update", "Session": {"agent_id": "agent_1"}},
+    ):
+        async with gw.http.ws_connect(gw.url + "/v1/ws", headers={"Authorization": key}) as socket:
+            await socket.send_json(frame)
+            said = [message.json() async for message in socket]
+            assert (socket.close_code, [each["code"] for each in said]) in ((1008, []), (1008, ["invalid_request"]))
+    assert not list(gw.sandbox.state.agent_sessions.values())
+
+
 @pytest.mark.parametrize("name", ["before_id", "after_id"])
 async def test_a_foreign_anchor_of_a_list_answers_like_an_unknown_one(gw: Running, name: str) -> None:
     """Whether an id exists in the project is nobody else's business, in a query as in a path."""

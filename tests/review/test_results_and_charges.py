@@ -90,3 +90,35 @@ async def test_a_job_whose_id_cannot_be_read_is_no_success(tmp_path: Path, empty
         assert (got.status, got.code) == (502, "upstream_unreachable")
         account = await gw.ledger.account("a")
         assert (account.held, account.balance) == (0, parse_usd("100"))
+
+
+async def test_a_job_that_is_named_twice_is_one_job(tmp_path: Path, empty_redis: str) -> None:
+    """A service may answer another request with a job that it has already: whoever sees its end, it is charged once,
+    and nothing is held for the second request. One that failed may be tried again under its name.
+    """
+    says: list[bytes] = []
+
+    def answer(_request: Received) -> bytes:
+        return message("HTTP/1.1 200 OK", JSON, body=says.pop(0))
+
+    async def paid(gw: Running) -> tuple[int, int, int]:
+        account = await gw.ledger.account("a")
+        return parse_usd("100") - account.balance, account.open_holds, len(await gw.ledger.jobs("a"))
+
+    async with before(service(answer), tmp_path, empty_redis) as gw:
+        key = await gw.open_account("a")
+        failed = orjson.dumps({"id": "t1", "status": "error", "error": "no audio"})
+        says += [QUEUED, failed, QUEUED, QUEUED]
+        assert (await submitted(gw, key)).status == 200
+        assert (await gw.call("GET", "/v2/transcript/t1", key)).json["status"] == "error"
+        assert await paid(gw) == (0, 0, 0)
+        for _ in range(2):
+            assert (await submitted(gw, key)).status == 200
+            assert await paid(gw) == (0, 1, 1)
+        says += [DONE, DONE, QUEUED, DONE]
+        assert (await submitted(gw, key)).charge == parse_usd("0.21")
+        assert (await gw.call("GET", "/v2/transcript/t1", key)).charge is None
+        for _ in range(2):
+            assert (await submitted(gw, key)).charge is None
+        assert await paid(gw) == (parse_usd("0.21"), 0, 0)
+        assert await gw.ledger.verify("a") == []
