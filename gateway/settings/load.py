@@ -11,9 +11,11 @@ from typing import Final, Literal, TypeVar
 
 from gateway.settings.compile.errors import compile_errors
 from gateway.settings.compile.exports import compile_exports
+from gateway.settings.compile.jobs import compile_jobs
 from gateway.settings.compile.payments import check_upgrades, compile_payments
 from gateway.settings.compile.prices import check_priced, check_spelling, compile_prices, owners_of
-from gateway.settings.compile.products import Made, compile_product, compile_routes
+from gateway.settings.compile.products import Made, compile_product
+from gateway.settings.compile.routes import compile_routes
 from gateway.settings.compile.samples import check_sample
 from gateway.settings.compile.scope import (
     Scope,
@@ -278,6 +280,8 @@ class _Loading:
         files = [(document, settings) for document, settings in read if settings is not None]
         check_names(files, scope)
         made = [compile_product(settings, Place(document), scope) for document, settings in files]
+        for product in made:
+            compile_jobs(product, scope)
         for product in made:
             compile_routes(product, jobs_of(made), scope)
         routes = [found for product in made for found in product.routes]

@@ -11,6 +11,7 @@ from gateway.settings.schema.alerts import AlertsSettings, SmtpSettings
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.checked import models_in
+from gateway.settings.schema.errors import ErrorsSettings, WordingSettings
 from gateway.settings.schema.exports import (
     CloudEventsSettings,
     ExportSettings,
@@ -32,6 +33,15 @@ from gateway.settings.schema.gateway import (
     RedisYaml,
     TlsSettings,
 )
+from gateway.settings.schema.job import JobSettings
+from gateway.settings.schema.metering import (
+    ChargeSettings,
+    ConditionSettings,
+    EstimateSettings,
+    HoldSettings,
+    MeasureSettings,
+    SampleSettings,
+)
 from gateway.settings.schema.payments import AutopaySettings, BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.plans import (
     MonthlyGrantSettings,
@@ -48,27 +58,16 @@ from gateway.settings.schema.plans import (
     TiersSettings,
     WhenNegativeSettings,
 )
-from gateway.settings.schema.product import (
-    ChargeSettings,
-    ConditionSettings,
+from gateway.settings.schema.product import LedgerAwaySettings, ModelsSettings, ProductSettings
+from gateway.settings.schema.queue import QueueSettings
+from gateway.settings.schema.route import (
     CreationSettings,
-    ErrorsSettings,
-    EstimateSettings,
-    HoldSettings,
     InjectionSettings,
-    JobSettings,
-    LedgerAwaySettings,
     ListingSettings,
-    MeasureSettings,
-    ModelsSettings,
-    ProductSettings,
     RejectionSettings,
     RequirementSettings,
     RouteSettings,
-    SampleSettings,
-    WordingSettings,
 )
-from gateway.settings.schema.queue import QueueSettings
 from gateway.settings.schema.session import (
     FrameRefusalsSettings,
     FramesSettings,

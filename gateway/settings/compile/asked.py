@@ -16,7 +16,7 @@ from gateway.settings.jobs import Job
 from gateway.settings.metering import Metering
 from gateway.settings.problems import Place
 from gateway.settings.products import Models
-from gateway.settings.schema.product import RouteSettings
+from gateway.settings.schema.route import RouteSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from gateway.core.errors import REFUSALS, Code
 from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place, nearest
 from gateway.settings.products import ErrorStyle, ErrorWording
-from gateway.settings.schema.product import ErrorsSettings, WordingSettings
+from gateway.settings.schema.errors import ErrorsSettings, WordingSettings
 
 _PLACEHOLDERS: Final = ("message", "code", "status", "call_id")
 _BRACED: Final = re.compile(r"\{([^{}]*)\}")

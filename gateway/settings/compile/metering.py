@@ -20,14 +20,9 @@ from gateway.settings.compile.scope import Scope
 from gateway.settings.metering import Metering, UnknownUsage
 from gateway.settings.problems import Place
 from gateway.settings.products import Models
-from gateway.settings.schema.product import (
-    ChargeSettings,
-    ConditionSettings,
-    EstimateSettings,
-    JobSettings,
-    MeasureSettings,
-    RouteSettings,
-)
+from gateway.settings.schema.job import JobSettings
+from gateway.settings.schema.metering import ChargeSettings, ConditionSettings, EstimateSettings, MeasureSettings
+from gateway.settings.schema.route import RouteSettings
 from gateway.settings.schema.session import SessionSettings
 
 _AT_SETTLEMENT: Final = ("reply", "job")

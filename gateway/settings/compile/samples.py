@@ -14,7 +14,7 @@ from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place, nearest
 from gateway.settings.products import Models
 from gateway.settings.routes import Route
-from gateway.settings.schema.product import SampleSettings
+from gateway.settings.schema.metering import SampleSettings
 
 
 def check_sample(sample: SampleSettings, route: Route, place: Place, scope: Scope) -> None:

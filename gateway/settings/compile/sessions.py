@@ -15,7 +15,7 @@ from gateway.settings.compile.scope import Scope
 from gateway.settings.problems import Place
 from gateway.settings.resources import Requirement
 from gateway.settings.routing import Pattern
-from gateway.settings.schema.product import RouteSettings
+from gateway.settings.schema.route import RouteSettings
 from gateway.settings.schema.session import (
     FrameRefusalsSettings,
     FramesSettings,

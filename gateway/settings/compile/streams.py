@@ -11,7 +11,7 @@ from gateway.settings.compile.scope import Scope
 from gateway.settings.metering import Metering, Stream
 from gateway.settings.problems import Place
 from gateway.settings.products import Models, Product
-from gateway.settings.schema.product import RouteSettings
+from gateway.settings.schema.route import RouteSettings
 from gateway.settings.schema.stream import StreamSettings
 
 #: Fields of an event by which people compare bills.

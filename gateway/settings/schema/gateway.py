@@ -26,9 +26,9 @@ from gateway.settings.schema.base import (
     key,
     plain_text,
 )
+from gateway.settings.schema.errors import ErrorsSettings
 from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, PostgresSettings
 from gateway.settings.schema.payments import BillingSystemSettings, PaymentsSettings, StripeSettings
-from gateway.settings.schema.product import ErrorsSettings
 from gateway.settings.schema.tracing import OtlpSettings, TracingSettings
 from gateway.settings.schema.upstream import EndpointSettings, UpstreamSettings
 from gateway.settings.tls import Tls, server_context
