@@ -6,7 +6,6 @@ Does not know: connections, prices. Raises UpstreamUnreachable where a compresse
 
 from typing import Any
 
-from gateway.core.extract import first_reported
 from gateway.core.sse import Event, EventParser
 from gateway.pipeline.alike import Alike
 from gateway.pipeline.meter import DECODABLE, Inflating, parsed, reply_data
@@ -110,7 +109,7 @@ class EventMeter:
             self._alike.learn(event, value)
             return True
         sources = {"reply": value}
-        if event.type == b"error" or first_reported(stream.errors, sources) is not None:
+        if event.type == b"error" or stream.fails(sources):
             self.failed = not self.delivered
             return True
         has, lacks = stream.drops_has, stream.drops_lacks

@@ -25,8 +25,11 @@ _MEMBERS_MAX = 64
 #: orjson writes 254 levels; nothing that a service means to say is as deep as this.
 _DEPTH_MAX = 200
 #: JSON up to where something begins, outside of strings, that may be no number; and what is none.
-_SOUND: Final = re.compile(rb'(?:[^"NI]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
-_NO_NUMBER: Final = re.compile(rb"NaN|Infinity")
+_NUMBERS: Final = re.compile(rb'(?:[^"NI-]++|-(?!I)|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_NO_NUMBER: Final = re.compile(rb"NaN|-?Infinity")
+#: The same of escapes: halves of a character that come together; and one that comes alone.
+_PAIRS: Final = re.compile(rb"(?:[^\\]++|\\(?!u[dD][89a-fA-F]).|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*+", re.DOTALL)
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]..", re.DOTALL)
 #: JSON with line breaks and tabs in its strings is read as it is up to this size: to do so takes ten times as long as
 #: to read it well, while nobody else is served. Beyond, they count as spaces.
 _LENIENT_BYTES_MAX: Final = 256 * 1024
@@ -129,11 +132,13 @@ def parsed(body: bytes) -> Any:
 
 def reply_data(body: bytes) -> Any:
     """The JSON data of a reply, or None. Read as clients read it: Python's services write NaN, others a byte order
-    mark, models broken UTF-8; what the reply reports is known all the same. All of it can be written again.
+    mark, models broken UTF-8 and half an emoji; what the reply reports is known all the same. All of it can be written
+    again.
     """
     data = parsed(body)
     if data is None and body:
-        plain = _numbered(body.decode(json.detect_encoding(body), "replace").encode(errors="replace"))
+        plain = body.decode(json.detect_encoding(body), "replace").encode(errors="replace")
+        plain = _replaced(_replaced(plain, _NUMBERS, _NO_NUMBER, b"null"), _PAIRS, _HALF, rb"\ufffd")
         data = parsed(plain)
         if data is None and len(plain) > _LENIENT_BYTES_MAX:
             return parsed(plain.translate(_SPACED))
@@ -145,15 +150,15 @@ def reply_data(body: bytes) -> Any:
     return data
 
 
-def _numbered(text: bytes) -> bytes:
-    """JSON in which NaN and the infinities, outside of strings, are null. It takes about as long as to parse it."""
+def _replaced(text: bytes, sound: re.Pattern[bytes], unsound: re.Pattern[bytes], by: bytes) -> bytes:
+    """JSON with something in place of what we cannot read. It takes about as long as to parse it."""
     parts: list[bytes] = []
     begin = 0
-    while (end := _SOUND.match(text, begin).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
-        found = _NO_NUMBER.match(text, end)
+    while (end := sound.match(text, begin).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
+        found = unsound.match(text, end)
         if found is None:
             return text
-        parts += (text[begin:end].removesuffix(b"-"), b"null")
+        parts += (text[begin:end], by)
         begin = found.end()
     return b"".join((*parts, text[begin:]))
 

@@ -101,7 +101,7 @@ def price(
 
 def failed(route: Route, sources: Sources) -> bool:
     """Whether a reply says that the service failed, whatever its status says."""
-    return route.stream is not None and first_reported(route.stream.errors, sources) is not None
+    return route.stream is not None and route.stream.fails(sources)
 
 
 def charge_of_hold(table: PriceTable, held: Nanos, why: str) -> Charge:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from gateway.core.extract import Field
+from gateway.core.extract import Field, Sources
 from gateway.core.pricing import ChargeRule, expected_rules
 from gateway.core.usage import Measure, never_expected
 
@@ -45,8 +45,8 @@ class Stream:
 
     A request in which `when` is on asks for a stream: `asks` are set in its forwarded body, each by its path. For a
     client that did not say all of them itself, events that report `drops_has`, and `drops_lacks` not or empty, are
-    taken out. `end` is the data of the last event. An event that reports one of `errors`, or whose type is error, says
-    that the service failed. `content`: texts that count as delivered (none: all of an event's data), with
+    taken out. `end` is the data of the last event. An event in which one of `errors` is on, or whose type is error,
+    says that the service failed. `content`: texts that count as delivered (none: all of an event's data), with
     `counts_content` to the byte. `reads`: fields at the top of an event that are kept, each as the last event says it.
     """
 
@@ -80,6 +80,10 @@ class Stream:
         object.__setattr__(self, "looks_at", names)
         object.__setattr__(self, "told", told)
         object.__setattr__(self, "tells", tells)
+
+    def fails(self, sources: Sources) -> bool:
+        """Whether a reply, or an event, says that the service failed. Some write an empty error where there is none."""
+        return any(field.read(sources) for field in self.errors)
 
     def passes_over(self, event: Mapping[str, Any]) -> bool:
         """Whether an event has none of the fields that say that the service failed, or that it is to be taken out."""

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import math
+import re
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -443,6 +444,13 @@ def test_what_is_not_quite_json_is_read_as_it_was_meant(data: Any, indent: int |
     if raw:  # no text has a backslash of its own
         text = text.replace("\\n", "\n").replace("\\t", "\t")
     assert reply_data(mark + text.encode()) == _null(data)
+
+
+@given(texts=st.lists(st.text(alphabet='\ud83d\ude00\U0001f600\\"ud8-NaI\n')))
+def test_half_a_character_is_replaced(texts: list[str]) -> None:
+    """Models cut characters in two, and their services write the halves as escapes: whole ones stay what they are."""
+    meant = [re.sub("[\ud800-\udfff]", "\ufffd", json.loads(json.dumps(text))) for text in texts]
+    assert reply_data(json.dumps(texts).encode()) == meant
 
 
 def test_much_that_is_not_quite_json_is_read_too() -> None:

@@ -93,6 +93,7 @@ async def test_a_stream_that_fails_before_its_content_costs_nothing(tmp_path: Pa
 
 UNREPORTED = {
     "no-usage": message(OK, JSON, body=b'{"choices": []}'),
+    "no-error": message(OK, JSON, body=b'{"choices": [], "error": {}}'),
     "no-json": message(OK, "Content-Type: text/html", body=b"<html>word</html>"),
     "half-json": message(OK, JSON, body=REPLY[:-5]),
     "unreadable": message(OK, JSON, "Content-Encoding: br", body=b"\x0b\x02\x80word\x03"),
@@ -109,6 +110,7 @@ async def test_a_success_without_a_report_costs_the_hold(tmp_path: Path, empty_r
             assert [charge["basis"] for charge in await charged(gw, name)] == ["estimated"], name
 
 
+REPORTING = b"data: " + REPLY.replace(b"message", b"delta") + b"\n\n"
 INDENTED = orjson.dumps(orjson.loads(REPLY), option=orjson.OPT_INDENT_2)
 MISNAMED = {
     "whole": message(OK, JSON, body=word() + report() + DONE),
@@ -124,6 +126,9 @@ MISNAMED = {
     "utf-8": message(OK, JSON, body=REPLY.replace(b"word", b"w\xff\xferd")),
     "line-end": message(OK, JSON, body=REPLY.replace(b"word", b"one\ntwo")),
     "utf-16": message(OK, JSON, body=REPLY.decode().encode("utf-16")),
+    "half-an-emoji": message(OK, JSON, body=REPLY.replace(b"word", rb"w\\\ud83d-\ude00")),
+    "half-in-an-event": chunked(REPORTING.replace(b"word", rb"\ud83d"), DONE),
+    "error-that-is-none": chunked(REPORTING.replace(b"{", b'{"error": "", ', 1), word(), DONE),
 }
 
 
@@ -165,14 +170,14 @@ async def test_an_empty_understanding_costs_nothing(tmp_path: Path, empty_redis:
 
 
 async def test_a_job_may_have_a_number_for_an_id(tmp_path: Path, empty_redis: str) -> None:
-    """It is the account's, is settled when it ends, and its confidence may be NaN."""
+    """It is the account's, is settled when it ends, and its confidence may be NaN, its text half a character."""
     names = b'"id": 7, "audio_duration": 3600, "speech_model_used": "universal-2", "project_id": 5'
 
     async def script(line: Line) -> None:
         while True:
             received = await line.request()
             made = received.first.startswith(b"POST")
-            state = b'"queued"' if made else b'"completed", "confidence": NaN'
+            state = b'"queued"' if made else rb'"completed", "confidence": NaN, "text": "\ud83d"'
             await line.send(message(OK, JSON, body=b'{"status": ' + state + b", " + names + b"}"))
 
     async with before(ScriptedUpstream(script), tmp_path, empty_redis) as gw:

@@ -34,7 +34,7 @@ class StreamSettings(Settings):
     )
     end: Filled | None = key("Data of the event that ends a stream", default=None, shown="none")
     errors: list[InBody] = key(
-        "Fields that an event reports where the service failed, beside events of type `error`",
+        "Fields that are on in an event where the service failed, beside events of type `error`",
         default=list,
         shown="none",
     )
