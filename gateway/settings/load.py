@@ -48,7 +48,8 @@ from gateway.settings.runtime import (
 )
 from gateway.settings.schema.base import Settings
 from gateway.settings.schema.checked import checked
-from gateway.settings.schema.gateway import SECRETS, GatewaySettings, TlsSettings
+from gateway.settings.schema.gateway import SECRETS, GatewaySettings
+from gateway.settings.schema.listeners import TlsSettings
 from gateway.settings.schema.plans import PricesSettings, TiersSettings
 from gateway.settings.schema.product import ProductSettings
 from gateway.settings.tls import Tls

@@ -21,19 +21,16 @@ from gateway.settings.schema.exports import (
 )
 from gateway.settings.schema.gateway import (
     AdminTokenSettings,
-    CustomersListenerSettings,
     GatewaySettings,
-    IdempotencySettings,
-    LimitsSettings,
     LogSettings,
-    OpsListenerSettings,
     OutwardSettings,
     PagesSettings,
     PlugInSettings,
     RedisYaml,
-    TlsSettings,
 )
 from gateway.settings.schema.job import JobSettings
+from gateway.settings.schema.limits import IdempotencySettings, LimitsSettings
+from gateway.settings.schema.listeners import CustomersListenerSettings, OpsListenerSettings, TlsSettings
 from gateway.settings.schema.metering import (
     ChargeSettings,
     ConditionSettings,

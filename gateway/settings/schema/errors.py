@@ -2,12 +2,7 @@
 
 from typing import Any
 
-from gateway.settings.schema.base import (
-    Filled,
-    Settings,
-    Whole,
-    key,
-)
+from gateway.settings.schema.base import Filled, Settings, Whole, key
 
 
 class WordingSettings(Settings):

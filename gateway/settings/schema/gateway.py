@@ -1,54 +1,29 @@
-"""`gateway.yaml`: listeners, the ledger's server, secrets, upstreams, limits, and which other files are read."""
+"""`gateway.yaml`: what everything starts from, and what of it is short enough to stand here."""
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator
 
 from gateway.core.addresses import Allowed
 from gateway.core.redis_url import read_redis_url
 from gateway.settings.origins import read_text
 from gateway.settings.runtime import AdminScope, ReloadOnChange
 from gateway.settings.schema.alerts import AlertsSettings
-from gateway.settings.schema.base import (
-    Flag,
-    HeaderName,
-    Name,
-    Pem,
-    Seconds,
-    Secret,
-    Settings,
-    Whole,
-    Word,
-    base_url,
-    key,
-    plain_text,
-)
+from gateway.settings.schema.base import Flag, HeaderName, Name, Seconds, Secret, Settings, Whole, Word, key, plain_text
 from gateway.settings.schema.errors import ErrorsSettings
 from gateway.settings.schema.exports import CloudEventsSettings, ExportSettings, PostgresSettings
+from gateway.settings.schema.limits import IdempotencySettings, LimitsSettings
+from gateway.settings.schema.listeners import CustomersListenerSettings, OpsListenerSettings
 from gateway.settings.schema.payments import BillingSystemSettings, PaymentsSettings, StripeSettings
 from gateway.settings.schema.tracing import OtlpSettings, TracingSettings
 from gateway.settings.schema.upstream import EndpointSettings, UpstreamSettings
-from gateway.settings.tls import Tls, server_context
-
-MEBIBYTE = 1024 * 1024
-
 
 _REDIS_SCHEMES = frozenset(
     {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"}
 )
-
-
-def _public_url(text: str) -> str:
-    return base_url(text) if text else text
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", text):
-        raise ValueError("must be a host, without scheme and port")
-    return text.lower()
 
 
 def _redis_url(text: str) -> str:
@@ -81,55 +56,6 @@ def _pattern(text: str) -> str:
     return text
 
 
-class ListenerSettings(Settings):
-    """Where the gateway listens."""
-
-    host: Word = key("Address to listen on; 0.0.0.0 is every one", default="127.0.0.1")
-    port: Whole = key("Port to listen on; 0 takes a free one", default=8080, ge=0, le=65535)
-
-
-class TlsSettings(Settings):
-    """HTTPS and secure WebSockets. Without it, a balancer in front of the gateway has to speak them."""
-
-    certificate: Pem = key("File with the certificate, and then those that vouch for it, in PEM; relative to this file")
-    private_key: Pem = key("File with its private key, in PEM, without a password; relative to this file", alias="key")
-    client_ca: Pem | None = key(
-        "File with the authorities of clients, in PEM; who has no certificate of one of them is not let in",
-        default=None,
-        shown="everybody is let in",
-    )
-
-    @model_validator(mode="after")
-    def _fit(self) -> Self:
-        server_context(self.compiled())
-        return self
-
-    def compiled(self) -> Tls:
-        """As listeners take it."""
-        return Tls(certificate=self.certificate, private_key=self.private_key, client_ca=self.client_ca)
-
-
-class CustomersListenerSettings(ListenerSettings):
-    """Where customers are listened to."""
-
-    tls: TlsSettings | None = key("Speak TLS", default=None, shown="off")
-    public_url: Annotated[Word, AfterValidator(_public_url)] = key(
-        "URL at which the services behind the gateway reach this listener; empty: they call clients back themselves",
-        default="",
-        shown="none",
-    )
-    regions: dict[Annotated[Word, AfterValidator(_host)], Name] = key(
-        "Hosts that clients call, each with the region that it stands for", default=dict, shown="none"
-    )
-
-
-class OpsListenerSettings(ListenerSettings):
-    """Where operators are listened to."""
-
-    port: Whole = key("Port to listen on; 0 takes a free one", default=8081, ge=0, le=65535)
-    tls: TlsSettings | None = key("Speak TLS", default=None, shown="off")
-
-
 class RedisYaml(Settings):
     """The ledger's server."""
 
@@ -154,120 +80,6 @@ class LogSettings(Settings):
 
     level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(plain_text)] = key(
         "Least severe level that is logged: `debug`, `info`, `warning` or `error`", default="info"
-    )
-
-
-class LimitsSettings(Settings):
-    """Limits of one worker."""
-
-    hold_lease_seconds: Whole = key(
-        "A call's hold ends by itself so long after its process died", default=60, unit="seconds", ge=3, le=3600
-    )
-    connections_max: Whole = key(
-        "Open connections of customers", default=10_000, unit="connections", ge=1, le=1_000_000
-    )
-    connections_per_address_max: Whole = key(
-        "Open connections of one address (IPv6: of a /64); 0: no limit. With `trust_forwarded_for` there is none",
-        default=2500,
-        unit="connections",
-        ge=0,
-        le=1_000_000,
-    )
-    calls_max: Whole = key("Calls under way; more are refused", default=5_000, unit="calls", ge=1, le=1_000_000)
-    calls_per_account_max: Whole = key(
-        "Calls of one account under way, its sessions included; more are refused; 0: no limit",
-        default=2500,
-        unit="calls",
-        ge=0,
-        le=1_000_000,
-    )
-    handshakes_max: Whole = key(
-        "Sessions whose upstream is not joined yet; more are refused", default=500, unit="calls", ge=1, le=1_000_000
-    )
-    billing_requests_per_minute_max: Whole = key(
-        "Requests of one key to the billing API, and as many to its pages; more are answered 429; 0: no limit",
-        default=120,
-        unit="requests",
-        ge=0,
-        le=1_000_000,
-    )
-    unknown_keys_per_minute_max: Whole = key(
-        "Keys that nobody has, from one address (IPv6: a /64); more are refused unseen; 0: no limit",
-        default=300,
-        unit="keys",
-        ge=0,
-        le=1_000_000,
-    )
-    drains_max: Whole = key(
-        "Streams that are read on after their clients left; more are cut", default=500, unit="calls", ge=0, le=1_000_000
-    )
-    header_bytes_max: Whole = key(
-        "Size of a request's line and of a header", default=32768, unit="bytes", ge=4096, le=MEBIBYTE
-    )
-    head_seconds_max: Seconds = key(
-        "Time for a request's head, from its first byte, and for the first byte on a connection",
-        default=20.0,
-        unit="seconds",
-        gt=0,
-        le=3600,
-    )
-    body_read_seconds_max: Seconds = key(
-        "Time for a whole JSON body, and pause allowed within a streamed one",
-        default=60.0,
-        unit="seconds",
-        gt=0,
-        le=3600,
-    )
-    json_items_max: Whole = key(
-        "Lists, objects and members in a JSON request of more bytes than that; more are refused",
-        default=250_000,
-        unit="items",
-        ge=1000,
-        le=100_000_000,
-    )
-    shutdown_seconds_max: Seconds = key(
-        "Time for calls and sockets to finish at shutdown (SIGTERM)", default=30.0, unit="seconds", ge=0, le=3600
-    )
-    drain_seconds: Seconds = key(
-        "Time for calls and sockets to finish in the workers that a reload (SIGHUP) replaces",
-        default=600.0,
-        unit="seconds",
-        ge=0,
-        le=86400,
-    )
-    sweep_seconds: Seconds = key("Pause between two rounds of the sweeper", default=1.0, unit="seconds", gt=0, le=3600)
-    sweep_accounts: Whole = key(
-        "Accounts swept in one round, by one process for all", default=200, unit="accounts", ge=1, le=1_000_000
-    )
-    verify_accounts: Whole = key(
-        "Accounts whose numbers the supervisor compares each second; 0: none", default=5, unit="accounts", ge=0,
-        le=10_000,
-    )  # fmt: skip
-    spool_bytes_max: Whole = key(
-        "Size of the spool on disk", default=256 * MEBIBYTE, unit="bytes", ge=MEBIBYTE, le=1024 * 1024 * MEBIBYTE
-    )
-
-
-class IdempotencySettings(Settings):
-    """What is remembered of paid calls that carry an `Idempotency-Key`."""
-
-    seconds: Whole = key(
-        "How long a key is remembered; never longer than `redis.operation_seconds`",
-        default=86400,
-        unit="seconds",
-        ge=60,
-        le=604800,
-    )
-    keys_max: Whole = key("Keys of one account; more are refused", default=10_000, unit="keys", ge=1, le=1_000_000)
-    answer_bytes_max: Whole = key(
-        "Size of an answer that is kept; 0: none is", default=65536, unit="bytes", ge=0, le=16 * MEBIBYTE
-    )
-    account_bytes_max: Whole = key(
-        "Size of the kept answers of one account together",
-        default=64 * MEBIBYTE,
-        unit="bytes",
-        ge=0,
-        le=16 * 1024 * MEBIBYTE,
     )
 
 

@@ -2,18 +2,7 @@
 
 from typing import Literal
 
-from gateway.settings.schema.base import (
-    Filled,
-    InBody,
-    InBodyAll,
-    Name,
-    Seconds,
-    Settings,
-    Texts,
-    Told,
-    Whole,
-    key,
-)
+from gateway.settings.schema.base import Filled, InBody, InBodyAll, Name, Seconds, Settings, Texts, Told, Whole, key
 from gateway.settings.schema.callback import CallbackSettings
 from gateway.settings.schema.metering import ChargeSettings, Condition, MeasureSettings
 from gateway.settings.schema.queue import QueueSettings

@@ -2,19 +2,7 @@
 
 from typing import Any, Literal
 
-from gateway.settings.schema.base import (
-    Asked,
-    AskedAll,
-    Filled,
-    Flag,
-    InBody,
-    Name,
-    Settings,
-    Texts,
-    Told,
-    Whole,
-    key,
-)
+from gateway.settings.schema.base import Asked, AskedAll, Filled, Flag, InBody, Name, Settings, Texts, Told, Whole, key
 from gateway.settings.schema.errors import WordingSettings
 from gateway.settings.schema.metering import ChargeSettings, HoldSettings, MeasureSettings, SampleSettings
 from gateway.settings.schema.session import MintSettings, SessionSettings
