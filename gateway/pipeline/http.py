@@ -21,7 +21,6 @@ from gateway.core.errors import (
 from gateway.core.exchange import Move, State
 from gateway.core.money import ZERO, format_usd
 from gateway.core.record import blank
-from gateway.core.upstreams import REFUSES_US
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.conclude import Conclusion
@@ -238,7 +237,7 @@ class HttpPipeline:
         product = call.route.product
         changed = changes_reply(call, self._jobs) and "json" in reply.headers.get("Content-Type", "")
         # Of a refusal too, where its words may be about us.
-        whole = must_be_whole(call) or changed if reply.status < 300 else product.refuses_us_when is not None
+        whole = must_be_whole(call) or changed if reply.status < 300 else product.may_refuse_us(reply.status)
         bytes_max = product.metered_body_bytes_max if whole else product.whole_body_bytes_max
         chunks: list[bytes] = []
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
@@ -302,8 +301,6 @@ class HttpPipeline:
     async def _conclude(self, call: Call, reply: Reply, body: bytes) -> bytes:
         """Everything that follows from a complete reply: ownership, charge, release. The body as the client gets it."""
         if not 200 <= reply.status < 300:
-            if reply.status in REFUSES_US:
-                self._observer.event("credential_refused", product=call.route.product.name)
             require_service(call, reply, body)
             await self._conclusion.fail(call)
             return body

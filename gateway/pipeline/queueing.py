@@ -18,7 +18,6 @@ from gateway.core.admission import Concurrency, crowded
 from gateway.core.errors import Code, Refused, UpstreamTimeout, UpstreamUnreachable
 from gateway.core.exchange import Move
 from gateway.core.extract import id_of
-from gateway.core.upstreams import REFUSES_US
 from gateway.pipeline.call import Answer, Call
 from gateway.pipeline.callbacks import Callbacks, echo, wish
 from gateway.pipeline.conclude import Conclusion
@@ -167,7 +166,7 @@ class Queueing:
         plain = decoded(copy.body(), coding, route.product.metered_body_bytes_max)
         data = reply_data(plain) if plain else None
         found = id_of(job.id.read({"reply": data}))
-        refused_us = status in REFUSES_US or route.product.refuses_us(status, data)
+        refused_us = route.product.refuses_us(status, data)
         if 200 <= status < 300 and found is not None:
             look_seconds = job.look_first_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
             await self._ledger.submitted(

@@ -58,7 +58,7 @@ def read_again(call: Call, body: bytes) -> None:
 def require_service(call: Call, reply: Reply, body: bytes) -> None:
     """Raise ServiceRefusesUs where a refusal of the service's is of our own account there."""
     product = call.route.product
-    if product.refuses_us_when is not None:
+    if product.may_refuse_us(reply.status):
         plain = decoded(body, reply.headers.get("Content-Encoding", ""), product.metered_body_bytes_max)
         product.require_service(reply.status, reply_data(plain) if plain else None)
 

@@ -13,7 +13,7 @@ from gateway.core.errors import Code, ServiceRefusesUs
 from gateway.core.extract import Field
 from gateway.core.money import Nanos
 from gateway.core.pricing import Condition
-from gateway.core.upstreams import Upstream
+from gateway.core.upstreams import REFUSES_US, Upstream
 
 #: What services put behind a model's name: `-20260131`, `-2026-01-31`.
 _DATE: Final = re.compile(r"-[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}$")
@@ -116,9 +116,16 @@ class Product:
     #: Query parameters that are ours, such as temporary tokens: the service sees none of them, at whatever route.
     dropped_query: frozenset[str] = frozenset()
 
+    def may_refuse_us(self, status: int) -> bool:
+        """Whether a refusal's words may be about us."""
+        return status in REFUSES_US or (self.refuses_us_when is not None and 400 <= status < 500)
+
     def refuses_us(self, status: int, reply: Any) -> bool:
         """Whether what the service says of itself is that it does not serve us, whoever the customer is."""
-        return self.refuses_us_when is not None and 400 <= status < 500 and self.refuses_us_when.met({"reply": reply})
+        if status in REFUSES_US:
+            return True
+        when = self.refuses_us_when
+        return when is not None and 400 <= status < 500 and when.met({"reply": reply})
 
     def require_service(self, status: int, reply: Any) -> None:
         """Raise ServiceRefusesUs where it says so."""

@@ -117,7 +117,7 @@ async def test_a_head_of_a_refusal(gw: Running) -> None:
             assert got.one("Content-Length") == str(len(same.body)).encode()
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503, 529])
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503, 529])
 async def test_upstream_errors_pass_uncharged(gw: Running, status: int) -> None:
     """To the byte, and they are no refusal of ours."""
     key = await gw.open_account("a")

@@ -23,6 +23,11 @@ CALLS: list[tuple[str, str, str, Any, int, Any]] = [
     (LLM, "POST", CHAT_PATH, {**CHAT, "stream": True}, 400, UNENTITLED),
     (AGENTS, "GET", "/v1/agents", None, 404, {"detail": "Invalid API key"}),
     (AGENTS, "POST", "/v1/agents", {"name": "a"}, 404, {"detail": "Invalid API key"}),
+    # Whatever their words are.
+    (SPEECH, "GET", "/v2/transcript", None, 401, {"error": "API token invalid"}),
+    (LLM, "POST", CHAT_PATH, CHAT, 401, "your key is wrong"),
+    (LLM, "POST", CHAT_PATH, {**CHAT, "stream": True}, 402, "your balance is negative"),
+    (AGENTS, "GET", "/v1/agents", None, 402, {}),
 ]
 
 
