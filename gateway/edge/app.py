@@ -151,7 +151,7 @@ class Gateway:
             jobs=jobs, leases=self.leases, ledger=ledger, upstreams=upstreams, observer=observer, clock=clock,
             call_ids=call_ids, sessions=sessions, queueing=queueing, placing=services.placing,
         )  # fmt: skip
-        self.submissions = make_submissions(runtime, ledger=ledger, queueing=queueing, observer=observer)
+        self.submissions = make_submissions(runtime, ledger=ledger, queueing=queueing, observer=observer, clock=clock)
         self.reconciler = make_reconciler(
             runtime, ledger=ledger, jobs=jobs, observer=observer, clock=clock, tracing=tracing
         )

@@ -45,7 +45,9 @@ def make_reconciler(
     )
 
 
-def make_submissions(runtime: Runtime, *, ledger: Ledger, queueing: Queueing, observer: Observer) -> Submissions:
+def make_submissions(
+    runtime: Runtime, *, ledger: Ledger, queueing: Queueing, observer: Observer, clock: Clock
+) -> Submissions:
     """Who submits jobs in their turn."""
     places = {
         (share.concurrency.name, tier.name): share.concurrency
@@ -60,4 +62,5 @@ def make_submissions(runtime: Runtime, *, ledger: Ledger, queueing: Queueing, ob
         when_negative={name: limit.when_negative for name, limit in places.items() if limit.when_negative},
         lease_seconds=runtime.limits.hold_lease_seconds,
         observer=observer,
+        clock=clock,
     )

@@ -235,8 +235,12 @@ class Calls(Store):
         return [exists == 1 for exists in found]
 
     async def forget(self, *, account: str, ref: ResourceRef) -> None:
-        """See ports.Ledger."""
-        await self._call("DEL", self._names.resource(account, ref))
+        """See ports.Ledger. With a job that had waited goes the upstream's id that ours stands for."""
+        name = self._names.resource(account, ref)
+        if upstream := await self._call("HGET", name, "upstream"):
+            theirs = ResourceRef(kind=ref.kind, id=upstream.decode())
+            await self._call("HDEL", self._names.ours(account), records.member(theirs))
+        await self._call("DEL", name)
 
 
 class _Terms:

@@ -68,8 +68,7 @@ class BillingSystemProvider:
             async with self._open().post(
                 self._system.url, data=body, headers={**headers, "Content-Type": "application/json"}
             ) as reply:
-                answer = await reply.content.read(_ANSWER_BYTES_MAX)
-                status = reply.status
+                answer, status = await _whole(reply.content), reply.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise PaymentUnknown(f"billing system: {type(error).__name__}") from None
         return _payment(request, status, answer)
@@ -92,10 +91,20 @@ class BillingSystemProvider:
         raise WebhookInvalid("payments are told by the admin API")
 
 
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """An answer to its end, in however many pieces it comes; of one that is too long, no more than shows that."""
+    answer = b""
+    async for chunk in content.iter_chunked(_ANSWER_BYTES_MAX):
+        answer += chunk
+        if len(answer) > _ANSWER_BYTES_MAX:
+            break
+    return answer
+
+
 def _payment(request: PaymentRequest, status: int, answer: bytes) -> Payment:
     """What the system said. Whatever is not said in so many words leaves the payment open."""
     try:
-        said = orjson.loads(answer)
+        said = orjson.loads(answer) if len(answer) <= _ANSWER_BYTES_MAX else None
     except ValueError:
         said = None
     if not 200 <= status < 300 or not isinstance(said, dict):

@@ -205,11 +205,11 @@ class Books:
 
     async def _apply(self, record: Record) -> None:
         try:
-            at, operation = record["at"], self._operation(record)
+            seconds, operation = self._clock.now() - record["at"], self._operation(record)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # Another version wrote it, or a crash cut it. It must not hold up those behind it.
             raise LedgerRefused(f"cannot be read: {type(error).__name__}") from error
-        if self._clock.now() - at > self._operation_seconds:
+        if seconds > self._operation_seconds:
             # The ledger may have forgotten that it did this one already: a person decides, not a replay.
             raise LedgerRefused("older than the ledger remembers operations")
         await operation()
@@ -237,11 +237,20 @@ class Books:
             case "forget":
                 return partial(self._ledger.forget, account=arguments["account"], ref=ResourceRef(**arguments["ref"]))
             case "post":
-                return partial(self._ledger.post, **arguments)
+                names = ("account", "delivery_id", "channel", "payload", "seconds")
+                return partial(self._ledger.post, **_exactly(arguments, *names))
             case "correct":
-                return partial(self._ledger.correct, **{**arguments, "amount": Nanos(arguments["amount"])})
+                told = _exactly(arguments, "operation", "account", "key_id", "amount", "data")
+                return partial(self._ledger.correct, **{**told, "amount": Nanos(told["amount"])})
             case other:
                 raise LedgerRefused(f"unknown operation {other!r} in the spool")
+
+
+def _exactly(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The arguments, which are those of these names. KeyError."""
+    if arguments.keys() != {*names}:
+        raise KeyError(*arguments.keys() ^ {*names})
+    return arguments
 
 
 def read_settlement(fields: dict[str, Any]) -> Settlement:

@@ -63,6 +63,8 @@ class CalledBack:
         if ref is None:  # it may be quicker than the reply that names the job
             return "later"
         record = await self._ledger.resource(account=token.account, ref=ref)
+        if record is not None and record.state == "queued":  # nor may it be written yet that the service has it
+            return "later"
         if record is None or record.state != "open":
             return record
         concluded = await self._jobs.look(token.account, record)

@@ -6,7 +6,7 @@ Does not know: calls, amounts.
 
 from collections import Counter, defaultdict
 
-from gateway.core.errors import LedgerUnavailable
+from gateway.core.errors import LedgerUnavailable, UnknownAccount
 from gateway.ports import Ledger, Observer
 
 
@@ -45,6 +45,8 @@ class Leases:
         for account, hold_ids in by_account.items():
             try:
                 lost = await self._ledger.extend(account=account, hold_ids=hold_ids, lease_seconds=self.lease_seconds)
+            except UnknownAccount:
+                lost = hold_ids  # ops accepted a ledger that lacks it: those of the others are renewed all the same
             except LedgerUnavailable:
                 self._observer.event("renewal_failed")
                 return  # the others would fail as well; the lease outlasts three tries

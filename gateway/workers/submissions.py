@@ -2,8 +2,8 @@
 
 Owns: how many are submitted at once. Whose turn it is stands in the ledger, claimed with a lease: any number of workers
 share the work, and what a killed one had claimed is submitted by another after the lease. So a job may reach an
-upstream twice, and is charged once: by its hold.
-Does not know: what a submission does (pipeline/queueing).
+upstream twice, and is charged once: by its hold. Whoever lives begins none that it could not end within its lease.
+Does not know: what a submission does (pipeline/queueing), but that it takes no more than half of a lease.
 """
 
 import asyncio
@@ -13,9 +13,11 @@ from operator import attrgetter
 from typing import Final
 
 from gateway.core.errors import LedgerUnavailable
-from gateway.ports import Ledger, Observer, QueuedJob
+from gateway.ports import Clock, Ledger, Observer, QueuedJob
 
 TOGETHER_MAX: Final = 50
+#: Between jobs that are given back, so that they keep their order, in seconds.
+_APART_SECONDS: Final = 0.001
 
 
 class Submissions:
@@ -30,6 +32,7 @@ class Submissions:
         when_negative: Mapping[tuple[str, str], int],
         lease_seconds: float,
         observer: Observer,
+        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._submit = submit
@@ -37,6 +40,7 @@ class Submissions:
         self._when_negative = when_negative
         self._lease_seconds = lease_seconds
         self._observer = observer
+        self._clock = clock
         self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -52,20 +56,25 @@ class Submissions:
         free = TOGETHER_MAX - self._under_way
         if not free:
             return
+        late_at = self._clock.monotonic() + self._lease_seconds / 2
         claimed = await self._ledger.claim_queued(
             limit=free, lease_seconds=self._lease_seconds, limits=self._limits, when_negative=self._when_negative
         )
         for _, jobs in groupby(claimed, key=attrgetter("account")):
             turns = list(jobs)
             self._under_way += len(turns)
-            task = asyncio.create_task(self._one_after_the_other(turns))
+            task = asyncio.create_task(self._one_after_the_other(turns, late_at))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _one_after_the_other(self, turns: list[QueuedJob]) -> None:
+    async def _one_after_the_other(self, turns: list[QueuedJob], late_at: float) -> None:
         for done, job in enumerate(turns):
             try:
-                await self._submit(job)
+                if self._clock.monotonic() < late_at:
+                    await self._submit(job)
+                else:  # its lease may end before its submission: it is given back
+                    seconds = done * _APART_SECONDS
+                    await self._ledger.submit_later(account=job.account, ref=job.record.ref, seconds=seconds)
             except LedgerUnavailable:
                 self._observer.event("ledger_error", product=job.record.product)
             except Exception as error:  # noqa: BLE001 - one job's fault must not end the others' submissions

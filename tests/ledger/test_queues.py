@@ -105,6 +105,8 @@ async def test_a_submitted_job_is_followed_and_charged_like_any_other(world: Wor
     found = await ledger.resource(account="acme", ref=ref)
     assert found is not None and found.state == "settled"
     assert await ledger.jobs("acme") == [] == await claim(world)
+    await ledger.forget(account="acme", ref=ref)
+    assert await ledger.ids_of_ours(account="acme", refs=[replace(ref, id="up-c")]) == [None], "nothing of it is kept"
     assert await ledger.verify("acme") == []
 
 

@@ -116,6 +116,18 @@ async def test_what_follows_from_records_is_counted_anew(link: SingleLink) -> No
     assert await ledger.verify("acme") == []
 
 
+async def test_the_time_of_what_a_hand_took_away_holds_up_nothing(link: SingleLink) -> None:
+    """A hold is gone, and a grant, and their time comes: the account is served, and can be repaired."""
+    ledger = await made(link)
+    await link.call("HDEL", "gw:{acme}:holds", "open")
+    await link.call("ZADD", "gw:{acme}:due", 1, "h:open", 2, "g:g00000009")
+    assert (await ledger.account("acme")).held == DOLLAR // 10
+    assert {drift.what for drift in await ledger.verify("acme")} == {"held", "open.jobs", "key.acme-key.held"}
+    await repair(ledger, "entries")
+    await ledger.settle(bill("open", DOLLAR))
+    assert await ledger.verify("acme") == []
+
+
 async def test_an_account_that_is_busy_is_repaired_all_the_same(link: SingleLink) -> None:
     """Charges that are made while it is looked at count; nothing is written by what was seen before them."""
     ledger = await made(link)

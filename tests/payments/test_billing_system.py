@@ -1,5 +1,6 @@
 """The company's own billing system as a provider: signed requests, and what its answers mean."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,11 +23,18 @@ class Company:
 
     def __init__(self) -> None:
         self.status, self.answer = 200, b""
+        self.rest = b""  # what comes of the answer once the first part has had the time to be read
         self.seen: list[tuple[dict[str, str], bytes]] = []
 
-    async def listen(self, request: web.Request) -> web.Response:
+    async def listen(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((dict(request.headers), await request.read()))
-        return web.Response(status=self.status, body=self.answer)
+        reply = web.StreamResponse(status=self.status)
+        await reply.prepare(request)
+        await reply.write(self.answer)
+        if self.rest:
+            await asyncio.sleep(0.1)
+            await reply.write(self.rest)
+        return reply
 
 
 @pytest.fixture
@@ -96,6 +104,15 @@ async def test_only_what_is_said_counts(
             await provider.create_payment(REQUEST)
     else:
         assert await provider.create_payment(REQUEST) == wanted
+
+
+async def test_an_answer_may_come_in_pieces(company: Company, provider: BillingSystemProvider) -> None:
+    """It is read to its end; one that is larger than any answer leaves the payment open."""
+    company.answer, company.rest = b'{"paid": true, ', b'"payment": "inv-17"}'
+    assert await provider.create_payment(REQUEST) == Payment(id="inv-17", status="paid", amount=usd(29))
+    company.rest += b" " * 16_384
+    with pytest.raises(PaymentUnknown):
+        await provider.create_payment(REQUEST)
 
 
 async def test_a_system_that_is_away_leaves_the_payment_open() -> None:

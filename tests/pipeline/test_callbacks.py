@@ -8,16 +8,23 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.money import parse_usd
+from gateway.core.money import Nanos, parse_usd
 from gateway.sandbox.jobs import Job
 from tests.harness import ADMIN_TOKEN, Running, running
-from tests.pipeline.helpers import charges, finished, in_order, sandbox, submit, submitted, until
+from tests.pipeline.helpers import charges, finished, in_order, sandbox, submit, submitted, until, without_rates
 from tests.pipeline.hooks import Hooks, Told, called_back
 from tests.pipeline.test_following import counted, over
+from tests.pipeline.test_queueing import TIERS
 
 HOUR = parse_usd("0.21")
 AUDIO = "https://example.com/a.wav?duration=3600&channels=2"
 SECRET = "s3cret-of-the-client"
+
+
+def one_place(data: dict[str, Any]) -> None:
+    """One job at a time, and one that waits."""
+    without_rates(data)
+    data["tiers"]["payg"]["products"]["speech-to-text"] = {"concurrency": 1, "queued_max": 1}
 
 
 def job_of(gw: Running, path: str) -> Job:
@@ -148,6 +155,29 @@ async def test_a_callback_may_be_quicker_than_the_answer(tmp_path: Path, empty_r
         assert counted(gw, "gateway_events_total", event="callback_put_off", product="speech-to-text") >= 1
         await hooks.hears("/hook")
         await in_order(gw, "a", balance=parse_usd("49.79"))
+
+
+async def test_a_callback_may_be_quicker_than_the_answer_to_a_job_that_waited(tmp_path: Path, empty_redis: str) -> None:
+    """It is submitted by us, and called back for while it still counts as queued: charged first, then told."""
+    async with running(tmp_path, empty_redis, changes={**called_back(), TIERS: one_place}) as gw, Hooks() as hooks:
+        key = await gw.open_account("a", credit="50")
+        charged: list[int] = []
+
+        async def note(_told: Told) -> None:
+            charged.append(len(await charges(gw, "a")))
+
+        hooks.when_told = note
+        first = await submitted(gw, key, knobs={"job_seconds": 600})
+        waits = (await submit(gw, key, webhook_url=hooks.url("/hook"))).json
+        assert waits["status"] == "queued"
+        await gw.knobs(job_seconds=0, body="slow", chunk_bytes=2048, chunk_seconds=0.05, webhook_retry_seconds=0.2)
+        job_of(gw, first).seconds = 0
+        await finished(gw, key, first)
+        (told,) = await hooks.hears("/hook")
+        assert orjson.loads(told.body) == {"transcript_id": waits["id"], "status": "completed"}
+        assert charged == [2], "it was charged before its client was told"
+        assert counted(gw, "gateway_events_total", event="callback_put_off", product="speech-to-text") >= 1
+        await in_order(gw, "a", balance=Nanos(parse_usd("50") - 2 * HOUR))
 
 
 async def test_a_client_is_told_although_the_service_forgets_to(tmp_path: Path, empty_redis: str) -> None:

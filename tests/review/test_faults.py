@@ -77,6 +77,14 @@ class Done:
         self.released.append(hold_id)
         return True
 
+    async def post(self, *, account: str, delivery_id: str, channel: str, payload: Any, seconds: float) -> bool:
+        """Nobody is told."""
+        raise AssertionError
+
+    async def correct(self, *, operation: str, account: str, key_id: str, amount: int, data: Any) -> None:
+        """Nothing is corrected."""
+        raise AssertionError
+
 
 async def test_a_loop_outlives_any_fault_of_a_round() -> None:
     """Leases, sweeper and replay go on after a fault that nobody expected; it is told."""
@@ -98,6 +106,9 @@ RELEASE = {"v": 1, "operation": "release", "at": 1_790_000_000}
 GOOD = {**RELEASE, "arguments": {"account": "a", "hold_id": "good", "resource": None}}
 
 
+POST = {"account": "a", "delivery_id": "d", "channel": "c", "payload": {}, "seconds": 0}
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -106,6 +117,9 @@ GOOD = {**RELEASE, "arguments": {"account": "a", "hold_id": "good", "resource": 
         {**RELEASE, "arguments": {"account": "a", "hold_id": "x", "resource": {"kind": "t"}}},
         {**RELEASE, "operation": "settle", "arguments": {"charge": None}},
         {**RELEASE, "operation": "accept", "arguments": {"resource": {"ref": {}}}},
+        {**RELEASE, "operation": "post", "arguments": {**POST, "novel": 1}},
+        {**RELEASE, "operation": "correct", "arguments": {"operation": "o", "account": "a", "amount": 1}},
+        {**GOOD, "at": "today"},
         [],
         b"\0\0\0\0\n",
         b"{half\n",

@@ -1,10 +1,13 @@
 -- over: the prelude of every script that ends what is over, before anything else is looked at: holds and grants whose
--- time has come, a hundred at once.
+-- time has come, a hundred at once. Of what a hand has taken away the time is forgotten: else nothing could be done any
+-- more for the account, not even its repair.
 local its_time = call('ZCOUNT', DUE, '-inf', NOW) > 0 -- mostly not: to count them costs less than to list them
 for _, over in ipairs(its_time and call('ZRANGE', DUE, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, ENDED_MAX) or {}) do
-  local id = string.sub(over, 3)
-  if string.sub(over, 1, 2) == 'h:' then
-    local record = call('HGET', HOLDS, id)
+  local id, is_hold = string.sub(over, 3), string.sub(over, 1, 2) == 'h:'
+  local record = is_hold and call('HGET', HOLDS, id) or not is_hold and call('HGET', GRANTS, id .. '.left')
+  if not record then
+    call('ZREM', DUE, over)
+  elseif is_hold then
     local held = close(id, record)
     local product = string.match(record, '^1' .. string.rep('\31[^\31]*', 8) .. '\31([^\31]*)')
     ended_of = ended_of or {}
