@@ -1,6 +1,8 @@
 """What the supervisor decides, and the sockets and messages between it and its workers."""
 
 import asyncio
+import os
+import resource
 import socket
 import sys
 from dataclasses import replace
@@ -9,6 +11,7 @@ import pytest
 
 from gateway.edge.process.channel import Channel, Says
 from gateway.edge.process.child import Child
+from gateway.edge.process.files import FILES_OF_A_CONNECTION, FILES_OF_ITS_OWN, within_files
 from gateway.edge.process.reloading import CannotReload
 from gateway.edge.process.supervisor import check_reloadable, pause_seconds
 from gateway.edge.server.listening import SharedPort, listen, port_of
@@ -31,6 +34,28 @@ def test_only_what_a_running_gateway_can_change_is_reloaded() -> None:
     check_reloadable(runtime, replace(runtime, limits=Limits(calls_max=7), admin_token="another"))
     with pytest.raises(CannotReload, match="only a restart changes workers, ops"):
         check_reloadable(runtime, replace(runtime, workers=7, ops=Listener(host="::", port=1)))
+    renewed = replace(runtime, key_pepper="another")
+    with pytest.raises(CannotReload, match="no key would be known any more"):
+        check_reloadable(runtime, renewed)
+    check_reloadable(runtime, replace(renewed, key_peppers_accepted=(runtime.key_pepper,)))
+
+
+def test_a_process_lets_in_no_more_than_it_has_files_for() -> None:
+    """Each of its customers takes two; as many files as they need are asked for, where the system lets us."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = FILES_OF_ITS_OWN + FILES_OF_A_CONNECTION * 5
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+        os._exit(within_files(Limits()).connections_max)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 5
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+        assert within_files(Limits(connections_max=50)).connections_max == 50
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == FILES_OF_ITS_OWN + FILES_OF_A_CONNECTION * 50
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_connections_are_spread_over_the_sockets_of_a_port() -> None:

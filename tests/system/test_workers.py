@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -18,8 +19,9 @@ import yaml
 from gateway.core.money import parse_usd
 from gateway.edge.process.child import Child
 from gateway.edge.process.control import ask
+from gateway.edge.process.files import FILES_OF_A_CONNECTION, FILES_OF_ITS_OWN
 from gateway.edge.server.listening import listen
-from gateway.settings.runtime import Listener
+from gateway.settings.runtime import Limits, Listener
 from tests.harness import ROOT
 from tests.pipeline.helpers import until, without_rates
 from tests.system.processes import Served, World
@@ -71,11 +73,21 @@ async def until_told(served: Served, name: str, count: int) -> None:
 
 
 async def test_workers_share_a_port_and_their_metrics_are_one(tmp_path: Path, empty_redis: str) -> None:
-    """400 calls on 4 workers: each takes a good part of them, and the sums are right to the last nano-dollar."""
+    """400 calls on 4 workers: each takes a good part of them, and the sums are right to the last nano-dollar. Each may
+    open the files that its connections need, whatever the shell said.
+    """
     async with World(tmp_path, empty_redis, CHANGES).opened() as world:
-        served = await world.serve("one", workers=4)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        try:
+            served = await world.serve("one", workers=4)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         key = await world.open_account("a", credit="10")
         assert len(served.workers) == 4
+        wanted = FILES_OF_ITS_OWN + FILES_OF_A_CONNECTION * Limits().connections_max
+        may_open = {resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in served.workers}
+        assert may_open == {min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted}
         for _ in range(4):
             assert set(await asyncio.gather(*(world.chat(served, key, **TOKENS) for _ in range(100)))) == {200}
         metrics = await served.metrics()

@@ -62,10 +62,15 @@ def pause_seconds(failures: int) -> float:
 
 
 def check_reloadable(old: Runtime, new: Runtime) -> None:
-    """Raise CannotReload if the new config differs where a running gateway cannot change."""
+    """Raise CannotReload if the new config differs where a running gateway cannot change, or should not by mistake."""
     differing = [name for name in _FIXED if getattr(old, name) != getattr(new, name)]
     if differing:
         raise CannotReload(f"only a restart changes {', '.join(differing)}")
+    if old.key_pepper not in (new.key_pepper, *new.key_peppers_accepted):
+        raise CannotReload(
+            "no key would be known any more: the key_pepper that is served goes into key_peppers_accepted beside a new "
+            "one; only a restart gives it up"
+        )
 
 
 def at_redis(runtime: Runtime, url: str) -> Runtime:

@@ -11,6 +11,7 @@ import pickle
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from gateway.edge.app import Gateway
 from gateway.edge.ledger import open_ledger
 from gateway.edge.observing import Observing
 from gateway.edge.process.channel import Channel, Says
+from gateway.edge.process.files import within_files
 from gateway.edge.process.loop import run
 from gateway.settings.runtime import Runtime
 from gateway.settings.tls import PemFile, Tls
@@ -30,7 +32,8 @@ async def work(channel: Channel, listener: socket.socket) -> None:
     packed = await channel.receive()
     if packed is None:
         return
-    runtime: Runtime = pickle.loads(packed)  # noqa: S301 - from our own supervisor, over a socket that nobody else has
+    sent: Runtime = pickle.loads(packed)  # noqa: S301 - from our own supervisor, over a socket that nobody else has
+    runtime = replace(sent, limits=within_files(sent.limits))
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     observing = Observing(runtime)

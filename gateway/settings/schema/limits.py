@@ -12,7 +12,11 @@ class LimitsSettings(Settings):
         "A call's hold ends by itself so long after its process died", default=60, unit="seconds", ge=3, le=3600
     )
     connections_max: Whole = key(
-        "Open connections of customers", default=10_000, unit="connections", ge=1, le=1_000_000
+        "Open connections of customers; fewer where the system lets a worker open too few files: each takes two",
+        default=10_000,
+        unit="connections",
+        ge=1,
+        le=1_000_000,
     )
     connections_per_address_max: Whole = key(
         "Open connections of one address (IPv6: of a /64); 0: no limit. With `trust_forwarded_for` there is none",
