@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from gateway.core.extract import Field, Sources, first_reported, plain_path
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, ChargeRule, LineItem, Price, PriceTable, Rules
-from gateway.core.usage import QUANTITY_MAX, Estimate, Measure, Usage
+from gateway.core.usage import QUANTITY_MAX, Estimate, Measure
 
 #: Meters x tables x models: a bound that no config in good faith reaches.
 _TARIFFS_MAX: Final = 10_000
@@ -37,7 +37,7 @@ class Meter(Protocol):
 
 
 class Tariff:
-    """`charge(sources)` is a success's charge and usage, `estimate(sources, request_bytes)` what is expected of it."""
+    """`charge(sources)` is a success's charge, `estimate(sources, request_bytes)` what is expected of it."""
 
     __slots__ = ("charge", "estimate")
 
@@ -64,23 +64,21 @@ class _Source:
         #: What is known of quantities by name. Those of other names are never used.
         self.quantities = {"calls": "1", **{measure.name: f"q{n}" for n, measure in enumerate(measures)}}
         self.values: dict[str, Any] = {
-            "Charge": Charge, "LineItem": LineItem, "Usage": Usage, "first_reported": first_reported, "nothing": {},
+            "Charge": Charge, "LineItem": LineItem, "first_reported": first_reported, "nothing": {},
             "new": object.__new__,
         }  # fmt: skip
 
-    def charge(self, rules: Rules) -> Callable[[Sources], tuple[Charge, Usage] | None]:
+    def charge(self, rules: Rules) -> Callable[[Sources], Charge | None]:
         """`read_usage` and then `charge_for`."""
         for number, measure in enumerate(self.measures):
             self.read(f"q{number}", number, measure)
         self.add("total = 0", "items = []")
         for number, rule in enumerate(rules):
             self.charge_rule(number, rule, item=True)
-        quantities = ", ".join(f"{name!r}: {said}" for name, said in self.quantities.items())
         self.record("charge", Charge, amount="total", items="tuple(items)", price_version=repr(self.table.version),
                     rate_card=repr(self.table.rate_card), basis="'reported'")  # fmt: skip
-        self.record("usage", Usage, quantities=f"{{{quantities}}}", missing="()")
-        self.add("return charge, usage")
-        made: Callable[[Sources], tuple[Charge, Usage] | None] = self.made("sources")
+        self.add("return charge")
+        made: Callable[[Sources], Charge | None] = self.made("sources")
         return made
 
     def estimate(self, rules: Rules) -> Callable[[Sources, int], Nanos | None]:
@@ -119,9 +117,12 @@ class _Source:
                 self.add(f"if {name} is None: {name} = {otherwise}")
             self.add(f"if type({name}) is not int: return None")
             return
-        if default is not None:
-            self.add(f"if {name} is None: {name} = {default}")
-        self.whole(name, measure.least, measure.most)
+        if default is None:
+            self.whole(name, measure.least, measure.most)
+            return
+        self.add(f"if {name} is None: {name} = {default}")
+        # What a request says of it is any number; what the settings say is as it should be.
+        self.whole(name, measure.least, measure.most, "if" if measure.default is None else "elif")
 
     def claimed(self, name: str, estimate: Estimate) -> bool:
         """`Estimate.of`, where fields of plain objects say it; False, and nothing is written, where other things do."""
@@ -144,9 +145,9 @@ class _Source:
             self.add(f"    if t > 1: {name} *= t")
         return True
 
-    def whole(self, name: str, least: int = 0, most: int = QUANTITY_MAX) -> None:
+    def whole(self, name: str, least: int = 0, most: int = QUANTITY_MAX, when: str = "if") -> None:
         """What is no whole number within bounds goes the long way."""
-        self.add(f"if type({name}) is not int or not {least} <= {name} <= {most}: return None")
+        self.add(f"{when} type({name}) is not int or not {least} <= {name} <= {most}: return None")
 
     def first_of(self, name: str, fields: Sequence[Field]) -> bool:
         """`first_reported`; False, and nothing is written, where one is not in plain objects."""
@@ -173,24 +174,25 @@ class _Source:
         said = self.quantities.get(rule.quantity)
         if said is None or not rule.fits(self.model):
             return
-        self.add(f"q = {said}")
         for less in rule.minus:
             if less in self.quantities:
                 less = self.quantities[less]
-                self.add(f"q = q - {less} if q > {less} else 0")
+                self.add(f"q = {said} - {less} if {said} > {less} else 0")
+                said = "q"
         if rule.times is not None and rule.times in self.quantities:
-            self.add(f"q *= {self.quantities[rule.times]}")
-        on = "q"
+            self.add(f"q = {said} * {self.quantities[rule.times]}")
+            said = "q"
+        on = said
         if rule.when is not None:
             self.value(f"w{number}", rule.when)
-            on = f"q and w{number}.met(sources)"
+            on = f"{said} and w{number}.met(sources)"
         price = rule.price(self.table, self.model)
         if price is None:
             self.add(f"if {on}: return None")
             return
-        self.add(f"if {on}:", f"    amount = {_amount(price)}", "    total += amount")
+        self.add(f"if {on}:", f"    amount = {_amount(said, price)}", "    total += amount")
         if item:
-            self.record("    item", LineItem, sku=repr(price.sku), quantity="str(q)", unit=repr(price.unit),
+            self.record("    item", LineItem, sku=repr(price.sku), quantity=f"str({said})", unit=repr(price.unit),
                         unit_price=repr(price.listed), amount="amount")  # fmt: skip
             self.add("    items.append(item)")
 
@@ -215,6 +217,6 @@ class _Source:
         return self.values["function"]
 
 
-def _amount(price: Price) -> str:
+def _amount(quantity: str, price: Price) -> str:
     """`Price.amount` of a whole quantity."""
-    return f"(q * {2 * price.numerator} + {price.denominator}) // {2 * price.denominator}"
+    return f"({quantity} * {2 * price.numerator} + {price.denominator}) // {2 * price.denominator}"

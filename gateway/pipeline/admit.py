@@ -114,8 +114,11 @@ class Admission:
         if route.session is not None or route.known_parameters is not None:
             call.sources["query"] = parameters_of(client.query_string)
         models = self._asked_models(call)
-        wrong = objection(route, call.sources, models if route.metered else ()) or self.callbacks.wrong(call)
-        if reason := unreadable or unclear(client.query_string, route.read_parameters, route.switch_parameters):
+        wrong = objection(route, call.sources, models if route.metered else ())
+        if wrong is None and route.job is not None:
+            wrong = self.callbacks.wrong(call)
+        query = client.query_string
+        if reason := unreadable or (query and unclear(query, route.read_parameters, route.switch_parameters)):
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
         resources = required(route, call.sources)
         if isinstance(resources, Refused):

@@ -62,6 +62,7 @@ class Books:
         self._clock = clock
         self._operation_seconds = operation_seconds
         self._prices = prices
+        self._stepped = frozenset(name for name, table in prices.tables.items() if table.steps)
         self._applied = replaying(self._apply)
 
     async def settle(self, settlement: Settlement) -> Settled:
@@ -90,7 +91,8 @@ class Books:
 
     def has_steps(self, settlement: Settlement) -> bool:
         """Whether what it costs may depend on what its month had before."""
-        return bool(_table(self._prices, settlement).steps)
+        charge = settlement.charge
+        return (charge.price_version, charge.rate_card) in self._stepped
 
     async def by_steps(self, settlement: Settlement) -> Settlement:
         """The settlement at the prices of the steps that it is in. A repeat takes no volume again, and costs the same.

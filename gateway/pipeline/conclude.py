@@ -23,7 +23,7 @@ from gateway.pipeline.callbacks import known_seconds
 from gateway.pipeline.idempotency import NamedCalls
 from gateway.pipeline.jobs import Concluded, Jobs, held_for
 from gateway.pipeline.listing import tombstone
-from gateway.ports import Clock, Observer, Resource, ResourceRef, ResourceState, Settlement
+from gateway.ports import Clock, Observer, Receipt, Resource, ResourceRef, ResourceState, Settlement
 from gateway.settings.jobs import Job
 
 _T = TypeVar("_T")
@@ -76,7 +76,8 @@ class Conclusion:
         call.settle_seconds = self._clock.monotonic() - started
         call.move(Move.SETTLE)
         self._told_of_charge(call, settlement.charge, settled)
-        self._end_allowance(call, settlement.charge.amount)
+        if call.covered_locally:
+            self._end_allowance(call, settlement.charge.amount)
 
     def owe(self, call: Call) -> None:
         """The call is cut down, and is charged all the same: left for `abandon`, which does it in a task."""
@@ -95,20 +96,19 @@ class Conclusion:
         call.move(Move.METER)
         product = call.route.product
         model, known = pricing.model_that_ran(product, call.sources)
-        priced = pricing.price(
+        charge = pricing.charge(
             metering, model, call.sources, call.table, call.admitted_hold,
             request_bytes=call.request_bytes + call.unseen_bytes, content_bytes=call.content_bytes,
         )  # fmt: skip
         if not known:
             self._observer.event("model_unknown", product=product.name)
         empty = whole and call.content_bytes == 0 and metering.reads_reply
-        if priced is None or priced[0].basis == "estimated" or empty:
+        if charge is None or charge.basis == "estimated" or empty:
             self._observer.event("usage_unknown", product=product.name)
             if empty or (whole and pricing.failed(call.route, call.sources)):
                 return None
-        if priced is None:
+        if charge is None:
             return None
-        charge, _ = priced
         return Settlement(
             account=call.account,
             hold_id=call.id,
@@ -217,12 +217,14 @@ class Conclusion:
     @staticmethod
     def _told_of_charge(call: Call, charge: Charge, settled: Settled) -> None:
         """What the answer and the observers say of a charge. A conflict charged nothing, and says so."""
-        call.outcome = settled if isinstance(settled, str) else "settled"
-        if settled == "conflict":
-            return
-        call.charged = charge.amount if isinstance(settled, str) else settled.charged
+        if isinstance(settled, Receipt):
+            call.outcome, call.charged, call.late = "settled", settled.charged, settled.late
+        else:
+            call.outcome = settled
+            if settled == "conflict":
+                return
+            call.charged = charge.amount
         call.estimated = charge.basis == "estimated"
-        call.late = not isinstance(settled, str) and settled.late
 
     @staticmethod
     def _told_as_owed(call: Call, charge: Charge) -> None:
@@ -302,7 +304,8 @@ class Conclusion:
         """The call was cut down (shutdown, or a client that left too long ago): what is owed is done in a task."""
         operation = call.unfinished
         locally = call.covered_locally
-        self._end_allowance(call, call.admitted_hold if operation is not None else ZERO)
+        if locally:
+            self._end_allowance(call, call.admitted_hold if operation is not None else ZERO)
         if operation is None:
             if not call.holds or locally:
                 return

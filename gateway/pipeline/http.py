@@ -188,7 +188,7 @@ class HttpPipeline:
         async with await self._forward(call) as reply:
             call.upstream_seconds = self._clock.monotonic() - started
             call.endpoint = reply.endpoint
-            if shows_result(call) and reply.status < 300 and call.record is not None:
+            if call.record is not None and shows_result(call) and reply.status < 300:
                 # The job may have ended since the look before: its result waits until it is charged.
                 await self._conclusion.look(call, call.record)
                 if shows_result(call):  # nothing is known of its end: the result stays here, the job stays open
@@ -204,17 +204,21 @@ class HttpPipeline:
         if call.state is State.ADMITTED:
             call.move(Move.FORWARD)
         path = f"{client.raw_path}?{query}" if (query := call.query) else client.raw_path
-        path = path_upstream_knows(call.record, path)
-        body: bytes | AsyncIterator[bytes] | None = call.body
+        body: bytes | AsyncIterator[bytes] | None = None
         headers = self._request_headers(call)
         if call.body is not None:
-            body = self._admission.callbacks.put_in(call, asking(call, headers), headers)
-            body = body_upstream_knows(call.record, body, headers, call.route.body_bytes_max)
             call.request_bytes = len(call.body)
+            body = asking(call, headers)
+            if call.route.job is not None:
+                body = self._admission.callbacks.put_in(call, body, headers)
+            if call.record is not None:
+                body = body_upstream_knows(call.record, body, headers, call.route.body_bytes_max)
         elif client.has_body:
             body = Passing(call)
             if client.content_length is not None:
                 headers["Content-Length"] = str(client.content_length)
+        if call.record is not None:
+            path = path_upstream_knows(call.record, path)
         try:
             return await self._upstreams.send(call.upstream, client.method, path, headers, body)
         except GatewayError:
@@ -231,7 +235,7 @@ class HttpPipeline:
     async def _relay(self, call: Call, reply: Reply) -> Answer | None:
         """Answer whole where the body is in hand before the first byte would have to wait for it; else stream."""
         call.upstream_status = reply.status
-        if is_event_stream(call, reply):
+        if call.route.stream is not None and is_event_stream(reply):
             await self._streams.serve(call, reply, self._head(call, reply))
             return None
         product = call.route.product
@@ -239,21 +243,14 @@ class HttpPipeline:
         # Of a refusal too, where its words may be about us.
         whole = must_be_whole(call) or changed if reply.status < 300 else product.may_refuse_us(reply.status)
         bytes_max = product.metered_body_bytes_max if whole else product.whole_body_bytes_max
-        chunks: list[bytes] = []
+        received = b""
         if call.client.method != "HEAD" and reply.status not in _EMPTY_BODY:
-            size = 0
-            # A small body is waited for where the answer's head is to name the charge, or all of it is to be kept.
-            wait = whole or (call.metered and (bool(call.name) if reply.length is None else reply.length <= bytes_max))
-            while chunk := await reply.chunk():
-                chunks.append(chunk)
-                size += len(chunk)
-                ended = reply.at_end()
-                if size > bytes_max or not (wait or ended):
-                    await self._stream(call, reply, chunks)
+            came = reply.at_hand()
+            if came is None or len(came) > bytes_max:
+                came = await self._received(call, reply, came, bytes_max, whole=whole)
+                if came is None:
                     return None
-                if ended:
-                    break
-        received = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            received = came
         body = await self._conclude(call, reply, received)
         headers = reply_headers(reply.headers)
         if body is not received:
@@ -262,6 +259,26 @@ class HttpPipeline:
         elif not body and "Content-Length" in reply.headers:  # HEAD and 304 speak of a body that is not sent
             headers["Content-Length"] = reply.headers["Content-Length"]
         return self._whole(call, Answer(status=reply.status, reason=reply.reason, headers=headers, body=body))
+
+    async def _received(
+        self, call: Call, reply: Reply, first: bytes | None, bytes_max: int, *, whole: bool
+    ) -> bytes | None:
+        """A body that is not all there, or is too large, once it is; None where it was streamed instead."""
+        # A small one is waited for where the answer's head is to name the charge, or all of it is to be kept.
+        wait = whole or (call.metered and (bool(call.name) if reply.length is None else reply.length <= bytes_max))
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := first or await reply.chunk():
+            first = None
+            chunks.append(chunk)
+            size += len(chunk)
+            ended = reply.at_end()
+            if size > bytes_max or not (wait or ended):
+                await self._stream(call, reply, chunks)
+                return None
+            if ended:
+                break
+        return b"".join(chunks)
 
     def _whole(self, call: Call, answer: Answer) -> Answer:
         call.status = answer.status
@@ -304,32 +321,38 @@ class HttpPipeline:
             require_service(call, reply, body)
             await self._conclusion.fail(call)
             return body
-        sources = call.sources
+        route, sources = call.route, call.sources
         sources["reply_header"] = reply.headers
         plain: bytes | None = None
         if reads_reply(call):
-            product, plain = call.route.product, body
+            plain = body
             if coding := reply.headers.get("Content-Encoding", ""):
-                plain = decoded(body, coding, product.metered_body_bytes_max)
+                plain = decoded(body, coding, route.product.metered_body_bytes_max)
             sources["reply"] = said = parsed(plain) if plain else None
             if body:
                 call.content_bytes = len(body if plain is None else plain)
-            if plain and type(said) is not dict:
-                read_again(call, plain)
-            if type(sources["reply"]) is not dict and (call.route.job is not None or (body and polls_open_job(call))):
-                # A job that nobody could find again, or a result that may be in there unpaid.
-                self._observer.event("reply_unreadable", product=product.name)
-                raise UpstreamUnreachable("a job's reply cannot be read")
-        if call.route.job is not None:
+            if type(said) is not dict:
+                self._read_again(call, body, plain)
+        if route.job is not None:
             await self._conclusion.accept_job(call)
-        elif call.route.metered:
+        elif route.metered:
             await self._conclusion.charge(call, whole=True)
-        elif call.record is not None and (call.route.reports is not None or call.route.deletes is not None):
+        elif call.record is not None and (route.reports is not None or route.deletes is not None):
             await self._conclusion.observe_job(call, call.record)
-        route = call.route
         if route.creates is not None or route.deletes is not None:
             await self._conclusion.keep_ownership(call)
         return as_client_sees(call, reply, body, plain, self._jobs) if changes_reply(call, self._jobs) else body
+
+    def _read_again(self, call: Call, body: bytes, plain: bytes | None) -> None:
+        """No JSON object, at the first look. UpstreamUnreachable where one must be had."""
+        if plain:
+            read_again(call, plain)
+        if type(call.sources["reply"]) is dict:
+            return
+        if call.route.job is not None or (body and polls_open_job(call)):
+            # A job that nobody could find again, or a result that may be in there unpaid.
+            self._observer.event("reply_unreadable", product=call.route.product.name)
+            raise UpstreamUnreachable("a job's reply cannot be read")
 
     # ---- what is told
 
@@ -360,10 +383,11 @@ class HttpPipeline:
         record: Any = blank(CallFinished)
         record.time = self._clock.now()
         record.call_id = call.id
-        record.account = call.identity.account if call.identity else ""
-        record.key_id = call.identity.key_id if call.identity else ""
-        record.product = call.route.product.name
-        record.route = call.route.name
+        identity, route = call.identity, call.route
+        record.account = identity.account if identity is not None else ""
+        record.key_id = identity.key_id if identity is not None else ""
+        record.product = route.product.name
+        record.route = route.name
         record.method = call.client.method
         record.status = call.status
         record.outcome = call.outcome

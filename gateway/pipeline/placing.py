@@ -80,7 +80,9 @@ class Placing:
     def place(self, call: Call) -> None:
         """Narrow the service of a call to where the call may go."""
         region = call.tier.region if call.tier is not None else ""
-        if not (call.upstream.endpoints or region or self._hosts or any(made.endpoint for made in call.made)):
+        if not (
+            call.upstream.endpoints or region or self._hosts or (call.made and any(made.endpoint for made in call.made))
+        ):
             return  # there is one place, and nothing says that it is the wrong one
         homes: list[Home] = []
         for made in call.made:

@@ -57,7 +57,41 @@ def model_that_ran(product: Product, sources: Sources) -> tuple[str, bool]:
     return ("", True) if models is None else models.charged_as(first_reported(models.ran, sources))
 
 
+def charge(
+    metering: Metering,
+    model: str,
+    sources: Sources,
+    table: PriceTable,
+    held: Nanos,
+    *,
+    request_bytes: int = 0,
+    content_bytes: int = 0,
+) -> Charge | None:
+    """The charge for a success. None: the policy for unknown usage charges nothing.
+
+    `model` is the SKU name of the one that ran.
+
+    A charge on unknown usage is the hold, or what is known to have been used if that is less, and marked as estimated:
+    of a call that reports none, the bytes of its request and of the content it delivered are known.
+    """
+    plain = tariff(metering, table, model).charge(sources)
+    if plain is not None and plain.amount <= BALANCE_MAX:
+        return plain
+    priced = _priced(metering, model, sources, table, held, request_bytes=request_bytes, content_bytes=content_bytes)
+    return None if priced is None else priced[0]
+
+
 def price(
+    metering: Metering, model: str, sources: Sources, table: PriceTable, held: Nanos
+) -> tuple[Charge, Usage] | None:
+    """The same, and the usage behind it."""
+    plain = tariff(metering, table, model).charge(sources)
+    if plain is not None and plain.amount <= BALANCE_MAX:
+        return plain, read_usage(metering.measures, sources)
+    return _priced(metering, model, sources, table, held)
+
+
+def _priced(
     metering: Metering,
     model: str,
     sources: Sources,
@@ -67,23 +101,14 @@ def price(
     request_bytes: int = 0,
     content_bytes: int = 0,
 ) -> tuple[Charge, Usage] | None:
-    """The charge for a success, and the usage behind it. None: the policy for unknown usage charges nothing.
-
-    `model` is the SKU name of the one that ran.
-
-    A charge on unknown usage is the hold, or what is known to have been used if that is less, and marked as estimated:
-    of a call that reports none, the bytes of its request and of the content it delivered are known.
-    """
-    plain = tariff(metering, table, model).charge(sources)
-    if plain is not None and plain[0].amount <= BALANCE_MAX:
-        return plain
+    """The long way, for whatever a service says."""
     usage = read_usage(metering.measures, sources)
     if usage.reported:
-        charge = charge_for(metering.rules, usage, sources, model, table)
-        if isinstance(charge, Unpriced):
-            why = f"unpriced {charge.sku}"
-        elif charge.amount <= BALANCE_MAX:
-            return charge, usage
+        found = charge_for(metering.rules, usage, sources, model, table)
+        if isinstance(found, Unpriced):
+            why = f"unpriced {found.sku}"
+        elif found.amount <= BALANCE_MAX:
+            return found, usage
         else:
             why = "more than an account may hold"
     else:
@@ -93,9 +118,9 @@ def price(
     if usage.missing and metering.unknown_usage != "charge_hold":
         seen_bytes = content_bytes if metering.unknown_usage == "charge_estimate" else 0
         known = known_usage(metering.measures, usage, request_bytes, seen_bytes)
-        charge = charge_for(metering.rules, known, sources, model, table)
-        if not isinstance(charge, Unpriced) and charge.amount <= held:
-            return replace(charge, basis="estimated"), known
+        found = charge_for(metering.rules, known, sources, model, table)
+        if not isinstance(found, Unpriced) and found.amount <= held:
+            return replace(found, basis="estimated"), known
     return charge_of_hold(table, held, why), usage
 
 

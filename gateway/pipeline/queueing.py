@@ -220,16 +220,16 @@ def _places(call: Call) -> Concurrency:
     return share.concurrency
 
 
-def path_upstream_knows(record: Resource | None, path: str) -> str:
+def path_upstream_knows(record: Resource, path: str) -> str:
     """A request's path with the upstream's id of a job for ours."""
-    return path if record is None or not record.upstream else path.replace(record.ref.id, record.upstream)
+    return path.replace(record.ref.id, record.upstream) if record.upstream else path
 
 
 def body_upstream_knows(
-    record: Resource | None, body: bytes | None, headers: CIMultiDict[str], bytes_max: int
+    record: Resource, body: bytes | None, headers: CIMultiDict[str], bytes_max: int
 ) -> bytes | None:
     """A request's body with the upstream's id of a job for ours."""
-    if record is None or not record.upstream or body is None:
+    if not record.upstream or body is None:
         return body
     plain = decoded(body, headers.get("Content-Encoding", ""), bytes_max)
     ours = record.ref.id.encode()

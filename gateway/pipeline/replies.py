@@ -21,7 +21,7 @@ from gateway.upstream.ports import Reply
 def must_be_whole(call: Call) -> bool:
     """Whether the ledger must know of the reply before the client does: whose it is, or that the job has ended."""
     route = call.route
-    return route.job is not None or route.creates is not None or (route.reports is not None and job_is_open(call))
+    return route.makes or (route.reports is not None and job_is_open(call))
 
 
 def job_is_open(call: Call) -> bool:
@@ -42,9 +42,9 @@ def shows_result(call: Call) -> bool:
 def reads_reply(call: Call) -> bool:
     """Whether the reply's body says something that we have to know."""
     route = call.route
-    if (route.metering is not None and route.metering.reads_reply) or must_be_whole(call):
+    if route.reads_replies:
         return True
-    return route.deletes is not None and job_is_open(call)
+    return (route.reports is not None or route.deletes is not None) and job_is_open(call)
 
 
 def read_again(call: Call, body: bytes) -> None:

@@ -96,10 +96,12 @@ class _Passage:
             reply.resume()
 
 
-def is_event_stream(call: Call, reply: Reply) -> bool:
-    """Whether a reply is to be metered event by event."""
-    kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return call.route.stream is not None and kind == EVENT_STREAM and reply.status < 300
+def is_event_stream(reply: Reply) -> bool:
+    """Whether a reply is a stream of events."""
+    kind = reply.headers.get("Content-Type", "")
+    if kind.startswith("application/json"):  # nearly all that are none
+        return False
+    return kind.partition(";")[0].strip().lower() == EVENT_STREAM and reply.status < 300
 
 
 def asking(call: Call, headers: CIMultiDict[str]) -> bytes | None:

@@ -113,6 +113,8 @@ class Route:
     #: The fields at the top of a request that may be on, whatever is below them.
     free_fields: frozenset[str] = field(init=False, repr=False, compare=False)
     metered: bool = field(init=False, repr=False, compare=False)  # whether a call needs credit
+    makes: bool = field(init=False, repr=False, compare=False)  # whether its replies name what an account owns then
+    reads_replies: bool = field(init=False, repr=False, compare=False)  # whether they say what we have to know
 
     def __post_init__(self) -> None:
         fields = [each.field for each in self.requires] + [each.field for each in self.rejections]
@@ -123,6 +125,9 @@ class Route:
         free = frozenset(name for name, below in (self.known_fields or {}).items() if not below)
         object.__setattr__(self, "free_fields", free)
         object.__setattr__(self, "metered", self.meter != "none")
+        makes = self.job is not None or self.creates is not None
+        object.__setattr__(self, "makes", makes)
+        object.__setattr__(self, "reads_replies", makes or (self.metering is not None and self.metering.reads_reply))
 
     def passes_over(self, request: Any) -> bool:
         """Whether a request has none of the fields that requirements and rejections look at."""

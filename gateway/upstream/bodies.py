@@ -6,18 +6,22 @@ Owns: taking them out of aiohttp's readers, also while they come. Does not know:
 import asyncio
 from collections.abc import Callable
 
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 
-def rest_of(reader: StreamReader) -> bytes:
-    """What is left of a body that has come to its end.
+def at_hand(reader: StreamReader) -> bytes | None:
+    """What is left of a body that has come to its end, and no error can come of it; None of any other.
 
     In one piece it is taken out of the reader's buffer: there is nothing left for the reader to keep count of.
     """
-    if reader.at_eof():
+    if reader is EMPTY_PAYLOAD:
         return b""
+    if not reader._eof or reader._exception is not None:
+        return None
     buffer = reader._buffer
-    return buffer.popleft() if len(buffer) == 1 and not reader._buffer_offset else reader.read_nowait(-1)
+    if len(buffer) == 1 and not reader._buffer_offset:
+        return buffer.popleft()
+    return reader.read_nowait(-1) if buffer else b""
 
 
 def is_to_come(reader: StreamReader) -> bool:

@@ -53,6 +53,8 @@ _NOT_FROM_CLIENTS: Final = (
         "idempotency-key",
     }
 )
+#: What asks for a part of a reply.
+_OF_PARTS: Final = frozenset({"range", "if-range"})
 _NOT_FROM_CLIENTS_PREFIXES: Final = ("x-forwarded-", "x-gateway-")
 
 #: Never passed on from an upstream: its limits are those of the service's own account, ours stand in their place; and
@@ -112,6 +114,7 @@ class _Filter:
 
 
 _FROM_CLIENTS: Final = _Filter(_NOT_FROM_CLIENTS, _NOT_FROM_CLIENTS_PREFIXES)
+_READ_FROM_CLIENTS: Final = _Filter(_NOT_FROM_CLIENTS | _OF_PARTS, _NOT_FROM_CLIENTS_PREFIXES)
 _FROM_UPSTREAMS: Final = _Filter(_NOT_FROM_UPSTREAMS, _NOT_FROM_UPSTREAMS_PREFIXES)
 
 
@@ -140,19 +143,18 @@ def request_headers(
     client: CIMultiDictProxy[str],
     *,
     ours: Mapping[str, str],
-    credential_header: str,
     decodable_only: bool,
 ) -> CIMultiDict[str]:
-    """The client's headers as the upstream gets them. `ours` are set last and never come from the client.
+    """The client's headers as the upstream gets them. `ours`, of which one is the credential, are set last and never
+    come from the client.
 
     With `decodable_only`, `Accept-Encoding` offers just what metering can decode, and no part of a reply is asked for:
     half a reply reports nothing, and half a result is still a result.
     """
-    passed = _FROM_CLIENTS.passing(client)
-    passed.popall(credential_header, None)
-    if decodable_only:
-        passed.popall("Range", None)
-        passed.popall("If-Range", None)
+    if not decodable_only:
+        passed = _FROM_CLIENTS.passing(client)
+    else:
+        passed = _READ_FROM_CLIENTS.passing(client)
         if "Accept-Encoding" in passed:
             passed["Accept-Encoding"] = _decodable(*passed.popall("Accept-Encoding"))
     passed.update(ours)

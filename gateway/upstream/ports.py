@@ -31,6 +31,9 @@ class Reply(Protocol):
     def length(self) -> int | None:
         """The body's length if its head tells."""
 
+    def at_hand(self) -> bytes | None:
+        """What is left of the body, where all of it has come; else None."""
+
     async def chunk(self) -> bytes:
         """The next bytes of the body as they come; empty at its end."""
 

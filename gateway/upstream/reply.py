@@ -17,10 +17,11 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
 
 from gateway.core.errors import UpstreamTimeout, UpstreamUnreachable
 from gateway.core.upstreams import Upstream
-from gateway.upstream.bodies import is_to_come, rest_of
+from gateway.upstream.bodies import at_hand, is_to_come
 from gateway.upstream.connection import Connection
 
 NEVER: Final = float("inf")
@@ -52,8 +53,8 @@ class PooledReply:
     """A `Reply` on a connection of a pool."""
 
     __slots__ = (
-        "_closed", "_connection", "_payload", "_pool", "ends_at", "headers", "last", "left", "length", "reason",
-        "silent_until", "status", "writer",
+        "_closed", "_connection", "_payload", "_pool", "ends_at", "headers", "last", "left", "reason", "silent_until",
+        "status", "writer",
     )  # fmt: skip
 
     def __init__(self, pool: Lender, connection: Connection, ends_at: float, *, last: bool) -> None:
@@ -67,8 +68,9 @@ class PooledReply:
         self.silent_until = NEVER
         self.left: float | None = None  # what was left of its time when it was paused
         self.writer: asyncio.Task[None] | None = None
-        self.status = 0
-        self.reason = ""
+        self.status: int
+        self.reason: str
+        self.headers: CIMultiDictProxy[str]
 
     @property
     def endpoint(self) -> str:
@@ -84,15 +86,24 @@ class PooledReply:
             self.reason = ""
         if message.chunked:
             self._connection.forget()
-        self.headers = headers = message.headers
-        length = headers.get("Content-Length", "")
-        self.length = int(length) if length.isascii() and length.isdigit() else None
+        self.headers = message.headers
+
+    @property
+    def length(self) -> int | None:
+        """See `Reply`."""
+        length = self.headers.get("Content-Length", "")
+        return int(length) if length.isascii() and length.isdigit() else None
+
+    def at_hand(self) -> bytes | None:
+        """See `Reply`."""
+        assert self._payload is not None, "no head has come"
+        return at_hand(self._payload)
 
     async def chunk(self) -> bytes:
         """See `Reply`."""
         assert self._payload is not None, "no head has come"
-        if self._payload.is_eof() and self._payload.exception() is None:  # in hand: no error can come of it
-            return rest_of(self._payload)
+        if (rest := at_hand(self._payload)) is not None:
+            return rest
         self.silent_until = self._pool.silence_ends()
         try:
             return await self._payload.readany()

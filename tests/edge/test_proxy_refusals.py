@@ -225,7 +225,7 @@ async def test_a_fault_of_ours_is_a_refusal_like_any_other(gw: Running, monkeypa
     def broken(*_: Any) -> Any:
         raise ValueError("marker-of-a-fault")
 
-    monkeypatch.setattr("gateway.pipeline.pricing.price", broken)
+    monkeypatch.setattr("gateway.pipeline.pricing.charge", broken)
     got = await gw.call("POST", CHAT_PATH, key, json=CHAT)
     is_refusal(got, 500, "internal")
     assert b"marker" not in got.body

@@ -118,9 +118,8 @@ def test_any_report_has_a_price_or_none(report: tuple[Route, dict[str, Any]], he
     for table in shipped().prices.tables.values():
         sources = {"reply": reply, "request": {}, "job": {}, "query": {}, "path": {}}
         model = pricing.ran_model(route.product, sources)
-        priced = pricing.price(metering, model, sources, table, Nanos(held), request_bytes=9, content_bytes=9)
-        if priced is not None:
-            charge, _ = priced
+        charge = pricing.charge(metering, model, sources, table, Nanos(held), request_bytes=9, content_bytes=9)
+        if charge is not None:
             assert type(charge.amount) is int and 0 <= charge.amount <= 9_000_000 * 10**9
             assert charge.amount == sum(item.amount for item in charge.items)
 

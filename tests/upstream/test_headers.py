@@ -11,9 +11,7 @@ OURS = {"Authorization": "service", "X-Account-Id": "a", "X-Call-Id": "c", "X-Fo
 def passed(*fields: tuple[str, str], decodable_only: bool = False, credential: str = "Authorization") -> list[str]:
     """What of a client's fields an upstream gets, beside ours."""
     ours = {credential: "service", **{name: value for name, value in OURS.items() if name != "Authorization"}}
-    headers = request_headers(
-        CIMultiDictProxy(CIMultiDict(fields)), ours=ours, credential_header=credential, decodable_only=decodable_only
-    )
+    headers = request_headers(CIMultiDictProxy(CIMultiDict(fields)), ours=ours, decodable_only=decodable_only)
     for name, value in ours.items():
         assert headers.getall(name) == [value]
     return [f"{name}: {value}" for name, value in headers.items() if name not in ours]

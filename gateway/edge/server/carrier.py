@@ -17,11 +17,13 @@ class Carrier(web.RequestHandler):
 
     closing = False  # no request is taken after the one at hand
 
-    @property
-    def address(self) -> str:
-        """The peer's address."""
+    address = ""  # the peer's
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A new connection."""
+        super().connection_made(transport)
         peer = self.peername
-        return str(peer[0] if isinstance(peer, tuple) else peer or "")
+        self.address = str(peer[0] if isinstance(peer, tuple) else peer or "")
 
     @property
     def host(self) -> str:

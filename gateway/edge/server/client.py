@@ -23,7 +23,7 @@ from gateway.edge.server.websocket import is_opening, take_over, without_head
 from gateway.pipeline.call import BodyRefused, ClientGone
 from gateway.settings.runtime import Limits
 from gateway.sockets.ports import Relay, Watch, Watcher
-from gateway.upstream.bodies import rest_of
+from gateway.upstream.bodies import at_hand
 from gateway.upstream.headers import end_to_end
 
 _BODY_FAILED: Final = (ConnectionError, web.RequestPayloadError, aiohttp.ClientError)
@@ -40,7 +40,7 @@ class RequestClient:
     """A `pipeline.call.Client`: one request on its connection. `task` is the one that serves it."""
 
     __slots__ = (
-        "_arriving", "_drain_seconds", "_leaving", "_limits", "_lost_timer", "connection", "gone", "headers",
+        "_arriving", "_drain_seconds", "_leaving", "_limits", "_lost_timer", "connection", "gone", "headers", "host",
         "message", "method", "payload", "query_string", "raw_path", "streamed", "taken_over", "task",
     )  # fmt: skip
 
@@ -66,18 +66,14 @@ class RequestClient:
         self.gone = False
         self.method: str = message.method
         self.headers = end_to_end(message.headers)
+        host: str | None = message.headers.get("Host")
+        self.host = connection.host if host is None else host  # the field, or where we listen
         #: As sent: percent-encoded path, and the query without its question mark.
         self.raw_path: str
         self.query_string: str
         self.raw_path, _, self.query_string = message.path.partition("?")
 
     # ---- what was asked
-
-    @property
-    def host(self) -> str:
-        """The `Host` field, or where we listen."""
-        host: str | None = self.message.headers.get("Host")
-        return self.connection.host if host is None else host
 
     @property
     def scheme(self) -> str:
@@ -115,11 +111,7 @@ class RequestClient:
 
     async def read(self, bytes_max: int) -> bytes:
         """The whole body; BodyRefused if it is too large, too slow, or cut short."""
-        content = self.payload
-        if content is EMPTY_PAYLOAD:
-            return b""
-        if content.is_eof() and content.exception() is None:  # in hand already: nothing to wait for
-            body = rest_of(content)
+        if (body := at_hand(self.payload)) is not None:
             if len(body) > bytes_max:
                 raise _too_large(bytes_max)
             return body
@@ -281,9 +273,8 @@ class _Arriving:
             self._client = None
         content = self._content
         try:
-            if content.is_eof() and content.exception() is None:  # in hand already: nothing to wait for
-                chunk = rest_of(content)
-            else:
+            chunk = at_hand(content)
+            if chunk is None:
                 with self._patience:
                     chunk = await content.readany()
         except TimeoutError:
