@@ -177,7 +177,7 @@ class OpenSession:
             call.unfinished = operation = self._slices.closing(self._now())
             self._closed(await operation())
             call.unfinished = None
-            end.close(begun=begun)
+            await end.see_off(begun=begun)
             await self._tell_if_strange()
             await self.relay.over()
         finally:

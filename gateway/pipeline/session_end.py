@@ -34,16 +34,17 @@ class SessionEnd:
 
     async def wind_down(self) -> None:
         """Let the upstream end the session, so that it bills no more and tells what it was: within the grace."""
-        told = self.told
-        if told.upstream is not None:
-            return
-        if self.spec.terminate and not told.final_report:
+        if self.spec.terminate and not self._told_all:
             self.relay.tell_upstream(self.spec.terminate.encode())
-            await self._until(lambda: told.upstream is not None or told.final_report, self.spec.grace_seconds)
-        if told.upstream is None:
-            if not told.final_report:
-                self._close_upstream()
-            await self._until(lambda: told.upstream is not None, _CLOSE_SECONDS)
+            await self._until(lambda: self._told_all, self.spec.grace_seconds)
+        if not self._told_all:
+            self._close_upstream()
+            await self._until(lambda: self._told_all, _CLOSE_SECONDS)
+
+    @property
+    def _told_all(self) -> bool:
+        """Whether the upstream has reported, or will not any more."""
+        return self.told.final_report or self.told.upstream is not None
 
     async def _until(self, over: Callable[[], bool], seconds: float) -> None:
         """Wait for what is told until it is over, at most so long."""
@@ -51,8 +52,19 @@ class SessionEnd:
         while not over() and (left := deadline - self.clock.monotonic()) > 0:
             await self.told.wait(left)
 
-    def close(self, *, begun: bool) -> None:
-        """The last words to both sides. `begun`: it had begun when it ended, and its upstream was told to end."""
+    async def see_off(self, *, begun: bool) -> None:
+        """The last words to both sides, when the books are closed: until the upstream's Close, which the client is to
+        have, is there, a process that is killed would lose a report.
+
+        `begun`: it had begun when it ended, and its upstream was told to end.
+        """
+        try:
+            if begun:
+                await self._until(lambda: self.told.upstream is not None, _CLOSE_SECONDS)
+        finally:
+            self._close(begun=begun)
+
+    def _close(self, *, begun: bool) -> None:
         upstream, client, relay = self.told.upstream, self.told.client, self.relay
         if self.told.refused is not None:
             self.refuse(self.told.refused)

@@ -69,6 +69,33 @@ async def test_reports_that_mean_nothing_are_charged_by_the_clock(small: Running
         assert 0.2 * PRO_SECOND < await spent(small, f"a{number}") < 0.9 * PRO_SECOND, value
 
 
+async def test_what_was_reported_is_charged_before_its_close_is_waited_for(small: Running, upstream: Service) -> None:
+    """A process that is killed while the upstream takes its time would lose a report that it has."""
+    key = await small.open_account("a", credit="1")
+    before = parse_usd("1")
+
+    async def charged() -> bool:
+        return await small.balance("a") < before
+
+    async def script(socket: Socket) -> None:
+        await socket.say(BEGIN)
+        await socket.hear()
+        await socket.say({"type": "Termination", "session_duration_seconds": 7})
+        await until(charged)
+        await socket.close(4321)
+
+    upstream.script = script
+    codes: list[int] = []
+    while 4321 not in codes and len(codes) < 5:  # it waits for a second, which a busy machine may not have
+        before = await small.balance("a")
+        socket = await begun(small, key)
+        await socket.send_json(TERMINATE)
+        codes.append((await to_the_end(socket))[1])
+        await free(small, "a")
+    assert codes[-1] == 4321
+    assert await small.balance("a") == parse_usd("1") - len(codes) * 7 * PRO_SECOND
+
+
 async def test_a_report_without_a_beginning_is_charged(small: Running, upstream: Service) -> None:
     """An upstream that calls its beginning something else does not make its sessions free."""
 
