@@ -29,6 +29,12 @@ local function {name}()
   return {name}_made
 end
 """
+#: Verbs that find out by themselves whether there is such an account, with what they read of it or because they open
+#: it. `known` is before all others.
+UNASKED: Final = frozenset(
+    {"admit", "settle", "renew", "claim_queued", "credit_payment", "reverse_payment"}
+    | {"open_account", "grant_monthly", "close_month"}
+)
 #: The preludes of each verb, those before all of them left out.
 PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "admit": ("guards",),
@@ -61,7 +67,7 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "revive": (),
     "deliveries": (),
     "autopay": ("autopays",),
-    "set_autopay": ("admin", "autopays"),
+    "set_autopay": ("operation", "autopays"),
     "begin_payment": ("autopays",),
     "fail_payment": ("autopays",),
     "credit_payment": ("admin", "charge", "autopays", "payments"),
@@ -71,21 +77,21 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
     "watches": (),
     "sweep": ("queues",),
     "trim": (),
-    "repair": ("admin", "charge"),
-    "open_account": ("admin",),
-    "change_account": ("admin",),
-    "grant": ("admin",),
-    "end_grant": ("admin",),
+    "repair": ("operation", "charge"),
+    "open_account": ("operation", "admin"),
+    "change_account": ("operation", "admin"),
+    "grant": ("operation", "admin"),
+    "end_grant": ("operation",),
     "grant_monthly": ("admin",),
-    "commit": ("admin",),
+    "commit": ("operation",),
     "close_month": ("charge",),
-    "correct": ("admin", "charge"),
-    "refund": ("admin", "charge"),
-    "put_key": ("admin",),
-    "change_key": ("admin",),
-    "account": ("admin",),
-    "keys": ("admin",),
-    "holds": ("admin",),
+    "correct": ("operation", "admin", "charge"),
+    "refund": ("operation", "admin", "charge"),
+    "put_key": ("operation", "admin"),
+    "change_key": ("operation", "admin"),
+    "account": ("reading", "admin"),
+    "keys": ("reading", "admin"),
+    "holds": ("reading",),
 }
 ALONE: Final = ("state", "exportable")
 #: What makes entries, or changes what else is exported of an account.
@@ -110,5 +116,6 @@ def script(verb: str) -> Script:
         return Script(verb, _READS_ONLY + read(verb))
     first, *rest = FIRST
     late = (_LATE_TEXT.format(name=name, text=read(name)) for name in LATE)
-    parts = (read(first), *late, *(read(name) for name in (*rest, *PRELUDES[verb], verb)))
+    known = () if verb in UNASKED else ("known",)
+    parts = (read(first), *late, *(read(name) for name in (*rest, *known, *PRELUDES[verb], verb)))
     return Script(verb, _SHEBANG + "".join(parts))

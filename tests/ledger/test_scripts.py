@@ -11,7 +11,7 @@ from gateway.ports import Renewal
 from tests.ledger.ledgers import RedisWorld, admitted, ask, bill, one_at_a_time, opened
 
 VERBS = (*PRELUDES, *ALONE)
-SHARED = {*FIRST, *LATE}.union(*PRELUDES.values())
+SHARED = {*FIRST, *LATE, "known"}.union(*PRELUDES.values())
 FILES = sorted(path.name.removesuffix(".lua") for path in (files("gateway.ledger") / "scripts").iterdir())
 
 

@@ -7,11 +7,7 @@
 --       value
 -- Answers  accepted, next look (ms) or ''    now or before; '' where it is not followed
 --          conflict                   it belongs to another hold
---          unknown                    no such account
 -- Callers  RedisLedger.accept
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local member, look = ARGV[6] .. ':' .. ARGV[7], ''
 local owner = call('HGET', KEYS[8], 'hold')
 if owner then

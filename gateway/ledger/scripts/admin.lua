@@ -1,20 +1,4 @@
--- admin: the second prelude, of the verbs that administrators use and of the readings of an account.
---
--- KEYS and ARGV of the verbs that change something: KEYS 7 op:<operation>, ARGV 2 digest of the operation's content.
--- Answers of them all: conflict (the operation was used before with other content), unknown (no such account).
-
--- The first answer of this operation, or what forbids it; nil if it is new.
-local function seen()
-  local past = call('GET', KEYS[7])
-  if past then
-    local digest, reply = string.match(past, '^1 (%x+) (.*)$')
-    if digest ~= ARGV[2] then
-      return answer('conflict')
-    end
-    return answer(unpack(cjson.decode(reply)))
-  end
-  return nil
-end
+-- admin: the prelude of the verbs that give credit, and of those that tell how an account or a key stands.
 
 -- What is left of a call's charges after all that was corrected of them; nil where there is no charge. `left`: as far as
 -- entry `last` ('' is nil); what came after it is read here.
@@ -31,13 +15,6 @@ local function left_of(call_id, last, left)
     end
   end
   return left
-end
-
--- Remember the answer under the operation, count the change, and give it.
-local function done(tag, facts)
-  call('HINCRBY', ACCOUNT, 'changes', 1)
-  call('SET', KEYS[7], '1 ' .. ARGV[2] .. ' ' .. cjson.encode({tag, facts}), 'EX', REMEMBER)
-  return answer(tag, facts)
 end
 
 -- Add a grant by an entry of kind `why`: debt first, the rest remains. `back`: it had been spent. The

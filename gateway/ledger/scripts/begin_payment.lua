@@ -4,11 +4,7 @@
 -- ARGV  2 attempt, 3 the least amount, 4 the largest, 5 a cent
 -- Answers  begun, time (ms), autopay's hash    by this call, or by its first
 --          in_flight, off, suspended, disabled, enough, backing_off, capped: the same
---          unknown                    no such account
 -- Callers  RedisLedger.begin_payment
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local function said(verdict)
   return answer(verdict, amount(NOW), autopay_now())
 end

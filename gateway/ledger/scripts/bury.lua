@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 delivery id, 3 why
 -- Answers  buried                     now or before, or it does not wait
---          unknown                    no such account
 -- Callers  RedisLedger.bury
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local its = call('ZSCORE', outbox().waiting, ARGV[2]) and outbox().read(ARGV[2])
 if not its then
   return answer('buried')

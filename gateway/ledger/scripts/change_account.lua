@@ -6,15 +6,7 @@
 --   overrides  the account's field: name=value, in the order of the names, with SEP between them (core.overrides)
 -- Answers  account, {plan, status, sums, grants} as in admin's standing()
 --          too_long                   the account would have too many overrides
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.change_account
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 local overrides_at = 5 + tonumber(ARGV[4])
 local overrides
 if #ARGV >= overrides_at then

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 the most to take, 3 lease (ms)
 -- Answers  claimed, the time (ms), {id, when it was due (ms), record} of each
---          unknown                    no such account
 -- Callers  RedisLedger.claim_deliveries
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local due = call('ZRANGE', outbox().waiting, '-inf', amount(NOW), 'BYSCORE', 'LIMIT', 0, ARGV[2], 'WITHSCORES')
 
 -- From here it must succeed: only writes.

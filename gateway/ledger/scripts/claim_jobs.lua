@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 the most to take, 3 lease (ms)
 -- Answers  claimed, the time (ms), the account's next look (ms) or '', {kind:id, when due (ms), hash} of each
---          unknown                    no such account
 -- Callers  RedisLedger.claim_jobs
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local due = call('ZRANGE', JOBS, '-inf', amount(NOW), 'BYSCORE', 'LIMIT', 0, ARGV[2], 'WITHSCORES')
 
 -- From here it must succeed: only writes.

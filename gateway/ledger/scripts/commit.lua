@@ -6,15 +6,7 @@
 -- Answers  committed, {what it is now}    of this call, or of the first
 --          changed                    it is not what there was any more: ask again
 --          over                       the month is over
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.commit
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 if ARGV[3] < month_now() then
   return answer('over')
 end

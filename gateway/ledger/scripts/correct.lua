@@ -8,15 +8,7 @@
 --          no_call                    that call was charged nothing
 --          left, {what is left}       that much is not left of what the call was charged
 --          too_much                   the balance would pass the most
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.correct
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 local back = ARGV[5] == 'back'
 if ARGV[9] then
   local left = left_of(ARGV[9], ARGV[10], ARGV[11])

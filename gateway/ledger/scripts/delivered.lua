@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 delivery id
 -- Answers  delivered                  now or before
---          unknown                    no such account
 -- Callers  RedisLedger.delivered
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 if call('HEXISTS', outbox().posts, ARGV[2]) == 0 then
   return answer('delivered')
 end

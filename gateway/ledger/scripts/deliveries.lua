@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 'waiting' or 'dead', 3 the most to list, 4 delivery id: of that one alone, '' all
 -- Answers  deliveries, the time (ms), {id, when it is due, or was given up (ms), record} of each
---          unknown                    no such account
 -- Callers  RedisLedger.deliveries
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local found
 local dead = ARGV[2] == 'dead'
 if ARGV[4] ~= '' then

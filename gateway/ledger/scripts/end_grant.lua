@@ -4,15 +4,7 @@
 -- ARGV  2 digest of the content, 3 operation, 4 grant id, 5 what the entry explains (JSON)
 -- Answers  ended, {entry id, amount, balance}
 --          none                       nothing is left of that grant, or there never was one
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.end_grant
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 local record = call('HGET', GRANTS, ARGV[4])
 local expires = record and string.match(record, '^1\31[^\31]*\31%d+\31%d+\31(%d*)\31')
 if not expires then -- what is left of a grant stands beside it, under a name of its own

@@ -6,11 +6,7 @@
 -- Answers  queued                     now or before
 --          gone                       its hold is not open, or not queued
 --          conflict                   the id is another hold's
---          unknown                    no such account
 -- Callers  RedisLedger.enqueue
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local owner = call('HGET', KEYS[7], 'hold')
 if owner then
   return answer(owner == ARGV[2] and 'queued' or 'conflict')

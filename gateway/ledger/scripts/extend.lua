@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 lease (ms from now), 3.. hold ids
 -- Answers  extended, list of those that are not open
---          unknown                    no such account
 -- Callers  RedisLedger.extend
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 
 -- From here it must succeed: only writes.
 local gone = {}

@@ -4,11 +4,7 @@
 -- ARGV  2 attempt, 3 why, 4 ms until the next attempt after the first failure, doubled by each more, 5 the most of them,
 --       6 how many failures disable it
 -- Answers  autopay, its hash          unchanged where the attempt is not under way
---          unknown                    no such account
 -- Callers  RedisLedger.fail_payment
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 if facts('state') ~= 'charging' or facts('attempt') ~= ARGV[2] then
   return answer('autopay', autopay_now())
 end

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7-9 as in names
 -- ARGV  2-3 as in names
 -- Answers  freed                      now, before, or it is not this call's
---          unknown                    no such account
 -- Callers  RedisLedger.free_name
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local hold_id, kept, none = unpack(call('HMGET', NAME, 'hold', 'answer', 'none'), 1, 3)
 if hold_id ~= ARGV[3] or kept or none or stands(hold_id, '0') then
   return answer('freed')

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7 end:<hold id>
 -- ARGV  2 kind:id, 3 hold id
 -- Answers  given_up, '1' if the job was followed until now, else '0'
---          unknown                    no such account
 -- Callers  RedisLedger.give_up
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local record = call('HGET', HOLDS, ARGV[3])
 
 -- From here it must succeed: only writes.

@@ -6,15 +6,7 @@
 -- Answers  granted, {id, record, what remains}
 --          past                       the expiry is over already
 --          too_much                   the balance would pass the most
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.grant
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 if ARGV[7] ~= '' and tonumber(ARGV[7]) <= NOW then
   return answer('past')
 end

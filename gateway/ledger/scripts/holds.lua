@@ -3,15 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  none but lib's
 -- Answers  holds, {id, record, expiry (ms)} of each
---          more                       there was more to end than one script may: ask again
---          unknown                    no such account
 -- Callers  RedisLedger.holds
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-if ended + ended_grants == ENDED_MAX then
-  return answer('more')
-end
 local holds = {}
 local due = call('ZRANGE', DUE, 0, -1, 'WITHSCORES')
 for i = 1, #due, 2 do

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 the most to list
 -- Answers  jobs, the time (ms), {kind:id, next look (ms), hash} of each
---          unknown                    no such account
 -- Callers  RedisLedger.jobs
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local jobs = {}
 local followed = call('ZRANGE', JOBS, 0, ARGV[2] - 1, 'WITHSCORES')
 for i = 1, #followed, 2 do

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7-9 as in names
 -- ARGV  2-3 as in names, 4 answer (empty: none will be kept), 5 bytes that the answers of the account may have together
 -- Answers  kept, '1' if it is kept, else '0': the name is another call's, there is no room, or no answer
---          unknown                    no such account
 -- Callers  RedisLedger.keep_answer
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local hold_id, kept = unpack(call('HMGET', NAME, 'hold', 'answer'), 1, 2)
 if hold_id ~= ARGV[3] or kept then
   return answer('kept', hold_id == ARGV[3] and '1' or '0')

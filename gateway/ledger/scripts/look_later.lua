@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7 res:<kind>:<id>
 -- ARGV  2 kind:id, 3 ms from now, 4 '1' the upstream does not know it, '0' it does, '' nobody asked
 -- Answers  later, when (ms) or ''     '' where the job is not followed
---          unknown                    no such account
 -- Callers  RedisLedger.look_later
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 if not call('ZSCORE', JOBS, ARGV[2]) or call('EXISTS', KEYS[7]) == 0 then
   return answer('later', '')
 end

@@ -9,7 +9,6 @@
 --          other                      it was taken for something else
 --          full, ms until the oldest is forgotten
 --          conflict                   this very call took it for something else
---          unknown                    no such account
 -- Callers  RedisLedger.name_call
 
 -- Between the charge, or the job, and the keeping of its answer a process has one command to send: so long a repeat waits.
@@ -24,9 +23,6 @@ local function keeps(hold_id, lease_until)
   return at and NOW - tonumber(at) < KEEPING_MS
 end
 
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local version, hold_id, content, lease_until, kept, none =
   unpack(call('HMGET', NAME, 'v', 'hold', 'content', 'until', 'answer', 'none'), 1, 6)
 if hold_id then

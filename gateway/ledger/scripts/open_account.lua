@@ -4,12 +4,7 @@
 -- ARGV  2 digest of the content, 3 operation, 4 tier, 5 rate card, 6 signup amount, 7 what its entry explains (JSON)
 -- Answers  account, {plan, status, sums, grants} as in admin's standing()
 --          exists                     opened by another operation
---          conflict                   this operation was used before with other content
 -- Callers  RedisLedger.open_account
-local first = seen()
-if first then
-  return first
-end
 if call('EXISTS', ACCOUNT) == 1 then
   return answer('exists')
 end

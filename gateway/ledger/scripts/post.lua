@@ -4,11 +4,7 @@
 -- ARGV  2 delivery id, 3 channel, 4 payload (JSON), 5 ms until it is due, 6 token of this call, so that its repeat over a
 --       broken connection answers the same
 -- Answers  posted, '1' if it is new, else '0'
---          unknown                    no such account
 -- Callers  RedisLedger.post
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 
 -- From here it must succeed: only writes.
 local new = outbox().post(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])

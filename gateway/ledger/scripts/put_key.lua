@@ -5,15 +5,7 @@
 -- Answers  key, {id, fields} as in admin's key_facts()
 --          past                       it is too late
 --          exists                     made by another operation
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.put_key
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 if ARGV[4] ~= '' and tonumber(ARGV[4]) <= NOW then
   return answer('past')
 end

@@ -4,11 +4,7 @@
 -- ARGV  2 delivery id, 3 ms from now, 4 why ('': as before), 5 '1' if there was an attempt, else '0', 6 token of this call,
 --       so that its repeat over a broken connection counts no second attempt
 -- Answers  put_off                    also where it does not wait
---          unknown                    no such account
 -- Callers  RedisLedger.put_off
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local its = call('ZSCORE', outbox().waiting, ARGV[2]) and outbox().read(ARGV[2])
 if not its or its.by == ARGV[6] then
   return answer('put_off')

@@ -6,11 +6,7 @@
 --       8 '1' if it begins anew
 -- Answers  watch, {id, record}
 --          too_many                   the account has the most
---          unknown                    no such account
 -- Callers  RedisLedger.put_watch
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local past = call('HGET', watch().key, ARGV[2])
 if not past and call('HLEN', watch().key) >= tonumber(ARGV[7]) then
   return answer('too_many')

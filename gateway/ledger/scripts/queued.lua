@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 the most to list
 -- Answers  queued, {kind:id, ...}
---          unknown                    no such account
 -- Callers  RedisLedger.queued
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local waiting = call('ZRANGE', SUBMITTING, 0, ARGV[2] - 1)
 for _, class in ipairs(classes()) do
   local left = ARGV[2] - #waiting

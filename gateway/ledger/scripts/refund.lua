@@ -8,15 +8,7 @@
 -- Answers  refunded, {entry id, balance, amount}
 --          too_much                   the balance would pass the most
 --          left, {what is left}       that much is not left of the charge, or of all that its call was charged
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.refund
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 local left = tonumber(ARGV[5]) - tonumber(call('HGET', KEYS[9], ARGV[4]) or '0')
 left = math.max(0, math.min(left, left_of(ARGV[10], ARGV[11], ARGV[12]) or 0))
 local given = ARGV[6] == '' and amount(left) or ARGV[6]

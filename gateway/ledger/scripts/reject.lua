@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7 end:<hold id>, 8 res:<kind>:<id>
 -- ARGV  2 hold id, 3 kind:id, 4 token of this call, 5 why (JSON: usage of the record)
 -- Answers  rejected                   now or before, or it was not queued
---          unknown                    no such account
 -- Callers  RedisLedger.reject
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local state, hold = unpack(call('HMGET', KEYS[8], 'state', 'hold'), 1, 2)
 if state ~= 'queued' or hold ~= ARGV[2] then
   return answer('rejected')

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7 end:<hold id>, 8 res:<kind>:<id> of the job (if any)
 -- ARGV  2 hold id, 3 token of this call, so that its repeat over a broken connection answers the same
 -- Answers  released, '1' if this call ended the hold, else '0'
---          unknown                    no such account
 -- Callers  RedisLedger.release
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local record = call('HGET', HOLDS, ARGV[2])
 local released = '1 released ' .. ARGV[3]
 local mine = record or call('GET', KEYS[7]) == released

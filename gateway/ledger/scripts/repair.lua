@@ -7,15 +7,7 @@
 --       'key:<key id>' or 'usage:<month>', field, value, '' or the TTL (s) of a hash that is new
 -- Answers  repaired, {entry id, balance}
 --          moved                      the account is another one than was looked at: look again
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.repair
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 local last = call('XREVRANGE', LEDGER, '+', '-', 'COUNT', 1)[1]
 if (last and last[1] or '') ~= ARGV[4] or call('HGET', ACCOUNT, 'balance') ~= ARGV[5] then
   return answer('moved')

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 delivery id, 3 token of this call, so that its repeat over a broken connection answers the same
 -- Answers  revived, '1' if it was a dead letter, else '0'
---          unknown                    no such account
 -- Callers  RedisLedger.revive
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local its = outbox().read(ARGV[2])
 if not its or not call('ZSCORE', outbox().dead, ARGV[2]) then
   return answer('revived', its and its.by == ARGV[3] and '1' or '0')

@@ -4,15 +4,7 @@
 -- ARGV  2 digest of the content, 3.. fields of the hash by name and value
 -- Answers  autopay, its hash
 --          incoherent                 it would be on without a provider, or without a target above its threshold
---          conflict, unknown          as in admin
 -- Callers  RedisLedger.set_autopay
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
-local first = seen()
-if first then
-  return first
-end
 local set = {}
 for i, field in ipairs({'enabled', 'threshold', 'target', 'provider'}) do
   set[field] = facts(field, i == 4 and '' or '0')

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib
 -- ARGV  2 kind:id, 3 ms from now
 -- Answers  later, when to look at the queues again (ms) or ''
---          unknown                    no such account
 -- Callers  RedisLedger.submit_later
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 
 -- From here it must succeed: only writes.
 call('ZADD', SUBMITTING, 'XX', amount(NOW + ARGV[3]), ARGV[2])

@@ -4,11 +4,7 @@
 -- ARGV  2 hold id, 3 kind:id, 4 kind, 5 the upstream's id, 6 first look (ms from now),
 --       7 the endpoint of its service, or ''
 -- Answers  submitted, next look (ms) or ''    '' where it is not followed
---          unknown                    no such account
 -- Callers  RedisLedger.submitted
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local state, hold = unpack(call('HMGET', KEYS[7], 'state', 'hold'), 1, 2)
 if state ~= 'queued' or hold ~= ARGV[2] then
   return answer('submitted', call('ZSCORE', JOBS, ARGV[3]) or '')

@@ -5,11 +5,7 @@
 -- Answers  swept, holds, nano-dollars they held, grants, when a job of the account is to be looked at next (ms) or '',
 --                                     when its queues are (ms) or '', the month, tier, rate card, overrides, the last
 --                                     month that had a grant or '', the commitment or ''
---          unknown                    no such account
 -- Callers  RedisLedger.sweep
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 waits = call('ZRANGE', BASE .. 'outbox', 0, 0, 'WITHSCORES')[2]
 local look_at_job = call('ZRANGE', JOBS, 0, 0, 'WITHSCORES')[2] or ''
 local swept, tier, rate_card, overrides, granted, commitment = unpack(

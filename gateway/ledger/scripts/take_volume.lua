@@ -6,11 +6,7 @@
 --   volume:<month>   HASH with TTL    SKU -> millionths of a unit
 -- Answers  taken, what the month had before of each, with blanks between    of this call, or of the first
 --          conflict                   it was taken with other volumes; or the hold was released, or settled without
---          unknown                    no such account
 -- Callers  RedisLedger.take_volume
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local past = call('GET', KEYS[8])
 if past then
   local digest, first = string.match(past, '^1 (%x+) (.*)$')

@@ -4,11 +4,7 @@
 -- KEYS  1-6 as in lib, 7 exported
 -- ARGV  2 age (ms) from which entries are forgotten, 3 how many at most, 4.. sinks
 -- Answers  trimmed, how many
---          unknown                    no such account
 -- Callers  RedisLedger.trim
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local ends_ms, ends_number = NOW - ARGV[2], -1 -- all up to this id may go
 for i = 4, #ARGV do
   local ms, number = string.match(call('HGET', KEYS[7], ARGV[i]) or '0-0', '^(%d+)-(%d+)$')

@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7 once:<name>
 -- ARGV  2 who used it
 -- Answers  unused                     now, before, or it is another one's
---          unknown                    no such account
 -- Callers  RedisLedger.unuse
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 if call('GET', KEYS[7]) ~= ARGV[2] then
   return answer('unused')
 end

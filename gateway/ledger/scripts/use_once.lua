@@ -3,11 +3,7 @@
 -- KEYS  1-6 as in lib, 7 once:<name>
 -- ARGV  2 who uses it, 3 seconds for which that is remembered
 -- Answers  used, '1' if it is this one's, '0' if another one used it before
---          unknown                    no such account
 -- Callers  RedisLedger.use_once
-if call('EXISTS', ACCOUNT) == 0 then
-  return answer('unknown')
-end
 local first = call('GET', KEYS[7])
 if first then
   return answer('used', first == ARGV[2] and '1' or '0')
