@@ -103,17 +103,22 @@ class PriceTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """When an add-on is on: the first reported of the fields is true, or equals `equals`; and `also` is met too."""
+    """When an add-on is on: the first reported of the fields is true, or equals `equals`; `also` is met too, and
+    `unless` is not.
+    """
 
     fields: tuple[Field, ...]
     equals: tuple[str, ...] = ()
     also: "Condition | None" = None
+    unless: "Condition | None" = None
 
     def met(self, sources: Sources) -> bool:
         """Null, false, zero, empty text, empty lists and empty objects are off."""
         value = first_reported(self.fields, sources)
         on = value in self.equals if self.equals else bool(value)
-        return on and (self.also is None or self.also.met(sources))
+        if not on or (self.also is not None and not self.also.met(sources)):
+            return False
+        return self.unless is None or not self.unless.met(sources)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,6 +173,15 @@ def test_conditions_together() -> None:
         assert not condition.met({"reply": {name: int(name != off) for name in "abc"}})
 
 
+def test_conditions_that_must_not_hold() -> None:
+    """`unless` is off where it is not reported."""
+    condition = Condition(
+        fields=(Field.parse("reply.a"),), unless=Condition(fields=(Field.parse("reply.a.status"),), equals=("error",))
+    )
+    for status, met in (({"status": "error"}, False), ({"status": "success"}, True), ({"x": 1}, True), ("error", True)):
+        assert condition.met({"reply": {"a": status}}) == met
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(PER)), AMOUNTS, st.sampled_from(["a", "b", "calls"])), max_size=5),
     QUANTITIES,

@@ -151,22 +151,39 @@ async def test_a_hold_is_for_all_answers(tmp_path: Path, empty_redis: str) -> No
             assert parse_usd(least) <= charge["amount"] < parse_usd(least) + parse_usd("0.001")
 
 
-async def test_an_empty_understanding_costs_nothing(tmp_path: Path, empty_redis: str) -> None:
-    """What it would cost is known without the reply; that there is none is known as well."""
-    job = b'{"id": "t", "status": "completed", "audio_duration": 3600, "speech_model_used": "universal-2"}'
-    task = {"transcript_id": "t", "speech_understanding": {"request": {"translation": {"target_languages": ["es"]}}}}
+TASKS = {"speaker_identification": {"speaker_type": "role"}, "translation": {"target_languages": ["es"]}}
+DONE_TASKS = {task: {"status": "success"} for task in TASKS}
+#: What the service answers, and what that costs of an hour: 0.02 and 0.06 are the tasks' prices, 0.15 the transcript's.
+UNDERSTOOD: list[tuple[bytes, str | None]] = [
+    (b"", None),
+    (orjson.dumps({"error": "it failed", "status": "error", "request_id": "r"}), "0"),
+    (orjson.dumps({"speech_understanding": {"response": {**DONE_TASKS, "translation": {"status": "error"}}}}), "0.02"),
+    (orjson.dumps({"speech_understanding": {"response": {"translation": {"status": "failed"}}}}), "0.02"),
+    (orjson.dumps({"speech_understanding": {"response": DONE_TASKS}, "status": "success"}), "0.08"),
+    (b"{}", "0.08"),
+]
+
+
+async def test_understanding_that_failed_costs_nothing(tmp_path: Path, empty_redis: str) -> None:
+    """What it would cost is known without the reply; that there is none, or that a task failed, is known as well."""
+    asked = {"speech_understanding": {"request": TASKS}}
+    job = {"id": "t", "status": "completed", "audio_duration": 3600, "speech_model_used": "universal-2", **asked}
+    job["speech_understanding"] = {"request": TASKS, "response": {**DONE_TASKS, "translation": {"status": "error"}}}
+    answers = [body for body, _ in UNDERSTOOD]
 
     async def script(line: Line) -> None:
         while True:
             understanding = (await line.request()).target == b"/v1/understanding"
-            await line.send(message(OK, JSON, body=b"" if understanding else job))
+            await line.send(message(OK, JSON, body=answers.pop(0) if understanding else orjson.dumps(job)))
 
     async with before(ScriptedUpstream(script), tmp_path, empty_redis) as gw:
         key = await gw.open_account("a", credit="10")
-        await gw.call("POST", "/v2/transcript", key, json={"audio_url": "https://example.com/a.wav"})
-        got = await gw.call("POST", "/v1/understanding", key, json=task)
-        assert (got.status, got.body, got.charge) == (200, b"", None)
-        await in_order(gw, "a", balance=parse_usd("9.85"))
+        await gw.call("POST", "/v2/transcript", key, json={"audio_url": "https://example.com/a.wav", **asked})
+        await in_order(gw, "a", balance=parse_usd("9.83"))
+        for body, price in UNDERSTOOD:
+            got = await gw.call("POST", "/v1/understanding", key, json={"transcript_id": "t", **asked})
+            assert (got.status, got.body, got.charge) == (200, body, None if price is None else parse_usd(price))
+        await in_order(gw, "a", balance=parse_usd("9.63"))
 
 
 async def test_a_job_may_have_a_number_for_an_id(tmp_path: Path, empty_redis: str) -> None:

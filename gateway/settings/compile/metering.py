@@ -10,7 +10,7 @@ admission the same `job.x` is read from the request at hand. Elsewhere `job.usag
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.core.audio.probe import FACTS
 from gateway.core.extract import Field
@@ -26,6 +26,7 @@ from gateway.settings.schema.route import RouteSettings
 from gateway.settings.schema.session import SessionSettings
 
 _AT_SETTLEMENT: Final = ("reply", "job")
+_Nested = TypeVar("_Nested", Condition, ConditionSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +80,14 @@ def is_by_model(rule: ChargeRule) -> bool:
 def conditions_of(rules: Iterable[ChargeRule]) -> Iterator[Condition]:
     """Every condition, those within conditions included."""
     for rule in rules:
-        condition = rule.when
-        while condition is not None:
-            yield condition
-            condition = condition.also
+        yield from _with_inner(rule.when)
+
+
+def _with_inner(condition: _Nested | None) -> Iterator[_Nested]:
+    if condition is not None:
+        yield condition
+        yield from _with_inner(condition.also)
+        yield from _with_inner(condition.unless)
 
 
 def fields_of(measures: Iterable[Measure], rules: Iterable[ChargeRule]) -> list[Field]:
@@ -95,10 +100,7 @@ def fields_of_settings(settings: JobSettings | RouteSettings) -> list[Field]:
     """The same, as written."""
     found = [field for measure in settings.usage.values() for field in measure.fields]
     for charge in settings.charges:
-        condition = charge.when
-        while condition is not None:
-            found += condition.fields
-            condition = condition.also
+        found += [field for condition in _with_inner(charge.when) for field in condition.fields]
     return found
 
 
@@ -307,4 +309,5 @@ def compile_condition(
         fields=tuple(settings.fields),
         equals=tuple(settings.equals),
         also=compile_condition(settings.also, place.at("also"), reading, scope),
+        unless=compile_condition(settings.unless, place.at("unless"), reading, scope),
     )

@@ -113,6 +113,9 @@ class ConditionSettings(Settings):
         "Values that mean on; without, everything but null, false, zero and empty", default=list, shown="on"
     )
     also: "Condition | None" = key("Another condition that must hold as well", default=None, shown="none")
+    unless: "Condition | None" = key(
+        "Another condition that must not hold: that the reply says that it failed", default=None, shown="none"
+    )
 
 
 Condition = Annotated[ConditionSettings, BeforeValidator(_all)]
