@@ -98,9 +98,9 @@ class Queueing:
         if job is None or job.queue is None or not record.only_here:
             return None
         (kept,) = await self._ledger.queued_bodies(account=call.account, refs=[record.ref])
-        if kept is None:  # it was submitted just now
-            call.record = await self._ledger.resource(account=call.account, ref=record.ref) or record
-            return None
+        if kept is None:  # it was submitted just now, or deleted
+            call.record = await self._ledger.resource(account=call.account, ref=record.ref)
+            return None if call.record is not None else Refused(code=Code.NOT_FOUND)
         if call.route.reports is None and call.route.deletes is None:
             code = Code.JOB_FAILED if self._why_not(record) else Code.JOB_NOT_FINISHED
             return Refused(code=code, details={"resource": record.ref.kind})

@@ -242,3 +242,21 @@ async def test_openai_understands_each_refusal_and_does_not_retry(
         text = await response.text()
     for code in ("not_entitled", "insufficient_credit", "unauthorized", "unsupported"):
         assert f'gateway_refusals_total{{code="{code}",product="llm-gateway"}} 1.0' in text, "asked once, not retried"
+
+
+async def test_assemblyai_waits_for_redacted_audio(gw: Running, speech: Callable[[str], aai.Transcriber]) -> None:
+    """Asked for while its job runs, or waits for a place, the audio is not ready, and not expired."""
+    key = await gw.open_account("a", tier="free", credit="50")
+    config = aai.TranscriptionConfig(
+        redact_pii=True, redact_pii_audio=True, redact_pii_policies=[aai.PIIRedactionPolicy.person_name]
+    )
+
+    def redacted() -> list[str]:
+        transcriber = speech(key)
+        waiting = [transcriber.submit("https://example.com/a.wav?duration=60", config) for _ in range(6)]
+        return [transcript.get_redacted_audio_url() for transcript in waiting]
+
+    await gw.knobs(job_seconds=0.5)
+    urls = await asyncio.to_thread(redacted)
+    assert len(set(urls)) == 6
+    assert (await gw.ledger.account("a")).held == 0

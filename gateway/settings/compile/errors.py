@@ -18,6 +18,8 @@ _PLACEHOLDERS: Final = ("message", "code", "status", "call_id")
 _BRACED: Final = re.compile(r"\{([^{}]*)\}")
 #: Clients retry these, which would hammer an account without credit.
 _RETRIED: Final = (429, *range(500, 600))
+#: No error, to clients: come again.
+_ACCEPTED: Final = 202
 
 
 def compile_errors(settings: ErrorsSettings, place: Place, scope: Scope) -> ErrorStyle:
@@ -54,6 +56,10 @@ def _wording(code: Code, settings: WordingSettings, place: Place, scope: Scope) 
     if code is Code.INSUFFICIENT_CREDIT and settings.status in _RETRIED:
         message = f"clients retry {settings.status}, again and again: answer missing credit with 400 or 402"
         scope.report.add(place.at("status"), message)
+    if settings.status is not None and settings.status < 400:
+        later = code is Code.JOB_NOT_FINISHED and settings.status == _ACCEPTED
+        if not later:
+            scope.report.add(place.at("status"), "a refusal is an error, 400 to 599; only job_not_finished may be 202")
     return ErrorWording(status=settings.status, message=settings.message, body=settings.body)
 
 

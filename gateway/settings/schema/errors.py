@@ -8,7 +8,9 @@ from gateway.settings.schema.base import Filled, Settings, Whole, key
 class WordingSettings(Settings):
     """How one code is worded; what is left out is as for every code."""
 
-    status: Whole | None = key("HTTP status", default=None, ge=400, le=599, shown="the code's own")
+    status: Whole | None = key(
+        "HTTP status; of `job_not_finished` also 202", default=None, ge=202, le=599, shown="the code's own"
+    )
     message: Filled | None = key(
         "Sentence for people; `{name}` is filled from the refusal's details", default=None, shown="the code's own"
     )
