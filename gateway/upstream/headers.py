@@ -36,10 +36,14 @@ _INSTEAD: Final = frozenset(
     {"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"}
 )
 
+#: Which of its accounts at a service a client means: with our credential it would be one of ours, or refused.
+_OF_ACCOUNTS: Final = frozenset({"openai-organization", "openai-project", "x-goog-user-project"})
+
 #: Never passed on from a client: credentials, what the gateway sets itself, and what it answers itself.
 _NOT_FROM_CLIENTS: Final = (
     HOP_BY_HOP
     | _INSTEAD
+    | _OF_ACCOUNTS
     | {
         "host",
         "authorization",

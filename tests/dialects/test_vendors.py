@@ -90,9 +90,14 @@ async def gate(tmp_path: Path, empty_redis: str) -> AsyncIterator[Gate]:
 
 
 async def test_openai(gate: Gate) -> None:
-    """Chat, whole and streamed, responses, whole and streamed, and embeddings, to the nano-dollar."""
+    """Chat, whole and streamed, responses, whole and streamed, and embeddings, to the nano-dollar.
+
+    The organization and the project of a client's own account there, which it takes from its environment, are not ours.
+    """
     key = await gate.account()
-    async with openai.AsyncOpenAI(base_url=f"{gate.url}/v1", api_key=key, max_retries=0) as client:
+    async with openai.AsyncOpenAI(
+        base_url=f"{gate.url}/v1", api_key=key, max_retries=0, organization="org-1", project="proj_1"
+    ) as client:
         said = await client.chat.completions.create(model="gpt-5.2", messages=ASKED)
         assert said.choices[0].message.content == "Hello."
         chat = 800 * 1750 + 200 * 175 + 50 * 14000

@@ -17,8 +17,8 @@ AUDIO = b"ID3" + bytes(2000)
 
 
 class Vendors:
-    """Takes its own keys only. `requests` are paths with their queries; `cut`: streams break off before their end.
-    `overloaded`: Anthropic's fail when they have begun. `refuses`: everything, with this status.
+    """Takes its own keys only, for no other organization. `requests` are paths with their queries; `cut`: streams break
+    off before their end. `overloaded`: Anthropic's fail when they have begun. `refuses`: everything, with this status.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Vendors:
     @web.middleware
     async def _check(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.requests.append(request.path_qs)
-        if self.refuses:
+        if self.refuses or {"OpenAI-Organization", "OpenAI-Project"} & request.headers.keys():
             said_no = {
                 "error": {"message": "Incorrect API key", "type": "invalid_request_error", "code": "invalid_api_key"}
             }
-            return web.json_response(said_no, status=self.refuses)
+            return web.json_response(said_no, status=self.refuses or 401)
         said = [
             request.headers[name] for name in ("Authorization", "x-api-key", "xi-api-key") if name in request.headers
         ]
