@@ -18,7 +18,7 @@ _READS_ONLY: Final = "#!lua flags=no-writes\n"
 FIRST: Final = ("lib", "over")
 #: Between those two: functions of these names, which give what their files return. A script that does not need it does
 #: not make it: thirty functions would be a quarter of what an admission costs.
-LATE: Final = ("outbox", "watch")
+LATE: Final = ("outbox", "watch", "lapse")
 _LATE_TEXT: Final = """local {name}_made
 local function {name}()
   if not {name}_made then

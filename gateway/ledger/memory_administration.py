@@ -155,11 +155,12 @@ class MemoryAdministration(MemoryStore):
         if first is not None:
             return first
         grant = next((grant for grant in books.grants if grant.id == grant_id), None)
-        if grant is None:
+        if grant is None or grant.id in books.grants.lapsed:
             raise LedgerRefused(rules.NOTHING_LEFT)
-        entry = books.end_grant(now, grant, operation, data)
+        taken = books.grants.lapse(replace(grant, expires_ms=now), books.held)
+        entry = books.expire(now, grant_id, taken, operation, data)
         books.look(now)
-        receipt = Receipt(entry_id=entry.id, charged=grant.remaining, balance=entry.balance)
+        receipt = Receipt(entry_id=entry.id, charged=Nanos(taken), balance=entry.balance)
         return books.done(operation, content, receipt)
 
     async def put_key(self, *, operation: str, key: Key, digest: str, before_ms: int | None = None) -> Key:

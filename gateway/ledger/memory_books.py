@@ -1,13 +1,14 @@
 """The books of one account in memory: the part of the executable specification that moves money.
 
-Owns: what a balance is, the burning of grants, debt, what ends when its time is over. Nothing is counted that can
-be summed.
+Owns: what a balance is, debt, what ends when its time is over. Nothing is counted that can be summed.
 Does not know: guards (core.admission), or that there are other accounts.
 """
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from gateway.core.admission import KEY_RATE, Demand, Rate, RateState, Standing, Window
@@ -17,6 +18,7 @@ from gateway.core.errors import OperationConflict
 from gateway.core.money import ZERO, Nanos
 from gateway.core.months import month_of
 from gateway.ledger.entry_data import charge_data
+from gateway.ledger.memory_grants import Grants
 from gateway.ledger.memory_posts import Posts
 from gateway.ledger.memory_watches import Scene, Watches
 from gateway.ledger.rules import grant_id
@@ -93,7 +95,7 @@ class Books:
     created_ms: int
     status: AccountStatus = "active"
     debt: int = 0
-    grants: list[Grant] = field(default_factory=list)  # in burn order, none spent
+    grants: Grants = field(default_factory=Grants)
     grants_made: int = 0
     commitment: Commitment = field(default_factory=Commitment)
     granted: str = ""  # the last month that had a monthly grant
@@ -124,7 +126,7 @@ class Books:
 
     @property
     def balance(self) -> int:
-        return sum(grant.remaining for grant in self.grants) - self.debt
+        return self.grants.remaining - self.debt
 
     @property
     def held(self) -> int:
@@ -198,8 +200,9 @@ class Books:
     def charge(self, settlement: Settlement, now: int) -> Receipt:
         """End the hold by its charge."""
         charge, hold_id = settlement.charge, settlement.hold_id
-        late = not self.close(hold_id, now)
-        data = charge_data(settlement) | self.burn(charge.amount) | ({"late": True} if late else {})
+        paid = self.close(hold_id, now, charge.amount)
+        late = paid is None
+        data = charge_data(settlement) | self.burn(charge.amount, paid or {}) | ({"late": True} if late else {})
         entry = self.write(now, "charge", -charge.amount, hold_id, data)
         self.count(settlement.key_id, charge.amount, now)
         self.watch_charge(now, entry, settlement.key_id)
@@ -238,12 +241,22 @@ class Books:
         """Whether a call has, or had, this id."""
         return hold_id in self.holds or hold_id in self.ends or self.passed.get(hold_id, (0,))[0] > now
 
-    def close(self, hold_id: str, now: int) -> bool:
-        """Take a hold out; whether it was open. A job that waits with it is claimed next, to tell its client."""
+    def close(self, hold_id: str, now: int, charge: int = 0) -> dict[str, int] | None:
+        """Take a hold out; what grants that are over pay of its charge. None if it was not open.
+
+        A job that waits with it is claimed next, to tell its client.
+        """
         open_ = self.holds.pop(hold_id, None)
-        if open_ is not None and open_.hold.concurrency_class.endswith(".queued") and open_.hold.resource is not None:
+        if open_ is None:
+            return None
+        if open_.hold.concurrency_class.endswith(".queued") and open_.hold.resource is not None:
             self.submitting[open_.hold.resource] = now
-        return open_ is not None
+        paid, expired = self.grants.let_go(open_.hold, charge)
+        for name, amount in expired.items():
+            self.expire(now, name, amount)
+        if expired:
+            self.look(now)
+        return paid
 
     def mark(self, ref: ResourceRef | None, hold_id: str, **changes: Any) -> None:
         """Move a job's record on with its hold; a record that is settled or released stays."""
@@ -270,38 +283,41 @@ class Books:
         )
 
     def end_what_is_over(self, now: int) -> Swept:
-        """Expire holds and grants whose time has come."""
-        over = [open_.hold for open_ in self.holds.values() if open_.hold.expires_ms <= now]
-        for hold in over:
-            self.close(hold.id, now)
-            self.ends[hold.id] = End("expired")
-        expired = [grant for grant in self.grants if grant.expires_ms is not None and grant.expires_ms <= now]
-        for grant in sorted(expired, key=lambda grant: (grant.expires_ms, grant.id)):
-            self.end_grant(now, grant, f"expiry:{grant.id}", {})
-        if expired:
+        """Expire holds and grants whose time has come, one after the other as it came."""
+        holds = {f"h:{open_.hold.id}": open_.hold for open_ in self.holds.values() if open_.hold.expires_ms <= now}
+        grants = {f"g:{grant.id}": grant for grant in self.grants if (grant.expires_ms or sys.maxsize) <= now}
+        times = {name: over.expires_ms or 0 for name, over in (holds | grants).items()}
+        taken_of = 0
+        for name in sorted(times, key=lambda name: (times[name], name)):
+            if name in holds:
+                self.close(holds[name].id, now)
+                self.ends[holds[name].id] = End("expired")
+                continue
+            taken = self.grants.lapse(grants[name], self.held)
+            if taken:
+                self.expire(now, grants[name].id, taken)
+                taken_of += 1
+        if taken_of:
             self.look(now)
         monthly = Monthly(plan=self.plan, now=month_of(now), granted=self.granted, closing=self.commitment.closing)
-        held = Nanos(sum(hold.amount for hold in over))
-        return Swept(holds=len(over), held=held, grants=len(expired), monthly=monthly)
+        held = Nanos(sum(hold.amount for hold in holds.values()))
+        return Swept(holds=len(holds), held=held, grants=taken_of, monthly=monthly)
 
-    def end_grant(self, now: int, grant: Grant, operation: str, facts: Mapping[str, Any]) -> Entry:
-        """Take off what is left of a grant."""
-        self.grants.remove(grant)
-        moved = {"grants": {grant.id: grant.remaining}}
-        return self.write(now, "grant_expiry", -grant.remaining, operation, {**facts, **moved})
+    def expire(
+        self, now: int, name: str, amount: int, operation: str = "", facts: Mapping[str, Any] = MappingProxyType({})
+    ) -> Entry:
+        """Take an amount off a grant that is over; without an operation it is one of its own."""
+        left = self.grants.take(name, amount)
+        operation = operation or f"expiry:{name}" + (f":{left}" if left else "")
+        return self.write(now, "grant_expiry", -amount, operation, {**facts, "grants": {name: amount}})
 
-    def burn(self, amount: int) -> dict[str, Any]:
-        """Take an amount from the grants in burn order; the rest becomes debt. What was moved."""
-        burnt: dict[str, int] = {}
-        while self.grants and amount:
-            first = self.grants[0]
-            burnt[first.id] = taken = min(amount, first.remaining)
-            amount -= taken
-            self.grants[:1] = (
-                [replace(first, remaining=Nanos(first.remaining - taken))] if taken < first.remaining else []
-            )
-        self.debt += amount
-        return {"grants": burnt} | ({"debt": amount} if amount else {})
+    def burn(self, amount: int, paid: Mapping[str, int] = MappingProxyType({})) -> dict[str, Any]:
+        """Take an amount from the grants, of which some pay a part of it; the rest becomes debt. What was moved."""
+        burnt = self.grants.pay(paid)
+        burnt |= self.grants.burn(amount - sum(burnt.values()))
+        owed = amount - sum(burnt.values())
+        self.debt += owed
+        return {"grants": burnt} | ({"debt": owed} if owed else {})
 
     def give(
         self,
@@ -319,9 +335,7 @@ class Books:
         self.debt -= paid
         remaining = Nanos(given.amount - paid)
         grant = replace(given, id=grant_id(self.grants_made), remaining=remaining, created_ms=now)
-        if remaining:
-            self.grants.append(grant)
-            self.grants.sort(key=lambda g: (g.priority, g.expires_ms or float("inf"), g.id))
+        self.grants.put(grant)
         moved = {"grants": {grant.id: grant.amount}} | ({"debt": -paid} if paid else {})
         entry = self.write(now, why, grant.amount, operation, {**facts, **moved})
         if grant.kind == "purchase":

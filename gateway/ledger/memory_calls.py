@@ -130,7 +130,7 @@ class MemoryCalls(MemoryStore):
     async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:
         """See ports.Ledger."""
         books, now = self._at(account)
-        ended = books.close(hold_id, now)
+        ended = books.close(hold_id, now) is not None
         if ended:
             books.ends[hold_id] = End("released")
         books.mark(resource, hold_id, state="released")

@@ -42,8 +42,8 @@ class MemoryFollowing(MemoryStore):
 
     async def give_up(self, *, account: str, ref: ResourceRef, hold_id: str) -> bool:
         """See ports.Ledger."""
-        books, _ = self._at(account)
-        if books.holds.pop(hold_id, None) is not None:
+        books, now = self._at(account)
+        if books.close(hold_id, now) is not None:
             books.ends[hold_id] = End("expired")
         return books.followed.pop(ref, None) is not None
 

@@ -117,7 +117,7 @@ class MemoryQueues(MemoryStore):
         record, until = books.resources.get(ref, (None, 0.0))
         if record is None or record.state != "queued" or record.hold != hold_id:
             return
-        if books.close(hold_id, now):
+        if books.close(hold_id, now) is not None:
             books.ends[hold_id] = End("released")
         books.resources[ref] = (replace(record, state="released", usage={"error": reason}), until)
         books.submitting.pop(ref, None)

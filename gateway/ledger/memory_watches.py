@@ -127,7 +127,7 @@ class Watches:
         return [
             (grant.id, grant.remaining)
             for grant in scene.grants.values()
-            if scene.swept and grant.expires_ms is not None and grant.expires_ms <= soon
+            if scene.swept and grant.expires_ms is not None and scene.now < grant.expires_ms <= soon
         ]
 
     def _delivery(self, watch: Watch, scene: Scene, subject: str, value: int) -> Delivery:

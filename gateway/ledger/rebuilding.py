@@ -154,6 +154,8 @@ class Rebuilt:
             grant = self.grants.get(grant_id)
             taken = 0 if grant is None else min(grant.left, amount, owed)
             owed -= taken
+            if grant is not None and entry.kind == "grant_expiry":  # it may have been ended before its time
+                grant.expires_ms = min(grant.expires_ms or NEVER_MS, entry.at_ms)
             if grant is not None:
                 grant.left -= taken
                 if not grant.left:

@@ -23,6 +23,8 @@ EXPIRES_MS_MAX: Final = NEVER_MS - 1
 PRIORITY_MAX: Final = 1_000_000
 #: What a correction gives back burns before every other grant.
 CORRECTION_PRIORITY: Final = -PRIORITY_MAX - 1
+#: What is kept of a grant that is over burns after all others.
+LAPSED_PRIORITY: Final = PRIORITY_MAX + 1
 #: The largest number that scripts compare exactly. A larger charge would fail in the middle of one, every time.
 CHARGE_MAX: Final = 2**53 - 1
 #: The log of what administrators did keeps so many lines, or a few more.

@@ -137,7 +137,10 @@ class AdministrationLedger(Protocol):
         """Give credit. Debt is paid first. LedgerRefused if the balance would pass BALANCE_MAX, or amount <= 0."""
 
     async def end_grant(self, *, operation: str, account: str, grant_id: str, data: Mapping[str, Any]) -> Receipt:
-        """Take off what is left of a grant, now, by a `grant_expiry` entry. LedgerRefused if nothing is left of it."""
+        """Take off what is left of a grant, now, by a `grant_expiry` entry. LedgerRefused if it is over or spent.
+
+        What open holds rest on is taken off as they end, as at the end of its time. Receipt.charged: what went now.
+        """
 
     async def put_key(self, *, operation: str, key: Key, digest: str, before_ms: int | None = None) -> Key:
         """Make a key of an account, found by its digest. LedgerRefused if it is over, or its digest or id in use.

@@ -68,7 +68,8 @@ class Ledger(
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """Judge the guards in their order and take the hold, in one atomic step. A refusal writes nothing.
 
-        First of all holds and grants of the account whose time is over are ended. A free call (`metered` false)
+        First of all holds and grants of the account whose time is over are ended. What older holds rest on of such a
+        grant stays, and ends with them: no other hold is given it. A free call (`metered` false)
         takes no hold. A resource that is not the account's refuses with NOT_FOUND, after every other guard.
         Unknown accounts and keys are refused (UNAUTHORIZED), not raised. Replay: while the hold is open, the first
         answer's hold; after it has ended, OperationConflict.
@@ -103,7 +104,8 @@ class Ledger(
         """Charge a hold's usage: end the hold, burn grants, write the entry. Once; a replay gets the first receipt.
 
         A hold that has expired, or that the ledger does not know, is charged all the same and the receipt is late.
-        A hold that was released is an OperationConflict. What grants do not cover becomes debt.
+        A hold that was released is an OperationConflict. What grants do not cover becomes debt. What is kept of grants
+        that ended while the hold was open pays first; what the charge leaves of the hold's part expires.
         """
 
     async def release(self, *, account: str, hold_id: str, resource: ResourceRef | None = None) -> bool:

@@ -88,11 +88,14 @@ end
 -- Charge a hold (`record` while it is open), and end a job with it. The script has read `watched`. The receipt, as in
 -- stands().
 local function settle(hold_id, record, ending, digest, key, product, charge, data, job, usage, calls)
-  local late = record and '' or '1'
+  local late, _, paid, rest = '1', nil, '', charge
   if record then
-    close(hold_id, record)
+    late, _, paid, rest = '', close(hold_id, record, charge)
   end
-  local moved, owed = burn(charge)
+  local moved, owed = burn(rest)
+  if paid ~= '' then
+    moved = moved == '' and paid or paid .. ',' .. moved
+  end
   local balance = add(ACCOUNT, 'balance', minus(charge))
   count_spent(key, charge)
   count_usage(product, key, charge, calls)

@@ -36,6 +36,7 @@ local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local ended, ended_held, ended_grants = 0, 0, 0
 local ended_of -- product -> how many of its holds, once there are some
+local lapsed -- of lapse.lua: lets go of what is kept of grants for a hold that ends, once there is something
 local watched -- the account's field `watch` (see watch.lua), once a script has read it
 local waits -- when the first delivery is due that the index should know of (ms, as text), if any
 
@@ -78,7 +79,8 @@ end
 
 -- A hold's record: 1 SEP amount SEP key id SEP class SEP digest SEP created SEP balance SEP held SEP rates SEP product
 -- SEP price version [SEP resource kind SEP resource id]. From balance to rates: the first answer.
-local function close(id, record)
+-- What it held; what grants that are over pay of its charge ("id:amount,..."), and what is left of the charge.
+local function close(id, record, charge)
   local held, key_id, class = string.match(record, '^1\31(%d+)\31([^\31]*)\31([^\31]*)\31')
   assert(held, 'a hold of an unknown version')
   call('HDEL', HOLDS, id)
@@ -97,7 +99,11 @@ local function close(id, record)
       end
     end
   end
-  return held
+  if lapsed then
+    local created = string.match(record, '^1' .. string.rep('\31[^\31]*', 4) .. '\31(%d+)')
+    return held, lapsed(tonumber(held), tonumber(created), charge or '0')
+  end
+  return held, '', charge
 end
 
 -- Move a job's record on with its hold, and follow it no longer; one that is settled or released stays.

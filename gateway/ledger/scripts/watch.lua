@@ -145,7 +145,7 @@ function judges.grant_expiring(its, balance, what)
   end
   for _, member in ipairs(call('ZRANGE', BURN, 0, -1)) do
     local id, expires = string.sub(member, 15), tonumber(string.sub(member, 1, 13))
-    if expires <= NOW + its.limit * 86400000 and not was_told(its, id) then
+    if expires > NOW and expires <= NOW + its.limit * 86400000 and not was_told(its, id) then
       tell(its, id, id, call('HGET', GRANTS, id .. '.left'), balance)
     end
   end
