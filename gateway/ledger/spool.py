@@ -28,6 +28,8 @@ Record = dict[str, Any]
 _SUFFIX = ".spool"
 #: What must be left for records of calls that are to be begun: several hundred.
 _ROOM_BYTES = 256 * 1024
+#: If the ledger is away for so many, it is for all.
+_AWAY_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,28 +207,39 @@ class Spool:
             self._clear()  # a replay was over before the batch had come back
         self._send()
 
-    async def replay(self, apply: Callable[[Record], Awaitable[None]]) -> tuple[int, int]:
-        """Apply what waits, in order, until done or the ledger is away again: how many were applied and rejected.
+    async def replay(
+        self, apply: Callable[[Record], Awaitable[None]], whose: Callable[[Record], str] = lambda _: ""
+    ) -> tuple[int, int]:
+        """Apply what waits until it is done or the ledger is away again: how many were applied and rejected.
 
-        A record that the ledger refuses is moved to `rejected.jsonl` beside the spool, for people to look at.
+        In order, for each of those `whose` records they are: of a cluster the server of one may be away alone, and the
+        others' records do not wait for it. A record that the ledger refuses is moved to `rejected.jsonl` beside the
+        spool, for people to look at.
         """
         if self._replaying:
             return 0, 0
         self._replaying = True
-        applied = rejected = 0
+        applied = rejected = left = 0  # `left`: so many, the oldest, wait on
+        away: set[str] = set()
         try:
-            while self._pending:
+            while left < len(self._pending) and len(away) < _AWAY_MAX:
+                record = self._pending[left]
+                if whose(record) in away:
+                    left += 1
+                    continue
                 try:
-                    await apply(self._pending[0])
+                    await apply(record)
                     applied += 1
                 except LedgerUnavailable:
-                    return applied, rejected
+                    away.add(whose(record))
+                    continue
                 except LedgerRefused as error:
                     loop = asyncio.get_running_loop()
-                    await loop.run_in_executor(self._disk, self._reject, self._pending[0], str(error))
+                    await loop.run_in_executor(self._disk, self._reject, record, str(error))
                     rejected += 1
-                self._pending.popleft()
-            self._clear()
+                del self._pending[left]
+            if not self._pending:
+                self._clear()
         finally:
             self._replaying = False
         return applied, rejected

@@ -25,6 +25,8 @@ Value = TypeVar("Value")
 WEEK_SECONDS: Final = 7 * 86_400
 #: Accounts with something new for the export; of more at once, those are found by the walk over all accounts.
 _CHANGED_MAX: Final = 100_000
+#: When an account is visited again that could not be asked.
+_AWAY_MS: Final = 10_000
 
 
 class Lru(Generic[Value]):
@@ -161,8 +163,11 @@ class Store:
             if len(claimed) >= limit:
                 break
             if account not in busy and await self._call("ZREM", index, account):  # else another visitor has it
-                with suppress(UnknownAccount):
-                    claimed += await claim(account, limit - len(claimed))
+                try:
+                    with suppress(UnknownAccount):
+                        claimed += await claim(account, limit - len(claimed))
+                except LedgerUnavailable:  # of a cluster, its server alone may be away: the others have their turn
+                    await self._noted(index, account, str(now + _AWAY_MS).encode())
         return claimed
 
     async def _leased(self, name: str, ms: str) -> bool:

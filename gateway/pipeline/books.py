@@ -192,7 +192,7 @@ class Books:
 
     async def replay(self) -> tuple[int, int]:
         """Do what the spool holds: how many were done, how many the ledger refused for good."""
-        done, refused = await self._spool.replay(self._applied)
+        done, refused = await self._spool.replay(self._applied, _account_of)
         if done:
             self._observer.event("spool_replayed", value=done)
         if refused:
@@ -246,6 +246,13 @@ class Books:
                 return partial(self._ledger.correct, **{**told, "amount": Nanos(told["amount"])})
             case other:
                 raise LedgerRefused(f"unknown operation {other!r} in the spool")
+
+
+def _account_of(record: Record) -> str:
+    """Whose operation it is, as far as that can be read."""
+    arguments = record.get("arguments")
+    account = arguments.get("account") if isinstance(arguments, dict) else None
+    return account if isinstance(account, str) else ""
 
 
 def _exactly(arguments: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -38,7 +38,11 @@ class Leases:
         self._open.pop(hold_id, None)
 
     async def renew(self) -> None:
-        """Extend every lease; a hold that is gone is not asked for again (its settlement will be late)."""
+        """Extend every lease; a hold that is gone is not asked for again (its settlement will be late).
+
+        Where an account's server, of a cluster, does not answer, those of the others may.
+        """
+        failed = False
         by_account: dict[str, list[str]] = defaultdict(list)
         for hold_id, (account, _) in self._open.items():
             by_account[account].append(hold_id)
@@ -48,8 +52,10 @@ class Leases:
             except UnknownAccount:
                 lost = hold_ids  # ops accepted a ledger that lacks it: those of the others are renewed all the same
             except LedgerUnavailable:
-                self._observer.event("renewal_failed")
-                return  # the others would fail as well; the lease outlasts three tries
+                failed = True  # the lease outlasts three tries
+                continue
             for hold_id in lost:
                 if self._open.pop(hold_id, None) is not None:
                     self._observer.event("hold_lost")
+        if failed:
+            self._observer.event("renewal_failed")

@@ -56,10 +56,14 @@ class Sweeper:
         except Exception:
             self._walk = None  # an iterator that raised is over: the next round starts a new walk
             raise
-        every = await asyncio.gather(*(self._ledger.sweep(account) for account in batch))
-        for account, swept in zip(batch, every, strict=True):
-            if swept.grants:  # the ledger itself tells of the holds that it ends, here and elsewhere
-                self._observer.event("grant_expired", value=swept.grants)
-            if swept.monthly is not None:
-                for visit in self._visits:
-                    await visit(account, swept.monthly)
+        every = await asyncio.gather(*(self._sweep(account) for account in batch), return_exceptions=True)
+        for fault in filter(None, every):
+            raise fault  # the loop tells of it; the others are swept and visited
+
+    async def _sweep(self, account: str) -> None:
+        swept = await self._ledger.sweep(account)
+        if swept.grants:  # the ledger itself tells of the holds that it ends, here and elsewhere
+            self._observer.event("grant_expired", value=swept.grants)
+        if swept.monthly is not None:
+            for visit in self._visits:
+                await visit(account, swept.monthly)
