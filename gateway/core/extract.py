@@ -11,11 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-SOURCES: Final = ("request", "request_header", "query", "path", "reply", "reply_header", "job", "frame", "resource")
+SOURCES: Final = (
+    "request",
+    "request_header",
+    "query",
+    "path",
+    "reply",
+    "reply_header",
+    "job",
+    "frame",
+    "resource",
+    "part",
+)
 REPLY_SOURCES: Final = frozenset({"reply", "reply_header", "frame"})
 
 #: Sources of plain JSON data: objects are dicts.
-_JSON_SOURCES: Final = frozenset({"request", "reply", "job", "frame", "resource"})
+_JSON_SOURCES: Final = frozenset({"request", "reply", "job", "frame", "resource", "part"})
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 #: What a call has shown so far: source name -> its data. A source that is missing reports nothing.

@@ -10,17 +10,20 @@ once, and what they would have done is a Python function: a quarter of the work.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from gateway.core.extract import Field, Sources, first_reported, plain_path
 from gateway.core.money import Nanos
-from gateway.core.pricing import Charge, ChargeRule, LineItem, Price, PriceTable, Rules
-from gateway.core.usage import QUANTITY_MAX, Estimate, Measure
+from gateway.core.parts import SOURCE as PART
+from gateway.core.pricing import Charge, ChargeRule, LineItem, Price, PriceTable, Rules, expected_rules
+from gateway.core.usage import QUANTITY_MAX, Estimate, Measure, never_expected
 
 #: Meters x tables x models: a bound that no config in good faith reaches.
 _TARIFFS_MAX: Final = 10_000
+#: No plain call uses more than this many bits of a unit: a little less than `QUANTITY_MAX`.
+_WHOLE_BITS: Final = 49
 
 Measures = tuple[Measure, ...]
 
@@ -83,8 +86,12 @@ class _Source:
 
     def estimate(self, rules: Rules) -> Callable[[Sources, int], Nanos | None]:
         """`estimate_usage` and then `amount_for`."""
+        usual = tuple(replace(each, estimate=each.estimate.without_parts) for each in self.measures)
+        if any(one.estimate is not other.estimate for one, other in zip(usual, self.measures, strict=True)):
+            self.add(f"if {PART!r} in sources: return None")
+            rules = expected_rules(rules, never_expected(usual))
         used = {name for rule in rules for name in (rule.quantity, rule.times, *rule.minus)}
-        for number, measure in enumerate(self.measures):
+        for number, measure in enumerate(usual):
             if measure.name not in used:
                 continue
             if measure.known_before:
@@ -94,6 +101,7 @@ class _Source:
                 self.add(f"q{number} = {measure.estimate.constant}")
             elif measure.estimate.by_size:
                 self.add(f"q{number} = -(-request_bytes // {measure.estimate.request_bytes_per_unit})")
+                self.at_most(f"q{number}", measure.estimate.maximum)
             elif not self.claimed(f"q{number}", measure.estimate):
                 self.value(f"e{number}", measure.estimate)
                 self.add(f"q{number} = e{number}.of(sources, request_bytes)")
@@ -126,10 +134,10 @@ class _Source:
 
     def claimed(self, name: str, estimate: Estimate) -> bool:
         """`Estimate.of`, where fields of plain objects say it; False, and nothing is written, where other things do."""
-        other = estimate.size or estimate.when or estimate.request_bytes_per_unit is not None
+        other = estimate.size or estimate.when or estimate.request_bytes_per_unit is not None or estimate.minimum
         if other or len(estimate.times) > 1 or not 0 < len(estimate.fields) <= 2:
             return False
-        if not all(map(plain_path, (*estimate.fields, *estimate.times))):
+        if not all(map(plain_path, (*estimate.fields, *estimate.times, *estimate.plus))):
             return False
         self.first_of(name, estimate.fields[:1])
         if len(estimate.fields) > 1:
@@ -137,17 +145,26 @@ class _Source:
             self.add(f"if {name} is None: {name} = t", "elif t is not None: return None")
         self.add(f"if not {name}: {name} = {estimate.default}")
         self.whole(name)
-        if estimate.maximum is not None:
-            self.add(f"if {name} > {estimate.maximum}: {name} = {estimate.maximum}")
+        for path in filter(None, map(plain_path, estimate.plus)):
+            self.add(f"if {path[1]!r} in {self.object_of(path[:1])}: return None")
+        self.at_most(name, estimate.maximum)
         if estimate.times:
             self.first_of("t", estimate.times)
             self.add("if t is not None:", f"    if type(t) is not int or t > {QUANTITY_MAX}: return None")
             self.add(f"    if t > 1: {name} *= t")
         return True
 
+    def at_most(self, name: str, maximum: int | None) -> None:
+        """What a request may claim."""
+        if maximum is not None:
+            self.add(f"if {name} > {maximum}: {name} = {maximum}")
+
     def whole(self, name: str, least: int = 0, most: int = QUANTITY_MAX, when: str = "if") -> None:
         """What is no whole number within bounds goes the long way."""
-        self.add(f"{when} type({name}) is not int or not {least} <= {name} <= {most}: return None")
+        outside = f"not {least} <= {name} <= {most}"
+        if (least, most) == (0, QUANTITY_MAX):  # a shift tells both ends at once: what is larger is rare
+            outside = f"{name} >> {_WHOLE_BITS}"
+        self.add(f"{when} type({name}) is not int or {outside}: return None")
 
     def first_of(self, name: str, fields: Sequence[Field]) -> bool:
         """`first_reported`; False, and nothing is written, where one is not in plain objects."""

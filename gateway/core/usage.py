@@ -6,12 +6,13 @@ Does not know: prices.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal
 
 from gateway.core.extract import REPLY_SOURCES, Field, Places, Sources, first_reported
+from gateway.core.parts import SOURCE as PART
 from gateway.core.record import record
 
 #: Whole units (seconds, tokens, characters, calls), or an exact decimal where the upstream reports a fraction.
@@ -47,8 +48,9 @@ class Estimate:
     service may heed any of them, and zero says nothing. `size` is how many bytes that has: divided by
     `bytes_per_unit_min` (rounding up) where no field says anything, and by `bytes_per_unit_max` for the least that a
     field may say. `request_bytes_per_unit` divides the body's length (rounding up). `default` is used where nothing
-    says anything. `maximum` bounds what a request may claim of each, and `times` says how many it asks
-    for. Where `when` is given and not on, it is `otherwise`. `content_bytes_per_unit` is for afterwards: `known_usage`.
+    says anything. The fields of `plus`, and `parts` (name -> so many units for each), come on top of it. It is no
+    less than `minimum`. `maximum` bounds what a request may claim of each, and `times` says how many it asks for. Where
+    `when` is given and not on, it is `otherwise`. `content_bytes_per_unit` is for afterwards: `known_usage`.
     """
 
     fields: tuple[Field, ...] = ()
@@ -60,25 +62,36 @@ class Estimate:
     request_bytes_per_unit: int | None = None
     content_bytes_per_unit: int | None = None
     default: int = 0
+    minimum: int = 0
     maximum: int | None = None
     times: tuple[Field, ...] = ()
+    plus: tuple[Field, ...] = ()
+    parts: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @cached_property
     def read(self) -> tuple[Field, ...]:
         """Every field that it is read from."""
-        return (*self.fields, *self.size, *self.when, *self.times)
+        return (*self.fields, *self.size, *self.when, *self.times, *self.plus)
+
+    @cached_property
+    def without_parts(self) -> "Estimate":
+        """The same for a request that has no parts that anybody asks for."""
+        if self.when and all(each.source == PART for each in self.when):
+            return Estimate(default=self.otherwise)
+        return replace(self, parts={}) if self.parts else self
 
     @cached_property
     def constant(self) -> int | None:
         """The quantity, where no request changes it."""
-        if self.read or self.request_bytes_per_unit is not None:
+        if self.read or self.parts or self.request_bytes_per_unit is not None:
             return None
-        return self.default if self.maximum is None else min(self.default, self.maximum)
+        found = max(self.default, self.minimum)
+        return found if self.maximum is None else min(found, self.maximum)
 
     @cached_property
     def by_size(self) -> bool:
         """Whether the request's size alone says it."""
-        return self.request_bytes_per_unit is not None and not self.read and self.maximum is None
+        return self.request_bytes_per_unit is not None and not (self.read or self.parts or self.minimum)
 
     def of_sizes(self, request_bytes: int, content_bytes: int) -> Quantity:
         """What the size of the request and of the delivered content say; without them, nothing was used."""
@@ -103,6 +116,12 @@ class Estimate:
             found = -(-request_bytes // self.request_bytes_per_unit)
         if found is None:
             found = self.default
+        for each in self.plus:
+            found += quantity(each.read(sources)) or 0
+        if self.parts:
+            counts = sources.get(PART) or {}
+            found += sum(units * counts.get(name, 0) for name, units in self.parts.items())
+        found = max(found, self.minimum)
         if self.maximum is not None and found > self.maximum:
             found = self.maximum
         if self.times:

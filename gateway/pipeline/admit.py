@@ -140,11 +140,18 @@ class Admission:
             bytes_max = min(call.route.body_bytes_max, max(_INFLATED_BYTES, _INFLATION_MAX * len(body)))
             plain = decoded(body, coding, bytes_max)
             call.unseen_bytes = len(plain or body) - len(body)
-        if plain and too_many_items(plain, self._runtime.limits.json_items_max):
+        if not plain:
+            call.sources["request"] = call.sources["job"] = None
+            return ""
+        if too_many_items(plain, self._runtime.limits.json_items_max):
             return "its JSON has too many items"
-        request = call.sources["request"] = call.sources["job"] = parsed(plain) if plain else None
-        if type(request) is dict and plain is not None and repeats_a_name(plain, request):
-            return "a name stands twice in one object"
+        request = call.sources["request"] = call.sources["job"] = parsed(plain)
+        if type(request) is dict:
+            if repeats_a_name(plain, request):
+                return "a name stands twice in one object"
+            parts = call.route.parts
+            if parts is not None and parts.in_text(plain):
+                parts.count(request, call.sources)
         return ""
 
     def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.core.extract import Field, Sources
+from gateway.core.parts import Parts, parts_of
 from gateway.core.pricing import ChargeRule, expected_rules
 from gateway.core.usage import Measure, never_expected
 
@@ -32,10 +33,15 @@ class Metering:
     reads_reply: bool = True  # some measure, rule or model is read from the reply's body
     expected_rules: tuple[ChargeRule, ...] = field(init=False, repr=False, compare=False)
     counted: tuple[Measure, ...] = field(init=False, repr=False, compare=False)
+    #: What counts the parts of a request that estimates ask for.
+    parts: Parts | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         counted = (each for each in self.measures if each.count != "value" and each.known_before)
         object.__setattr__(self, "counted", tuple(counted))
+        estimates = [measure.estimate for measure in self.measures]
+        names = [name for each in estimates for name in each.parts]
+        object.__setattr__(self, "parts", parts_of(names, [read for each in estimates for read in each.read]))
         object.__setattr__(self, "expected_rules", expected_rules(self.rules, never_expected(self.measures)))
 
 

@@ -12,6 +12,7 @@ from multidict import MultiMapping
 
 from gateway.core.extract import Field, Sources, first_reported
 from gateway.core.money import Nanos
+from gateway.core.parts import Parts
 from gateway.settings.jobs import Job
 from gateway.settings.metering import Metering, Stream
 from gateway.settings.products import ErrorStyle, Product
@@ -115,6 +116,8 @@ class Route:
     metered: bool = field(init=False, repr=False, compare=False)  # whether a call needs credit
     makes: bool = field(init=False, repr=False, compare=False)  # whether its replies name what an account owns then
     reads_replies: bool = field(init=False, repr=False, compare=False)  # whether they say what we have to know
+    #: What counts the parts of a request that its estimate asks for.
+    parts: Parts | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         fields = [each.field for each in self.requires] + [each.field for each in self.rejections]
@@ -128,6 +131,7 @@ class Route:
         makes = self.job is not None or self.creates is not None
         object.__setattr__(self, "makes", makes)
         object.__setattr__(self, "reads_replies", makes or (self.metering is not None and self.metering.reads_reply))
+        object.__setattr__(self, "parts", None if self.metering is None else self.metering.parts)
 
     def passes_over(self, request: Any) -> bool:
         """Whether a request has none of the fields that requirements and rejections look at."""

@@ -27,7 +27,7 @@ FIELDS = [
     Field.parse(text)
     for text in (
         "reply.usage.a", "reply.usage.b", "reply.a", "reply.usage.more.c", "request.a", "request.n", "request.more.b",
-        "reply.list.0.a", "reply_header.x-a", "job.usage.c",
+        "reply.list.0.a", "reply_header.x-a", "job.usage.c", "part.picture",
     )
 ]  # fmt: skip
 VALUES = st.one_of(
@@ -44,9 +44,14 @@ BODIES = st.builds(
 )
 SOURCES = st.fixed_dictionaries(
     {"request": BODIES | VALUES, "reply": BODIES | VALUES},
-    optional={"job": BODIES, "reply_header": st.just({"x-a": "5"})},
+    optional={
+        "job": BODIES,
+        "reply_header": st.just({"x-a": "5"}),
+        "part": st.dictionaries(st.sampled_from(["picture", "file"]), st.integers(1, 3), min_size=1),
+    },
 )
 SOME_FIELDS = st.lists(st.sampled_from(FIELDS), max_size=2).map(tuple)
+IF_A_PART = st.just((Field.parse("part.picture"),))
 ESTIMATES = st.builds(
     Estimate,
     fields=SOME_FIELDS,
@@ -57,8 +62,11 @@ ESTIMATES = st.builds(
     size=st.just(()) | SOME_FIELDS,
     bytes_per_unit_min=st.integers(1, 3),
     bytes_per_unit_max=st.integers(3, 9),
-    when=st.just(()) | SOME_FIELDS,
+    when=st.just(()) | SOME_FIELDS | IF_A_PART,
     otherwise=st.integers(0, 3),
+    plus=st.just(()) | SOME_FIELDS,
+    parts=st.just({}) | st.just({"picture": 7, "file": 11}),
+    minimum=st.just(0) | st.integers(0, 400),
 )
 MEASURES = st.tuples(
     *(

@@ -70,20 +70,25 @@ class Gate:
         raise AssertionError("something is still held")
 
 
+def dialects(directory: Path, upstream_url: str, redis_url: str) -> Path:
+    """The shipped files, with the addresses of the four changed, and nothing else."""
+    for source in (ROOT / "config" / "dialects").glob("*.yaml"):
+        (directory / source.name).write_text(source.read_text())
+    path = directory / "gateway.yaml"
+    data = yaml.safe_load(path.read_text())
+    data |= {"spool_directory": str(directory / "spool"), "redis": {"url": redis_url}}
+    data |= {"customers": {"port": 0}, "ops": {"port": 0}}
+    for upstream in data["upstreams"].values():
+        upstream["base_url"] = upstream_url
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
 @pytest.fixture
 async def gate(tmp_path: Path, empty_redis: str) -> AsyncIterator[Gate]:
-    """The shipped files, with the addresses of the four changed, and nothing else."""
+    """A gateway with the shipped files in front of the four."""
     async with vendors() as (found, url):
-        for source in (ROOT / "config" / "dialects").glob("*.yaml"):
-            (tmp_path / source.name).write_text(source.read_text())
-        path = tmp_path / "gateway.yaml"
-        data = yaml.safe_load(path.read_text())
-        data |= {"spool_directory": str(tmp_path / "spool"), "redis": {"url": empty_redis}}
-        data |= {"customers": {"port": 0}, "ops": {"port": 0}}
-        for upstream in data["upstreams"].values():
-            upstream["base_url"] = url
-        path.write_text(yaml.safe_dump(data))
-        runtime = load(path, ENVIRONMENT)
+        runtime = load(dialects(tmp_path, url, empty_redis), ENVIRONMENT)
         with httpx.Client(follow_redirects=True) as http:
             async with open_ledger(runtime) as ledger, serving(runtime, ledger) as (gateway, _):
                 yield Gate(gateway, runtime, ledger, found, http)

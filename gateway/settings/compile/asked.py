@@ -85,9 +85,10 @@ class Asked:
         if settings.session is not None:
             return "stream"  # a handshake has none
         first = next(iter(self.of_body), None)
-        needed = first is not None or settings.free_fields is not None
+        parts = self.priced.parts if self.priced is not None else None
+        needed = first is not None or settings.free_fields is not None or parts is not None
         if settings.body == "stream" and needed:
-            why = f"{first} is read" if first is not None else "free_fields are looked for"
+            why = f"{first} is read" if first is not None else "free_fields or parts are looked for"
             scope.report.add(place.at("body"), f"{why}, and a streamed body is not parsed: write body: json")
         return settings.body or ("json" if needed else "stream")
 
@@ -96,7 +97,8 @@ class Asked:
         settings = self.settings
         if settings.free_fields is not None:
             told = [] if settings.session is None else [settings.session.frames.type_field]
-            return known_tree([*settings.free_fields, *told, *(_object_path(field) for field in self.of_body)])
+            read = [_object_path(field) for field in self.of_body if not self._free_around(field)]
+            return known_tree([*settings.free_fields, *told, *read])
         if any(field.source in ("request", "job") and field.steps[0] != "usage" for field in self._switches()):
             message = (
                 "charges depend on what the request switches on: list the other fields in free_fields, "
@@ -104,6 +106,19 @@ class Asked:
             )
             scope.report.add(place, message, at_key=True)
         return None
+
+    def _free_around(self, field: Field) -> bool:
+        """Whether an estimate reads it in what is free as a whole: that stays so."""
+        around = (".".join(map(str, field.steps[:end])) for end in range(1, len(field.steps)))
+        return field in self._expected and any(path in (self.settings.free_fields or ()) for path in around)
+
+    @property
+    def _expected(self) -> set[Field]:
+        """The fields that only estimates read."""
+        if self.priced is None:
+            return set()
+        of_estimates = {field for measure in self.priced.measures for field in measure.estimate.read}
+        return of_estimates - set(fields_of(self.priced.measures, self.priced.rules))
 
     def known_parameters(self, place: Place, scope: Scope) -> frozenset[str] | None:
         """The query parameters that may be on; None: all."""

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from gateway.core.audio.probe import FACTS
 from gateway.core.extract import Field
+from gateway.core.parts import SOURCE as PART
 from gateway.core.pricing import ChargeRule, Condition
 from gateway.core.usage import QUANTITY_MAX, Estimate, Measure
 from gateway.settings.compile.scope import Scope
@@ -25,6 +26,7 @@ from gateway.settings.schema.metering import ChargeSettings, ConditionSettings, 
 from gateway.settings.schema.route import RouteSettings
 from gateway.settings.schema.session import SessionSettings
 
+NO_PARTS: Final = "only the parts of a request that is charged by itself are counted: not those of a job or a session"
 _AT_SETTLEMENT: Final = ("reply", "job")
 _Nested = TypeVar("_Nested", Condition, ConditionSettings)
 
@@ -41,6 +43,11 @@ class Reading:
     fixed_hold: bool = False
     session: SessionSettings | None = None
     reported: bool = False
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there is a body whose parts are counted."""
+        return not self.of_job and self.session is None
 
 
 def compile_metering(
@@ -171,8 +178,11 @@ def _estimate(settings: MeasureSettings, place: Place, reading: Reading, scope: 
         request_bytes_per_unit=estimate.request_bytes_per_unit,
         content_bytes_per_unit=estimate.content_bytes_per_unit,
         default=default or 0,
+        minimum=estimate.min or 0,
         maximum=estimate.max,
         times=tuple(estimate.times),
+        plus=tuple(estimate.plus),
+        parts=dict(estimate.parts),
     )
 
 
@@ -182,7 +192,7 @@ def _check_estimate(
     """Whether an estimate always says something, and nothing without bounds."""
     if default is None and estimate.request_bytes_per_unit is None:
         scope.report.add(place, "the estimate needs a default, for a request that says nothing", at_key=True)
-    if (estimate.fields or estimate.size or estimate.times) and estimate.max is None:
+    if (estimate.fields or estimate.size or estimate.times or estimate.plus or estimate.parts) and estimate.max is None:
         scope.report.add(place, "a request must not claim any number: add max", at_key=True)
     if estimate.max is not None and (default or 0) > estimate.max:
         scope.report.add(place.at("default"), f"the default is more than the max of {estimate.max}")
@@ -193,8 +203,13 @@ def _check_estimate(
             scope.report.add(place.at("bytes") if given is None else place.at(key), message, at_key=True)
     if least is not None and most is not None and least > most:
         scope.report.add(place.at("bytes_per_unit_min"), f"this is more than the bytes_per_unit_max of {most}")
-    keys = (("from", estimate.fields), ("bytes", estimate.size), ("when", estimate.when), ("times", estimate.times))
-    for key, fields in keys:
+    if estimate.max is not None and (estimate.min or 0) > estimate.max:
+        scope.report.add(place.at("min"), f"the min is more than the max of {estimate.max}")
+    if estimate.parts and not reading.has_parts:
+        scope.report.add(place.at("parts"), NO_PARTS)
+    keys = ("fields", "from"), ("size", "bytes"), ("when", "when"), ("times", "times"), ("plus", "plus")
+    for name, key in keys:
+        fields: list[Field] = getattr(estimate, name)
         for index, field in enumerate(fields):
             _check_expected(field, place.at(key, index), reading, scope)
 
@@ -207,6 +222,9 @@ def _check_expected(field: Field, place: Place, reading: Reading, scope: Scope) 
         elif scope.complete and not scope.audio_kinds.intersection(reading.required):
             message = "the call requires no resource that is audio: add requires, and audio: true to what creates it"
             scope.report.add(place, message)
+    elif field.source == PART:
+        if not reading.has_parts:
+            scope.report.add(place, NO_PARTS)
     elif not reading.of_job:
         check_parameter(field, place, reading.parameters, scope)
     elif field.source != "request":

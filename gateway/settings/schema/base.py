@@ -199,8 +199,8 @@ def _asked(value: extract.Field) -> extract.Field:
 
 
 def _expected(value: extract.Field) -> extract.Field:
-    if value.source not in (*_BEFORE, "resource"):
-        raise ValueError(f"this is read before the call is forwarded: use one of {', '.join(_BEFORE)}, resource")
+    if value.source not in (*_BEFORE, "resource", "part"):
+        raise ValueError(f"this is read before the call is forwarded: use one of {', '.join(_BEFORE)}, resource, part")
     return value
 
 

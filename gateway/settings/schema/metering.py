@@ -44,8 +44,8 @@ class EstimateSettings(Settings):
         "Highest plausible rate: `from` counts as no less than `bytes` divided by it",
         default=None, unit="bytes per unit", ge=1, le=10**9, shown="none",
     )  # fmt: skip
-    when: AskedFields = key(
-        "Fields of the request of which the first given must be on; else it is the measure's `default`",
+    when: ExpectedFields = key(
+        "Fields of the request, or `part.NAME`: the first given must be on; else the measure's `default` counts",
         default=list, shown="always",
     )  # fmt: skip
     request_bytes_per_unit: Whole | None = key(
@@ -72,6 +72,15 @@ class EstimateSettings(Settings):
         le=10**12,
         shown="the measure's default",
     )
+    plus: ExpectedFields = key("Fields that come on top of it", default=list, shown="none")
+    parts: dict[Filled, Whole] = key(
+        "So much for each part of the request (see below) comes on top of it, by the part's name",
+        default=dict, unit="the measure's", shown="none",
+    )  # fmt: skip
+    min: Whole | None = key(
+        "It is no less than that, whatever a request says", default=None, unit="the measure's", ge=0, le=10**12,
+        shown="none",
+    )  # fmt: skip
     max: Whole | None = key(
         "Most that a request may claim of each", default=None, unit="the measure's", ge=0, le=10**12, shown="none"
     )
