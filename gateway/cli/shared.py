@@ -148,6 +148,8 @@ _READING: Final = frozenset(
         *("commitment", "peppers"),
     }
 )
+#: Commands for a Redis that is not the one that this machine knows; no other one reads or writes there.
+_OF_ANY_REDIS: Final = frozenset({"condition", "accept", "restore"})
 _ABOUT: Final = (
     *("key", "key_id", "hold", "kind", "job", "delivery", "alert", "call_id", "attempt", "payment", "trust"),
     *("grant", "applied"),
@@ -209,11 +211,17 @@ def named_operation(idempotency_key: str | None) -> Operation:
 def on_ledger(invocation: Invocation, work: Callable[[Desk], Awaitable[Answer]]) -> Answer:
     """Do the work with the ledger open. What goes wrong becomes a Failure."""
     runtime = invocation.runtime()
+    command = click.get_current_context().info_name
+    if command in _READING and not (runtime.redis.url or runtime.redis.directory.exists()):
+        place = runtime.redis.directory.absolute()
+        raise Unreachable(
+            f"There is no ledger in {place}, by {invocation.config}: nothing has run here", code="no_ledger"
+        )
 
     async def do() -> Answer:
         async with AsyncExitStack() as stack:
             try:
-                ledger = await stack.enter_async_context(open_ledger(runtime))
+                ledger = await stack.enter_async_context(open_ledger(runtime, known=command not in _OF_ANY_REDIS))
             except UNREACHABLE as error:
                 raise unreachable(runtime, error) from None
             upstreams = PooledUpstreamClient()

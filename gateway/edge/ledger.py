@@ -39,9 +39,9 @@ async def open_redis(runtime: Runtime, *, keep: bool = False) -> AsyncIterator[s
 
 @asynccontextmanager
 async def open_ledger(
-    runtime: Runtime, *, keep: bool = False, observer: Observer | None = None
+    runtime: Runtime, *, keep: bool = False, known: bool = False, observer: Observer | None = None
 ) -> AsyncIterator[RedisLedger]:
-    """The ledger on its server. LinkDown if it cannot be reached.
+    """The ledger on its server. LinkDown if it cannot be reached; with `known` also if this machine knows another one.
 
     With `keep`, for those who serve: operations raise LedgerUnavailable until it can be reached, and while it is not
     the ledger that this machine knows.
@@ -49,13 +49,14 @@ async def open_ledger(
     settings = runtime.redis
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(open_redis(runtime, keep=keep))
+        memory = Memory(runtime.spool_directory, url, settings.prefix)
         link = open_link(
             LinkSettings(
                 url=url,
                 connect_seconds_max=settings.connect_seconds_max,
                 command_seconds_max=settings.command_seconds_max,
             ),
-            guard(url, settings.prefix, Memory(runtime.spool_directory, url, settings.prefix)) if keep else None,
+            guard(url, settings.prefix, memory) if keep or (known and memory.read()) else None,
         )
         stack.push_async_callback(link.close)
         try:

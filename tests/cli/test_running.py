@@ -18,6 +18,8 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.cli.shared import Invocation, common, default_config
+from gateway.ledger.embedded import EmbeddedRedis
+from gateway.ledger.epoch import Memory
 from gateway.settings.load import SettingsError
 from tests.cli.conftest import CONFIG, ROOT, Shell
 
@@ -135,6 +137,23 @@ def test_a_ledger_that_cannot_be_reached_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = run("accounts", "list", "-c", str(CONFIG), "--data", str(tmp_path / "file" / "below"))
     assert result.exit_code == 2
+
+
+def test_a_ledger_that_this_machine_does_not_know_is_left_alone(shell: Shell) -> None:
+    """No command reads or writes in a Redis that lost the ledger's data, until ops accept it."""
+    Memory(shell.data / "spool", EmbeddedRedis(shell.data / "redis").url, "gw").write("another")
+    for words in (("accounts", "open", "a"), ("accounts", "list"), ("ledger", "verify")):
+        assert "has lost the ledger's data" in shell.refused(*words, code=2)
+    assert "fault: it has lost the ledger's data" in shell.call("ledger", "condition").output
+    shell.ok("ledger", "accept")
+    assert shell.ok("accounts", "list") == "no accounts\n"
+
+
+def test_a_place_without_a_ledger_is_told(offline: Shell) -> None:
+    """Who looks for accounts in the wrong directory is not told that there are none, and begins no ledger there."""
+    told = offline.refused("accounts", "list", code=2)
+    assert str(offline.data / "redis") in told and str(CONFIG) in told
+    assert not (offline.data / "redis").exists()
 
 
 def test_why_it_does_not_start_names_the_place(tmp_path: Path) -> None:

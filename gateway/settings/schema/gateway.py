@@ -63,7 +63,7 @@ class RedisYaml(Settings):
         "URL of the server; empty: an embedded server. May be `file:/path`", default="", shown="embedded"
     )
     directory: Word = key("Where the embedded server keeps its data", default="data/redis")
-    prefix: Name = key("First part of every key in Redis", default="gw")
+    prefix: Name = key("What every key in Redis begins with, some after a brace", default="gw")
     connect_seconds_max: Seconds = key("Longest wait for a connection", default=1.0, unit="seconds", gt=0, le=60)
     command_seconds_max: Seconds = key("Longest wait for an answer", default=2.0, unit="seconds", gt=0, le=60)
     operation_seconds: Whole = key(
