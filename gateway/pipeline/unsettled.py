@@ -20,6 +20,9 @@ UNSETTLED: Final = "unsettled"
 GRACE_SECONDS: Final = 5.0
 #: Of one that is still open: its time was put off, and its note was not.
 _OPEN_SECONDS: Final = 5.0
+#: A note that is looked at so much later than it was due: the ledger was away, and what was told meanwhile waits in
+#: spools, whose turn comes first.
+_LATE_MS: Final = 5000
 _PAUSES: Final = (30.0,) * 2880
 
 
@@ -62,6 +65,8 @@ class UnsettledCourier:
         """See `Courier`."""
         settlement = read_settlement(delivery.payload["settlement"])
         account, hold_id = settlement.account, settlement.hold_id
+        if not delivery.attempts and delivery.now_ms - delivery.due_ms > _LATE_MS:
+            return Retry(why="the ledger was away")
         try:
             ended = await self._ledger.extend(account=account, hold_ids=[hold_id], lease_seconds=1)
             if not ended:
