@@ -61,12 +61,10 @@ class Watcher(Protocol):
 
 @record
 class Traffic:
-    """What has passed so far: messages and bytes by sender (bytes of frames, headers included)."""
+    """What has passed so far by sender, in bytes of frames, headers included."""
 
-    client_messages: int = 0
-    client_bytes: int = 0
-    upstream_messages: int = 0
-    upstream_bytes: int = 0
+    client_bytes: int
+    upstream_bytes: int
 
 
 class UpstreamSocket(Protocol):

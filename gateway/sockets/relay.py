@@ -77,13 +77,7 @@ class SplicedRelay:
     @property
     def traffic(self) -> Traffic:
         """See `ports.Relay`."""
-        client, upstream = self._client, self._upstream
-        return Traffic(
-            client_messages=client.messages,
-            client_bytes=client.bytes_read,
-            upstream_messages=upstream.messages,
-            upstream_bytes=upstream.bytes_read,
-        )
+        return Traffic(client_bytes=self._client.bytes_read, upstream_bytes=self._upstream.bytes_read)
 
     @property
     def active_at(self) -> float:

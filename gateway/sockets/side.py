@@ -32,7 +32,7 @@ class Side(asyncio.Protocol):
 
     __slots__ = (
         "_between", "_closes_at", "_loop", "_masks", "_pieces", "_stalls_at", "_unread", "_waiting", "active_at",
-        "bytes_read", "closing", "ended", "left", "lost", "messages", "midway", "muted", "peer", "scanner", "transport",
+        "bytes_read", "closing", "ended", "left", "lost", "midway", "muted", "peer", "scanner", "transport",
         "waiting_bytes", "watch", "watcher",
     )  # fmt: skip
 
@@ -47,8 +47,8 @@ class Side(asyncio.Protocol):
         self.ended = ended
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        #: What came of it and passed: whole messages, bytes of frames, and when (the loop's time).
-        self.messages = self.bytes_read = 0
+        #: What came of it and passed: bytes of frames, and when the last message did (the loop's time).
+        self.bytes_read = 0
         self.active_at = self._loop.time()
         #: A message is begun towards it, and its next fragment is awaited.
         self.midway = False
@@ -71,7 +71,7 @@ class Side(asyncio.Protocol):
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "closing" if self.closing else "open" if self.transport else "awaited"
-        return f"<{type(self).__name__} {state} messages={self.messages} bytes={self.bytes_read}>"
+        return f"<{type(self).__name__} {state} bytes={self.bytes_read}>"
 
     def attach(self, transport: asyncio.Transport, early: bytes) -> None:
         """The connection is here; `early` came of it before. What waited for it is sent.
@@ -145,7 +145,6 @@ class Side(asyncio.Protocol):
         """These whole frames of its, so many messages, go to the peer."""
         self.bytes_read += len(raw)
         if messages:
-            self.messages += messages
             self.active_at = self._loop.time()
         peer = self.peer
         peer.write(raw)

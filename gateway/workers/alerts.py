@@ -63,15 +63,11 @@ def _is_for(watch: Watch, payload: Mapping[str, Any]) -> bool:
 class TargetCourier:
     """Tells one target of an alert."""
 
-    def __init__(self, ledger: Ledger, carry: Carry, *, pauses: Sequence[float] = PAUSES_SECONDS) -> None:
+    pauses: Sequence[float] = PAUSES_SECONDS
+
+    def __init__(self, ledger: Ledger, carry: Carry) -> None:
         self._ledger = ledger
         self._carry = carry
-        self._pauses = pauses
-
-    @property
-    def pauses(self) -> Sequence[float]:
-        """See `Courier`."""
-        return self._pauses
 
     async def deliver(self, delivery: Delivery) -> Delivered | Retry | Dead:
         """See `Courier`."""

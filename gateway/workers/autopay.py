@@ -45,6 +45,8 @@ _PAUSES: Final = (2.0, 5.0, 15.0, 60.0, 300.0) + (1800.0,) * 20_000
 class AutopayCourier:
     """The courier of the channel `autopay`."""
 
+    pauses: Sequence[float] = _PAUSES
+
     def __init__(
         self, *, ledger: Ledger, providers: Mapping[str, PaymentProvider], cashier: Cashier, settings: Payments
     ) -> None:
@@ -52,11 +54,6 @@ class AutopayCourier:
         self._providers = providers
         self._cashier = cashier
         self._settings = settings
-
-    @property
-    def pauses(self) -> Sequence[float]:
-        """See `Courier`."""
-        return _PAUSES
 
     async def deliver(self, delivery: Delivery) -> Delivered | Retry | Dead:
         """Bring the account to where it needs no payment; Retry says why that is not yet so."""

@@ -12,7 +12,7 @@ from gateway.ports import Dead, Delivered, Delivery, Retry
 from gateway.upstream.outward import Outward
 
 #: Nine pauses are ten attempts, the last one about two hours after the first.
-PAUSES: Final = (5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
+_PAUSES: Final = (5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
 
 
 async def call_hook(
@@ -34,14 +34,10 @@ async def call_hook(
 class WebhookCourier:
     """Delivers what a client is told of its job: the body as it is, and the header that the client asked for."""
 
-    def __init__(self, outward: Outward, *, pauses: Sequence[float] = PAUSES) -> None:
-        self._outward = outward
-        self._pauses = pauses
+    pauses: Sequence[float] = _PAUSES
 
-    @property
-    def pauses(self) -> Sequence[float]:
-        """See `Courier`."""
-        return self._pauses
+    def __init__(self, outward: Outward) -> None:
+        self._outward = outward
 
     async def deliver(self, delivery: Delivery) -> Delivered | Retry | Dead:
         """2xx in time: delivered. Any 4xx, or an address that is not called: dead. Anything else: again."""

@@ -136,8 +136,7 @@ async def test_frames_pass_as_they_are(relay: Relaying) -> None:
     )  # fmt: skip
     assert await client.reader.readexactly(len(back)) == back
     traffic = relay.watchers[0].joined.traffic
-    assert (traffic.client_messages, traffic.client_bytes) == (5, len(sent))
-    assert (traffic.upstream_messages, traffic.upstream_bytes) == (2, len(back))
+    assert (traffic.client_bytes, traffic.upstream_bytes) == (len(sent), len(back))
 
 
 async def test_half_frames(relay: Relaying) -> None:

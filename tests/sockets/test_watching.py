@@ -116,10 +116,10 @@ async def test_a_judged_message_waits_and_so_does_what_follows() -> None:
     async with relaying(**CLIENT) as relay:
         client, upstream = await relay.both()
         judge = Judge(relay.watchers[0])
-        client.send(BINARY, b"audio 1")
+        before = client.send(BINARY, b"audio 1")
         parts = [UPDATE[:9], UPDATE[9:20], UPDATE[20:]]
         sent = client.send(TEXT, parts[0], final=False)
-        client.send(PING, b"within")
+        before += client.send(PING, b"within")
         sent += client.send(CONTINUATION, parts[1], final=False) + client.send(CONTINUATION, parts[2])
         after = client.send(BINARY, b"audio 2") + client.send(TEXT, b'{"type":"input.audio"}')
         assert await upstream.frame() == (FIN | BINARY, b"audio 1")
@@ -127,8 +127,7 @@ async def test_a_judged_message_waits_and_so_does_what_follows() -> None:
         await until(lambda: judge.asked == 1)
         after += client.send(BINARY, b"audio 3")
         await asyncio.sleep(0.05)
-        traffic = relay.watchers[0].joined.traffic
-        assert traffic.client_messages == 1
+        assert relay.watchers[0].joined.traffic.client_bytes == len(before)
         judge.verdicts.put_nowait(None)
         assert await upstream.reader.readexactly(len(sent + after)) == sent + after
         assert relay.watchers[0].told == [
@@ -312,9 +311,9 @@ async def test_our_messages_before_and_after() -> None:
     async with relaying() as relay:
         relay.dials.clear()
         client = await relay.client()
-        client.send(TEXT, b"from the client")
+        sent = client.send(TEXT, b"from the client")
         joined = relay.watchers[0].joined
-        await until(lambda: joined.traffic.client_messages == 1)
+        await until(lambda: joined.traffic.client_bytes == len(sent))
         joined.tell_upstream(b"from us")
         relay.dials.set()
         upstream = await relay.upstream_wire()
@@ -385,10 +384,11 @@ async def test_many_tiny_messages_do_not_keep_others_waiting() -> None:
     async with relaying(**CLIENT) as relay:
         client, upstream = await relay.both()
         count, steps = 30_000, [0]
-        client.writer.write(encoded(TEXT, b"{}", b"abcd") * count)
+        message = encoded(TEXT, b"{}", b"abcd")
+        client.writer.write(message * count)
         async with asyncio.timeout(20):
             while steps[-1] < count:
                 await asyncio.sleep(0)
-                steps.append(relay.watchers[0].joined.traffic.client_messages)
+                steps.append(relay.watchers[0].joined.traffic.client_bytes // len(message))
             await upstream.reader.readexactly(count * 8)
         assert max(after - before for before, after in pairwise(steps)) <= 2 * 256
