@@ -7,6 +7,7 @@ A message that may be one is parsed: one in which a type stands as a JSON string
 spell it. All others cannot have such a type, whatever parser reads them.
 """
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -58,7 +59,7 @@ class Kinds:
         try:
             data = orjson.loads(text)
         except orjson.JSONDecodeError:
-            return None
+            data = _as_clients_read(text)
         return self._seen(data)
 
     def of_stranger(self, text: bytes) -> "Seen | Violation | None":
@@ -84,6 +85,17 @@ class Kinds:
             return None
         kind = data.get(self._type_field)
         return Seen(kind=kind, message=data) if type(kind) is str and kind in self._kinds else None
+
+
+def _as_clients_read(text: bytes) -> Any:
+    """What clients read in a text that is not quite JSON: Python's services write NaN, models half an emoji. It begins
+    or ends a session all the same. None if there is nothing to read.
+    """
+    try:
+        data = json.loads(text.decode("utf-8-sig", "replace"), strict=False, parse_constant=lambda _name: None)
+        return orjson.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
 
 
 @lru_cache(maxsize=64)

@@ -106,3 +106,28 @@ def test_small_texts_that_fill_a_large_memory() -> None:
         assert found.code == TOO_BIG
     prompt = "Be kind, be brief, and ask. " * 20_000
     assert isinstance(seen(json.dumps({"type": "session.update", "session": {"system_prompt": prompt}}).encode()), Seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'{"type":"Begin","x":NaN}', None),
+        (b'{"type":"Begin","x":-Infinity}', None),
+        (b'{"type":"Begin","x":"\\ud83d"}', "?"),
+        (b'{"type":"Begin","x":"a\tb"}', "a\tb"),
+        (b'\xef\xbb\xbf{"type":"Begin","x":1}', 1),
+        (b'{"type":"Begin","x":"\xff"}', "\ufffd"),
+    ],
+)
+def test_a_services_message_is_read_as_clients_read_it(text: bytes, value: object) -> None:
+    """One that is not quite JSON begins a session, or reports it, all the same; and all of it can be written again."""
+    found = KINDS.of_trusted(text)
+    assert found is not None
+    assert (found.kind, found.message["x"]) == ("Begin", value)
+    assert orjson.loads(orjson.dumps(found.message)) == found.message
+
+
+@pytest.mark.parametrize("text", [b'{"type":"Begin"', b'{"type":"Begin","x":1e999}', b"[" * 100_000 + b'"Begin"'])
+def test_what_nobody_can_read_is_no_message(text: bytes) -> None:
+    """It passes as it is."""
+    assert KINDS.of_trusted(text) is None
