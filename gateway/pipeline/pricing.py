@@ -54,7 +54,12 @@ def ran_model(product: Product, sources: Sources) -> str:
 def model_that_ran(product: Product, sources: Sources) -> tuple[str, bool]:
     """The same, and whether the settings know it."""
     models = product.models
-    return ("", True) if models is None else models.charged_as(first_reported(models.ran, sources))
+    if models is None:
+        return "", True
+    said = first_reported(models.ran, sources)
+    if said == "":  # some services leave it out like this
+        said = next((value for field in models.ran if (value := field.read(sources))), None)
+    return models.charged_as(said)
 
 
 def charge(

@@ -126,6 +126,7 @@ MISNAMED = {
     "utf-8": message(OK, JSON, body=REPLY.replace(b"word", b"w\xff\xferd")),
     "line-end": message(OK, JSON, body=REPLY.replace(b"word", b"one\ntwo")),
     "utf-16": message(OK, JSON, body=REPLY.decode().encode("utf-16")),
+    "nameless": message(OK, JSON, body=REPLY.replace(b"gpt-5.2", b"")),
     "half-an-emoji": message(OK, JSON, body=REPLY.replace(b"word", rb"w\\\ud83d-\ude00")),
     "half-in-an-event": chunked(REPORTING.replace(b"word", rb"\ud83d"), DONE),
     "error-that-is-none": chunked(REPORTING.replace(b"{", b'{"error": "", ', 1), word(), DONE),
