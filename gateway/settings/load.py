@@ -194,32 +194,9 @@ class _Loading:
 
     def _compile(self, main: Document, settings: GatewaySettings | None) -> Runtime | None:
         tiers_document, prices_document = self._single("tiers", main), self._single("prices", main)
-        documents = self._files["product"]
-        if not documents and not self._unreadable:
-            self._report.add(
-                Place(main, ("include",)), "no product is included: add config/products/*.yaml", at_key=True
-            )
-        jobs = job_measures(documents)
-        scope = Scope(
-            report=self._report,
-            complete=not self._unreadable,
-            upstream_names=names_below(main, "upstreams"),
-            products=product_names(documents),
-            jobs=jobs,
-            kinds={*jobs, *made_kinds(documents)},
-            audio_kinds=frozenset(audio_kinds(documents)),
-            sockets=products_with_sockets(documents),
-            rate_cards=names_below(prices_document, "rate_cards"),
-        )
+        scope = self._scope(main, prices_document)
         if settings is not None:
-            if settings.ops.port and settings.ops.port == settings.customers.port and _meet(settings):
-                self._report.add(
-                    Place(main, ("ops", "port")), f"customers have port {settings.ops.port} already: take another one"
-                )
-            scope.upstreams = compile_upstreams(settings.upstreams, Place(main, ("upstreams",)), scope)
-            scope.regions = regions_of(scope.upstreams)
-            for host, region in settings.customers.regions.items():
-                scope.known(Place(main, ("customers", "regions", host)), region, scope.regions, "region")
+            self._place(main, settings, scope)
         errors = None if settings is None else compile_errors(settings.errors, Place(main, ("errors",)), scope)
         made = self._products(scope)
         plug_in = PlugIn() if settings is None else _plug_in(settings)
@@ -272,6 +249,37 @@ class _Loading:
             reload_on_change=settings.reload_on_change,
             origins=self._reading.origins(),
         )
+
+    def _scope(self, main: Document, prices: Document | None) -> Scope:
+        """What names what, over all files."""
+        documents = self._files["product"]
+        if not documents and not self._unreadable:
+            self._report.add(
+                Place(main, ("include",)), "no product is included: add config/products/*.yaml", at_key=True
+            )
+        jobs = job_measures(documents)
+        return Scope(
+            report=self._report,
+            complete=not self._unreadable,
+            upstream_names=names_below(main, "upstreams"),
+            products=product_names(documents),
+            jobs=jobs,
+            kinds={*jobs, *made_kinds(documents)},
+            audio_kinds=frozenset(audio_kinds(documents)),
+            sockets=products_with_sockets(documents),
+            rate_cards=names_below(prices, "rate_cards"),
+        )
+
+    def _place(self, main: Document, settings: GatewaySettings, scope: Scope) -> None:
+        """Where it listens, and where the services and their regions are."""
+        if settings.ops.port and settings.ops.port == settings.customers.port and _meet(settings):
+            self._report.add(
+                Place(main, ("ops", "port")), f"customers have port {settings.ops.port} already: take another one"
+            )
+        scope.upstreams = compile_upstreams(settings.upstreams, Place(main, ("upstreams",)), scope)
+        scope.regions = regions_of(scope.upstreams)
+        for host, region in settings.customers.regions.items():
+            scope.known(Place(main, ("customers", "regions", host)), region, scope.regions, "region")
 
     def _checked(self, model: type[_Model], document: Document) -> _Model | None:
         return checked(model, document, self._report, self._path.parent, self._reading)

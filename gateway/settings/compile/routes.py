@@ -15,12 +15,13 @@ from gateway.settings.compile.scope import Metered, Scope
 from gateway.settings.compile.sessions import check_socket, compile_mint, compile_session
 from gateway.settings.compile.streams import check_stream, compile_stream
 from gateway.settings.jobs import Job
+from gateway.settings.metering import Metering
 from gateway.settings.problems import Place
 from gateway.settings.products import Product
 from gateway.settings.resources import Creation, Injection, Listing, Requirement
 from gateway.settings.routes import Rejection, Route
 from gateway.settings.routing import Pattern, parse_pattern
-from gateway.settings.schema.route import ListingSettings, RouteSettings
+from gateway.settings.schema.route import CreationSettings, ListingSettings, RouteSettings
 
 #: Of a route that nothing is found by: it is named over the credit API.
 _NO_PATTERN: Final = Pattern(methods=frozenset(), host=None, segments=(), parameters=())
@@ -50,17 +51,7 @@ def _route(
     check_socket(settings, pattern, place, scope)
     check_stream(settings, product, place, scope)
     required = tuple(requirement.resource for requirement in settings.requires)
-    metering = None
-    if settings.meter in ("fixed", "response", "sse", "session", "reported"):
-        reading = Reading(
-            parameters=pattern.parameters,
-            required=required,
-            fixed_hold=settings.hold is not None,
-            session=settings.session,
-            reported=settings.meter == "reported",
-        )
-        metering = compile_metering(settings, place, reading, product.models, scope)
-        scope.metered.append(Metered(place=place, product=product.name, metering=metering, models=product.models))
+    metering = _metering(settings, pattern, required, product, place, scope)
     job = jobs.get(settings.job or "")
     if job is not None and job.product != product.name:
         scope.report.add(place.at("job"), f"the job {job.kind} belongs to the product {job.product}: make it there")
@@ -68,8 +59,6 @@ def _route(
     asked = Asked.by(settings, metering, job, product.models)
     injects = _injects(settings, place, scope)
     body = asked.body(place, scope)
-    if settings.creates is not None and settings.creates.audio and body != "stream":
-        scope.report.add(place.at("creates", "audio"), "audio is read as it passes, and this body is JSON: remove it")
     return Route(
         name=settings.name,
         product=product,
@@ -89,14 +78,7 @@ def _route(
         stream=None
         if settings.stream is None or metering is None
         else compile_stream(settings.stream, metering, product.models),
-        creates=None
-        if settings.creates is None
-        else Creation(
-            kind=settings.creates.resource,
-            field=settings.creates.id,
-            keep_seconds=settings.creates.keep_seconds,
-            audio=settings.creates.audio,
-        ),
+        creates=None if settings.creates is None else _creation(settings.creates, body, place.at("creates"), scope),
         session=None if settings.session is None else compile_session(settings.session, place.at("session"), scope),
         mints=None if settings.mints is None else compile_mint(settings.mints, product.name, place.at("mints"), scope),
         deletes=settings.deletes,
@@ -120,6 +102,29 @@ def _route(
         public=settings.public,
         region=_region(settings.region, product, place.at("region"), scope),
     )
+
+
+def _metering(
+    settings: RouteSettings, pattern: Pattern, required: tuple[str, ...], product: Product, place: Place, scope: Scope
+) -> Metering | None:
+    if settings.meter in ("none", "job"):
+        return None
+    reading = Reading(
+        parameters=pattern.parameters,
+        required=required,
+        fixed_hold=settings.hold is not None,
+        session=settings.session,
+        reported=settings.meter == "reported",
+    )
+    metering = compile_metering(settings, place, reading, product.models, scope)
+    scope.metered.append(Metered(place=place, product=product.name, metering=metering, models=product.models))
+    return metering
+
+
+def _creation(settings: CreationSettings, body: str, place: Place, scope: Scope) -> Creation:
+    if settings.audio and body != "stream":
+        scope.report.add(place.at("audio"), "audio is read as it passes, and this body is JSON: remove it")
+    return Creation(kind=settings.resource, field=settings.id, keep_seconds=settings.keep_seconds, audio=settings.audio)
 
 
 def _injects(settings: RouteSettings, place: Place, scope: Scope) -> dict[str, Injection]:
@@ -147,24 +152,8 @@ def _region(region: str | None, product: Product, place: Place, scope: Scope) ->
 
 
 def _listing(settings: ListingSettings) -> Listing:
-    return Listing(
-        kind=settings.resource,
-        items=settings.items,
-        id=settings.id,
-        url=settings.url,
-        limit=settings.limit,
-        limit_default=settings.limit_default,
-        limit_max=settings.limit_max,
-        before=settings.before,
-        after=settings.after,
-        day=settings.day,
-        count=settings.count,
-        shown_limit=settings.shown_limit,
-        current=settings.current,
-        older=settings.older,
-        newer=settings.newer,
-        pages_max=settings.pages_max,
-    )
+    facts = dict(settings)
+    return Listing(kind=facts.pop("resource"), **facts)
 
 
 # ---- what must go together
