@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.core.endpoints import Fitness, failed, fit, ranked, tried
 from gateway.core.errors import EndpointsUnavailable, UpstreamTimeout, UpstreamUnreachable
-from gateway.core.upstreams import Upstream
+from gateway.core.upstreams import REFUSES_US, Upstream
 from gateway.ports import Observer
 
 #: A call is not sent to more of them than this.
@@ -65,7 +65,7 @@ class Fleet:
     def answered(self, endpoint: Upstream, status: int) -> None:
         """It has answered."""
         self._count(endpoint, f"{status // 100}xx")
-        if status >= _FAILS:
+        if status >= _FAILS or status in REFUSES_US:
             self._fails(endpoint)
         elif self._fitness.pop(endpoint.name, _NEW).ejected and self._observer is not None:
             self._observer.event("endpoint_returned", upstream=endpoint.service, endpoint=endpoint.endpoint)

@@ -50,9 +50,9 @@ def test_polls_that_must_go_there_do_not_keep_an_endpoint_away() -> None:
 def test_those_that_are_up_come_first_and_no_call_goes_to_more_than_a_few() -> None:
     """Of five endpoints, three of which are let be, the other two come first for every call, and one more is tried."""
     fleet, five = Fleet(clock=lambda: 0.0), service(5)
-    for endpoint in five.endpoints[:3]:
+    for endpoint, status in zip(five.endpoints[:3], (503, 401, 402), strict=True):
         for _ in range(2):
-            fleet.answered(endpoint, 503)
+            fleet.answered(endpoint, status)
     for _ in range(20):
         order = fleet.order(five)
         assert {endpoint.endpoint for endpoint in order[:2]} == {"3", "4"} and len(order) == TRIES_MAX

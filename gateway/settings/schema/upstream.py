@@ -63,7 +63,7 @@ class HealthSettings(Settings):
 
 
 class EjectionSettings(Settings):
-    """An endpoint that does not answer, or answers with 500 and above, is let be for a while."""
+    """An endpoint that does not answer, answers 500 and above, or refuses our own credential is let be for a while."""
 
     failures: Whole = key("So many calls in a row that failed", default=5, ge=1, le=1000)
     seconds: Seconds = key(
