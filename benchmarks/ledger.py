@@ -25,7 +25,7 @@ from gateway.ledger.embedded import EmbeddedRedis
 from gateway.ledger.link import LinkSettings
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.single import SingleLink
-from gateway.ports import AdmissionRequest, Admitted, Key, Plan, Settlement
+from gateway.ports import AdmissionRequest, AdmissionTerms, Admitted, Key, Plan, Settlement
 
 ACCOUNT: Final = "bench"
 PLAN: Final = Plan(tier="payg")
@@ -37,6 +37,10 @@ ITEMS: Final = tuple(
     for name, usd, amount in (("input", "1.75", Nanos(71_750)), ("output", "14", Nanos(448_000)))
 )
 CHARGE: Final = Charge(amount=Nanos(519_750), items=ITEMS, price_version="2026-04-07", rate_card="standard")
+TERMS: Final = AdmissionTerms(
+    plan=PLAN, product="llm-gateway", entitled=True, metered=True, overdraft=Nanos(0), rates=RATES,
+    lease_seconds=LEASE_SECONDS, price_version=CHARGE.price_version,
+)  # fmt: skip
 
 
 def cpu_seconds(pid: int) -> float:
@@ -76,11 +80,9 @@ class Bench:
     async def admit(self, call_id: str) -> None:
         answer = await self.ledger.admit(
             AdmissionRequest(
-                account=self.account_of(call_id), key_id="key", plan=PLAN, hold_id=call_id, product="llm-gateway",
-                entitled=True, metered=True, estimate=Nanos(1_234_567), overdraft=Nanos(0), covers_estimate=False,
-                rates=RATES, concurrency=None, lease_seconds=LEASE_SECONDS, price_version=CHARGE.price_version,
+                account=self.account_of(call_id), key_id="key", terms=TERMS, hold_id=call_id, estimate=Nanos(1_234_567)
             )
-        )  # fmt: skip
+        )
         assert isinstance(answer, Admitted), answer
 
     async def settle(self, call_id: str) -> None:

@@ -25,7 +25,7 @@ from gateway.demo_month import BEGUN, Clocked, Month, Past, open_month, seed_mon
 from gateway.edge.keys import key_digest
 from gateway.edge.ledger import open_ledger
 from gateway.edge.process.supervisor import supervise
-from gateway.ports import Account, AdmissionRequest, Key, Ledger, Plan, PlanChanged, Settlement
+from gateway.ports import Account, AdmissionRequest, AdmissionTerms, Key, Ledger, Plan, PlanChanged, Settlement
 from gateway.sandbox import SandboxSettings
 from gateway.sandbox import start as start_sandbox
 from gateway.settings.runtime import Listener, Runtime
@@ -164,14 +164,16 @@ async def _spend(ledger: Ledger, runtime: Runtime, demo: DemoAccount, key_id: st
     request = AdmissionRequest(
         account=demo.id,
         key_id=key_id,
-        plan=Plan(tier=tier.name),
+        terms=AdmissionTerms(
+            plan=Plan(tier=tier.name),
+            product="demo",
+            entitled=True,
+            metered=True,
+            overdraft=ZERO,
+            price_version=version,
+        ),
         hold_id=_SPENT,
-        product="demo",
-        entitled=True,
-        metered=True,
         estimate=amount,
-        overdraft=ZERO,
-        price_version=version,
     )
     try:
         admitted = await ledger.admit(request)

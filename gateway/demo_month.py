@@ -24,7 +24,7 @@ from gateway.ledger.connection import NOTHING, Packed, Part
 from gateway.ledger.link import RedisLink, Reply, Script
 from gateway.ledger.redis import RedisLedger
 from gateway.pipeline.pricing import ran_model
-from gateway.ports import Account, AdmissionRequest, Key, Ledger, Plan, PlanChanged, Settlement
+from gateway.ports import Account, AdmissionRequest, AdmissionTerms, Key, Ledger, Plan, PlanChanged, Settlement
 from gateway.settings.routes import Route
 from gateway.settings.runtime import Runtime
 
@@ -221,10 +221,13 @@ async def _charged(ledger: Ledger, runtime: Runtime, month: Month, call: Call, o
     route = _route(runtime, call.route)
     assert route is not None, "it was priced"
     key_id, product = month.keys[call.key == "batch"], route.product.name
-    request = AdmissionRequest(
-        account=month.account, key_id=key_id, plan=month.plan, hold_id=operation, product=product, entitled=True,
-        metered=True, estimate=charge.amount, overdraft=ZERO, price_version=charge.price_version,
+    terms = AdmissionTerms(
+        plan=month.plan, product=product, entitled=True, metered=True, overdraft=ZERO,
+        price_version=charge.price_version,
     )  # fmt: skip
+    request = AdmissionRequest(
+        account=month.account, key_id=key_id, terms=terms, hold_id=operation, estimate=charge.amount
+    )
     try:
         if isinstance(await ledger.admit(request), Refused | PlanChanged):
             return False

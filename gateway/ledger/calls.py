@@ -23,6 +23,7 @@ from gateway.ledger.rules import SEPARATOR, check_renewal, check_settlement
 from gateway.ledger.store import WEEK_SECONDS, Lru, Store
 from gateway.ports import (
     AdmissionRequest,
+    AdmissionTerms,
     Admitted,
     Identity,
     Observer,
@@ -58,7 +59,7 @@ class Calls(Store):
         super().__init__(link, prefix, observer, operation_seconds=operation_seconds)
         self._ids: Lru[Identity] = Lru(identities_max)  # by digest: whose key it is never changes
         self._plans: Lru[Plan] = Lru(identities_max)  # by account: a hint, which admit corrects
-        self._terms: dict[tuple[Any, ...], _Terms] = {}
+        self._terms: dict[int, _Terms] = {}  # by the identity of what it was written from
 
     async def identify(self, digest: str) -> Identity | None:
         """See ports.Ledger. What is not known is not remembered."""
@@ -90,9 +91,9 @@ class Calls(Store):
 
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """See ports.Ledger. One script, one round trip."""
-        assert request.estimate >= 0 and request.overdraft >= 0, "amounts of an admission are not negative"
-        account, terms = request.account, self._terms_of(request)
-        keys = [self._names.resource(account, ref) for ref in request.resources]
+        assert request.estimate >= 0, "an estimate is not negative"
+        account, terms, refs = request.account, self._terms_of(request), request.resources
+        keys = [self._names.resource(account, ref) for ref in refs] if refs else ()
         tag, answer = await self._run("admit", account, keys, _asking(request, terms, keys), terms.packed)
         if tag == b"plan":
             return self._plan_changed(account, *answer)
@@ -103,18 +104,14 @@ class Calls(Store):
         return _admitted(request, tag, *answer)
 
     def _terms_of(self, request: AdmissionRequest) -> "_Terms":
-        """The terms of a request, written once. Rates are told by their identity: to compare them costs too much."""
-        limit = request.concurrency
-        name = (
-            request.plan.tier, request.plan.rate_card, request.plan.overrides, request.product, request.entitled,
-            request.metered, request.overdraft, request.covers_estimate, request.lease_seconds, request.price_version,
-            limit, request.add_ons, id(request.rates),
-        )  # fmt: skip
-        terms = self._terms.get(name)
+        """The terms of a request, written once. They are told by their identity: to compare them costs too much."""
+        asked = request.terms
+        terms = self._terms.get(id(asked))
         if terms is None:
+            assert asked.overdraft >= 0, "an overdraft is not negative"
             if len(self._terms) >= _TERMS_MAX:
                 self._terms.clear()
-            terms = self._terms[name] = _Terms(request)
+            terms = self._terms[id(asked)] = _Terms(asked)
         return terms
 
     def _plan_changed(self, account: str, tier: bytes, rate_card: bytes, overrides: bytes) -> PlanChanged:
@@ -124,8 +121,8 @@ class Calls(Store):
 
     def _refused(self, request: AdmissionRequest, word: bytes, *rate: bytes) -> Refused:
         code = Code(word.decode())
-        if code is Code.TOO_MANY_CONCURRENT and request.concurrency is not None:
-            return crowded(request.concurrency)
+        if code is Code.TOO_MANY_CONCURRENT and request.terms.concurrency is not None:
+            return crowded(request.terms.concurrency)
         if code is Code.RATE_LIMITED:
             retry_after, name, quota = rate
             details = {"rate": name.decode(), "quota": quota.decode()}
@@ -199,7 +196,7 @@ class Calls(Store):
         return Renewed(
             receipt=_receipt(*receipt, repeated=repeated == b"1"),
             hold=Nanos(int(hold)),
-            available=Nanos(int(balance) - int(held) + request.overdraft),
+            available=Nanos(int(balance) - int(held) + request.terms.overdraft),
             refused=None if guard == b"-" else self._refused(request, guard),
         )
 
@@ -244,23 +241,23 @@ class Calls(Store):
 
 
 class _Terms:
-    """What all requests of a plan for a route have alike: the arguments of guards.lua from the plan on, and rates."""
+    """`AdmissionTerms` as they are sent: the arguments of guards.lua from the plan on, and rates."""
 
-    __slots__ = ("args", "digest", "packed", "rates")
+    __slots__ = ("args", "asked", "digest", "packed")
 
-    def __init__(self, request: AdmissionRequest) -> None:
-        plan, limit = request.plan, request.concurrency
-        self.rates = request.rates  # kept, so that their identity stays theirs
+    def __init__(self, asked: AdmissionTerms) -> None:
+        plan, limit = asked.plan, asked.concurrency
+        self.asked = asked  # kept, so that its identity stays its own
         self.args = (
             SEPARATOR.join((plan.tier, plan.rate_card, plan.overrides)),
-            _FLAG[request.entitled] + _FLAG[request.metered] + _FLAG[request.covers_estimate],
-            str(request.overdraft),
-            str(request.lease_seconds * 1000),
-            request.product + SEPARATOR + request.price_version,
+            _FLAG[asked.entitled] + _FLAG[asked.metered] + _FLAG[asked.covers_estimate],
+            str(asked.overdraft),
+            str(asked.lease_seconds * 1000),
+            asked.product + SEPARATOR + asked.price_version,
             f"{limit.limit}:{limit.queued_max}:{limit.when_negative}:{limit.name}" if limit else "",
-            SEPARATOR.join((request.product, *request.add_ons)),
+            SEPARATOR.join((asked.product, *asked.add_ons)),
         )
-        rates = [word for rate in self.rates for word in (rate.name, _quota(rate), str(rate.window_seconds * 1000))]
+        rates = [word for rate in asked.rates for word in (rate.name, _quota(rate), str(rate.window_seconds * 1000))]
         self.digest = records.digest(*self.args, *rates)
         self.packed = Packed((*self.args, *rates))
 
@@ -311,7 +308,7 @@ def _admitted(
 ) -> Admitted:
     rates: list[RateState] = []
     if states:
-        for rate, state in zip(request.rates, states.split(b","), strict=True):
+        for rate, state in zip(request.terms.rates, states.split(b","), strict=True):
             remaining, reset, *quota = state.split(b":")
             in_force = replace(rate, quota=int(quota[0])) if quota else rate
             rates.append(RateState(rate=in_force, remaining=int(remaining), reset_seconds=int(reset)))
@@ -321,7 +318,7 @@ def _admitted(
         resources = [record for ref, flat in found if (record := records.resource(ref, flat)) is not None]
     return Admitted(
         hold=Nanos(int(hold)),
-        available=Nanos(int(balance) - int(held) + request.overdraft),
+        available=Nanos(int(balance) - int(held) + request.terms.overdraft),
         rates=tuple(rates),
         resources=tuple(resources),
         queued=tag == b"queued",

@@ -153,14 +153,14 @@ class Books:
     def standing(self, request: AdmissionRequest, now: int, windows: Sequence[Window]) -> Standing:
         """The live facts that the guards look at."""
         key = self.key(request.key_id, now) if request.key_id in self.keys else None
-        name = request.concurrency.name if request.concurrency else ""
+        name = request.terms.concurrency.name if request.terms.concurrency else ""
         budget = None if key is None else key.monthly_budget
         return Standing(
             key_known=key is not None,
             key_enabled=key is not None and not key.disabled and (key.expires_ms is None or key.expires_ms > now),
             key_products=None if key is None or key.products is None else frozenset(key.products),
             account_active=self.status == "active",
-            available=Nanos(self.balance - self.held + request.overdraft),
+            available=Nanos(self.balance - self.held + request.terms.overdraft),
             budget_left=None if key is None or budget is None else Nanos(budget - key.spent - key.held),
             rates=[
                 RateState(
@@ -168,7 +168,7 @@ class Books:
                     remaining=window.quota - window.count,
                     reset_seconds=-((now - window.start_ms) // 1000 - rate.window_seconds),
                 )
-                for rate, window in zip(request.rates, windows, strict=True)
+                for rate, window in zip(request.terms.rates, windows, strict=True)
             ],
             open_holds=sum(open_.hold.concurrency_class == name for open_ in self.holds.values()),
             queued=sum(open_.hold.concurrency_class == f"{name}.queued" for open_ in self.holds.values()),
@@ -385,27 +385,27 @@ def counted_as(rate: Rate, key_id: str) -> tuple[str, str]:
 def demand_of(request: AdmissionRequest) -> Demand:
     """What the request asks of the guards."""
     return Demand(
-        product=request.product,
-        entitled=request.entitled,
-        metered=request.metered,
+        product=request.terms.product,
+        entitled=request.terms.entitled,
+        metered=request.terms.metered,
         estimate=request.estimate,
-        add_ons=request.add_ons,
-        covers_estimate=request.covers_estimate,
-        concurrency=request.concurrency,
+        add_ons=request.terms.add_ons,
+        covers_estimate=request.terms.covers_estimate,
+        concurrency=request.terms.concurrency,
     )
 
 
 def hold_of(request: AdmissionRequest, amount: Nanos, now: int, *, queued: bool = False) -> Hold:
     """The hold that the request takes."""
-    name = request.concurrency.name if request.concurrency else ""
+    name = request.terms.concurrency.name if request.terms.concurrency else ""
     return Hold(
         id=request.hold_id,
         account=request.account,
         amount=amount,
-        product=request.product,
+        product=request.terms.product,
         key_id=request.key_id,
-        price_version=request.price_version,
+        price_version=request.terms.price_version,
         concurrency_class=f"{name}.queued" if queued else name,
         created_ms=now,
-        expires_ms=now + request.lease_seconds * 1000,
+        expires_ms=now + request.terms.lease_seconds * 1000,
     )

@@ -46,7 +46,7 @@ class MemoryCalls(MemoryStore):
 
     async def admit(self, request: AdmissionRequest) -> Admitted | Refused | PlanChanged:
         """See ports.Ledger."""
-        assert request.estimate >= 0 and request.overdraft >= 0, "amounts of an admission are not negative"
+        assert request.estimate >= 0 and request.terms.overdraft >= 0, "amounts of an admission are not negative"
         if request.account not in self._books:
             return Refused(code=Code.UNAUTHORIZED)
         books, now = self._at(request.account)
@@ -55,9 +55,11 @@ class MemoryCalls(MemoryStore):
         first = books.admitted_before(request, now)
         if first is not None:
             return replace(first, resources=records) if len(records) == len(found) else Refused(code=Code.NOT_FOUND)
-        if request.key_id in books.keys and request.plan != books.plan:
+        if request.key_id in books.keys and request.terms.plan != books.plan:
             return PlanChanged(plan=books.plan)
-        windows = [window_at(rate, books.rates.get(counted_as(rate, request.key_id)), now) for rate in request.rates]
+        windows = [
+            window_at(rate, books.rates.get(counted_as(rate, request.key_id)), now) for rate in request.terms.rates
+        ]
         standing = books.standing(request, now, windows)
         verdict = judge(demand_of(request), standing)
         if isinstance(verdict, Refused):
@@ -66,7 +68,7 @@ class MemoryCalls(MemoryStore):
             return Refused(code=Code.NOT_FOUND)
 
         queued = waits(demand_of(request), standing)
-        for rate, window in zip(request.rates, windows, strict=True):
+        for rate, window in zip(request.terms.rates, windows, strict=True):
             books.rates[counted_as(rate, request.key_id)] = replace(window, count=window.count + 1)
         answer = Admitted(
             hold=verdict,
@@ -75,10 +77,10 @@ class MemoryCalls(MemoryStore):
             resources=records,
             queued=queued,
         )
-        if request.metered:
+        if request.terms.metered:
             hold = hold_of(request, verdict, now, queued=queued)
             books.holds[request.hold_id] = Open(hold, request, answer)
-        elif request.rates:
+        elif request.terms.rates:
             books.passed[request.hold_id] = (now + rules.FREE_CALL_MS, request, answer)
         return answer
 
@@ -153,7 +155,7 @@ class MemoryCalls(MemoryStore):
         first = books.renewed_before(renewal, now)
         if first is not None:
             return replace(first, receipt=replace(first.receipt, repeated=True))
-        if request.key_id in books.keys and request.plan != books.plan:
+        if request.key_id in books.keys and request.terms.plan != books.plan:
             return PlanChanged(plan=books.plan)
 
         used = books.holds.get(settlement.hold_id)

@@ -145,8 +145,8 @@ def check_renewal(renewal: Renewal) -> None:
     check_settlement(used)
     assert (used.account, used.key_id) == (next_.account, next_.key_id), "both slices are one session's"
     assert used.hold_id != next_.hold_id, "each slice has a hold of its own"
-    assert next_.metered and not next_.rates and not next_.resources, "a session is counted when it opens"
-    assert next_.estimate >= 0 and next_.overdraft >= 0, "amounts of an admission are not negative"
+    assert next_.terms.metered and not next_.terms.rates and not next_.resources, "a session is counted when it opens"
+    assert next_.estimate >= 0 and next_.terms.overdraft >= 0, "amounts of an admission are not negative"
 
 
 def check_id(what: str, value: str) -> None:

@@ -23,7 +23,7 @@ from gateway.pipeline import pricing
 from gateway.pipeline.allowance import Allowance
 from gateway.pipeline.call import Call, Client
 from gateway.pipeline.callbacks import Callbacks
-from gateway.pipeline.entitlement import add_ons_of, entitled_to_add_ons, not_entitled
+from gateway.pipeline.entitlement import add_ons_of, not_entitled
 from gateway.pipeline.follow import tell_of_look
 from gateway.pipeline.idempotency import HEADER, NamedCalls
 from gateway.pipeline.jobs import Jobs
@@ -33,7 +33,7 @@ from gateway.pipeline.monthly import MonthlyGrants
 from gateway.pipeline.objections import asked_models, objection
 from gateway.pipeline.places import Places
 from gateway.pipeline.requirements import injected_bytes, required
-from gateway.pipeline.terms import KnownTerms, common_rates, rates_of
+from gateway.pipeline.terms import Counted, KnownTerms, rates_of
 from gateway.ports import (
     AdmissionRequest,
     Admitted,
@@ -92,7 +92,7 @@ class Admission:
         self.allowance = allowance
         self.callbacks = callbacks
         self.places = Places(runtime.limits.calls_per_account_max)
-        self._terms = KnownTerms(runtime, observer)
+        self._terms = KnownTerms(runtime, observer, leases.lease_seconds)
 
     async def admit(self, call: Call) -> Refused | None:
         """None: the call may be forwarded. Raises LedgerUnavailable and BodyRefused."""
@@ -156,11 +156,11 @@ class Admission:
 
     def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:
         """The request for a session's next hold: what runs, at the prices of now, of this plan; it is no new call."""
-        request = self._request(call, plan, self._asked_models(call), metered=True)
+        request = self._request(call, plan, self._asked_models(call), metered=True, counted="none")
         ran = pricing.ran_model(call.route.product, call.sources)
         assert call.table is not None, "a request is made at prices"
         estimate = pricing.estimate(call.route, call.sources, (ran,), call.table, 0) or request.estimate
-        return replace(request, hold_id=hold_id, rates=(), resources=(), estimate=estimate)
+        return replace(request, hold_id=hold_id, resources=(), estimate=estimate)
 
     async def give_what_is_due(self, account: str, plan: Plan) -> None:
         """This month's grant: a session may run into a new month. Once it was given, this asks nobody."""
@@ -190,12 +190,13 @@ class Admission:
         assert call.identity is not None, "only identified calls are admitted"
         plan = call.identity.plan
         metered = call.route.metered and wrong is None and call.repeated is None
-        if wrong is not None and wrong.code is Code.UNKNOWN_MODEL:
-            models = ()  # no plan has it, so none is named to whoever asks for it
+        counted: Counted = "all"
+        if wrong is not None:
+            counted = "common"  # it opens no session, and is none of the product's metered requests
+            if wrong.code is Code.UNKNOWN_MODEL:
+                models = ()  # no plan has it, so none is named to whoever asks for it
         for _ in range(PLANS_MAX):
-            request = self._request(call, plan, models, metered=metered)
-            if wrong is not None:  # it opens no session, and is none of the product's metered requests
-                request = replace(request, rates=common_rates(call.tier))
+            request = self._request(call, plan, models, metered=metered, counted=counted)
             try:
                 answer = await self._ledger.admit(request)
             except LedgerUnavailable:
@@ -230,7 +231,9 @@ class Admission:
             return ()
         return tuple(replace(ref, id=own or ref.id) for ref, own in zip(call.resources, ours, strict=True))
 
-    def _request(self, call: Call, plan: Plan, models: tuple[str, ...], *, metered: bool) -> AdmissionRequest:
+    def _request(
+        self, call: Call, plan: Plan, models: tuple[str, ...], *, metered: bool, counted: Counted
+    ) -> AdmissionRequest:
         assert call.identity is not None, "only identified calls are admitted"
         route = call.route
         terms = self._terms.of(route, plan, models)
@@ -240,22 +243,13 @@ class Admission:
         request: Any = blank(AdmissionRequest)
         request.account = call.identity.account
         request.key_id = call.identity.key_id
-        request.plan = plan
+        name = table.version, metered, counted, add_ons
+        request.terms = terms.asked.get(name) or self._terms.asking(route, plan, terms, *name)
         request.hold_id = call.id
-        request.product = route.product.name
-        request.entitled = terms.entitled and entitled_to_add_ons(terms.tier, add_ons)
-        request.metered = metered
         request.estimate = (
             pricing.estimate(route, call.sources, terms.price_names, table, call.size) if metered else ZERO
         )
-        request.overdraft = terms.overdraft
-        request.covers_estimate = route.covers_estimate
-        request.rates = terms.rates
-        request.concurrency = terms.concurrency
-        request.lease_seconds = self._leases.lease_seconds
-        request.price_version = table.version
         request.resources = call.resources
-        request.add_ons = add_ons
         made: AdmissionRequest = request
         return made
 
@@ -265,10 +259,10 @@ class Admission:
         call.admitted_hold = answer.hold
         call.estimate = request.estimate
         call.available = answer.available
-        call.metered = request.metered
         call.queued = answer.queued
-        if request.metered:
-            self._leases.add(call.id, request.account, request.product)
+        call.metered = request.terms.metered
+        if call.metered:
+            self._leases.add(call.id, request.account, request.terms.product)
         call.made = answer.resources
         if answer.resources:
             call.record = next((record for record in answer.resources if record.hold), None)
@@ -324,19 +318,19 @@ class Admission:
         bounds = call.route.product.without_ledger
         if (
             bounds is None
-            or not request.metered
-            or not request.entitled
+            or not request.terms.metered
+            or not request.terms.entitled
             or request.resources
             or call.route.job
             or call.route.session
             or call.name  # without the ledger a repeat could not be told from it
         ):
             return False
-        if not self.allowance.take(request.account, request.product, request.estimate, bounds):
+        if not self.allowance.take(request.account, request.terms.product, request.estimate, bounds):
             return False
         call.move(Move.ADMIT)
         call.metered = True
         call.admitted_hold = request.estimate
         call.covered_locally = True
-        self._observer.event("admitted_locally", product=request.product)
+        self._observer.event("admitted_locally", product=request.terms.product)
         return True

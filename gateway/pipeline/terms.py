@@ -5,12 +5,13 @@ Does not know: requests, the ledger.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from gateway.core.admission import Concurrency, Rate
 from gateway.core.money import ZERO, Nanos
 from gateway.core.record import record
-from gateway.pipeline.entitlement import entitled, has_add_ons
-from gateway.ports import Observer, Plan
+from gateway.pipeline.entitlement import entitled, entitled_to_add_ons, has_add_ons
+from gateway.ports import AdmissionTerms, Observer, Plan
 from gateway.settings.overriding import tier_of
 from gateway.settings.plans import Tier, TierProduct
 from gateway.settings.routes import Route
@@ -18,11 +19,17 @@ from gateway.settings.runtime import Runtime
 
 #: Routes x plans x sets of models, and what accounts have in place of plans: those of all others are found anew.
 _TERMS_MAX = 10_000
+#: Which rates count a request: all of its route's, those that hold for whatever is asked, or none.
+Counted = Literal["all", "common", "none"]
 
 
 @record
 class Terms:
-    """What the settings say of one plan's calls to one route for one set of models."""
+    """What the settings say of one plan's calls to one route for one set of models.
+
+    `asked` is what the ledger was asked by them: for each version of prices, whether it was metered, which rates
+    counted it, and which add-ons it had of those that the config knows.
+    """
 
     tier: Tier | None
     rate_card: str
@@ -32,12 +39,14 @@ class Terms:
     rates: tuple[Rate, ...]
     concurrency: Concurrency | None
     price_names: tuple[str, ...]
+    asked: dict[tuple[str, bool, Counted, tuple[str, ...]], AdmissionTerms]
 
 
 class KnownTerms:
     """The terms that were asked for before, and how others are found."""
 
-    def __init__(self, runtime: Runtime, observer: Observer) -> None:
+    def __init__(self, runtime: Runtime, observer: Observer, lease_seconds: int) -> None:
+        self._lease_seconds = lease_seconds
         self._tiers = runtime.tiers
         self._default_card = runtime.tiers[runtime.default_tier].rate_card
         self._prices = runtime.prices
@@ -70,7 +79,29 @@ class KnownTerms:
             rates=rates_of(tier, route, tuple(model for model in models if model in known)),
             concurrency=_places(share, route),
             price_names=tuple({known[model] for model in models if model in known}) or ("",),
+            asked={},
         )
+
+    def asking(
+        self, route: Route, plan: Plan, terms: Terms, version: str, metered: bool, counted: Counted,  # noqa: FBT001
+        add_ons: tuple[str, ...],
+    ) -> AdmissionTerms:  # fmt: skip
+        """What the ledger is asked by these terms of the same plan and route, made once."""
+        rates = {"all": terms.rates, "common": common_rates(terms.tier), "none": ()}[counted]
+        asked = terms.asked[version, metered, counted, add_ons] = AdmissionTerms(
+            plan=plan,
+            product=route.product.name,
+            entitled=terms.entitled and entitled_to_add_ons(terms.tier, add_ons),
+            metered=metered,
+            overdraft=terms.overdraft,
+            covers_estimate=route.covers_estimate,
+            rates=rates,
+            concurrency=terms.concurrency,
+            lease_seconds=self._lease_seconds,
+            price_version=version,
+            add_ons=add_ons,
+        )
+        return asked
 
     def _rate_card(self, plan: Plan, tier: Tier | None) -> str:
         """Whose prices: the account's own rate card, its tier's, or the default tier's."""

@@ -37,6 +37,7 @@ from gateway.ports.payments import (
 )
 from gateway.ports.records import (
     AdmissionRequest,
+    AdmissionTerms,
     Admitted,
     Backlog,
     Entry,
@@ -64,6 +65,7 @@ __all__ = [
     "Account",
     "AccountStatus",
     "AdmissionRequest",
+    "AdmissionTerms",
     "Admitted",
     "AuditLine",
     "Backlog",

@@ -129,31 +129,41 @@ class Backlog:
 
 
 @record
-class AdmissionRequest:
-    """One call at the gate. `hold_id` is the call's id and the operation's id.
+class AdmissionTerms:
+    """What calls of one plan to one route have alike at the gate. Whoever asks for many makes it once: a ledger knows
+    it again by its identity.
 
-    `entitled` is what the tier in `plan` says of the product and the models asked for. `estimate` in nano-dollars.
-    `lease_seconds` is the hold's time by the store's clock. `rates` are all checked before any is counted.
-    `resources` must belong to the account. `add_ons` are the other products of which the request uses something: a
-    key's product list must have them too.
+    `entitled` is what the tier in `plan` says of the product and the models asked for. `overdraft` in nano-dollars.
+    `lease_seconds` is the hold's time by the store's clock. `rates` are all checked before any is counted. `add_ons`
+    are the other products of which the request uses something: a key's product list must have them too.
     """
 
-    account: str
-    key_id: str
     plan: Plan
-    hold_id: str
     product: str
     entitled: bool
     metered: bool
-    estimate: Nanos
     overdraft: Nanos
     covers_estimate: bool = False
     rates: tuple[Rate, ...] = ()
     concurrency: Concurrency | None = None
     lease_seconds: int = 60
     price_version: str = ""
-    resources: tuple[ResourceRef, ...] = ()
     add_ons: tuple[str, ...] = ()
+
+
+@record
+class AdmissionRequest:
+    """One call at the gate. `hold_id` is the call's id and the operation's id.
+
+    `estimate` in nano-dollars. `resources` must belong to the account.
+    """
+
+    account: str
+    key_id: str
+    terms: AdmissionTerms
+    hold_id: str
+    estimate: Nanos
+    resources: tuple[ResourceRef, ...] = ()
 
 
 @record

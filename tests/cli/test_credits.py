@@ -11,7 +11,7 @@ from gateway.ledger.keys import Keys
 from gateway.ledger.link import LinkSettings, RedisLink
 from gateway.ledger.links import open_link
 from gateway.ledger.redis import RedisLedger
-from gateway.ports import AdmissionRequest, Admitted, Plan, Settlement
+from gateway.ports import AdmissionRequest, AdmissionTerms, Admitted, Plan, Settlement
 from tests.cli.conftest import Shell
 
 CHARGE = Nanos(1_250_001)
@@ -39,13 +39,11 @@ async def use(link: RedisLink) -> None:
             AdmissionRequest(
                 account="acme",
                 key_id="k1",
-                plan=Plan(tier="free"),
+                terms=AdmissionTerms(
+                    plan=Plan(tier="free"), product="speech-to-text", entitled=True, metered=True, overdraft=ZERO
+                ),
                 hold_id=hold_id,
-                product="speech-to-text",
-                entitled=True,
-                metered=True,
                 estimate=Nanos(2 * NANOS_PER_USD),
-                overdraft=ZERO,
             )
         )
         assert isinstance(admitted, Admitted)

@@ -24,7 +24,18 @@ from gateway.edge.observing import Observers
 from gateway.edge.operations.jobs import JobOperations
 from gateway.edge.paying import make_paying
 from gateway.ledger.memory import MemoryLedger
-from gateway.ports import Account, AdmissionRequest, Admitted, Key, Ledger, Plan, Resource, ResourceRef, Settlement
+from gateway.ports import (
+    Account,
+    AdmissionRequest,
+    AdmissionTerms,
+    Admitted,
+    Key,
+    Ledger,
+    Plan,
+    Resource,
+    ResourceRef,
+    Settlement,
+)
 from gateway.settings.runtime import AdminToken, Limits, RedisSettings, Runtime
 from gateway.upstream.client import PooledUpstreamClient
 from tests.cli.runtimes import PEPPER, TOKEN, make_runtime, usd
@@ -120,13 +131,11 @@ async def hold(ledger: Ledger, key_id: str, hold_id: str, dollars: int, *, plan:
         AdmissionRequest(
             account="acme",
             key_id=key_id,
-            plan=Plan(tier=plan),
+            terms=AdmissionTerms(
+                plan=Plan(tier=plan), product="speech", entitled=True, metered=True, overdraft=Nanos(0)
+            ),
             hold_id=hold_id,
-            product="speech",
-            entitled=True,
-            metered=True,
             estimate=usd(dollars),
-            overdraft=Nanos(0),
         )
     )
     assert isinstance(admitted, Admitted)

@@ -7,7 +7,8 @@ Does not know: what the answers should be.
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, Final
 
 import pytest
 
@@ -23,7 +24,7 @@ from gateway.ledger.lua import ALONE
 from gateway.ledger.memory import MemoryLedger
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.single import SingleLink
-from gateway.ports import AdmissionRequest, Admitted, Key, Ledger, Plan, PlanChanged, Settlement
+from gateway.ports import AdmissionRequest, AdmissionTerms, Admitted, Key, Ledger, Plan, PlanChanged, Settlement
 from tests.ports import free_ports
 
 START_MS = 1_795_435_200_000  # 2026-11-23 12:00 UTC
@@ -227,21 +228,23 @@ async def opened(world: World, signup: int = 50 * DOLLAR, account: str = "acme",
     return ledger
 
 
+TERMS: Final = AdmissionTerms(
+    plan=FREE, product="speech-to-text", entitled=True, metered=True, overdraft=ZERO, price_version="2026-11-01"
+)
+
+
 def ask(hold_id: str = "call-1", *, account: str = "acme", **changes: Any) -> AdmissionRequest:
     """A metered call of ten cents by the account's key."""
-    values: dict[str, Any] = {
-        "account": account,
-        "key_id": f"{account}-key",
-        "plan": FREE,
-        "hold_id": hold_id,
-        "product": "speech-to-text",
-        "entitled": True,
-        "metered": True,
-        "estimate": DOLLAR // 10,
-        "overdraft": ZERO,
-        "price_version": "2026-11-01",
-    }
-    return AdmissionRequest(**values | changes)
+    request = AdmissionRequest(
+        account=account, key_id=f"{account}-key", terms=TERMS, hold_id=hold_id, estimate=Nanos(DOLLAR // 10)
+    )
+    return asking(request, **changes)
+
+
+def asking(request: AdmissionRequest, **changes: Any) -> AdmissionRequest:
+    """A request with other fields, its own or of its terms."""
+    of_terms = {name: changes.pop(name) for name in changes.keys() & {each.name for each in fields(AdmissionTerms)}}
+    return replace(request, terms=replace(request.terms, **of_terms), **changes)
 
 
 def one_at_a_time(limit: int = 1, name: str = "jobs") -> Concurrency:

@@ -18,6 +18,7 @@ from tests.ledger.ledgers import (
     World,
     admitted,
     ask,
+    asking,
     bill,
     one_at_a_time,
     opened,
@@ -126,7 +127,7 @@ async def test_the_guards_refuse_in_their_order(world: World) -> None:
     await refuses(Code.ACCOUNT_SUSPENDED)
     await ledger.change_account(operation="resume", account="acme", status="active")
     await refuses(Code.NOT_ENTITLED)  # by the tier
-    request = replace(request, entitled=True)
+    request = asking(request, entitled=True)
     await refuses(Code.NOT_ENTITLED)  # by the key
     await changed("products", products=["other", "speech-to-text"])
     await refuses(Code.INSUFFICIENT_CREDIT)
@@ -134,10 +135,10 @@ async def test_the_guards_refuse_in_their_order(world: World) -> None:
     await refuses(Code.KEY_BUDGET_EXCEEDED)
     await changed("budget", monthly_budget=usd(1))
     assert (await refuses(Code.RATE_LIMITED)).retry_after_seconds == 30
-    request = replace(request, rates=(Rate(name="r", quota=1, window_seconds=30),))
+    request = asking(request, rates=(Rate(name="r", quota=1, window_seconds=30),))
     answer = await refuses(Code.TOO_MANY_CONCURRENT)
     assert (answer.details, answer.retry_after_seconds) == ({"limit": "0"}, 1)
-    request = replace(request, concurrency=one_at_a_time(1))
+    request = asking(request, concurrency=one_at_a_time(1))
     await refuses(Code.NOT_FOUND)
     await ledger.accept(
         account="acme",
@@ -287,7 +288,7 @@ async def test_free_calls_count_in_rates_and_their_repeats_do_not(world: World) 
     assert first.rates[0].remaining == 4
     assert await admitted(ledger, free) == first
     with pytest.raises(OperationConflict):
-        await ledger.admit(replace(free, product="other"))
+        await ledger.admit(asking(free, product="other"))
     await world.advance(3600)
     assert (await admitted(ledger, free)).rates[0].remaining == 3
 

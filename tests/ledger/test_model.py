@@ -203,7 +203,11 @@ class Machine(RuleBasedStateMachine):
         """Ask for a call."""
         request = ask(hold_id, **changes)
         answer = self.do("admit", lose, idle, request=request)
-        if isinstance(answer, Admitted) and request.metered and ("admit", {"request": request}) not in self.done[:-1]:
+        if (
+            isinstance(answer, Admitted)
+            and request.terms.metered
+            and ("admit", {"request": request}) not in self.done[:-1]
+        ):
             assert answer.available >= 0, "more is held than there is"
 
     @rule(

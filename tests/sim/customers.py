@@ -29,8 +29,10 @@ async def call(process: Process, account: str, hold: str) -> bool:
         await process.books.release(account, hold)
         promise.fate = "free"
     else:
-        made = charge(hold, cost, account=account, version=request.price_version, card=request.plan.rate_card)
-        promise.amount, promise.priced = made.charge.amount, request.plan.rate_card != CARD
+        made = charge(
+            hold, cost, account=account, version=request.terms.price_version, card=request.terms.plan.rate_card
+        )
+        promise.amount, promise.priced = made.charge.amount, request.terms.plan.rate_card != CARD
         await process.books.settle(made)
         promise.fate = "owed"
     process.leases.discard(hold)
@@ -70,7 +72,7 @@ async def job(process: Process, account: str, hold: str) -> None:
     ref = ResourceRef(kind="job", id=f"job-{hold}")
     record = Resource(
         ref=ref, state="open", product="speech-to-text", hold=hold, key_id=f"{account}-key", facts=facts,
-        price_version=request.price_version, rate_card=request.plan.rate_card,
+        price_version=request.terms.price_version, rate_card=request.terms.plan.rate_card,
     )  # fmt: skip
     if answer.queued:
         queued = process.books.enqueue(account, record, b"{}", deadline_seconds=JOB_SECONDS_MAX, call_seconds=60)
@@ -129,7 +131,7 @@ async def session(process: Process, account: str, hold: str) -> None:
         cost = min(promise.amount, process.cost(promise.amount))
         promise.amount, promise.fate = cost, "maybe"
         total += cost
-        used = charge(request.hold_id, cost, account=account, version=request.price_version, call=f"{hold}.0")
+        used = charge(request.hold_id, cost, account=account, version=request.terms.price_version, call=f"{hold}.0")
         asked, renewed = None, None
         if dice.random() < 0.7:
             asked = process.request(account, f"{hold}.{number + 1}")
@@ -144,7 +146,7 @@ async def session(process: Process, account: str, hold: str) -> None:
             break
         request = asked
         promise = process.auditor.promises[request.hold_id] = Promise(account, renewed.hold, fate="free")
-        process.leases.add(request.hold_id, account, request.product)
+        process.leases.add(request.hold_id, account, request.terms.product)
     else:
         await books.release(account, request.hold_id)
     if total and dice.random() < 0.3:
