@@ -198,10 +198,11 @@ class SingleLink:
         if self._connection is None:
             return
         command.sent = True
-        if not self._out:
+        out = self._out
+        if not out:
             self._loop.call_soon(self._flush)
-        self._out.append(command.data)
-        if len(self._out) >= _WRITTEN_TOGETHER_MAX:
+        out.append(command.data)
+        if len(out) >= _WRITTEN_TOGETHER_MAX:
             self._flush()
 
     def _flush(self) -> None:

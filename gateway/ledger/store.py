@@ -10,7 +10,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence, Set
 from contextlib import suppress
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from gateway.core.errors import LedgerUnavailable, OperationConflict, UnknownAccount
 from gateway.ledger.condition import Condition, begin_epoch, complete, examine
@@ -27,6 +27,8 @@ WEEK_SECONDS: Final = 7 * 86_400
 _CHANGED_MAX: Final = 100_000
 #: When an account is visited again that could not be asked.
 _AWAY_MS: Final = 10_000
+#: The tags of answers to what no verb does.
+_UNDONE: Final = frozenset({b"unknown", b"conflict"})
 
 
 class Lru(Generic[Value]):
@@ -124,12 +126,15 @@ class Store:
         tag, told, *rest = answer
         if told:
             await self._told(account, told)
+        if tag in _UNDONE:
+            await self._undone(verb, account, tag)
+        return tag, rest
+
+    async def _undone(self, verb: str, account: str, tag: bytes) -> NoReturn:
         if tag == b"unknown":
             await self._confirm(verb)
             raise UnknownAccount(f"no account {account!r}")
-        if tag == b"conflict":
-            raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
-        return tag, rest
+        raise OperationConflict(f"{verb}: this operation was used before with other content, or has ended")
 
     async def _told(self, account: str, told: Any) -> None:
         """What a script found beside its own work: holds that were over, deliveries that wait."""

@@ -114,13 +114,14 @@ class Admission:
         if route.session is not None or route.known_parameters is not None:
             call.sources["query"] = parameters_of(client.query_string)
         models = self._asked_models(call)
-        wrong = objection(route, call.sources, models if route.metered else ())
+        passed_over = route.passes_over(call.sources.get("request"))
+        wrong = objection(route, call.sources, models if route.metered else (), passed_over=passed_over)
         if wrong is None and route.job is not None:
             wrong = self.callbacks.wrong(call)
         query = client.query_string
         if reason := unreadable or (query and unclear(query, route.read_parameters, route.switch_parameters)):
             wrong = Refused(code=Code.INVALID_REQUEST, details={"reason": reason})
-        resources = required(route, call.sources)
+        resources = () if passed_over or not route.requires else required(route, call.sources)
         if isinstance(resources, Refused):
             wrong, resources = wrong or resources, ()
         call.resources = resources
@@ -129,9 +130,10 @@ class Admission:
         if wrong is None and HEADER in client.headers:
             wrong = await self._named.take(call)
         refused = await self._ask(call, models, wrong)
-        if refused is not None:
-            await self._named.free(call)
-        return refused if refused is not None else wrong
+        if refused is None:
+            return wrong
+        await self._named.free(call)
+        return refused
 
     def _read_request(self, call: Call, body: bytes) -> str:
         """Take a body of JSON into the call. Why it cannot be judged by what we read; empty where it can."""
@@ -203,23 +205,23 @@ class Admission:
                 if not self._admit_locally(call, request):
                     raise
                 return None
+            if isinstance(answer, Admitted):
+                self.allowance.admitted(request.account)
+                self._admitted(call, request, answer)
+                return None
             if isinstance(answer, PlanChanged):
                 plan = answer.plan
                 continue
-            if isinstance(answer, Refused):
-                if answer.code is Code.INSUFFICIENT_CREDIT and await self._grants.give(request.account, plan):
-                    continue  # its month had begun, and nobody had come by
-                if answer.code is Code.NOT_FOUND and (asked := await self._as_ours(call)):
-                    call.resources = asked
-                    if (wrong := await self._know(call)) is not None:
-                        return wrong
-                    continue
-                if answer.code in _NOT_ON_CREDIT:
-                    self.allowance.refused(request.account)
-                return self._explained(call, answer, models)
-            self.allowance.admitted(request.account)
-            self._admitted(call, request, answer)
-            return None
+            if answer.code is Code.INSUFFICIENT_CREDIT and await self._grants.give(request.account, plan):
+                continue  # its month had begun, and nobody had come by
+            if answer.code is Code.NOT_FOUND and (asked := await self._as_ours(call)):
+                call.resources = asked
+                if (wrong := await self._know(call)) is not None:
+                    return wrong
+                continue
+            if answer.code in _NOT_ON_CREDIT:
+                self.allowance.refused(request.account)
+            return self._explained(call, answer, models)
         raise LedgerUnavailable("the account's plan keeps changing")
 
     async def _as_ours(self, call: Call) -> tuple[ResourceRef, ...]:

@@ -71,7 +71,9 @@ class Books:
         The charge is at the prices of the first unit. Where its rate card has steps, what it costs is known here.
         """
         try:
-            return await self._settle(settlement)
+            if self.has_steps(settlement):
+                return await self._settle_by_steps(settlement)
+            return await self._ledger.settle(settlement)
         except (LedgerUnavailable, UnknownAccount):
             # An account that admitted a call and is gone was lost: the spool keeps what people must look at.
             await self._keep("settle", asdict(settlement))

@@ -5,7 +5,7 @@ Does not know: how bytes are read or written.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -22,6 +22,8 @@ from gateway.ports import Identity, Resource, ResourceRef
 from gateway.settings.plans import Tier
 from gateway.settings.routes import Route
 from gateway.sockets.ports import Relay, Watch, Watcher
+
+_HOLDING: Final = frozenset({State.ADMITTED, State.FORWARDED, State.METERED, State.FAILED})
 
 
 @record
@@ -256,4 +258,4 @@ class Call:
     @property
     def holds(self) -> bool:
         """Whether a hold of this call is open in the ledger, for all that is known."""
-        return self.metered and self.state in (State.ADMITTED, State.FORWARDED, State.METERED, State.FAILED)
+        return self.metered and self.state in _HOLDING

@@ -69,7 +69,7 @@ class Conclusion:
             return
         started = self._clock.monotonic()
         try:
-            settled = await self._finished(call, lambda: self._books.settle(settlement))
+            settled = await self._finished(call, partial(self._books.settle, settlement))
         except asyncio.CancelledError:
             self._told_as_owed(call, settlement.charge)
             raise
@@ -110,7 +110,7 @@ class Conclusion:
         if charge is None:
             return None
         return Settlement(
-            account=call.account,
+            account=call.identity.account,
             hold_id=call.id,
             key_id=call.identity.key_id,
             product=product.name,

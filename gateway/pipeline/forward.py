@@ -22,7 +22,7 @@ def forwarded_headers(call: Call, *, trust_forwarded_for: bool, decodable_only: 
     ours = {
         upstream.credential_header: upstream.credential,
         "X-Call-Id": call.id,
-        "X-Forwarded-For": _forwarded_for(client, trust=trust_forwarded_for),
+        "X-Forwarded-For": _forwarded_for(client) if trust_forwarded_for else client.address,
         "X-Forwarded-Proto": client.scheme,
         "X-Forwarded-Host": client.host,
     }
@@ -33,10 +33,8 @@ def forwarded_headers(call: Call, *, trust_forwarded_for: bool, decodable_only: 
     return request_headers(client.headers, ours=ours, decodable_only=decodable_only)
 
 
-def _forwarded_for(client: Client, *, trust: bool) -> str:
-    """Whom the call comes from. What a client says of that only counts where a balancer before us says it."""
-    if not trust:
-        return client.address
+def _forwarded_for(client: Client) -> str:
+    """Whom the call comes from by what a balancer before us says: of anybody else that does not count."""
     said = [value.strip() for value in client.headers.getall("X-Forwarded-For", ())]
     return ", ".join([*filter(None, said), client.address])
 

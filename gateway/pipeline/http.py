@@ -160,29 +160,15 @@ class HttpPipeline:
             return None if refused is None else self._refuse(call, refused)
         if not call.route.public and (refused := await self._admission.admit(call)) is not None:
             return self._refuse(call, refused)
-        if call.repeated is not None:
-            if call.content is not None and not await same_body(call, call.content):
-                return self._refuse(call, Refused(code=Code.IDEMPOTENCY_CONFLICT))
-            return self._repeat(call, call.repeated)
-        if call.route.mints is not None:
-            answer = self.sessions.mint(call, call.route.mints)
-            return self._refuse(call, answer) if isinstance(answer, Refused) else self._whole(call, answer)
-        if call.queued:
-            self._placing.place(call)
-            taken = await self._queueing.take(call)
-            return self._refuse(call, taken) if isinstance(taken, Refused) else self._whole(call, taken)
-        if call.record is not None and (ours := await self._queueing.answer(call, call.record)) is not None:
-            return self._refuse(call, ours) if isinstance(ours, Refused) else self._whole(call, ours)
-        record = call.record
-        if record is not None and record.state == "open" and (call.route.reports is None or call.route.deletes):
-            # No result of a job leaves the gateway before the job is settled, and none is deleted unpaid.
-            await self._conclusion.look(call, record)
+        if (
+            call.record is not None
+            or call.repeated is not None
+            or call.queued
+            or call.route.mints is not None
+            or call.route.listing is not None
+        ) and (answer := await self._answered_here(call)) is not None:
+            return answer
         self._placing.place(call)
-        if call.route.listing is not None:
-            of_jobs = self._jobs.of_kind(call.route.listing.kind)
-            queue = of_jobs.queue if of_jobs is not None else None
-            page = await own_page(call, self._ledger, self._upstreams, self._request_headers(call), queue)
-            return self._refuse(call, page) if isinstance(page, Refused) else self._whole(call, page)
         started = self._clock.monotonic()
         call.admit_seconds = started - call.started
         async with await self._forward(call) as reply:
@@ -196,6 +182,33 @@ class HttpPipeline:
                     kind = call.record.ref.kind
                     return self._refuse(call, Refused(code=Code.JOB_NOT_FINISHED, details={"resource": kind}))
             return await self._relay(call, reply)
+
+    async def _answered_here(self, call: Call) -> Answer | None:
+        """The answer to an admitted call for which it is made here; None: it goes on to the service."""
+        if call.repeated is not None:
+            if call.content is not None and not await same_body(call, call.content):
+                return self._refuse(call, Refused(code=Code.IDEMPOTENCY_CONFLICT))
+            return self._repeat(call, call.repeated)
+        if call.route.mints is not None:
+            answer = self.sessions.mint(call, call.route.mints)
+            return self._refuse(call, answer) if isinstance(answer, Refused) else self._whole(call, answer)
+        if call.queued:
+            self._placing.place(call)
+            taken = await self._queueing.take(call)
+            return self._refuse(call, taken) if isinstance(taken, Refused) else self._whole(call, taken)
+        if call.record is not None:
+            if (ours := await self._queueing.answer(call, call.record)) is not None:
+                return self._refuse(call, ours) if isinstance(ours, Refused) else self._whole(call, ours)
+            if call.record.state == "open" and (call.route.reports is None or call.route.deletes):
+                # No result of a job leaves the gateway before the job is settled, and none is deleted unpaid.
+                await self._conclusion.look(call, call.record)
+        if call.route.listing is not None:
+            self._placing.place(call)
+            of_jobs = self._jobs.of_kind(call.route.listing.kind)
+            queue = of_jobs.queue if of_jobs is not None else None
+            page = await own_page(call, self._ledger, self._upstreams, self._request_headers(call), queue)
+            return self._refuse(call, page) if isinstance(page, Refused) else self._whole(call, page)
+        return None
 
     # ---- forward
 
@@ -227,7 +240,8 @@ class HttpPipeline:
             raise
 
     def _request_headers(self, call: Call) -> CIMultiDict[str]:
-        read = reads_reply(call) or call.route.listing is not None or changes_reply(call, self._jobs)
+        route = call.route
+        read = route.reads_replies or route.listing is not None or reads_reply(call) or changes_reply(call, self._jobs)
         return forwarded_headers(call, trust_forwarded_for=self._runtime.trust_forwarded_for, decodable_only=read)
 
     # ---- meter and respond
@@ -290,7 +304,8 @@ class HttpPipeline:
         """The answer that a client had before. Its charge and its call are those of then, the rates those of now."""
         call.outcome = "repeated"
         call.status, call.reply_bytes = first.status, len(first.body)
-        first.headers.extend(_rate_headers(call))
+        if call.rates:
+            first.headers.extend(_rate_headers(call))
         return first
 
     async def _stream(self, call: Call, reply: Reply, chunks: list[bytes]) -> None:
@@ -410,9 +425,7 @@ class HttpPipeline:
 
 
 def _rate_headers(call: Call) -> dict[str, str]:
-    """How the limits of requests stand, where the call is counted in some."""
-    if not call.rates:
-        return {}
+    """How the limits of requests stand in which the call is counted."""
     return {
         "RateLimit-Policy": ", ".join([state.rate.policy for state in call.rates]),
         "RateLimit": remaining(call.rates),

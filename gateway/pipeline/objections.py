@@ -29,13 +29,18 @@ def asked_models(models: Models, sources: Sources) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name if type(name) is str else _NO_MODEL for name in named)) or (models.default,)
 
 
-def objection(route: Route, sources: Sources, models: tuple[str, ...]) -> Refused | None:
-    """What is wrong with the request itself, before anybody's credit is looked at."""
+def objection(route: Route, sources: Sources, models: tuple[str, ...], *, passed_over: bool) -> Refused | None:
+    """What is wrong with the request itself, before anybody's credit is looked at. `passed_over`: what
+    `Route.passes_over` says of it.
+    """
     request = sources.get("request")
-    named = route.metered or any(requirement.field.source == "request" for requirement in route.requires)
-    if route.body == "json" and named and type(request) is not dict:
+    if (
+        type(request) is not dict
+        and route.body == "json"
+        and (route.metered or any(each.field.source == "request" for each in route.requires))
+    ):
         return Refused(code=Code.INVALID_REQUEST, details={"reason": "the body must be a JSON object"})
-    if not route.passes_over(request):
+    if not passed_over:
         for rejection in route.rejections:
             if rejection.meets(sources):
                 return Refused(code=Code.UNSUPPORTED, details={"reason": rejection.message})

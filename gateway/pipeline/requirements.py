@@ -25,8 +25,6 @@ _URL_LENGTH_MAX = 16_384
 
 def required(route: Route, sources: Sources) -> tuple[ResourceRef, ...] | Refused:
     """The resources that a request names and that must be its caller's, or what is wrong with how it names them."""
-    if not route.requires or route.passes_over(sources.get("request")):
-        return ()
     refs: list[ResourceRef] = []
     for requirement in route.requires:
         field = requirement.field

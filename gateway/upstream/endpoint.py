@@ -33,11 +33,11 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"{self._host}:{self._port}"
 
-    def head(self, method: str, path_and_query: str, fields: Iterable[tuple[str, str]]) -> bytes:
-        """A request's head."""
-        lines = "\r\n".join(map(": ".join, (("Host", self._authority), *fields)))
-        head = f"{method} {self._prefix}{path_and_query} HTTP/1.1\r\n{lines}\r\n\r\n"
-        return head.encode("utf-8", "surrogateescape")
+    def head(self, method: str, path_and_query: str, fields: Iterable[tuple[str, str]], framing: str = "") -> bytes:
+        """A request's head; `framing` are the fields about its body, each with its line's end."""
+        line = f"{method} {self._prefix}{path_and_query} HTTP/1.1\r\nHost: {self._authority}"
+        head = "\r\n".join((line, *map(": ".join, fields), framing))
+        return f"{head}\r\n".encode("utf-8", "surrogateescape")
 
     async def connect(self, protocol: Callable[[], _P]) -> tuple[asyncio.Transport, _P]:
         """A new connection. OSError and its kind if there is none."""

@@ -97,7 +97,7 @@ class _Filter:
             dropped = self._judge(names)
         passed = headers.copy()
         for name in dropped:
-            passed.popall(name)
+            del passed[name]
         if "Connection" in headers:
             for name in _named(headers.getall("Connection")):
                 passed.popall(name, None)

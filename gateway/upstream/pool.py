@@ -75,15 +75,15 @@ class Pool:
             raise mapped(error, unsent=unsent) from error
 
     def _head(self, method: str, path_and_query: str, headers: CIMultiDict[str], body: Body) -> bytes:
-        fields = list(headers.items())
+        framing = ""
         if isinstance(body, bytes):
-            fields.append(("Content-Length", str(len(body))))
+            framing = f"Content-Length: {len(body)}\r\n"
         elif body is not None:
             if "Content-Length" not in headers:
-                fields.append(("Transfer-Encoding", "chunked"))
+                framing = "Transfer-Encoding: chunked\r\n"
         elif method not in _WITHOUT_BODY:
-            fields.append(("Content-Length", "0"))
-        return self._endpoint.head(method, path_and_query, fields)
+            framing = "Content-Length: 0\r\n"
+        return self._endpoint.head(method, path_and_query, headers.items(), framing)
 
     async def _exchange(
         self, connection: Connection, method: str, head: bytes, headers: CIMultiDict[str], body: Body
@@ -94,7 +94,9 @@ class Pool:
         # A service that does not read the body of such a request takes it for the next one: there must be none.
         last = body is not None and method in _WITHOUT_BODY
         reply = PooledReply(self, connection, now + self.upstream.total_seconds_max, last=last)
-        self._begin_watch(reply)
+        self._active.add(reply)
+        if self._watch is None:
+            self._go_on_watching()
         if body is None or isinstance(body, bytes):
             transport.write(head + body if body else head)
             reply.silent_until = now + self.upstream.reply_seconds_max
@@ -130,11 +132,6 @@ class Pool:
     def silence_ends(self) -> float:
         """Until when the upstream may be silent from now on, by the loop's clock."""
         return self._loop.time() + self.upstream.reply_seconds_max
-
-    def _begin_watch(self, reply: PooledReply) -> None:
-        self._active.add(reply)
-        if self._watch is None:
-            self._go_on_watching()
 
     def _go_on_watching(self) -> None:
         every = min(_WATCH_SECONDS, self.upstream.reply_seconds_max / 4, self.upstream.total_seconds_max / 4)

@@ -175,7 +175,7 @@ def objected(runtime: Runtime, query: str, name: str = "streaming.session") -> C
     route = route_of(runtime, name)
     sources = {"query": parameters_of(query)}
     models = asked_models(route.product.models, sources) if route.product.models else ()
-    refused = objection(route, sources, models)
+    refused = objection(route, sources, models, passed_over=False)
     return None if refused is None else refused.code
 
 

@@ -7,7 +7,7 @@ Does not know: who answers (proxy), products, money, what a call does with its r
 import asyncio
 import math
 from collections.abc import Coroutine
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -172,7 +172,7 @@ class CustomerConnection(Carrier):
     def _begin(self, client: RequestClient) -> None:
         self.call = client
         self.server.calls.add(client)
-        self._current_request = cast("web.BaseRequest", client)  # aiohttp cancels it when the connection is lost
+        self._current_request = client  # type: ignore[assignment] # aiohttp cancels it when the connection is lost
         self._request_in_progress = True
 
     def _end(self, client: RequestClient) -> None:

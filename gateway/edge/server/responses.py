@@ -35,12 +35,13 @@ class Asked(Protocol):
 
 def write_whole(asked: Asked, answer: Answer) -> bool:
     """Write head and body at once; whether another request may follow. ConnectionResetError if the client has left."""
-    status, headers, body, method = answer.status, answer.headers, answer.body, asked.message.method
+    message, status, headers, body = asked.message, answer.status, answer.headers, answer.body
+    method = message.method
     framing = f"Content-Length: {len(body)}\r\n"
     if "Content-Length" in headers or status in _WITHOUT_LENGTH or (not body and method == "HEAD"):
         framing = ""  # what GET would send is not known to us
-    keep_alive = not asked.message.should_close and not _ends_connection(asked, status)
-    head = answer_head(asked.message, status, answer.reason, headers, framing, keep_alive=keep_alive)
+    keep_alive = not message.should_close and not _ends_connection(asked, status)
+    head = answer_head(message, status, answer.reason, headers, framing, keep_alive=keep_alive)
     asked.connection.send(head if method == "HEAD" else head + body)
     return keep_alive
 
