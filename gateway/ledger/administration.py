@@ -96,6 +96,10 @@ class Administration(Store):
             after = names[-1]
         return found[:limit]
 
+    def server_of(self, account: str) -> str | None:
+        """See ports.Ledger."""
+        return self._link.where_is(self._names.account(account))
+
     async def lease_work(self, *, work: str, seconds: float) -> bool:
         """See ports.Ledger."""
         return await self._leased(self._names.leased(work), rules.ms(seconds))

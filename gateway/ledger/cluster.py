@@ -136,6 +136,10 @@ class ClusterLink:
     def is_cluster(self) -> bool:
         return True
 
+    def where_is(self, key: str) -> str:
+        node = self._owners[hash_slot(key)]
+        return node.where if node is not None else ""
+
     async def open(self) -> None:
         self._open = True
         why = await self._refresh(force=True)

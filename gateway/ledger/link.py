@@ -81,6 +81,10 @@ class RedisLink(Protocol):
         """Whether keys are on several servers."""
         ...
 
+    def where_is(self, key: str) -> str | None:
+        """The server that is asked for a key, as far as is known; None where there is only one."""
+        ...
+
     async def open(self) -> None:
         """Connect. Raises LinkDown when that failed; the link then goes on trying until `close`."""
         ...

@@ -55,6 +55,9 @@ class MemoryAdministration(MemoryStore):
         """See ports.Ledger."""
         return sorted(account for account in self._books if account > after and containing in account)[:limit]
 
+    def server_of(self, account: str) -> None:
+        """See ports.Ledger."""
+
     async def lease_work(self, *, work: str, seconds: float) -> bool:  # noqa: ARG002 - the port's
         """See ports.Ledger. There is no other process."""
         return True

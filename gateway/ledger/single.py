@@ -100,6 +100,9 @@ class SingleLink:
     def is_cluster(self) -> bool:
         return False
 
+    def where_is(self, key: str) -> None:  # noqa: ARG002 - the protocol's
+        return None
+
     def start(self) -> None:
         """Begin to connect; commands wait for it. Must be called on the loop. Twice is once."""
         if self._state == "closed":

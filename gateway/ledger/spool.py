@@ -13,7 +13,7 @@ import fcntl
 import os
 import time
 import zlib
-from collections import deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,10 +25,13 @@ import orjson
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable
 
 Record = dict[str, Any]
+About = tuple[str, str | None]
 _SUFFIX = ".spool"
+#: So many records are passed by before others on the loop have their turn.
+_WALK_MAX = 500
 #: What must be left for records of calls that are to be begun: several hundred.
 _ROOM_BYTES = 256 * 1024
-#: If the ledger is away for so many, it is for all.
+#: A server that is away for so many is away for all whose it has.
 _AWAY_MAX = 3
 
 
@@ -56,7 +59,8 @@ class Spool:
         self._directory = directory
         self._bytes_max = bytes_max
         self._disk_seconds_max = disk_seconds_max
-        self._pending: deque[Record] = deque()
+        self._pending: dict[int, Record] = {}  # by their numbers, in order
+        self._numbered = 0
         self._unwritten: list[bytes] = []  # what the disk has refused
         self._gathered: list[bytes] = []  # what has come since the last batch went, and who waits for it
         self._told: asyncio.Future[OSError | None] | None = None
@@ -78,7 +82,7 @@ class Spool:
     @property
     def first(self) -> Record | None:
         """What is replayed next."""
-        return self._pending[0] if self._pending else None
+        return next(iter(self._pending.values()), None)
 
     @property
     def unwritten(self) -> int:
@@ -130,10 +134,14 @@ class Spool:
                 break  # torn by a crash in the middle of a write: its operation was never promised to be kept
             record = _read(line)
             if record is not None:
-                self._pending.append(record)
+                self._add(record)
             else:  # what a crash made of it: for people to look at, and no reason not to start
                 self._reject({"line": line.decode(errors="replace")}, "cannot be read")
         self._adopted.append(handle)
+
+    def _add(self, record: Record) -> None:
+        self._pending[self._numbered] = record
+        self._numbered += 1
 
     async def append(self, record: Record) -> None:
         """Keep a record; when this returns it survives a crash of the process and of the machine.
@@ -147,7 +155,7 @@ class Spool:
         coming = self._batch.lines if self._batch is not None else self._unwritten
         if self._bytes + sum(map(len, coming)) + sum(map(len, self._gathered)) + len(line) > self._bytes_max:
             raise SpoolFull(f"the spool has reached {self._bytes_max} bytes")
-        self._pending.append(record)
+        self._add(record)
         self._gathered.append(line)
         await self.write()
 
@@ -208,41 +216,54 @@ class Spool:
         self._send()
 
     async def replay(
-        self, apply: Callable[[Record], Awaitable[None]], whose: Callable[[Record], str] = lambda _: ""
+        self, apply: Callable[[Record], Awaitable[None]], about: Callable[[Record], About] = lambda _: ("", None)
     ) -> tuple[int, int]:
-        """Apply what waits until it is done or the ledger is away again: how many were applied and rejected.
+        """Apply what waits, in order, as far as the ledger is there: how many were applied and rejected.
 
-        In order, for each of those `whose` records they are: of a cluster the server of one may be away alone, and the
-        others' records do not wait for it. A record that the ledger refuses is moved to `rejected.jsonl` beside the
-        spool, for people to look at.
+        `about`: whose a record is, and which server has it (None: there is one only). Of each owner they are applied in
+        order, so that they wait behind one that cannot be done now; so do all for a server that is away, and no others.
+        A record that the ledger refuses is moved to `rejected.jsonl` beside the spool, for people to look at.
         """
         if self._replaying:
             return 0, 0
         self._replaying = True
-        applied = rejected = left = 0  # `left`: so many, the oldest, wait on
-        away: set[str] = set()
+        count: Counter[bool] = Counter()
+        waiting: set[str] = set()
+        away: Counter[str | None] = Counter()  # how many it was away for
+        number = next(iter(self._pending), self._numbered)
         try:
-            while left < len(self._pending) and len(away) < _AWAY_MAX:
-                record = self._pending[left]
-                if whose(record) in away:
-                    left += 1
-                    continue
-                try:
-                    await apply(record)
-                    applied += 1
-                except LedgerUnavailable:
-                    away.add(whose(record))
-                    continue
-                except LedgerRefused as error:
-                    loop = asyncio.get_running_loop()
-                    await loop.run_in_executor(self._disk, self._reject, record, str(error))
-                    rejected += 1
-                del self._pending[left]
+            while number < self._numbered and away[None] < _AWAY_MAX:
+                if number in self._pending:
+                    owner, server = about(self._pending[number])
+                    if owner in waiting or away[server] >= _AWAY_MAX:
+                        waiting.add(owner)
+                    elif (done := await self._do(number, apply)) is None:
+                        waiting.add(owner)
+                        away[server] += 1
+                    else:
+                        count[done] += 1
+                number += 1
+                if number % _WALK_MAX == 0:
+                    await asyncio.sleep(0)
             if not self._pending:
                 self._clear()
         finally:
             self._replaying = False
-        return applied, rejected
+        return count[True], count[False]
+
+    async def _do(self, number: int, apply: Callable[[Record], Awaitable[None]]) -> bool | None:
+        """Apply one record; False if the ledger refused it. None, and it stays, if the ledger is away."""
+        done = True
+        try:
+            await apply(self._pending[number])
+        except LedgerUnavailable:
+            return None
+        except LedgerRefused as error:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._disk, self._reject, self._pending[number], str(error))
+            done = False
+        del self._pending[number]
+        return done
 
     def _reject(self, record: Record, why: str) -> None:
         with (self._directory / "rejected.jsonl").open("ab") as handle:

@@ -13,7 +13,7 @@ from gateway.core.errors import LedgerRefused, LedgerUnavailable, UnknownAccount
 from gateway.core.money import Nanos
 from gateway.core.pricing import Charge, LineItem, PriceTable
 from gateway.core.steps import stepped, volumes
-from gateway.ledger.spool import Record, Spool, SpoolFull
+from gateway.ledger.spool import About, Record, Spool, SpoolFull
 from gateway.ports import Clock, Ledger, Observer, Receipt, Resource, ResourceRef, Settlement
 from gateway.settings.plans import PriceBook
 
@@ -194,7 +194,7 @@ class Books:
 
     async def replay(self) -> tuple[int, int]:
         """Do what the spool holds: how many were done, how many the ledger refused for good."""
-        done, refused = await self._spool.replay(self._applied, _account_of)
+        done, refused = await self._spool.replay(self._applied, self._about)
         if done:
             self._observer.event("spool_replayed", value=done)
         if refused:
@@ -206,6 +206,13 @@ class Books:
         first = self._spool.first
         at = self._clock.now() if first is None else first.get("at")
         return max(0.0, self._clock.now() - at) if isinstance(at, int | float) else 0.0
+
+    def _about(self, record: Record) -> About:
+        """Whose operation it is, as far as that can be read, and the server that has the account."""
+        arguments = record.get("arguments")
+        account = arguments.get("account") if isinstance(arguments, dict) else None
+        owner = account if isinstance(account, str) else ""
+        return owner, self._ledger.server_of(owner)
 
     async def _apply(self, record: Record) -> None:
         try:
@@ -248,13 +255,6 @@ class Books:
                 return partial(self._ledger.correct, **{**told, "amount": Nanos(told["amount"])})
             case other:
                 raise LedgerRefused(f"unknown operation {other!r} in the spool")
-
-
-def _account_of(record: Record) -> str:
-    """Whose operation it is, as far as that can be read."""
-    arguments = record.get("arguments")
-    account = arguments.get("account") if isinstance(arguments, dict) else None
-    return account if isinstance(account, str) else ""
 
 
 def _exactly(arguments: dict[str, Any], *names: str) -> dict[str, Any]:

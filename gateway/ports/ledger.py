@@ -199,6 +199,9 @@ class Ledger(
     async def accounts_after(self, after: str, *, limit: int, containing: str = "") -> Sequence[str]:
         """Ids of accounts in their order, so many at most, that come after this one and have that text in them."""
 
+    def server_of(self, account: str) -> str | None:
+        """The server that has the account, as far as is known: all of one are away together. None: there is one."""
+
     async def lease_work(self, *, work: str, seconds: float) -> bool:
         """Whether this ledger's process is the one that does this work for all, for so many seconds from now."""
 

@@ -69,6 +69,9 @@ class ClockedLink:
     def is_cluster(self) -> bool:
         return self.link.is_cluster
 
+    def where_is(self, key: str) -> str | None:
+        return self.link.where_is(key)
+
     async def confirm(self, *, within_seconds: float = 0.0) -> None:
         await self.link.confirm(within_seconds=within_seconds)
 

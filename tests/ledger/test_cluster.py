@@ -7,19 +7,27 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from gateway.core.money import Nanos
+from gateway.edge.clock import SystemClock
 from gateway.ledger.cluster import ClusterLink
 from gateway.ledger.connection import Gate
 from gateway.ledger.epoch import Memory
 from gateway.ledger.link import CommandError, LinkDown, LinkSettings, RedisLink, Script
 from gateway.ledger.links import open_link
 from gateway.ledger.marks import Marks
+from gateway.ledger.redis import RedisLedger
 from gateway.ledger.single import SingleLink
 from gateway.ledger.slots import command_slot, hash_slot, never_of
+from gateway.ledger.spool import Spool
+from gateway.pipeline.books import Books
+from gateway.ports import Observer, Plan
 from tests.ledger.clusters import RANGES, Cluster, make_servers
 from tests.ports import free_ports
+from tests.sim.processes import Silent
 
 ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
@@ -256,6 +264,43 @@ async def test_a_dead_server_is_down_for_its_slots_only(cluster: Cluster) -> Non
                     break
                 except LinkDown:
                     await asyncio.sleep(0.02)
+
+
+async def test_the_spool_goes_on_with_what_is_for_other_servers(cluster: Cluster, tmp_path: Path) -> None:
+    """What is for a paused server waits, behind it what is for the others is done, and all is when it is back."""
+    names = {index: next(f"a{n}" for n in range(999) if low <= hash_slot(f"a{n}") <= high)
+             for index, (low, high) in enumerate(RANGES)}  # fmt: skip
+    bounds = {"command_seconds_max": 2.0, "connect_seconds_max": 2.0, "down_seconds": 0.05}
+    spool = Spool(tmp_path, bytes_max=10_000)
+    spool.open("a")
+    async with opened(cluster.url, None, **bounds) as link:
+        ledger = RedisLedger(link)
+        assert len({ledger.server_of(name) for name in names.values()}) == 3
+        for name in names.values():
+            await ledger.open_account(operation="open", account=name, plan=Plan(tier="free"), signup=Nanos(5))
+        books = Books(
+            ledger=ledger, spool=spool, observer=cast("Observer", Silent()), clock=SystemClock(), operation_seconds=1000
+        )
+        pid = cluster.servers[2].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for n in range(2):
+                its = {"operation": "c", "account": names[2], "key_id": "", "amount": Nanos(n + 1), "data": {}}
+                await books.correct(**its | {"operation": f"c{n}"})  # type: ignore[arg-type]
+            record = dict(spool.first or {})
+            arguments = record["arguments"] | {"account": names[0]}
+            await spool.append(record | {"arguments": arguments})
+            assert (len(spool), await books.replay(), len(spool)) == (3, (1, 0), 2)
+            assert (await ledger.account(names[0])).balance == 6
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(30):
+            while len(spool):
+                await books.replay()
+                await asyncio.sleep(0.02)
+        assert (await ledger.account(names[2])).balance == 8
+    spool.close()
 
 
 async def test_a_closed_link_refuses(cluster: Cluster) -> None:

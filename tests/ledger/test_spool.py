@@ -63,6 +63,39 @@ async def test_the_ledger_going_away_in_the_middle_keeps_the_rest(tmp_path: Path
     spool.close()
 
 
+async def test_a_server_that_is_away_holds_up_none_of_another_s(tmp_path: Path) -> None:
+    """Records of other servers are applied; what one owner has stays in order, though its server changes meanwhile."""
+    spool = opened(tmp_path)
+    for name in ("a1", "b1", "a2", "c1", "e1", "f1", "g1", "b2", "a3", "d1"):
+        await spool.append({"owner": name[0], "n": int(name[1])})
+    servers = {owner: "two" if owner in "bd" else "one" for owner in "abcdefg"}
+    away = {"one"}
+    applied: list[str] = []
+    asked: list[str] = []
+
+    async def apply(record: Record) -> None:
+        name = f"{record['owner']}{record['n']}"
+        asked.append(name)
+        if servers[record["owner"]] in away:
+            servers["a"] = "two"  # its replica takes over
+            raise LedgerUnavailable
+        applied.append(name)
+
+    def about(record: Record) -> tuple[str, str]:
+        return record["owner"], servers[record["owner"]]
+
+    assert await spool.replay(apply, about) == (3, 0)
+    assert (applied, asked) == (["b1", "b2", "d1"], ["a1", "b1", "c1", "e1", "b2", "d1"])
+    assert (len(spool), spool.first) == (7, {"owner": "a", "n": 1})
+    await spool.append({"owner": "d", "n": 2})
+    assert (tmp_path / "a.spool").stat().st_size > 0, "what is not done is kept"
+    away.clear()
+    assert await spool.replay(apply, about) == (8, 0)
+    assert applied == ["b1", "b2", "d1", "a1", "a2", "c1", "e1", "f1", "g1", "a3", "d2"]
+    assert (tmp_path / "a.spool").stat().st_size == 0
+    spool.close()
+
+
 async def test_a_dead_process_s_file_is_adopted_and_a_living_one_s_is_not(tmp_path: Path) -> None:
     """The next process applies what the last one left; a file whose process lives stays its own."""
     dead, living = opened(tmp_path, "dead"), opened(tmp_path, "living")

@@ -72,6 +72,9 @@ class Done:
     def __init__(self) -> None:
         self.released: list[str] = []
 
+    def server_of(self, account: str) -> None:
+        """There is one."""
+
     async def release(self, *, account: str, hold_id: str, resource: Any = None) -> bool:
         """Note it."""
         self.released.append(hold_id)
@@ -163,6 +166,9 @@ async def test_what_a_client_is_to_be_told_outlives_an_outage_of_the_ledger(tmp_
 
     class Away:
         """A ledger that is away at first, and then notes what is posted."""
+
+        def server_of(self, account: str) -> None:
+            """There is one."""
 
         def __init__(self) -> None:
             self.posted: list[dict[str, Any]] = []

@@ -15,7 +15,7 @@ from gateway.core.errors import LedgerRefused, LedgerUnavailable, Refused
 from gateway.core.money import NANOS_PER_USD, ZERO, Nanos
 from gateway.core.monthly import expires_ms
 from gateway.ledger.redis import RedisLedger
-from gateway.ledger.spool import Spool
+from gateway.ledger.spool import About, Spool
 from gateway.payments.cashier import Cashier
 from gateway.pipeline.books import Books
 from gateway.pipeline.leases import Leases
@@ -48,8 +48,10 @@ class Disk:
         """Keep it."""
         self.records.append(record)
 
-    async def replay(self, apply: Callable[[dict[str, Any]], Awaitable[None]]) -> tuple[int, int]:
-        """In order, until the ledger is away again."""
+    async def replay(
+        self, apply: Callable[[dict[str, Any]], Awaitable[None]], _about: Callable[[dict[str, Any]], About]
+    ) -> tuple[int, int]:
+        """In order, until the ledger is away again: it is one server."""
         done = refused = 0
         while self.records:
             record = self.records[0]

@@ -241,6 +241,9 @@ class SimulatedLink:
     def is_cluster(self) -> bool:
         return False
 
+    def where_is(self, key: str) -> None:
+        """There is one server."""
+
     async def confirm(self, *, within_seconds: float = 0.0) -> None:
         """It always is."""
 
