@@ -5,24 +5,30 @@ Owns: how parts are named, and counting them in a request, at next to no cost wh
 Does not know: what they come to (usage).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
-from gateway.core.extract import Field
+from gateway.core.extract import Field, Sources
 
 #: The source of fields that say how many parts a request has: `part.image_url`.
 SOURCE: Final = "part"
+#: The name under which is told how many bytes of a request are data of its parts.
+DATA_BYTES: Final = "data_bytes"
+#: What is shorter may be a name or an address.
+_DATA_BYTES_MIN: Final = 256
 _ESCAPES: Final = (rb"\u00",)
 
 
 class Parts:
     """The parts that somebody asks for. A name is the `type` of an object in the request, at whatever depth; `x*` is
-    every type that begins so, and `field=text` an object whose field says that.
+    every type that begins so, and `field=text` an object whose field says that. `data` is where parts stand whose data
+    is told: elsewhere a client may write what looks like a part, and a model reads it as it stands.
     """
 
-    __slots__ = ("_by_field", "_fields", "_texts")
+    __slots__ = ("_by_field", "_data", "_fields", "_texts")
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], data: Iterable[Field] = ()) -> None:
+        self._data = tuple(dict.fromkeys(data))
         self._by_field: dict[str, list[tuple[str, str]]] = {}
         texts = set()
         for name in sorted(set(names)):
@@ -37,12 +43,14 @@ class Parts:
         """Whether a JSON text may have one."""
         return any(map(body.__contains__, self._fields)) and any(map(body.__contains__, self._texts))
 
-    def count(self, request: Any, sources: dict[str, Any]) -> None:
-        """Put into the sources how many parts a request has of each; nothing, where it has none."""
-        if found := self.counted(request):
+    def count(self, sources: dict[str, Any]) -> None:
+        """Put into the sources how many parts their request has of each; nothing, where it has none."""
+        if found := self.counted(sources.get("request")):
             sources[SOURCE] = found
+            if size := sum(self._data_bytes(part) for field in self._data for part in field.read_all(sources)):
+                found[DATA_BYTES] = size
 
-    def counted(self, request: Any) -> Mapping[str, int]:
+    def counted(self, request: Any) -> dict[str, int]:
         """How many objects there are of each, without those of which there are none."""
         found: dict[str, int] = {}
         waiting = [request]  # it may be too deep for recursion
@@ -52,15 +60,50 @@ class Parts:
                 waiting += value
             elif type(value) is dict:
                 waiting += value.values()
-                for field, named in self._by_field.items():
-                    if type(said := value.get(field)) is str:
-                        for text, name in named:
-                            if said == text or (text[-1] == "*" and said.startswith(text[:-1])):
-                                found[name] = found.get(name, 0) + 1
+                for name in self._names_of(value):
+                    found[name] = found.get(name, 0) + 1
         return found
 
+    def _names_of(self, value: dict[str, Any]) -> list[str]:
+        return [
+            name
+            for field, named in self._by_field.items()
+            if type(said := value.get(field)) is str
+            for text, name in named
+            if said == text or (text[-1] == "*" and said.startswith(text[:-1]))
+        ]
 
-def parts_of(names: Iterable[str], fields: Iterable[Field]) -> Parts | None:
+    def _data_bytes(self, part: Any) -> int:
+        """How many bytes of a part are data; none where it is no part."""
+        if type(part) is not dict or not self._names_of(part):
+            return 0
+        below = (each for value in part.values() for each in (value.values() if type(value) is dict else (value,)))
+        return sum(len(each) for each in below if type(each) is str and _is_data(each))
+
+
+def _is_data(text: str) -> bool:
+    """Whether a text is data, by itself or as a URL, and not words or an address."""
+    return len(text) >= _DATA_BYTES_MIN and text.isascii() and " " not in text
+
+
+def without_data(request_bytes: int, sources: Sources) -> int:
+    """The bytes of a request without the data of its parts."""
+    counts = sources.get(SOURCE) or {}
+    return max(0, request_bytes - int(counts.get(DATA_BYTES, 0)))
+
+
+def is_name(name: str) -> bool:
+    """Whether something can be of that name."""
+    field, told, text = name.rpartition("=")
+    return bool(field or not told) and text.removesuffix("*") != ""
+
+
+def part_of(field: Field) -> str:
+    """The name of the part that a field of this source counts."""
+    return ".".join(map(str, field.steps))
+
+
+def parts_of(names: Iterable[str], fields: Iterable[Field], data: Iterable[Field]) -> Parts | None:
     """What counts the parts of these names, and those that the fields read; None where there are none."""
-    asked = {*names, *(".".join(map(str, field.steps)) for field in fields if field.source == SOURCE)}
-    return Parts(asked) if asked else None
+    asked = {*names, *(part_of(field) for field in fields if field.source == SOURCE)}
+    return Parts(filter(is_name, asked), data) if asked else None

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from gateway.core.extract import REPLY_SOURCES, Field, Places, Sources, first_reported
 from gateway.core.parts import SOURCE as PART
+from gateway.core.parts import without_data
 from gateway.core.record import record
 
 #: Whole units (seconds, tokens, characters, calls), or an exact decimal where the upstream reports a fraction.
@@ -48,9 +49,10 @@ class Estimate:
     service may heed any of them, and zero says nothing. `size` is how many bytes that has: divided by
     `bytes_per_unit_min` (rounding up) where no field says anything, and by `bytes_per_unit_max` for the least that a
     field may say. `request_bytes_per_unit` divides the body's length (rounding up). `default` is used where nothing
-    says anything. The fields of `plus`, and `parts` (name -> so many units for each), come on top of it. It is no
-    less than `minimum`. `maximum` bounds what a request may claim of each, and `times` says how many it asks for. Where
-    `when` is given and not on, it is `otherwise`. `content_bytes_per_unit` is for afterwards: `known_usage`.
+    says anything. The fields of `plus`, and `parts` (name -> so many units for each), come on top of it; the bytes of
+    the data that parts have in `data` do not count then. It is no less than `minimum`. `maximum` bounds what a request
+    may claim of each, and `times` says how many it asks for. Where `when` is given and not on, it is `otherwise`.
+    `content_bytes_per_unit` is for afterwards: `known_usage`.
     """
 
     fields: tuple[Field, ...] = ()
@@ -67,6 +69,7 @@ class Estimate:
     times: tuple[Field, ...] = ()
     plus: tuple[Field, ...] = ()
     parts: Mapping[str, int] = field(default_factory=dict, hash=False)
+    data: tuple[Field, ...] = ()
 
     @cached_property
     def read(self) -> tuple[Field, ...]:
@@ -78,7 +81,7 @@ class Estimate:
         """The same for a request that has no parts that anybody asks for."""
         if self.when and all(each.source == PART for each in self.when):
             return Estimate(default=self.otherwise)
-        return replace(self, parts={}) if self.parts else self
+        return replace(self, parts={}, data=()) if self.parts else self
 
     @cached_property
     def constant(self) -> int | None:
@@ -113,14 +116,14 @@ class Estimate:
             per_unit = self.bytes_per_unit_min if found is None else self.bytes_per_unit_max
             found = max(found or 0, -(-int(size) // per_unit))
         if found is None and self.request_bytes_per_unit is not None:
-            found = -(-request_bytes // self.request_bytes_per_unit)
+            read = without_data(request_bytes, sources) if self.data else request_bytes
+            found = -(-read // self.request_bytes_per_unit)
         if found is None:
             found = self.default
         for each in self.plus:
             found += quantity(each.read(sources)) or 0
-        if self.parts:
-            counts = sources.get(PART) or {}
-            found += sum(units * counts.get(name, 0) for name, units in self.parts.items())
+        counts = sources.get(PART) or {}
+        found += sum(units * counts[name] for name, units in self.parts.items() if name in counts)
         found = max(found, self.minimum)
         if self.maximum is not None and found > self.maximum:
             found = self.maximum

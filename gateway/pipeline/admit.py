@@ -153,7 +153,7 @@ class Admission:
                 return "a name stands twice in one object"
             parts = call.route.parts
             if parts is not None and parts.in_text(plain):
-                parts.count(request, call.sources)
+                parts.count(call.sources)
         return ""
 
     def next_slice(self, call: Call, plan: Plan, hold_id: str) -> AdmissionRequest:

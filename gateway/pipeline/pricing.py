@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.core.extract import Sources, first_reported
 from gateway.core.money import BALANCE_MAX, ZERO, Nanos
+from gateway.core.parts import without_data
 from gateway.core.pricing import Charge, LineItem, PriceTable, Unpriced, amount_for, charge_for
 from gateway.core.tariff import tariff
 from gateway.core.usage import Usage, estimate_usage, known_usage, read_usage
@@ -122,7 +123,7 @@ def _priced(
         return None
     if usage.missing and metering.unknown_usage != "charge_hold":
         seen_bytes = content_bytes if metering.unknown_usage == "charge_estimate" else 0
-        known = known_usage(metering.measures, usage, request_bytes, seen_bytes)
+        known = known_usage(metering.measures, usage, without_data(request_bytes, sources), seen_bytes)
         found = charge_for(metering.rules, known, sources, model, table)
         if not isinstance(found, Unpriced) and found.amount <= held:
             return replace(found, basis="estimated"), known

@@ -41,7 +41,8 @@ class Metering:
         object.__setattr__(self, "counted", tuple(counted))
         estimates = [measure.estimate for measure in self.measures]
         names = [name for each in estimates for name in each.parts]
-        object.__setattr__(self, "parts", parts_of(names, [read for each in estimates for read in each.read]))
+        data = [place for each in estimates for place in each.data]
+        object.__setattr__(self, "parts", parts_of(names, [read for each in estimates for read in each.read], data))
         object.__setattr__(self, "expected_rules", expected_rules(self.rules, never_expected(self.measures)))
 
 

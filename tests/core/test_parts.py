@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.extract import Field
 from gateway.core.parts import Parts
 
 PARTS = Parts(["picture", "search_20*", "ttl=1h", "ephemeral"])
@@ -37,6 +38,33 @@ def counted(request: Any, *, escaped: bool = False) -> dict[str, int]:
 def test_parts_are_objects_of_a_type(request_: Any, found: dict[str, int]) -> None:
     """Objects are told by what a field of theirs says, at any depth; texts and the names of fields are no parts."""
     assert counted(request_) == found
+
+
+DATA = "data:image/png;base64," + "QUJD" * 100
+PICTURE = {"type": "picture", "source": {"data": DATA, "words": "some words " * 100, "name": "short"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        ([PICTURE], len(DATA)),
+        ([PICTURE, {"type": "picture", "url": DATA}], 2 * len(DATA)),
+        ([{"type": "text", "text": DATA}, {"type": "picture", "url": "https://x"}], 0),
+        ([{"type": "picture", "url": "\u00e9" * 1000}], 0),
+        ([{"type": "call", "input": PICTURE}], 0),
+        ([{"type": "call", "input": {"content": [PICTURE]}}], 0),
+        ([[PICTURE]], len(DATA)),
+        (PICTURE, len(DATA)),
+        ("picture", 0),
+        (None, 0),
+    ],
+)
+def test_data_counts_where_parts_stand(content: Any, size: int) -> None:
+    """Long texts without a space are data in the parts of a message: what looks like one elsewhere is read as text."""
+    parts = Parts(["picture"], [Field.parse("request.messages.*.content.*")])
+    sources = {"request": {"messages": [{"role": "user", "content": content}], "tools": [PICTURE]}}
+    parts.count(sources)
+    assert sources["part"].get("data_bytes", 0) == size
 
 
 def test_escapes_hide_nothing() -> None:

@@ -47,7 +47,7 @@ SOURCES = st.fixed_dictionaries(
     optional={
         "job": BODIES,
         "reply_header": st.just({"x-a": "5"}),
-        "part": st.dictionaries(st.sampled_from(["picture", "file"]), st.integers(1, 3), min_size=1),
+        "part": st.dictionaries(st.sampled_from(["picture", "file", "data_bytes"]), st.integers(1, 3), min_size=1),
     },
 )
 SOME_FIELDS = st.lists(st.sampled_from(FIELDS), max_size=2).map(tuple)
@@ -66,6 +66,7 @@ ESTIMATES = st.builds(
     otherwise=st.integers(0, 3),
     plus=st.just(()) | SOME_FIELDS,
     parts=st.just({}) | st.just({"picture": 7, "file": 11}),
+    data=st.just(()) | st.just((Field.parse("request.list.*"),)),
     minimum=st.just(0) | st.integers(0, 400),
 )
 MEASURES = st.tuples(

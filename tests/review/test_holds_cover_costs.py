@@ -65,6 +65,7 @@ class Call:
 
 
 IMAGE_URL = {"type": "image_url", "image_url": {"url": URL}}
+PHOTO = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 100_000}}
 CLAUDE = {"model": "claude-opus-4-6", "max_tokens": 100}
 GPT = {"model": "gpt-5.2", "max_completion_tokens": 100}
 ANSWER = {"model": "gpt-5.2", "max_output_tokens": 100, "store": False}
@@ -226,9 +227,14 @@ async def test_what_is_held_covers_what_a_call_may_cost(tmp_path: Path, empty_re
                 key, Call(CHAT, {**GPT, "messages": said({"type": "text", "text": text})}, tokens(9, 9))
             )
             assert charged < found.held[-1] < (len(text) + 200) * 1750 // 3 + 100 * 14_000, "what it is without parts"
+        assert await found.ask(key, Call(CHAT, {**GPT, "messages": said(PHOTO)}, tokens(PICTURE))) < found.held[-1]
+        assert found.held[-1] < 3_000 * 1750 + 100 * 14_000, "a photo is no book, however many bytes it has"
 
 
 async def test_what_is_held_covers_what_other_vendors_charge(tmp_path: Path, empty_redis: str) -> None:
     """OpenAI, Anthropic and Deepgram: whatever a request brings along that is not in its bytes is held."""
     async with gate(lambda url: load(dialects(tmp_path, url, empty_redis), ENVIRONMENT)) as (found, key):
         assert not await short(found, key, DIALECTS)
+        for words in ({"type": "text", "text": TEXT}, PHOTO):
+            charged = await found.ask(key, Call(CHAT, {"model": "gpt-5.2", "messages": said(words)}))
+            assert 0 < charged < 8_000 * 1750 + 100 * 14_000, "without a report it is what was delivered, and no hold"

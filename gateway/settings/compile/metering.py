@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from gateway.core.audio.probe import FACTS
 from gateway.core.extract import Field
 from gateway.core.parts import SOURCE as PART
+from gateway.core.parts import is_name, part_of
 from gateway.core.pricing import ChargeRule, Condition
 from gateway.core.usage import QUANTITY_MAX, Estimate, Measure
 from gateway.settings.compile.scope import Scope
@@ -27,6 +28,7 @@ from gateway.settings.schema.route import RouteSettings
 from gateway.settings.schema.session import SessionSettings
 
 NO_PARTS: Final = "only the parts of a request that is charged by itself are counted: not those of a job or a session"
+NO_NAME: Final = "a part is named by its type, like image_url or web_search_20*, or by a field of it, like ttl=1h"
 _AT_SETTLEMENT: Final = ("reply", "job")
 _Nested = TypeVar("_Nested", Condition, ConditionSettings)
 
@@ -183,6 +185,7 @@ def _estimate(settings: MeasureSettings, place: Place, reading: Reading, scope: 
         times=tuple(estimate.times),
         plus=tuple(estimate.plus),
         parts=dict(estimate.parts),
+        data=tuple(estimate.data),
     )
 
 
@@ -205,13 +208,25 @@ def _check_estimate(
         scope.report.add(place.at("bytes_per_unit_min"), f"this is more than the bytes_per_unit_max of {most}")
     if estimate.max is not None and (estimate.min or 0) > estimate.max:
         scope.report.add(place.at("min"), f"the min is more than the max of {estimate.max}")
-    if estimate.parts and not reading.has_parts:
-        scope.report.add(place.at("parts"), NO_PARTS)
+    _check_parts(estimate, place, reading, scope)
     keys = ("fields", "from"), ("size", "bytes"), ("when", "when"), ("times", "times"), ("plus", "plus")
     for name, key in keys:
         fields: list[Field] = getattr(estimate, name)
         for index, field in enumerate(fields):
             _check_expected(field, place.at(key, index), reading, scope)
+
+
+def _check_parts(estimate: EstimateSettings, place: Place, reading: Reading, scope: Scope) -> None:
+    """Whether there are parts to count, and what is said of them can be found."""
+    for name in estimate.parts:
+        if not reading.has_parts:
+            scope.report.add(place.at("parts"), NO_PARTS)
+        elif not is_name(name):
+            scope.report.add(place.at("parts", name), NO_NAME, at_key=True)
+    for index, field in enumerate(estimate.data):
+        if field.source != "request" or not estimate.parts:
+            message = "the data of parts is in the request: write request.x, and add parts"
+            scope.report.add(place.at("data", index), message)
 
 
 def _check_expected(field: Field, place: Place, reading: Reading, scope: Scope) -> None:
@@ -223,8 +238,8 @@ def _check_expected(field: Field, place: Place, reading: Reading, scope: Scope) 
             message = "the call requires no resource that is audio: add requires, and audio: true to what creates it"
             scope.report.add(place, message)
     elif field.source == PART:
-        if not reading.has_parts:
-            scope.report.add(place, NO_PARTS)
+        if not reading.has_parts or not is_name(part_of(field)):
+            scope.report.add(place, NO_NAME if reading.has_parts else NO_PARTS)
     elif not reading.of_job:
         check_parameter(field, place, reading.parameters, scope)
     elif field.source != "request":

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from gateway.settings.schema.base import (
+    AskedAllFields,
     AskedFields,
     ExpectedFields,
     Fields,
@@ -76,6 +77,10 @@ class EstimateSettings(Settings):
     parts: dict[Filled, Whole] = key(
         "So much for each part of the request (see below) comes on top of it, by the part's name",
         default=dict, unit="the measure's", shown="none",
+    )  # fmt: skip
+    data: AskedAllFields = key(
+        "Where parts of the request stand whose data does not count by its bytes, as `request.messages.*.content.*`",
+        default=list, shown="none",
     )  # fmt: skip
     min: Whole | None = key(
         "It is no less than that, whatever a request says", default=None, unit="the measure's", ge=0, le=10**12,
