@@ -32,6 +32,8 @@ class MemoryQueues(MemoryStore):
         open_ = books.holds.get(resource.hold)
         if open_ is None or not open_.hold.concurrency_class.endswith(QUEUED):
             return False
+        if open_.hold.resource is not None:
+            raise OperationConflict(f"hold {resource.hold!r} has another job")
         deadline_ms = now + deadline_seconds * 1000
         open_.hold = replace(open_.hold, expires_ms=deadline_ms, resource=resource.ref)
         made = replace(resource, state="queued", created_ms=now, deadline_ms=deadline_ms)
@@ -55,7 +57,7 @@ class MemoryQueues(MemoryStore):
             books, now = self._at(account)
             if books.status != "active":
                 continue
-            turns = [ref for ref, at in sorted(books.submitting.items(), key=lambda each: each[1]) if at <= now]
+            turns = [ref for ref, at in sorted(books.submitting.items(), key=_order) if at <= now]
             turns += self._turns(books, limits, when_negative or {})
             for ref in turns[: limit - len(claimed)]:
                 record, _ = books.resources[ref]
@@ -125,7 +127,7 @@ class MemoryQueues(MemoryStore):
     async def queued(self, account: str, *, limit: int = rules.QUEUED_MAX) -> Sequence[ResourceRef]:
         """See ports.Ledger."""
         books, _ = self._at(account)
-        submitting = [ref for ref, _ in sorted(books.submitting.items(), key=lambda each: (each[1], each[0].id))]
+        submitting = [ref for ref, _ in sorted(books.submitting.items(), key=_order)]
         waiting = sorted(books.waiting(), key=lambda hold: hold.concurrency_class)
         return [*submitting, *(hold.resource for hold in waiting if hold.resource is not None)][:limit]
 
@@ -146,3 +148,9 @@ class MemoryQueues(MemoryStore):
             if record.upstream
         }
         return [ours.get((ref.kind, ref.id)) for ref in refs]
+
+
+def _order(submitting: tuple[ResourceRef, int]) -> tuple[int, str, str]:
+    """By when they are claimed again, then by their names."""
+    ref, at_ms = submitting
+    return at_ms, ref.kind, ref.id

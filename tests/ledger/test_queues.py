@@ -188,6 +188,10 @@ async def test_enqueuing_again_changes_nothing(world: World) -> None:
     ledger = await opened(world)
     await take(world, "a", "b", "c", "d")
     assert await ledger.enqueue(account="acme", resource=job("c"), body=b"else", deadline_seconds=DAY)
+    with pytest.raises(OperationConflict):
+        another = replace(job("c"), ref=ResourceRef(kind="transcript", id="another"))
+        await ledger.enqueue(account="acme", resource=another, body=b"c", deadline_seconds=DAY)
+    assert "another" not in {hold.resource and hold.resource.id for hold in await ledger.holds("acme")}
     assert await ledger.queued_bodies(account="acme", refs=[job("c").ref]) == [b"c"]
     with pytest.raises(OperationConflict):
         await ledger.enqueue(

@@ -5,7 +5,7 @@
 --       7.. the record's other fields by name and value
 -- Answers  queued                     now or before
 --          gone                       its hold is not open, or not queued
---          conflict                   the id is another hold's
+--          conflict                   the id is another hold's, or the hold has another id
 -- Callers  RedisLedger.enqueue
 local owner = call('HGET', KEYS[7], 'hold')
 if owner then
@@ -15,6 +15,8 @@ local record = call('HGET', HOLDS, ARGV[2])
 local class = record and string.match(record, '^1\31%d+\31[^\31]*\31([^\31]*)%.queued\31')
 if not class then
   return answer('gone')
+elseif string.match(record, string.rep('\31[^\31]*', 12)) then
+  return answer('conflict')
 end
 
 -- From here it must succeed: only writes.
