@@ -182,7 +182,10 @@ class Conclusion:
         """The reply may say that the job is over. `unread`: it is over, and its reply is too large to be read."""
         started = self._clock.monotonic()
         concluded = await self._finished(
-            call, lambda: self._jobs.conclude(call.account, record, call.sources, unread=unread)
+            call,
+            lambda: self._jobs.conclude(
+                call.account, record, call.sources, unread=unread, deleted=call.route.deletes is not None
+            ),
         )
         if concluded is None:
             return

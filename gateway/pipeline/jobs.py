@@ -136,11 +136,12 @@ class Jobs:
             return Seen(sources={}, gone=True) if says_so or reply.status in job.gone_statuses else None
 
     async def conclude(
-        self, account: str, record: Resource, sources: Sources, *, unread: bool = False
+        self, account: str, record: Resource, sources: Sources, *, unread: bool = False, deleted: bool = False
     ) -> Concluded | None:
         """Settle or release an open job if `sources["reply"]` shows that it is over; None while it is not.
 
         `unread`: the reply is larger than what is read of one. Only a completed job's is: its usage is unknown.
+        `deleted`: the reply is of its deletion, and what stands where the result would be is no result.
         """
         if record.state != "open" or (entry := self._made.get(record.ref.kind)) is None:
             return None
@@ -152,7 +153,7 @@ class Jobs:
             await self.tell(account, record, status)
             return await self.release(account, record)
         unheard = status not in job.completed and not unread
-        if unheard and not job.has_content(sources):
+        if unheard and (deleted or not job.has_content(sources)):
             return None
         if unheard:
             await self.warn(account, record, "status_unknown")

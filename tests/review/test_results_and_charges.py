@@ -122,3 +122,23 @@ async def test_a_job_that_is_named_twice_is_one_job(tmp_path: Path, empty_redis:
             assert (await submitted(gw, key)).charge is None
         assert await paid(gw) == (parse_usd("0.21"), 0, 0)
         assert await gw.ledger.verify("a") == []
+
+
+@pytest.mark.parametrize(("status", "charged"), [("processing", "0"), ("completed", "0.21")])
+async def test_what_a_deletion_says_is_no_result(tmp_path: Path, empty_redis: str, status: str, charged: str) -> None:
+    """Services write that it was deleted where the text would be; only one that was over by then is charged."""
+    deleted = {"id": "t1", "status": status, "text": "Deleted by user.", "words": ["Deleted by user."]}
+
+    def answer(request: Received) -> bytes:
+        if request.first.startswith(b"DELETE"):
+            audio = {"audio_duration": 3600} if status == "completed" else {}
+            return message("HTTP/1.1 200 OK", JSON, body=orjson.dumps({**deleted, **audio}))
+        return message("HTTP/1.1 200 OK", JSON, body=QUEUED)
+
+    async with before(service(answer), tmp_path, empty_redis) as gw:
+        key = await gw.open_account("a")
+        assert (await submitted(gw, key)).status == 200
+        assert (await gw.call("DELETE", "/v2/transcript/t1", key)).status == 200
+        account = await gw.ledger.account("a")
+        assert (account.held, parse_usd("100") - account.balance) == (0, parse_usd(charged))
+        assert (await gw.call("GET", "/v2/transcript/t1", key)).status == 404
