@@ -134,7 +134,7 @@ async def _export(runtime: Runtime, *, until_done: bool) -> None:
         exporting = Exporting(runtime.exports, ledger=ledger, observer=observing.all, clock=SystemClock(), on=True)
         async with exporting:
             while not stop.is_set() and not (until_done and all(one.complete for one in exporting.exporters)):
-                observing.flush()
+                await observing.keep_flushing()
                 try:
                     await asyncio.wait_for(stop.wait(), 0.2)
                 except TimeoutError:

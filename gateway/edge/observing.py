@@ -4,10 +4,8 @@ Owns: who they are, and that finished calls are told a batch at a time.
 Does not know: what they make of it (observe), or who tells.
 """
 
-from typing import BinaryIO
-
 from gateway import __version__
-from gateway.observe.logs import Logs
+from gateway.observe.logs import Lines, Logs
 from gateway.observe.metrics import Metrics
 from gateway.ports import (
     CallFinished,
@@ -83,7 +81,7 @@ class Observers:
 class Observing:
     """Everybody who is told of things: metrics and logs, and the two as one."""
 
-    def __init__(self, runtime: Runtime, *, lines: BinaryIO | None = None) -> None:
+    def __init__(self, runtime: Runtime, *, lines: Lines | None = None) -> None:
         self.metrics = Metrics(version=__version__, config=runtime.digest, products=tuple(runtime.products))
         self.logs = Logs(level=runtime.log_level, stream=lines)
         self.all = Observers(self.metrics, self.logs)
@@ -92,10 +90,12 @@ class Observing:
         """Tell and write what has gathered, to the last line."""
         self.all.flush()
         self.logs.tell_repeats(ending=True)
-        self.logs.flush()
+        self.logs.close()
 
     async def keep_flushing(self) -> None:
-        """The same now and then, as the work of a loop; lines that repeat others wait for longer."""
+        """The same now and then, as the work of a loop, without waiting; lines that repeat others wait for longer."""
         self.all.flush()
+        if lost := self.logs.lost():
+            self.all.event("log_lost", value=lost)
         self.logs.tell_repeats()
         self.logs.flush()

@@ -11,32 +11,42 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 import orjson
 import structlog
 
+from gateway.observe.outlet import Outlet
 from gateway.observe.repeats import Repeats
 from gateway.ports import CallFinished, DeliveryTried, ExportTried, JobLooked, PaymentTold, QueueLeft, SessionFinished
 
 _BATCH_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 4096  # PIPE_BUF of Linux
+_CLOSE_SECONDS_MAX: Final = 2.0
 _LINE: Final = orjson.OPT_APPEND_NEWLINE
-#: Events of good days, which are counted and have no line.
-_NO_LINE: Final = frozenset({"hold_renewed"})
+_NO_FILE: Final = -1
+#: Events that are counted and have no line: one of good days, and one that would have to be written where none can be.
+_NO_LINE: Final = frozenset({"hold_renewed", "log_lost"})
+
+
+class Lines(Protocol):
+    """Where whole lines go."""
+
+    def write(self, lines: bytes, /) -> object:
+        """Take them. OSError if that cannot be."""
 
 
 class Logs:
     """An `Observer` that writes lines. `flush` is called by a timer and at the end."""
 
-    def __init__(self, *, level: str = "info", stream: BinaryIO | None = None) -> None:
+    def __init__(self, *, level: str = "info", stream: Lines | None = None) -> None:
         self._calls = level in ("debug", "info")
-        self._stream = stream if stream is not None else sys.stdout.buffer
+        self._stream = stream if stream is not None else _standard_output()
         self._lines: list[bytes] = []
         self._size = 0
         self._repeats = Repeats()
         self._log = structlog.wrap_logger(
-            None,
+            object(),  # of None it would make one that prints, and there may be nothing to print to
             processors=[structlog.processors.add_log_level, self._render],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         )
@@ -124,7 +134,24 @@ class Logs:
             with suppress(OSError):
                 for piece in _pieces(lines):
                     self._stream.write(piece)
-                    self._stream.flush()
+
+    def lost(self) -> int:
+        """How many lines could not be written since this was last asked."""
+        return self._stream.lost() if isinstance(self._stream, Outlet) else 0
+
+    def close(self) -> None:
+        """Write what has gathered, and wait for that for a moment."""
+        self.flush()
+        if isinstance(self._stream, Outlet):
+            self._stream.close(_CLOSE_SECONDS_MAX)
+
+
+def _standard_output() -> Lines:
+    """The process's own, or what stands in its place. Where there is none (`>&-`) every line is lost."""
+    try:
+        return Outlet(_NO_FILE if sys.stdout is None else sys.stdout.fileno())
+    except OSError:
+        return sys.stdout.buffer
 
 
 def _pieces(lines: list[bytes]) -> Iterator[bytes]:
