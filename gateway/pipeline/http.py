@@ -4,6 +4,7 @@ Owns: the order of effects. This is the only place on the path of a call that us
 Does not know: aiohttp's server, Redis, or how a refusal is worded.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -315,9 +316,14 @@ class HttpPipeline:
             await self._conclusion.observe_job(call, call.record, unread=True)
         wanted = reads_reply(call) and reply.status < 300
         copy = Copy(call.route.product.metered_body_bytes_max if wanted else 0)
-        passed = await self._streams.pass_on(
-            call, reply, self._head(call, reply), copy.add, first=chunks, length=reply.length, wanted=wanted
-        )
+        try:
+            passed = await self._streams.pass_on(
+                call, reply, self._head(call, reply), copy.add, first=chunks, length=reply.length, wanted=wanted
+            )
+        except asyncio.CancelledError:  # its client has left, and it was read on for long enough
+            if wanted and call.client.gone and self._left_in_the_middle(call, copy):
+                self._conclusion.owe(call)
+            raise
         if copy.overflown and wanted:
             call.content_bytes = copy.size
             self._observer.event("metered_body_too_large", product=call.route.product.name)
@@ -326,9 +332,20 @@ class HttpPipeline:
         else:
             call.answered = not passed.left
             call.client.abort()
-            await self._conclusion.fail(call)
+            if wanted and passed.cut and self._left_in_the_middle(call, copy):
+                await self._conclusion.charge(call)
+            else:
+                await self._conclusion.fail(call)
         if passed.complete and not passed.left:
             await self._streams.finish(call)
+
+    def _left_in_the_middle(self, call: Call, copy: Copy) -> bool:
+        """Whether a reply that was not read to its end is charged: its client, who has left, has some of it."""
+        if not call.metered or not call.reply_bytes:
+            return False
+        self._observer.event("drain_cut", product=call.route.product.name)
+        call.content_bytes = copy.size
+        return True
 
     async def _conclude(self, call: Call, reply: Reply, body: bytes) -> bytes:
         """Everything that follows from a complete reply: ownership, charge, release. The body as the client gets it."""

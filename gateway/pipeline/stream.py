@@ -28,10 +28,13 @@ EVENT_STREAM: Final = "text/event-stream"
 
 @record
 class Passed:
-    """How far a body came. `complete`: as far as it matters to what it costs. `left`: the client did not stay."""
+    """How far a body came. `complete`: as far as it matters to what it costs. `left`: the client did not stay. `cut`:
+    and it was not read to its end.
+    """
 
     complete: bool
     left: bool
+    cut: bool
 
 
 class _Passage:
@@ -166,7 +169,8 @@ class Streams:
                 await passage.waits(reply)
         except GatewayError:
             passage.complete = False
-        return Passed(complete=passage.complete, left=passage.left_at is not None)
+        cut = passage.ended and not passage.complete
+        return Passed(complete=passage.complete, left=passage.left_at is not None, cut=cut)
 
     async def finish(self, call: Call) -> None:
         """The body is complete."""

@@ -11,7 +11,7 @@ import pytest
 from gateway.core.money import format_usd, parse_usd
 from tests.fakes.upstream import Line, ScriptedUpstream, chunk, message
 from tests.harness import Running
-from tests.pipeline.helpers import CHAT_PATH, charges, in_order, until
+from tests.pipeline.helpers import CHAT, CHAT_PATH, charges, in_order, until
 from tests.pipeline.streaming import (
     ASKING,
     DONE,
@@ -138,6 +138,38 @@ async def test_so_many_streams_are_drained_at_a_time(tmp_path: Path, empty_redis
         assert charge["basis"] == "estimated"
         go.set()
         assert [each["basis"] for each in await charged(gw, count=3)] == ["estimated", "reported", "reported"]
+
+
+async def flood(line: Line) -> None:
+    """Send more and more."""
+    while True:
+        await line.send(chunk(b"x" * 10_000))
+
+
+@pytest.mark.parametrize("then", [flood, hang], ids=["size", "time"])
+async def test_a_large_answer_left_in_the_middle_is_charged(tmp_path: Path, empty_redis: str, then: Any) -> None:
+    """What is no stream is read on within the same bounds; who has nothing of it when it is cut pays nothing."""
+
+    async def script(line: Line) -> None:
+        if b"nothing" in (await upstream.taken(line)).body:
+            await hang(line)
+        await line.send(message("HTTP/1.1 200 OK", proxying.JSON, "Transfer-Encoding: chunked", length=False))
+        await line.send(chunk(b'{"choices": [{"message": {"content": "' + b"x" * 600_000))
+        await then(line)
+
+    upstream, product = ScriptedUpstream(script), {"drain_seconds_max": 0.5, "drain_bytes_max": 100_000}
+    async with serving(upstream, tmp_path, empty_redis, product=product) as gw:
+        async with listening(gw, await gw.open_account("a", credit="10"), CHAT) as response:
+            await response.content.read(1000)
+        (charge,) = await charged(gw)
+        assert charge["basis"] == "estimated"
+        key = await gw.open_account("b", credit="10")
+        early = asyncio.create_task(gw.call("POST", CHAT_PATH, key, json={**CHAT, "user": "nothing"}))
+        await proxying.until(lambda: len(upstream.requests) == 2)
+        early.cancel()
+        await released(gw, "b")
+        await proxying.until(lambda: upstream.lines_open == 0)
+        assert not await gw.ledger.verify("a")
 
 
 async def test_a_client_that_leaves_before_anything_came_pays_by_the_policy(tmp_path: Path, empty_redis: str) -> None:
