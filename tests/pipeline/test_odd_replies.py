@@ -145,7 +145,7 @@ async def test_what_a_reply_is_called_does_not_matter(tmp_path: Path, empty_redi
 async def test_a_hold_is_for_all_answers(tmp_path: Path, empty_redis: str) -> None:
     """Each of them may be as long as the longest; a number of them that nobody means takes what there is."""
     replies = {"three": UNREPORTED["no-usage"], "many": UNREPORTED["no-usage"]}
-    for name, answers, least in (("three", 3, "2.688"), ("many", 10**15, "10")):
+    for name, answers, least in (("three", 3, "5.376"), ("many", 10**15, "10")):
         request = {**CHAT, "n": answers, "max_tokens": 10**9}
         async with customers(tmp_path, empty_redis, {name: replies[name]}, request) as (gw, _):
             (charge,) = await charges(gw, name)
