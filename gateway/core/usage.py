@@ -109,7 +109,7 @@ class Estimate:
         """The expected quantity, in the measure's unit."""
         if self.when and not first_reported(self.when, sources):
             return self.otherwise
-        said = [quantity(value) for field in self.fields if (value := field.read(sources)) is not None]
+        said = (_claim(field, sources) for field in self.fields)
         found = max((claim for claim in said if claim), default=None)
         size = quantity(first_reported(self.size, sources)) if self.size else None
         if size is not None:
@@ -121,7 +121,7 @@ class Estimate:
         if found is None:
             found = self.default
         for each in self.plus:
-            found += quantity(each.read(sources)) or 0
+            found += _claim(each, sources)
         counts = sources.get(PART) or {}
         found += sum(units * counts[name] for name, units in self.parts.items() if name in counts)
         found = max(found, self.minimum)
@@ -130,6 +130,17 @@ class Estimate:
         if self.times:
             found *= max(1, int(quantity(first_reported(self.times, sources)) or 1))
         return found
+
+
+def _claim(field: Field, sources: Sources) -> Quantity:
+    """What a field claims: zero where it says nothing. What a client says and is no quantity is as much as may be, for
+    nobody knows how the service reads it: -1, and a number that is too large, are no bound to some.
+    """
+    value = field.read(sources)
+    found = quantity(value)
+    if found is None and value and field.source not in (PART, "resource"):
+        return QUANTITY_MAX
+    return found or 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -89,10 +89,10 @@ def test_a_default_makes_a_measure_optional() -> None:
 @pytest.mark.parametrize(
     ("request_", "size", "expected"),
     [
-        ({"max": 50}, 10, 50), ({}, 10, 4), ({"max": None}, 9, 3), ({"max": "x"}, 0, 0), ({"max": 10**9}, 1, 1000),
+        ({"max": 50}, 10, 50), ({}, 10, 4), ({"max": None}, 9, 3), ({"max": "x"}, 0, 1000), ({"max": 10**9}, 1, 1000),
         ({"max": 50, "n": 3}, 1, 150), ({"max": 50, "n": 0}, 1, 50), ({"max": 900, "n": 2}, 1, 1800),
         ({"max": 10**9, "n": 3}, 1, 3000),
-        ({"max": 50, "n": 2.9}, 1, 100), ({"max": 50, "n": "many"}, 1, 50), ({"max": True}, 3, 1), ([], 3, 1),
+        ({"max": 50, "n": 2.9}, 1, 100), ({"max": 50, "n": "many"}, 1, 50), ({"max": True}, 3, 1000), ([], 3, 1),
     ],
 )  # fmt: skip
 def test_estimates(request_: object, size: int, expected: int) -> None:
@@ -140,6 +140,23 @@ def test_an_estimate_that_depends(on: object, expected: int) -> None:
     assert estimate.constant is None
 
 
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ({}, 10), ({"part": {"picture": 2}}, 24), ({"part": {"other": 9}}, 10), ({"request": {"budget": 50}}, 60),
+        ({"request": {"budget": 50}, "part": {"picture": 1, "data_bytes": 12}}, 63), ({"request": {"budget": -1}}, 99),
+        ({"request": {"budget": 60}, "part": {"picture": 9}}, 99), ({"part": {"picture": 1, "data_bytes": 30}}, 8),
+    ],
+)  # fmt: skip
+def test_what_comes_on_top(sources: dict[str, Any], expected: int) -> None:
+    """Parts and budgets come on top of what the size says, data of parts not; all within its bounds."""
+    estimate = Estimate(
+        request_bytes_per_unit=3, plus=fields("request.budget"), parts={"picture": 7}, data=fields("request.content.*"),
+        minimum=8, maximum=99,
+    )  # fmt: skip
+    assert estimate.of(sources, 30) == expected
+
+
 def test_what_the_request_tells_is_not_estimated() -> None:
     """A measure that is read from the request alone is exact before the call is forwarded."""
     told = Measure(name="t", fields=fields("request.text"), count="characters", estimate=Estimate(default=99))
@@ -152,9 +169,12 @@ def test_what_the_request_tells_is_not_estimated() -> None:
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [({"a": 5, "b": 900}, 900), ({"a": 900, "b": 5}, 900), ({"a": 0, "b": 0}, 70), ({"a": 0, "b": 3}, 3), ({}, 70),
-     ({"a": "x", "b": 3}, 3), ({"a": 10**9}, 1000), ({"a": -1}, 70), ({"a": None, "b": True}, 70)],
+     ({"a": "x", "b": 3}, 1000), ({"a": 10**9}, 1000), ({"a": 10**40}, 1000), ({"a": -1}, 1000), ({"a": "+9"}, 1000),
+     ({"a": None, "b": True}, 1000), ({"a": "", "b": False}, 70)],
 )  # fmt: skip
 def test_the_largest_claim_is_expected(request_: dict[str, Any], expected: int) -> None:
-    """Two fields may say it, and the service heeds one of them: zero, and what is no quantity, say nothing."""
+    """Two fields may say it, and the service heeds one of them: zero says nothing,
+    and what is no quantity may be no bound to the service.
+    """
     estimate = Estimate(fields=fields("request.a", "request.b"), default=70, maximum=1000)
     assert estimate.of({"request": request_}, 0) == expected

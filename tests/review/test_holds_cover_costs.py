@@ -91,6 +91,12 @@ SHIPPED = {
     "the longest answer": Call(
         CHAT, {**GPT, "messages": said("x"), "max_completion_tokens": LONGEST}, tokens(8, LONGEST)
     ),
+    "a bound that is none": Call(
+        CHAT, {**GPT, "messages": said("x"), "max_completion_tokens": -1}, tokens(8, LONGEST)
+    ),
+    "a bound beyond all": Call(
+        CHAT, {**GPT, "messages": said("x"), "max_completion_tokens": 10**17}, tokens(8, LONGEST)
+    ),
     "the service's own bound": Call(CHAT, {"model": "gpt-5.2", "messages": said("x")}, tokens(8, 1000)),
     "several answers": Call(CHAT, {**GPT, "messages": said("x"), "n": 8}, tokens(8, 800)),
 }  # fmt: skip
@@ -222,6 +228,8 @@ async def test_what_is_held_covers_what_a_call_may_cost(tmp_path: Path, empty_re
         key,
     ):
         assert not await short(found, key, SHIPPED)
+        assert await found.ask(key, Call(CHAT, {**GPT, "messages": said("x"), "n": 10**15}, tokens(8))) < found.held[-1]
+        assert found.held[-1] == (await found.ledger.account("a")).balance + 8 * 1750 + 10 * 14_000, "all that there is"
         for text in ("x", TEXT):
             charged = await found.ask(
                 key, Call(CHAT, {**GPT, "messages": said({"type": "text", "text": text})}, tokens(9, 9))

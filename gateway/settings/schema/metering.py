@@ -30,8 +30,8 @@ class EstimateSettings(Settings):
     """How much to expect before anything is known: the first of what is given."""
 
     fields: ExpectedFields = key(
-        "Fields that say it, of which the largest counts, and zero says nothing: of the request, or `resource.seconds` "
-        "and `resource.channels` of an upload that it names",
+        "Fields that say it, of which the largest counts, zero says nothing, and what is no quantity is `max`: of the "
+        "request, or `resource.seconds` and `resource.channels` of an upload that it names",
         default=list, alias="from", shown="none",
     )  # fmt: skip
     size: ExpectedFields = key(
