@@ -27,6 +27,8 @@ from gateway.sockets.ports import Dialer, UpstreamSocket
 
 #: Of the client's handshake only this goes on; the rest is between us and each side.
 _PROTOCOLS = "Sec-WebSocket-Protocol"
+#: By the clock of another host a token may be good for so much longer.
+_CLOCKS_SECONDS = 60
 
 
 class Sessions:
@@ -132,7 +134,7 @@ class Sessions:
     async def _first_use(self, call: Call) -> bool:
         assert call.identity is not None and call.identity.token is not None, "no token came with this call"
         token = call.identity.token
-        seconds = max(1, int(token.expires - self._parts.clock.now()) + 1)
+        seconds = max(0, int(token.expires - self._parts.clock.now())) + _CLOCKS_SECONDS
         return await self._ledger.use_once(account=call.account, name=token.id, by=call.id, seconds=seconds)
 
     async def _dial(self, call: Call, spec: Session) -> UpstreamSocket:

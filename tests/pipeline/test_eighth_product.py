@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -11,6 +11,8 @@ import yaml
 from aiohttp import web
 
 from gateway.core.money import Nanos, format_usd, parse_usd
+from gateway.ledger.link import LinkSettings
+from gateway.ledger.single import SingleLink
 from tests.harness import Running, running
 from tests.pipeline.helpers import charges, in_order, until
 from tests.pipeline.sockets import connected, to_the_end
@@ -195,8 +197,12 @@ async def test_an_update_without_a_price_is_refused(gateway: Running, interprete
     assert not [told for told in service.heard if "autotune" in told]
 
 
-async def test_a_pass_opens_one_session(gateway: Running, interpreter: tuple[Interpreter, str]) -> None:
-    """The product's own form of a token: for ten seconds, once, and never shown to the service."""
+async def test_a_pass_opens_one_session(
+    gateway: Running, interpreter: tuple[Interpreter, str], empty_redis: str
+) -> None:
+    """The product's own form of a token: for ten seconds, once, by whichever host's clock, and never shown to the
+    service.
+    """
     service, _ = interpreter
     key = await gateway.open_account("a", credit="1")
     got = await gateway.call("GET", "/v2/pass", key)
@@ -210,6 +216,11 @@ async def test_a_pass_opens_one_session(gateway: Running, interpreter: tuple[Int
     async with connected(gateway, None, path) as socket:
         (frame,), code = await to_the_end(socket)
     assert (frame["why"], code) == ("unauthorized", 4000)
+    link = SingleLink(LinkSettings(url=empty_redis))
+    await link.open()
+    (used,) = cast("list[bytes]", await link.call("KEYS", "gw:{a}:once:*"))
+    assert 30 < cast("int", await link.call("TTL", used)) <= 70
+    await link.close()
     late = await gateway.call("GET", "/v2/pass?seconds=31", key)
     assert (late.status, late.code) == (400, "invalid_request")
 
