@@ -25,18 +25,26 @@ class Parts:
     is told: elsewhere a client may write what looks like a part, and a model reads it as it stands.
     """
 
-    __slots__ = ("_by_field", "_data", "_fields", "_texts")
+    __slots__ = ("_beginnings", "_data", "_fields", "_said", "_texts")
 
     def __init__(self, names: Iterable[str], data: Iterable[Field] = ()) -> None:
         self._data = tuple(dict.fromkeys(data))
-        self._by_field: dict[str, list[tuple[str, str]]] = {}
+        #: By field: what it says -> the name; and what it may begin with, each with the name.
+        self._said: dict[str, dict[str, str]] = {"type": {}}
+        self._beginnings: dict[str, list[tuple[str, str]]] = {"type": []}
         texts = set()
         for name in sorted(set(names)):
             field, _, text = name.rpartition("=")
-            self._by_field.setdefault(field or "type", []).append((text, name))
-            texts.add(f'"{text[:-1]}' if text[-1] == "*" else f'"{text}"')
+            said = self._said.setdefault(field or "type", {})
+            beginnings = self._beginnings.setdefault(field or "type", [])
+            if text[-1] == "*":
+                beginnings.append((text[:-1], name))
+                texts.add(f'"{text[:-1]}')
+            else:
+                said[text] = name
+                texts.add(f'"{text}"')
         #: What a text has that has one: a field's name and what it says, where they are not written with escapes.
-        self._fields = tuple(f'"{field}"'.encode() for field in self._by_field) + _ESCAPES
+        self._fields = tuple(f'"{field}"'.encode() for field in self._said) + _ESCAPES
         self._texts = tuple(text.encode() for text in texts) + _ESCAPES
 
     def in_text(self, body: bytes) -> bool:
@@ -60,22 +68,23 @@ class Parts:
                 waiting += value
             elif type(value) is dict:
                 waiting += value.values()
-                for name in self._names_of(value):
-                    found[name] = found.get(name, 0) + 1
+                for field in self._said:
+                    if field in value and (name := self._name(field, value[field])) is not None:
+                        found[name] = found.get(name, 0) + 1
         return found
 
-    def _names_of(self, value: dict[str, Any]) -> list[str]:
-        return [
-            name
-            for field, named in self._by_field.items()
-            if type(said := value.get(field)) is str
-            for text, name in named
-            if said == text or (text[-1] == "*" and said.startswith(text[:-1]))
-        ]
+    def _name(self, field: str, said: Any) -> str | None:
+        """The part that an object is whose field says this."""
+        if type(said) is not str:
+            return None
+        name = self._said[field].get(said)
+        if name is None:
+            name = next((name for text, name in self._beginnings[field] if said.startswith(text)), None)
+        return name
 
     def _data_bytes(self, part: Any) -> int:
         """How many bytes of a part are data; none where it is no part."""
-        if type(part) is not dict or not self._names_of(part):
+        if type(part) is not dict or self._name("type", part.get("type")) is None:
             return 0
         below = (each for value in part.values() for each in (value.values() if type(value) is dict else (value,)))
         return sum(len(each) for each in below if type(each) is str and _is_data(each))
