@@ -28,14 +28,12 @@ from gateway.edge.operations.admin_bodies import (
 from gateway.edge.operations.views import (
     Data,
     view_account,
-    view_correction,
     view_drift,
-    view_ended_grant,
     view_entry,
     view_grant,
     view_hold,
     view_key,
-    view_refund,
+    view_moved,
     when,
 )
 from gateway.ports import Account, Key, Ledger, Plan
@@ -198,7 +196,7 @@ class Operations:
         """Take off what is left of a grant: one that was given by mistake."""
         data = {"reason": body.reason, "actor": actor}
         receipt = await self._ledger.end_grant(operation=operation.id, account=account, grant_id=grant, data=data)
-        return view_ended_grant(grant, receipt)
+        return view_moved(receipt, grant=grant)
 
     async def correct(self, account: str, body: Correct, operation: Operation) -> Data:
         """Correct a charge. Where the caller chose no name for it, the same correction is the same operation."""
@@ -213,7 +211,7 @@ class Operations:
             data={"call_id": body.call_id, "reason": body.reason, "actor": body.actor},
             of_call=body.call_id,
         )
-        return view_correction(body.call_id, receipt)
+        return view_moved(receipt, call_id=body.call_id)
 
     async def refund(self, account: str, body: Refund, actor: str, operation: Operation) -> Data:
         """Give a charge back, or a part of it: never more than it was."""
@@ -224,7 +222,7 @@ class Operations:
             amount=body.amount,
             data={"reason": body.reason, "actor": actor},
         )
-        return view_refund(body.entry, receipt)
+        return view_moved(receipt, refunds=body.entry)
 
     async def show_credits(self, account: str) -> Data:
         """What the account has, what of it is in use, what its keys spent, and the grants left in burn order."""

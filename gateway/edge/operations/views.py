@@ -131,33 +131,11 @@ def view_entry(entry: Entry) -> Data:
     }
 
 
-def view_correction(call_id: str, receipt: Receipt) -> Data:
-    """What a correction did: its entry, and the balance after it."""
+def view_moved(receipt: Receipt, **what: str) -> Data:
+    """What an operation moved: its entry, what that is about, and the balance after it."""
     return {
         "entry": receipt.entry_id,
-        "call_id": call_id,
-        "amount": format_usd(-receipt.charged),
-        "balance": format_usd(receipt.balance),
-        **CURRENCY,
-    }
-
-
-def view_refund(refunds: str, receipt: Receipt) -> Data:
-    """What a refund did: its entry, the charge that it gives back, and the balance after it."""
-    return {
-        "entry": receipt.entry_id,
-        "refunds": refunds,
-        "amount": format_usd(-receipt.charged),
-        "balance": format_usd(receipt.balance),
-        **CURRENCY,
-    }
-
-
-def view_ended_grant(grant: str, receipt: Receipt) -> Data:
-    """What the end of a grant did: its entry, what was taken off, and the balance after it."""
-    return {
-        "entry": receipt.entry_id,
-        "grant": grant,
+        **what,
         "amount": format_usd(-receipt.charged),
         "balance": format_usd(receipt.balance),
         **CURRENCY,
