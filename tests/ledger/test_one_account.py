@@ -34,7 +34,7 @@ async def made(link: SingleLink) -> RedisLedger:
     for account in ("acme", "mine", "zoo"):
         await ledger.open_account(operation="open", account=account, plan=FREE, signup=usd(10))
         await ledger.put_key(operation="key", key=Key(id=f"{account}-key", account=account), digest=account)
-        await admitted(ledger, ask(f"{account}-call", account=account, lease_seconds=5))
+        await admitted(ledger, ask(f"{account}-call", account=account, lease_seconds=60))
         ref = ResourceRef(kind="transcript", id=account)
         job = Resource(ref=ref, state="open", product="stt", hold=f"{account}-job", key_id=f"{account}-key")
         await ledger.accept(account=account, resource=job, deadline_seconds=900, keep_seconds=0)
@@ -58,15 +58,15 @@ async def test_leases_and_what_is_claimed(link: SingleLink) -> None:
     lives = [hold.expires_ms - hold.created_ms for each in SOUND for hold in await ledger.holds(each)]
     assert len(lives) == 2
     assert min(lives) >= 600_000
-    assert [job.account for job in await ledger.claim_jobs(limit=10, lease_seconds=60)] == [*SOUND]
-    assert [one.account for one in await ledger.claim_deliveries(limit=10, lease_seconds=60)] == [*SOUND]
+    assert [job.account for job in await ledger.claim_jobs(limit=10, lease_seconds=600)] == [*SOUND]
+    assert [one.account for one in await ledger.claim_deliveries(limit=10, lease_seconds=600)] == [*SOUND]
     await link.call("RENAME", "gw:{mine}:was", "gw:{mine}:due")
     for index in ("gw:outbox", "gw:followed"):
         score = await link.call("ZSCORE", index, "mine")
         assert isinstance(score, bytes), f"{index}: it is visited again"
         await link.call("ZADD", index, 1, "mine")
-    assert [job.account for job in await ledger.claim_jobs(limit=10, lease_seconds=60)] == ["mine"]
-    assert [one.account for one in await ledger.claim_deliveries(limit=10, lease_seconds=60)] == ["mine"]
+    assert [job.account for job in await ledger.claim_jobs(limit=10, lease_seconds=600)] == ["mine"]
+    assert [one.account for one in await ledger.claim_deliveries(limit=10, lease_seconds=600)] == ["mine"]
 
 
 async def test_a_sweep_visits_the_others(link: SingleLink) -> None:
