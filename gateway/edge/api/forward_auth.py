@@ -232,6 +232,8 @@ def _refusal(request: web.Request, style: ErrorStyle, refused: Refused, call_id:
         if len(told) <= _BODY_HEADER_MAX:
             headers["X-Gateway-Body"] = told
         status = status if status in _AUTH_REQUEST else 403
+    if status < 400:  # a dialect may tell clients to come again by 202: to a proxy that would be leave to pass
+        status = 403
     return web.Response(status=status, headers=headers, body=answer.body)
 
 
