@@ -1,20 +1,18 @@
 """The link to a Redis (or Valkey) cluster: one `SingleLink` per server, each command to the owner of its key.
 
-Owns: the map of the slots' owners and when to ask for it again, redirections, that a script meets a whole slot.
-Does not know: slots of keys (slots), transports, replies, repeats on one server (single), or what the commands mean.
-
-While a slot moves key by key, a server checks only the keys that a script names: one that writes others would find them
-gone, and make them anew beside those that have left. So each script also names a key that never exists. A server that
-has not all of the keys named answers TRYAGAIN while the slot moves, and asks nothing of the sort at any other time.
+Owns: the map of the slots' owners and when to ask for it again, redirections.
+Does not know: slots of keys (slots), how a command is sent to a server (cluster_requests), transports, replies, repeats
+on one server (single), or what the commands mean.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeAlias
+from dataclasses import replace
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
+from gateway.ledger.cluster_requests import Call, Request, Run, ask, whole
 from gateway.ledger.connection import NOTHING, Gate, Packed, Part
 from gateway.ledger.link import CommandError, LinkDown, LinkError, LinkSettings, RedisLink, Reply, Script, State
 from gateway.ledger.single import SingleLink
@@ -32,61 +30,6 @@ _Place: TypeAlias = tuple[str, int]
 def is_cluster(url: str) -> bool:
     """Does the URL name a cluster (`redis+cluster://` or `rediss+cluster://`)?"""
     return urlsplit(url).scheme in _SCHEMES
-
-
-class _Request(Protocol):
-    """A command on its way: to its slot's owner, or with ASKING to the server that is taking the slot over."""
-
-    @property
-    def slot(self) -> int | None: ...
-
-    def send(self, node: SingleLink) -> Awaitable[Reply]: ...
-
-    def ask(self, node: SingleLink) -> Awaitable[Reply]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    slot: int | None
-    parts: tuple[Part, ...]
-
-    def send(self, node: SingleLink) -> Awaitable[Reply]:
-        return node.call(*self.parts)
-
-    def ask(self, node: SingleLink) -> Awaitable[Reply]:
-        return node.call(*self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    slot: int | None
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[Part]
-    first_keys: Packed
-    last_args: Packed
-
-    def send(self, node: SingleLink) -> Awaitable[Reply]:
-        return self._run(node, by_source=False)
-
-    def ask(self, node: SingleLink) -> Awaitable[Reply]:
-        # By source: ASKING holds for one command, and NOSCRIPT would use it up.
-        return self._run(node, by_source=True)
-
-    def _run(self, node: SingleLink, *, by_source: bool) -> Awaitable[Reply]:
-        return node.run(
-            self.script, self.keys, self.args,
-            first_keys=self.first_keys, last_args=self.last_args, by_source=by_source,
-        )  # fmt: skip
-
-
-def _whole(script: Script) -> Script:
-    """The script, which does not see the last of its keys."""
-    flags, body = "", script.source
-    if body.startswith("#!"):
-        flags, _, body = body.partition("\n")
-        flags += "\n"
-    return Script(script.name, f"{flags}KEYS[#KEYS] = nil {body}")
 
 
 class ClusterLink:
@@ -187,7 +130,7 @@ class ClusterLink:
         return next((answer for answer in answers if isinstance(answer, LinkError)), None)
 
     async def call(self, *parts: Part) -> Reply:
-        return await self._perform(_Call(command_slot(parts), parts))
+        return await self._perform(Call(command_slot(parts), parts))
 
     async def run(
         self,
@@ -200,16 +143,16 @@ class ClusterLink:
     ) -> Reply:
         key = first_keys.first or (keys[0] if keys else None)
         if key is None:
-            return await self._perform(_Run(None, script, keys, args, first_keys, last_args))
-        whole = self._scripts.get(script.sha1)
-        if whole is None:
-            whole = self._scripts[script.sha1] = _whole(script)
+            return await self._perform(Run(None, script, keys, args, first_keys, last_args))
+        entire = self._scripts.get(script.sha1)
+        if entire is None:
+            entire = self._scripts[script.sha1] = whole(script)
         named = (*keys, never_of(key))
-        return await self._perform(_Run(hash_slot(key), whole, named, args, first_keys, last_args))
+        return await self._perform(Run(hash_slot(key), entire, named, args, first_keys, last_args))
 
     # Sending
 
-    async def _perform(self, request: _Request) -> Reply:
+    async def _perform(self, request: Request) -> Reply:
         deadline = asyncio.get_running_loop().time() + self._settings.command_seconds_max
         node = self._owner(request.slot)
         if node is None:
@@ -224,7 +167,7 @@ class ClusterLink:
         except LinkError as error:
             return await self._elsewhere(request, node, error, deadline)
 
-    async def _elsewhere(self, request: _Request, node: SingleLink, error: LinkError, deadline: float) -> Reply:
+    async def _elsewhere(self, request: Request, node: SingleLink, error: LinkError, deadline: float) -> Reply:
         """Follow the servers' directions until one does the command; raise the error that gives none."""
         try:
             async with asyncio.timeout_at(deadline):
@@ -236,14 +179,14 @@ class ClusterLink:
                         await asyncio.sleep(_TRY_AGAIN_SECONDS)
                     node, asking = await self._next(request, node, error)
                     try:
-                        return await (_ask(request, node) if asking else request.send(node))
+                        return await (ask(request, node) if asking else request.send(node))
                     except LinkError as again:
                         error = again
         except TimeoutError:
             raise LinkDown(f"not done within {self._settings.command_seconds_max} s: {error}", error.code) from error
         raise LinkDown(f"more than {REDIRECTIONS_MAX} redirections, the last: {error}", error.code) from error
 
-    async def _next(self, request: _Request, node: SingleLink, error: LinkError) -> tuple[SingleLink, bool]:
+    async def _next(self, request: Request, node: SingleLink, error: LinkError) -> tuple[SingleLink, bool]:
         """Where to try after `error`, and whether with ASKING. Raises it when there is nowhere to go."""
         match error.code:
             case "MOVED":
@@ -361,12 +304,6 @@ class ClusterLink:
         query = f"?{parts.query}" if parts.query else ""
         url = f"{_SCHEMES[parts.scheme]}://{user}{host}:{place[1]}{query}"
         return SingleLink(replace(self._settings, url=url), self._gate)
-
-
-async def _ask(request: _Request, node: SingleLink) -> Reply:
-    """ASKING and the command, side by side on one connection."""
-    _, reply = await asyncio.gather(node.call("ASKING"), request.ask(node))
-    return reply
 
 
 def _seeds(url: str) -> list[_Place]:
