@@ -35,17 +35,24 @@ class Verifier:
             return
         walk = self._walk = self._walk or self._ledger.accounts()
         looked = 0
+        away: LedgerUnavailable | None = None
         try:
             async for account in walk:
-                with suppress(UnknownAccount):
-                    await self._look(account)
+                try:
+                    with suppress(UnknownAccount):
+                        await self._look(account)
+                except LedgerUnavailable as unavailable:  # of a cluster, its server alone may be away
+                    away = unavailable
                 looked += 1
                 if looked >= self._accounts_max:
-                    return
+                    break
+            else:
+                self._walk = None
         except Exception:
             self._walk = None  # an iterator that raised is over
             raise
-        self._walk = None
+        if away is not None:
+            raise away  # the loop tells of it; the others were looked at
 
     def gauges(self) -> dict[str, float]:
         """Accounts that do not agree, and by how many nano-dollars their balances differ."""

@@ -12,6 +12,7 @@ from gateway.pipeline.books import Books
 from gateway.pipeline.leases import Leases
 from gateway.ports import Key, Monthly, Resource, ResourceRef
 from gateway.workers.sweeper import Sweeper
+from gateway.workers.verifier import Verifier
 from tests.ledger.ledgers import DOLLAR, FREE, admitted, ask, bill, usd
 from tests.review.test_faults import Told
 
@@ -83,6 +84,19 @@ async def test_a_sweep_visits_the_others(link: SingleLink) -> None:
         with pytest.raises((ValueError, LedgerUnavailable)):
             await sweeper.round()
     assert sorted(visited) == ["acme", "acme", "zoo", "zoo"]
+
+
+async def test_drift_of_the_others_is_found(link: SingleLink) -> None:
+    """In every round, and the rounds go on to the end."""
+    ledger, told = await made(link), Told()
+    for account in SOUND:
+        await link.call("HINCRBY", f"gw:{{{account}}}:account", "balance", 5)
+    verifier = Verifier(ledger=ledger, observer=told, accounts_max=10)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable):
+            await verifier.round()
+    assert verifier.gauges()["gateway_ledger_drift_accounts"] == 2
+    assert told.events == ["ledger_drift", "ledger_drift"]
 
 
 async def test_charges_that_wait_in_the_spool(link: SingleLink, tmp_path: Path) -> None:
