@@ -113,6 +113,11 @@ DIALECTS = {
             {"type": "input_image", "image_url": URL}, {"type": "input_file", "file_url": URL})},
         tokens(PICTURE + FILE),
     ),
+    "what a computer shows": Call(
+        RESPONSES, {**ANSWER, "input": [{"type": "computer_call_output", "call_id": "c", "output": {
+            "type": "computer_screenshot", "image_url": URL}}]},
+        tokens(PICTURE),
+    ),
     "a picture that a function gave": Call(
         RESPONSES, {**ANSWER, "input": [{"type": "function_call_output", "call_id": "c", "output": [
             {"type": "input_image", "image_url": URL}]}]},
