@@ -87,6 +87,10 @@ class Keys:
         """STRING "account|key id", for ever; for a week once another digest finds the key."""
         return f"{self.prefix}:key:{digest}"
 
+    def paid(self, provider: str, payment: str) -> str:
+        """STRING the account that a payment was credited to first, for as long as payments are known."""
+        return f"{self.prefix}:paid:{provider}:{payment}"
+
     def of_account(self, account: str) -> Packed:
         """KEYS 1 to 6 of most scripts: account, holds, due, grants, burn, ledger."""
         return _of_account(self.prefix, account)

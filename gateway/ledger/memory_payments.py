@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.core import autopay as states
 from gateway.core.autopay import Autopay, AutopayState
-from gateway.core.errors import LedgerRefused
+from gateway.core.errors import LedgerRefused, OperationConflict
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.core.months import month_of
 from gateway.ledger import payment_rules, rules
@@ -83,12 +83,15 @@ class MemoryPayments(MemoryStore):
         payment_rules.check_payment(provider, payment, amount)
         rules.check_grant(amount, payment_rules.PRIORITY, None)
         books, now = self._at(account)
+        if self._paid.get((provider, payment), account) != account:
+            raise OperationConflict(payment_rules.OF_ANOTHER)
         operation = payment_rules.payment_operation(provider, payment)
         first: Grant | None = books.seen(operation, amount)
         if first is not None:
             return first
         if books.balance + amount > BALANCE_MAX:
             raise LedgerRefused(rules.TOO_MUCH)
+        self._paid[provider, payment] = account
         given = Grant(id="", kind="purchase", amount=amount, remaining=amount, priority=payment_rules.PRIORITY)
         made, _ = books.give(now, operation, given, payment_rules.payment_data(provider, payment))
         paid = books.payments.setdefault((provider, payment), Paid())

@@ -17,6 +17,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._books: dict[str, Books] = {}
+        self._paid: dict[tuple[str, str], str] = {}  # the account that a payment was credited to first
         self._audit: list[AuditLine] = []
         self._digests: dict[str, tuple[str, str]] = {}
         self._digests_until: dict[str, int] = {}  # of those that keys were moved from

@@ -20,6 +20,8 @@ KNOWN_SECONDS: Final = 2 * 366 * 86_400
 NO_UPGRADES: Final[Mapping[str, str]] = {}
 INCOHERENT: Final = "autopay needs a provider, a threshold above nothing, and a target above the threshold"
 
+OF_ANOTHER: Final = "that payment is another account's"
+
 _PAYMENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from gateway.core.autopay import BACK_OFF_SECONDS_MAX, CENT, Autopay, Verdict
-from gateway.core.errors import LedgerRefused
+from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.ledger import payment_rules, records, rules
 from gateway.ledger.connection import Part
@@ -68,6 +68,8 @@ class Payments(Store):
         """See ports.Ledger."""
         payment_rules.check_payment(provider, payment, amount)
         rules.check_grant(amount, payment_rules.PRIORITY, None)
+        claim = self._names.paid(provider, payment)
+        new = await self._claim(account, claim)
         keys = [self._names.payment(account, provider, payment), self._names.autopay(account)]
         data = records.json(payment_rules.payment_data(provider, payment))
         args: list[Part] = [payment_rules.payment_operation(provider, payment), str(amount), attempt, data]
@@ -75,8 +77,23 @@ class Payments(Store):
         args += [tier for pair in upgrades.items() for tier in pair]
         tag, answer = await self._run("credit_payment", account, keys, args)
         if tag == b"too_much":
+            if new:
+                await self._call("DEL", claim)
             raise LedgerRefused(rules.TOO_MUCH)
         return records.grant(*answer[0])
+
+    async def _claim(self, account: str, name: str) -> bool:
+        """Have a payment be this account's, before it is credited: what is broken off then is done by its repeat.
+
+        Whether it was nobody's.
+        """
+        if not await self._call("EXISTS", self._names.account(account)):
+            await self._confirm("credit_payment")
+            raise UnknownAccount(f"no account {account!r}")
+        whose = await self._call("SET", name, account, "NX", "GET", "EX", _KNOWN_SECONDS)
+        if whose not in (None, account.encode()):
+            raise OperationConflict(payment_rules.OF_ANOTHER)
+        return whose is None
 
     async def reverse_payment(
         self,

@@ -169,6 +169,9 @@ class Restoring(Store):
             commands += self._expiring(
                 self._names.payment(account, provider, payment_id), payment.hash(), KNOWN_SECONDS
             )
+            if payment.fields:
+                name = self._names.paid(provider, payment_id)
+                commands.append(("SET", name, account, "NX", "EX", str(KNOWN_SECONDS)))
         return commands
 
     def _remembered(self, account: str, rebuilt: Rebuilt, now: int) -> list[tuple[Part, ...]]:

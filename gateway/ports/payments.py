@@ -60,8 +60,8 @@ class PaymentLedger(Protocol):
         """Credit a payment, once, however often and by whomever it is told: a grant of kind purchase, debt first.
 
         In the same step its `attempt`, if autopay made it, ends well, and an account whose tier is in `upgrades` gets
-        the tier that stands there. Told again: the first grant; with another amount OperationConflict. What was taken
-        back of the payment before is taken back now. LedgerRefused as for `grant`.
+        the tier that stands there. Told again: the first grant; with another amount, or for another account,
+        OperationConflict. What was taken back of the payment before is taken back now. LedgerRefused as for `grant`.
         """
 
     async def reverse_payment(

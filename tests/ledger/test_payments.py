@@ -10,7 +10,7 @@ from gateway.core.errors import LedgerRefused, OperationConflict, UnknownAccount
 from gateway.core.money import BALANCE_MAX, Nanos
 from gateway.ports import Grant, Ledger, PaymentBegun, Plan
 from tests.ledger import ledgers
-from tests.ledger.ledgers import START_MS, World, bill, opened, sum_of_entries, usd
+from tests.ledger.ledgers import START_MS, RedisWorld, World, bill, opened, sum_of_entries, usd
 
 world, cluster_url = ledgers.world, ledgers.cluster_url  # fixtures
 
@@ -82,17 +82,47 @@ async def test_a_payment_is_credited_once_by_whomever_it_is_told(world: World) -
 
 
 async def test_a_payment_with_another_amount_is_a_conflict(world: World) -> None:
-    """Nothing is written; a payment of the same name at another provider, or account, is another payment."""
+    """Nothing is written; a payment of the same name at another provider is another payment."""
     ledger = await opened(world)
-    await opened(world, account="rival")
     await paid(ledger)
     before = await world.dump()
     with pytest.raises(OperationConflict):
         await paid(ledger, amount=usd(21))
     assert await world.dump() == before
     await ledger.credit_payment(account="acme", provider="webhook", payment="pi_1", amount=usd(1))
-    await ledger.credit_payment(account="rival", provider="stripe", payment="pi_1", amount=usd(2))
     assert await balance(ledger) == usd(71)
+
+
+async def test_a_payment_is_one_accounts(world: World) -> None:
+    """Told for another account too, it is a conflict there; one that does not exist keeps it from none."""
+    ledger = await opened(world)
+    await opened(world, account="rival")
+    its: dict[str, Any] = {"provider": "stripe", "payment": "pi_1", "amount": usd(20)}
+    with pytest.raises(UnknownAccount):
+        await ledger.credit_payment(account="nobody", **its)
+    first = await paid(ledger)
+    before = await world.dump()
+    for _ in range(2):
+        with pytest.raises(OperationConflict):
+            await ledger.credit_payment(account="rival", **its)
+    assert await paid(ledger) == first
+    assert await world.dump() == before
+    await ledger.credit_payment(account="rival", **its | {"provider": "webhook"})
+    assert [(await ledger.account(name)).balance for name in ("acme", "rival")] == [usd(70), usd(70)]
+
+
+async def test_a_payment_that_was_broken_off_is_credited_by_its_repeat(world: World) -> None:
+    """What says whose it is stands there, and the credit did not come: it comes once, to that account alone."""
+    ledger = await opened(world)
+    await opened(world, account="rival")
+    with pytest.raises(LedgerRefused):
+        await ledger.credit_payment(account="rival", provider="stripe", payment="pi_1", amount=BALANCE_MAX)
+    if isinstance(world, RedisWorld):
+        await world.direct.call("SET", "gw:paid:stripe:pi_1", "acme")
+        with pytest.raises(OperationConflict):
+            await ledger.credit_payment(account="rival", provider="stripe", payment="pi_1", amount=usd(20))
+    assert await paid(ledger) == await paid(ledger)
+    assert [(await ledger.account(name)).balance for name in ("acme", "rival")] == [usd(70), usd(50)]
 
 
 async def test_a_payment_pays_debt_first_and_upgrades(world: World) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.core.errors import LedgerRefused
+from gateway.core.errors import LedgerRefused, OperationConflict
 from gateway.core.money import Nanos
 from gateway.ports import Entry
 from tests.ledger import ledgers
@@ -22,6 +22,7 @@ async def test_an_account_is_written_back_and_repaired(world: World) -> None:
     await opened(world, signup=usd(20))
     ledger = world.ledger
     await ledger.grant(operation="g", account="acme", kind="promotion", amount=usd(1), expires_ms=world.now + 10**9)
+    await ledger.credit_payment(account="acme", provider="stripe", payment="pi_1", amount=usd(1))
     for call in "abc":
         await ledger.settle(bill(call, DOLLAR))
     before = await ledger.account("acme"), await ledger.usage("acme", since="2026-11-01", until="2026-12-01")
@@ -42,16 +43,19 @@ async def test_an_account_is_written_back_and_repaired(world: World) -> None:
     again = await ledger.restore_account("acme", page.standing, told(), sink="postgres", sinks=[], forget_ms=0)
     await ledger.end_restore()
     assert done is not None
-    assert (done.entries, done.balance, done.keys, again) == (5, usd(18), 1, None)
+    assert (done.entries, done.balance, done.keys, again) == (6, usd(19), 1, None)
     assert (await ledger.account("acme"), await ledger.usage("acme", since="2026-11-01", until="2026-12-01")) == before
     assert await ledger.identify("acme-digest") is not None
+    await opened(world, account="rival")
+    with pytest.raises(OperationConflict):
+        await ledger.credit_payment(account="rival", provider="stripe", payment="pi_1", amount=usd(1))
     await admitted(ledger, ask("next"))
     await ledger.settle(bill("next", DOLLAR))
     assert await ledger.verify("acme") == []
 
     await world.direct.call("HINCRBY", "gw:{acme}:account", "balance", 5)
     repair = await ledger.repair(operation="r", account="acme", trust="entries", data={"reason": "test"}, apply=True)
-    assert (repair.balance, repair.amount) == (usd(17), Nanos(0))
+    assert (repair.balance, repair.amount) == (usd(18), Nanos(0))
     assert await ledger.verify("acme") == []
     with pytest.raises(LedgerRefused):
         await ledger.begin_restore()
