@@ -32,7 +32,7 @@ from gateway.pipeline.listing import own_page
 from gateway.pipeline.meter import OF_THE_BYTES, Copy, decoded, parsed
 from gateway.pipeline.placing import Placing
 from gateway.pipeline.queueing import Queueing, body_upstream_knows, path_upstream_knows
-from gateway.pipeline.refusals import SERVER, remaining, render
+from gateway.pipeline.refusals import SERVER, rate_fields, render
 from gateway.pipeline.replies import (
     as_client_sees,
     changes_reply,
@@ -306,7 +306,7 @@ class HttpPipeline:
         call.outcome = "repeated"
         call.status, call.reply_bytes = first.status, len(first.body)
         if call.rates:
-            first.headers.extend(_rate_headers(call))
+            first.headers.extend(rate_fields(call.rates))
         return first
 
     async def _stream(self, call: Call, reply: Reply, chunks: list[bytes]) -> None:
@@ -408,7 +408,7 @@ class HttpPipeline:
             ours["X-Gateway-Charge"] = format_usd(call.charged)
             ours["X-Gateway-Currency"] = "USD"
         if call.rates:
-            ours |= _rate_headers(call)
+            ours |= rate_fields(call.rates)
         headers.extend(ours)
 
     def _record(self, call: Call) -> CallFinished:
@@ -439,11 +439,3 @@ class HttpPipeline:
         record.endpoint = call.endpoint
         made: CallFinished = record
         return made
-
-
-def _rate_headers(call: Call) -> dict[str, str]:
-    """How the limits of requests stand in which the call is counted."""
-    return {
-        "RateLimit-Policy": ", ".join([state.rate.policy for state in call.rates]),
-        "RateLimit": remaining(call.rates),
-    }

@@ -19,7 +19,7 @@ from gateway.pipeline.admit import Admission
 from gateway.pipeline.books import Books
 from gateway.pipeline.call import Call
 from gateway.pipeline.leases import Leases
-from gateway.pipeline.refusals import SERVER, policies, remaining
+from gateway.pipeline.refusals import SERVER, rate_fields
 from gateway.pipeline.session_end import SessionEnd
 from gateway.pipeline.session_frames import warning_frame
 from gateway.pipeline.session_meter import SessionMeter, TooManyChanges
@@ -95,8 +95,7 @@ class OpenSession:
         call = self._call
         headers = CIMultiDict({"X-Gateway-Call-Id": call.id, "Server": SERVER})
         if call.rates:
-            headers["RateLimit-Policy"] = policies([state.rate for state in call.rates])
-            headers["RateLimit"] = remaining(call.rates)
+            headers.update(rate_fields(call.rates))
         self._relay = call.client.accept_socket(watch, self._told, headers, subprotocol)
         call.status = 101
 

@@ -5,7 +5,7 @@ Does not know: why a call was refused.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -74,7 +74,7 @@ def render(style: ErrorStyle, refused: Refused, call_id: str, rates: tuple[Rate,
     if refused.code is Code.RATE_LIMITED and rates:
         name, quota = refused.details.get("rate", rates[0].name), refused.details.get("quota")
         in_force = [replace(rate, quota=int(quota)) if quota and rate.name == name else rate for rate in rates]
-        headers["RateLimit-Policy"] = policies(in_force)
+        headers["RateLimit-Policy"] = ", ".join([rate.policy for rate in in_force])
         headers["RateLimit"] = f'"{name}";r=0;t={refused.retry_after_seconds or 1}'
     body = json.dumps(filled(told.template, values), ensure_ascii=False).encode()
     return Answer(status=status, reason="", headers=headers, body=body)
@@ -96,11 +96,13 @@ def filled(template: Any, values: Mapping[str, Any]) -> Any:
     return template
 
 
-def policies(rates: Sequence[Rate]) -> str:
-    """The `RateLimit-Policy` field (draft-ietf-httpapi-ratelimit-headers-10)."""
-    return ", ".join([rate.policy for rate in rates])
-
-
-def remaining(states: tuple[RateState, ...]) -> str:
-    """The `RateLimit` field of the same draft: requests left, and seconds until the window starts afresh."""
-    return ", ".join([f'"{state.rate.name}";r={state.remaining};t={state.reset_seconds}' for state in states])
+def rate_fields(states: tuple[RateState, ...]) -> dict[str, str]:
+    """How the limits stand that a call is counted in, which are some: requests left, and seconds until the window
+    starts afresh (draft-ietf-httpapi-ratelimit-headers-10).
+    """
+    policies, left = [], []
+    for state in states:
+        rate = state.rate
+        policies.append(rate.policy)
+        left.append(f'"{rate.name}";r={state.remaining};t={state.reset_seconds}')
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(left)}
