@@ -6,7 +6,7 @@ Does not know: aiohttp's server, Redis, or how a refusal is worded.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
 from multidict import CIMultiDict
 
@@ -20,11 +20,11 @@ from gateway.core.errors import (
     place_of,
 )
 from gateway.core.exchange import Move, State
-from gateway.core.money import ZERO, format_usd
-from gateway.core.record import blank
+from gateway.core.money import format_usd
 from gateway.pipeline.admit import Admission
 from gateway.pipeline.call import Answer, BodyRefused, Call, Client
 from gateway.pipeline.conclude import Conclusion
+from gateway.pipeline.finished import finished
 from gateway.pipeline.forward import Passing, forwarded_headers, same_body
 from gateway.pipeline.jobs import Jobs
 from gateway.pipeline.leases import Leases
@@ -45,7 +45,7 @@ from gateway.pipeline.replies import (
 )
 from gateway.pipeline.session import Sessions
 from gateway.pipeline.stream import Streams, asking, is_event_stream
-from gateway.ports import CallFinished, Clock, Ledger, Observer
+from gateway.ports import Clock, Ledger, Observer
 from gateway.settings.routing import Match, Router
 from gateway.settings.runtime import Runtime
 from gateway.upstream.headers import reply_headers
@@ -145,7 +145,7 @@ class HttpPipeline:
                 self._admission.places.leave(call.account)
             self._conclusion.abandon(call)
             self._leases.discard(call.id)
-            self._observer.call_finished(self._record(call))
+            self._observer.call_finished(finished(call, self._clock))
 
     def unread(self, reason: str) -> Answer:
         """The answer to what is no request, or could be read as two."""
@@ -410,32 +410,3 @@ class HttpPipeline:
         if call.rates:
             ours |= rate_fields(call.rates)
         headers.extend(ours)
-
-    def _record(self, call: Call) -> CallFinished:
-        record: Any = blank(CallFinished)
-        record.time = self._clock.now()
-        record.call_id = call.id
-        identity, route = call.identity, call.route
-        record.account = identity.account if identity is not None else ""
-        record.key_id = identity.key_id if identity is not None else ""
-        record.product = route.product.name
-        record.route = route.name
-        record.method = call.client.method
-        record.status = call.status
-        record.outcome = call.outcome
-        record.code = call.code
-        record.held = call.admitted_hold
-        record.charged = call.charged or ZERO
-        record.late = call.late
-        record.estimated = call.estimated
-        record.client_gone = call.client.gone and not call.answered
-        record.seconds = self._clock.monotonic() - call.started
-        record.admit_seconds = call.admit_seconds
-        record.upstream_seconds = call.upstream_seconds
-        record.settle_seconds = call.settle_seconds
-        record.request_bytes = call.request_bytes
-        record.reply_bytes = call.reply_bytes
-        record.upstream_status = call.upstream_status
-        record.endpoint = call.endpoint
-        made: CallFinished = record
-        return made

@@ -23,7 +23,7 @@ from gateway.settings.runtime import Limits
 
 #: Bytecodes of one call (`python -m benchmarks.bytecodes LAYER` tells whose). What must cost more raises its bound,
 #: what costs less lowers it: an unnoticed twentieth is what these are against.
-BYTECODES_MAX = {"server": 945, "server + upstream": 1910, "gateway": 6500}
+BYTECODES_MAX = {"server": 945, "server + upstream": 1910, "gateway": 6550}
 
 #: Of one event of a stream: what it says, and its whole way (`python -m benchmarks.events --top 20`).
 EVENT_BYTECODES_MAX = 115

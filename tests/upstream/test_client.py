@@ -111,6 +111,20 @@ async def test_one_connection_serves_many_calls(client: PooledUpstreamClient) ->
         assert upstream.lines == 1
 
 
+@pytest.mark.parametrize(("length", "body", "found"), [(4, b"fine", b"fine"), (0, b"", b""), (9, b"half", None)])
+async def test_a_body_is_at_hand_once_all_of_it_has_come(
+    client: PooledUpstreamClient, length: int, body: bytes, found: bytes | None
+) -> None:
+    """A whole one, or an empty one, is had without a wait; half of one never is."""
+    sent = message("HTTP/1.1 200 OK", f"Content-Length: {length}", body=body, length=False)
+    async with (
+        answering(sent) as upstream,
+        await client.send(upstream_at(upstream.url), "GET", "/", CIMultiDict(), None) as reply,
+    ):
+        assert reply.at_hand() == found
+        assert reply.at_end() is (found is not None)
+
+
 async def test_a_reply_that_is_not_read_to_its_end_costs_its_connection(client: PooledUpstreamClient) -> None:
     """The rest of one call's reply can never be taken for another's."""
     async with answering(message("HTTP/1.1 200 OK", "Content-Length: 100", length=False) + b"x" * 50) as upstream:
