@@ -52,23 +52,22 @@ class Outlet:
 
     def close(self, seconds_max: float) -> None:
         """Wait until all is written, but no longer than that: who reads nothing keeps no process alive."""
-        writer = self._writer
-        if writer is None:
-            return
         with self._changed:
+            writer = self._writer
+            if writer is None:
+                return
             self._closing = True
             self._changed.notify_all()
         writer.join(seconds_max)
         with self._changed:
             self._closing = False
-            if not writer.is_alive():
-                self._writer = None
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pieces or self._closing)
                 if not self._pieces:
+                    self._writer = None
                     return
                 piece = self._pieces.popleft()
             lost = self._put(piece)

@@ -32,6 +32,9 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody() -> None:
         came += os.read(reading, 65536)
     outlet.close(60)
     assert [int(line.split()[0]) for line in came.splitlines()] == list(range(300 - lost))
+    outlet.write(b"after all\n")
+    outlet.close(60)
+    assert os.read(reading, 65536) == b"after all\n"
     os.close(reading)
     os.close(writing)
 
