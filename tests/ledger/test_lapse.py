@@ -9,7 +9,7 @@ from gateway.core.errors import Code, LedgerRefused
 from gateway.core.money import Nanos
 from gateway.ports import Ledger, Renewal, Renewed, Watch
 from tests.ledger import ledgers
-from tests.ledger.ledgers import START_MS, World, admitted, ask, bill, opened, refused, sum_of_entries, usd
+from tests.ledger.ledgers import START_MS, RedisWorld, World, admitted, ask, bill, opened, refused, sum_of_entries, usd
 
 world, cluster_url = ledgers.world, ledgers.cluster_url  # fixtures
 
@@ -202,6 +202,18 @@ async def test_a_grant_that_is_held_whole_is_ended_by_an_entry_of_nothing(world:
     assert await expiries(ledger) == [("end", 0)]
     await ledger.settle(bill("job", usd(5)))
     assert await left(ledger) == (0, 0, [])
+
+
+async def test_a_grant_that_a_hand_has_spoiled_is_not_ended_half_way(world: World) -> None:
+    """What it has left is not known: refused, and nothing is written."""
+    if not isinstance(world, RedisWorld):
+        pytest.skip("only a store can be wrong")
+    ledger = await promoted(world, 10)
+    await world.direct.call("HDEL", "gw:{acme}:grants", "g00000001.left")
+    before = await world.dump()
+    with pytest.raises(LedgerRefused):
+        await ledger.end_grant(operation="end", account="acme", grant_id="g00000001", data={"reason": "mistyped"})
+    assert await world.dump() == before
 
 
 async def test_watches_see_what_expires_with_a_hold(world: World) -> None:

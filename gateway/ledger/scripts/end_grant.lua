@@ -4,12 +4,12 @@
 -- KEYS  1-6 as in lib, 7 op:<operation>
 -- ARGV  2 digest of the content, 3 operation, 4 grant id, 5 what the entry explains (JSON)
 -- Answers  ended, {entry id, amount, balance}
---          none                       nothing is left of that grant, or there never was one
+--          none                       nothing is left of that grant, it is over, or there never was one
 -- Callers  RedisLedger.end_grant
-local record = call('HGET', GRANTS, ARGV[4]) or ''
-local before, expires, after = string.match(record, '^(1\31[^\31]*\31%d+\31%-?%d+\31)(%d*)(\31.*)$')
+local record, left = unpack(call('HMGET', GRANTS, ARGV[4], ARGV[4] .. '.left'), 1, 2)
+local before, expires, after = string.match(record or '', '^(1\31[^\31]*\31%d+\31%-?%d+\31)(%d*)(\31.*)$')
 -- what is left of a grant stands beside it, under a name of its own
-if not expires or (expires ~= '' and tonumber(expires) <= NOW) then
+if not left or not expires or (expires ~= '' and tonumber(expires) <= NOW) then
   return answer('none')
 end
 
