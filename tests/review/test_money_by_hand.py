@@ -59,13 +59,14 @@ class Reckoning:
 
     grants: list[Given] = field(default_factory=list)
     debt: int = 0
+    kept: int = 0  # of credit that has ended, for what is held of it
     made: int = 0
     charged: dict[str, int] = field(default_factory=dict)  # by entry: what is left of a charge
     called: dict[str, int] = field(default_factory=dict)  # by call: the same
 
     @property
     def balance(self) -> int:
-        return sum(each.left for each in self.grants) - self.debt
+        return sum(each.left for each in self.grants) + self.kept - self.debt
 
     def give(self, amount: int, priority: int, expires: float = float("inf")) -> None:
         paid = min(amount, self.debt)
@@ -79,6 +80,19 @@ class Reckoning:
             each.left -= burnt
             amount -= burnt
         self.debt += amount
+
+    def end(self, held: int) -> None:
+        """Credit ends whose time has come, but for so much that is held."""
+        ending = [each for each in self.grants if each.expires < float("inf")]
+        self.kept = min(held, sum(each.left for each in ending))
+        for each in ending:
+            each.left = 0
+
+    def let_go(self, held: int, amount: int) -> None:
+        """A hold ends by its charge, which what is kept pays first; the rest of the hold's part is kept no longer."""
+        paid = min(self.kept, amount)
+        self.kept -= paid + min(max(0, held - paid), self.kept - paid)
+        self.take(amount - paid)
 
 
 @dataclass
@@ -100,11 +114,11 @@ class Customer:
             assert response.status == status, await response.text()
             return await response.json()
 
-    async def charge(self, expected: int) -> None:
-        """The last charge is this one."""
+    async def charge(self, expected: int, held: int = 0) -> None:
+        """The last charge is this one, of a call for which so much was held."""
         entry = (await self.gw.ledger.entries("a", limit=1, newest_first=True))[0]
         assert (entry.kind, -entry.amount) == ("charge", expected), entry
-        self.should.take(expected)
+        self.should.let_go(held, expected)
         self.should.charged[entry.id] = self.should.called[entry.data["call_id"]] = expected
 
     async def do_chat(self) -> None:
@@ -142,8 +156,13 @@ class Customer:
         """A job is over, whatever has become of the account since it began."""
         if self.jobs:
             path, expected = self.jobs.pop(self.chance.randrange(len(self.jobs)))
+            held = await self.held()
             assert (await finished(self.gw, self.key, path)).charge == expected
-            await self.charge(expected)
+            await self.charge(expected, held - await self.held())
+
+    async def held(self) -> int:
+        """What is held for its jobs."""
+        return (await self.gw.ledger.account("a")).held
 
     async def do_grant(self) -> None:
         """Credit, of which some ends soon."""
@@ -207,7 +226,11 @@ class Customer:
         account = await self.gw.ledger.account("a")
         assert (account.balance, account.debt) == (self.should.balance, self.should.debt)
         expected = [each.left for each in sorted(self.should.grants, key=lambda each: each.order) if each.left]
-        assert [grant.remaining for grant in account.grants] == expected
+        over = [
+            grant.remaining for grant in account.grants if grant.expires_ms and grant.expires_ms <= time.time() * 1000
+        ]
+        assert [grant.remaining for grant in account.grants][: len(expected)] == expected
+        assert (sum(over), len(account.grants)) == (self.should.kept, len(expected) + len(over))
         assert account.open_holds == len(self.jobs)
         assert sum(entry.amount for entry in await self.gw.ledger.entries("a", limit=1000)) == account.balance
 
@@ -233,16 +256,17 @@ async def by_hand(directory: Path, redis_url: str, *, seed: int, steps: int, sec
         await one.do_open()
         await one.holds_true()
 
+        one.should.end(await one.held())
+
         async def ended() -> bool:
-            return all(grant.expires_ms is None for grant in (await gw.ledger.account("a")).grants)
+            return time.time() > one.ends and (await gw.ledger.account("a")).balance == one.should.balance
 
         assert await until(ended, seconds=60)
-        for each in one.should.grants:
-            each.left = 0 if each.expires < float("inf") else each.left
         await one.holds_true()
         while one.jobs:
             await one.do_finish()
-        await one.holds_true()
+            await one.holds_true()
+        assert not one.should.kept
         assert len(await charges(gw, "a")) == len(one.should.charged)
         assert await gw.ledger.verify("a") == []
 
