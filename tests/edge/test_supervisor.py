@@ -46,8 +46,12 @@ def test_a_process_lets_in_no_more_than_it_has_files_for() -> None:
     few = FILES_OF_ITS_OWN + FILES_OF_A_CONNECTION * 5
     pid = os.fork()
     if pid == 0:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
-        os._exit(within_files(Limits()).connections_max)
+        let_in = 0
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+            let_in = within_files(Limits()).connections_max
+        finally:
+            os._exit(let_in)  # whatever was raised: there is one run of the tests
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 5
     try:
