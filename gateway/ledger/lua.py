@@ -96,9 +96,9 @@ PRELUDES: Final[Mapping[str, tuple[str, ...]]] = {
 ALONE: Final = ("state", "exportable")
 #: What makes entries, or changes what else is exported of an account.
 ENTERING: Final = frozenset(
-    {"settle", "renew", "correct", "repair", "refund", "grant", "grant_monthly", "open_account", "change_account"}
-    | {"put_key", "change_key", "credit_payment", "reverse_payment", "set_autopay", "fail_payment", "put_watch"}
-    | {"drop_watch", "commit", "close_month"}
+    {"settle", "renew", "correct", "repair", "refund", "grant", "end_grant", "grant_monthly", "open_account"}
+    | {"change_account", "put_key", "change_key", "credit_payment", "reverse_payment", "set_autopay", "fail_payment"}
+    | {"put_watch", "drop_watch", "commit", "close_month"}
 )
 #: On the path of a call, they are given one key, and derive the others.
 ON_THE_PATH: Final = frozenset({"admit", "settle", "renew"})

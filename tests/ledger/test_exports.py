@@ -68,6 +68,9 @@ async def test_accounts_wait_for_each_sink_until_they_are_claimed(world: World) 
     await ledger.put_back_exports(sink="right", accounts={"umbrella": world.now - 90_000, "acme": world.now})
     assert list(await ledger.claim_exports(sink="right", limit=10)) == ["umbrella", "acme"]
     assert (await ledger.export_lag(sink="right")).seconds == 0
+    await ledger.end_grant(operation="e", account="acme", grant_id="g00000001", data={"reason": "mistyped"})
+    await ledger.note_exports()
+    assert "acme" in await ledger.claim_exports(sink="left", limit=10)
 
 
 async def test_who_asks_all_accounts_finds_those_that_are_behind(world: World) -> None:

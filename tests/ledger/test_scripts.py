@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from gateway.ledger.lua import ALONE, FIRST, LATE, PRELUDES, read, script
+from gateway.ledger.lua import ALONE, ENTERING, FIRST, LATE, PRELUDES, read, script
 from gateway.ledger.single import SingleLink
 from gateway.ports import Renewal
 from tests.ledger.ledgers import RedisWorld, admitted, ask, bill, one_at_a_time, opened
@@ -68,6 +68,11 @@ def test_no_double_ever_becomes_money(name: str) -> None:
             assert re.search(r"NOW|time\[|day|year|era|month|elapsed|quota|percent", line), line
     for _, amount in re.findall(r"call\('(HINCRBY|INCRBY)', .*, ([^,)]+)\)", read(name)):
         assert not re.search(r"tonumber|[+*/]", amount), amount
+
+
+def test_what_an_operation_did_is_exported_at_once() -> None:
+    """Every verb that has an operation id changes what sinks are told of."""
+    assert {verb for verb, preludes in PRELUDES.items() if "operation" in preludes} <= ENTERING
 
 
 @pytest.mark.parametrize("verb", VERBS)
