@@ -6,6 +6,7 @@ Does not know: any single key. A config with a problem is no config: nothing of 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -132,7 +133,7 @@ class _Loading:
         written = main.data.get("include") if isinstance(main.data, dict) else None
         self._unreadable |= settings is None and not isinstance(written, list)  # what is wrong with it is noted
         patterns = settings.include if settings is not None else written if isinstance(written, list) else []
-        seen = {self._path.resolve()}
+        seen = {realpath(self._path)}  # not resolve(): it raises for a link that leads to itself
         for index, pattern in enumerate(patterns):
             if not isinstance(pattern, str) or not pattern:
                 continue
@@ -142,12 +143,12 @@ class _Loading:
                 self._unreadable = True
                 self._report.add(place, f'no file matches "{pattern}" in {self._path.parent}')
             for path in found:
-                if path.resolve() in seen:
+                if (real := realpath(path)) in seen:
                     continue
                 if len(seen) > FILES_MAX:
                     self._report.add(place, f"too many files: at most {FILES_MAX}")
                     return
-                seen.add(path.resolve())
+                seen.add(real)
                 self._sort(self._read(path, str(path)))
 
     def _pattern(self, text: str) -> Pattern:

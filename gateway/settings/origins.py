@@ -64,7 +64,11 @@ class Pattern:
         """Those that are there now, as a shell finds them: what editors hide beside a file is none of them, and a link
         that leads nowhere, or a directory, is one that cannot be read.
         """
-        return sorted(self.root / name for name in glob(self.text, root_dir=self.root))  # noqa: PTH207 - that of paths finds hidden ones
+        try:
+            names = glob(self.text, root_dir=self.root)  # noqa: PTH207 - that of paths finds hidden ones
+        except ValueError:  # no file has such a name
+            names = []
+        return sorted(self.root / name for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,18 @@ def test_what_editors_hide_beside_a_file(project: Project) -> None:
     assert "guardrails" in project.load().products
 
 
+def test_a_link_to_itself_and_a_name_that_no_file_has(project: Project) -> None:
+    """They are told like any other file that cannot be read, or is not there."""
+    products = project.directory / "config" / "products"
+    (products / "guardrails.yaml").unlink()
+    (products / "guardrails.yaml").symlink_to("guardrails.yaml")
+    text = project.path("gateway.yaml").read_text()
+    project.write("gateway.yaml", text.replace("include:\n", 'include:\n  - "a\\0b/*.yaml"\n'))
+    told = "\n".join(project.problems())
+    assert "guardrails.yaml «»: : the file cannot be read: Too many levels of symbolic links" in told
+    assert "no file matches" in told
+
+
 def test_a_main_file_without_a_list_of_files(project: Project) -> None:
     """What is wrong with it is told, and no file is missed that it could not name."""
     text = project.path("gateway.yaml").read_text()
