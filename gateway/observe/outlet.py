@@ -34,15 +34,23 @@ class Outlet:
     def write(self, lines: bytes) -> None:
         """Have whole lines written, soon."""
         with self._changed:
-            if self._waiting_bytes + len(lines) > self._waiting_bytes_max:
+            if self._waiting_bytes + len(lines) > self._waiting_bytes_max or not self._has_writer():
                 self._lost += lines.count(b"\n")
                 return
             self._pieces.append(lines)
             self._waiting_bytes += len(lines)
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._run, name="log", daemon=True)
-                self._writer.start()
             self._changed.notify_all()
+
+    def _has_writer(self) -> bool:
+        """Whether a thread writes, from the first line on: the system may have no room for one."""
+        if self._writer is None:
+            writer = threading.Thread(target=self._run, name="log", daemon=True)
+            try:
+                writer.start()
+            except RuntimeError:
+                return False
+            self._writer = writer
+        return True
 
     def lost(self) -> int:
         """How many lines were lost since this was last asked."""

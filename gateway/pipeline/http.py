@@ -314,6 +314,8 @@ class HttpPipeline:
         if polls_open_job(call) and reply.status < 300 and call.record is not None:
             # Larger than what is read: only a finished job's reply is. It is charged before it leaves, like any other.
             await self._conclusion.observe_job(call, call.record, unread=True)
+        if reply.status >= 300:
+            require_service(call, reply, b"")  # its words are too many to be read, and its head is not to be seen
         wanted = reads_reply(call) and reply.status < 300
         copy = Copy(call.route.product.metered_body_bytes_max if wanted else 0)
         try:

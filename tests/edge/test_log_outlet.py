@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,24 @@ def test_without_standard_output_lines_are_lost(monkeypatch: pytest.MonkeyPatch)
     logs.info("something")
     logs.close()
     assert logs.lost() == 1
+
+
+def test_without_room_for_a_thread_lines_are_lost() -> None:
+    """Nobody's call fails because of a log, and what comes when there is room again is written."""
+    reading, writing = os.pipe()
+    outlet = Outlet(writing)
+    before = threading.stack_size(1 << 46)  # no system has so much
+    try:
+        outlet.write(b"one\ntwo\n")
+    finally:
+        threading.stack_size(before)
+    assert outlet.lost() == 2
+    outlet.close(60)
+    outlet.write(b"three\n")
+    outlet.close(60)
+    assert os.read(reading, 65536) == b"three\n"
+    os.close(reading)
+    os.close(writing)
 
 
 STANDARD = """

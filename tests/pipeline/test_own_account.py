@@ -1,9 +1,10 @@
 """The service refuses our own account there: whoever the customer is, it is not the customer's business."""
 
+from pathlib import Path
 from typing import Any
 
 from gateway.core.money import parse_usd
-from tests.harness import Running
+from tests.harness import Running, running
 from tests.pipeline.helpers import CHAT, CHAT_PATH, NO_CREDIT, charges, in_order, sandbox, submitted
 from tests.pipeline.test_following import counted
 
@@ -49,6 +50,24 @@ async def test_it_is_no_word_to_customers(gw: Running) -> None:
         assert counted(gw, "gateway_events_total", event="credential_refused", product=product) == times
     assert not await charges(gw, "a")
     assert len(await gw.ledger.holds("a")) == 1, "the job that was there before goes on"
+
+
+async def test_however_long_it_is(tmp_path: Path, empty_redis: str) -> None:
+    """A refusal of our own account that is larger than what is read of a reply is shown to nobody either."""
+
+    def little(data: dict[str, Any]) -> None:
+        data["metered_body_bytes_max"] = 1024
+
+    async with running(tmp_path, empty_redis, changes={"config/products/llm-gateway.yaml": little}) as gw:
+        key = await gw.open_account("a", credit="10")
+        await gw.knobs(status=401, status_body="your key is wrong" * 1000)
+        got = await gw.call("POST", CHAT_PATH, key, json=CHAT)
+        assert (got.status, got.code) == (502, "upstream_unreachable")
+        assert b"key" not in got.body
+        await gw.knobs(status=400, status_body="too long" * 1000)
+        got = await gw.call("POST", CHAT_PATH, key, json=CHAT)
+        assert (got.status, got.body) == (400, b"too long" * 1000)
+        await in_order(gw, "a", balance=parse_usd("10"))
 
 
 async def test_other_refusals_are_the_customers(gw: Running) -> None:
