@@ -183,15 +183,17 @@ async def test_anthropic(gate: Gate) -> None:
         assert await gate.spent() == whole + 25 * 3000 + 15 * 15000
 
 
-async def test_anthropic_stream_that_breaks_off_is_not_charged_by_its_first_event(gate: Gate) -> None:
-    """One token is what the first event says of the answer; what was held is charged, for nobody reported more."""
+async def test_anthropic_stream_that_breaks_off_is_charged_what_was_reported_and_delivered(gate: Gate) -> None:
+    """Not the one token that its first event says of the answer; nor what was held for a file, whose tokens it says."""
     key = await gate.account()
     gate.vendors.cut = True
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0x" * 100}
+    asked: Any = [{"role": "user", "content": [{"type": "document", "source": source}]}]
     async with anthropic.AsyncAnthropic(base_url=gate.url, api_key=key, max_retries=0) as client:
         with pytest.raises(Exception, match=r"peer closed|incomplete|terminated|Connection"):
-            async with client.messages.stream(model="claude-sonnet-4-6", max_tokens=200, messages=ASKED) as stream:
+            async with client.messages.stream(model="claude-sonnet-4-6", max_tokens=200, messages=asked) as stream:
                 await stream.get_final_text()
-    assert await gate.spent() >= 200 * 15000
+    assert await gate.spent() == 25 * 3000 + -(-len("Hello.") // 3) * 15000
 
 
 async def test_anthropic_that_is_overloaded_costs_nothing(gate: Gate) -> None:
