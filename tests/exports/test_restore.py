@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -189,6 +189,42 @@ async def test_a_restoration_that_was_broken_off_goes_on(link: SingleLink, datab
     for account, was in before.items():
         assert await books(stage.ledger, account) == was
         assert await stage.ledger.verify(account) == []
+
+
+async def test_a_backup_that_served_for_a_while(link: SingleLink, database: PostgresExport) -> None:
+    """What was charged before it was put back, and after, comes together; the gap is named, and repaired by a word."""
+    stage = Stage(link, "postgres")
+    ledger, exporter = stage.ledger, stage.exporter(PostgresSink(database))
+
+    async def exported() -> None:
+        await ledger.note_exports()
+        await exporter.round()
+
+    await stage.traffic(1, 3)
+    await exported()
+    names = cast("list[bytes]", await link.call("KEYS", "*"))
+    backup = {name: cast("bytes", await link.call("DUMP", name)) for name in names}
+    await stage.traffic(1, 2)
+    await exported()
+    await link.call("FLUSHALL")
+    for name, value in backup.items():
+        await link.call("RESTORE", name, 0, value)
+    ((account, made),) = stage.made.items()
+    assert await ledger.verify(account) == [], "its books agree"
+    async with Archive.open(database) as archive:
+        await stage.traffic(1, 1)
+        first = (await ledger.entries(account, limit=1, newest_first=True))[0].id
+        await exported()
+        await exporter.close()
+        assert await differences(ledger, archive, account), "but not with the rows"
+        await link.call("FLUSHALL")
+        (restored,) = (await restore(ledger, archive, Exports(postgres=database))).accounts
+    assert (restored.wrong, restored.balance) == (f"entry.{first}.balance", usd(100) - 6 * (DOLLAR // 20))
+    assert [entry.operation for entry in await ledger.entries(account)] == made
+    assert await ledger.verify(account)
+    await ledger.repair(operation="r", account=account, trust="entries", data={"reason": "a backup"}, apply=True)
+    assert await ledger.verify(account) == []
+    assert (await ledger.account(account)).balance == restored.balance
 
 
 operations = st.lists(
