@@ -23,6 +23,7 @@ from typing import IO, Any
 import orjson
 
 from gateway.core.errors import GatewayError, LedgerRefused, LedgerUnavailable
+from gateway.ledger.link import CommandError
 
 Record = dict[str, Any]
 About = tuple[str, str | None]
@@ -237,9 +238,10 @@ class Spool:
                     owner, server = about(self._pending[number])
                     if owner in waiting or away[server] >= _AWAY_MAX:
                         waiting.add(owner)
-                    elif (done := await self._do(number, apply)) is None:
+                    elif isinstance(done := await self._do(number, apply), LedgerUnavailable):
                         waiting.add(owner)
-                        away[server] += 1
+                        # An error that the server answered is about this owner: many may be in trouble, and it there.
+                        away[server] += not isinstance(done.__cause__, CommandError)
                     else:
                         count[done] += 1
                 number += 1
@@ -251,13 +253,13 @@ class Spool:
             self._replaying = False
         return count[True], count[False]
 
-    async def _do(self, number: int, apply: Callable[[Record], Awaitable[None]]) -> bool | None:
-        """Apply one record; False if the ledger refused it. None, and it stays, if the ledger is away."""
+    async def _do(self, number: int, apply: Callable[[Record], Awaitable[None]]) -> bool | LedgerUnavailable:
+        """Apply one record; False if the ledger refused it. It stays if the ledger is away: the answer says why."""
         done = True
         try:
             await apply(self._pending[number])
-        except LedgerUnavailable:
-            return None
+        except LedgerUnavailable as unavailable:
+            return unavailable
         except LedgerRefused as error:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._disk, self._reject, self._pending[number], str(error))

@@ -122,3 +122,21 @@ async def test_charges_that_wait_in_the_spool(link: SingleLink, tmp_path: Path) 
     assert await ledger.verify("mine") == []
     assert (tmp_path / "one.spool").stat().st_size == 0
     spool.close()
+
+
+async def test_charges_that_wait_behind_many_accounts_in_trouble(link: SingleLink, tmp_path: Path) -> None:
+    """However many: a server that answers an error for each of them is not away."""
+    ledger, told = await made(link), Told()
+    spool = Spool(tmp_path, bytes_max=100_000)
+    spool.open("one")
+    away = RedisLedger(SingleLink(link._settings))  # it is not open
+    kept = Books(ledger=away, spool=spool, observer=told, clock=Time(), operation_seconds=1000)
+    for number in range(5):
+        await link.call("SET", f"gw:{{bad-{number}}}:due", "spoilt")
+        await kept.settle(bill(f"call-{number}", DOLLAR, account=f"bad-{number}"))
+    await kept.settle(bill("zoo-call", DOLLAR, account="zoo"))
+    books = Books(ledger=ledger, spool=spool, observer=told, clock=Time(), operation_seconds=1000)
+    assert await books.replay() == (1, 0)
+    assert (await ledger.account("zoo")).balance == usd(9)
+    assert len(spool) == 5
+    spool.close()
