@@ -227,9 +227,11 @@ class EmbeddedRedis:
     def _answers(self) -> bool:
         """Is there a server at our place that has loaded its data? Raises EmbeddedError on another user's socket."""
         if self.port is None:
-            if not self.socket_path.exists():
+            try:
+                owner = self.socket_path.stat().st_uid
+            except FileNotFoundError:  # not yet, or a server that starts has just removed an old one
                 return False
-            if self.socket_path.stat().st_uid != os.geteuid():
+            if owner != os.geteuid():
                 raise self._error(f"{self.socket_path} belongs to another user")
         family = socket.AF_INET if self.port is not None else socket.AF_UNIX
         place = ("127.0.0.1", self.port) if self.port is not None else str(self.socket_path)

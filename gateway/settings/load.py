@@ -15,7 +15,7 @@ from gateway.settings.compile.exports import compile_exports
 from gateway.settings.compile.jobs import compile_jobs
 from gateway.settings.compile.payments import check_upgrades, compile_payments
 from gateway.settings.compile.prices import check_priced, check_spelling, compile_prices, owners_of
-from gateway.settings.compile.products import Made, compile_product
+from gateway.settings.compile.products import Made, compile_product, own_parameters
 from gateway.settings.compile.routes import compile_routes
 from gateway.settings.compile.samples import check_sample
 from gateway.settings.compile.scope import (
@@ -289,6 +289,7 @@ class _Loading:
         read = [(document, self._checked(ProductSettings, document)) for document in self._files["product"]]
         files = [(document, settings) for document, settings in read if settings is not None]
         check_names(files, scope)
+        scope.own_parameters = own_parameters(settings for _, settings in files)
         made = [compile_product(settings, Place(document), scope) for document, settings in files]
         for product in made:
             compile_jobs(product, scope)

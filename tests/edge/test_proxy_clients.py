@@ -273,7 +273,7 @@ async def test_what_a_client_has_read_is_no_part_of_what_is_drained(tmp_path: Pa
 
 
 async def test_draining_has_bounds(tmp_path: Path, empty_redis: str) -> None:
-    """In bytes: beyond, the upstream is cut and the hold released."""
+    """In bytes: beyond, the upstream is cut, and what nobody has read to its report costs what was held."""
     upstream = Held(message("HTTP/1.1 200 OK", JSON, body=charged_body(30 * 2**20)))
     async with before(upstream, tmp_path, empty_redis, llm={"drain_bytes_max": 2**20}) as gw:
         key = await gw.open_account("a")
@@ -281,7 +281,7 @@ async def test_draining_has_bounds(tmp_path: Path, empty_redis: str) -> None:
         async with asyncio.timeout(5):
             await upstream.gone.wait()
         await nothing_held(gw)
-        assert await gw.balance("a") == parse_usd("100")
+        assert await gw.balance("a") == parse_usd("99.9859615")
 
 
 async def test_draining_has_bounds_in_time(tmp_path: Path, empty_redis: str) -> None:
@@ -297,7 +297,7 @@ async def test_draining_has_bounds_in_time(tmp_path: Path, empty_redis: str) -> 
             client.cut()
         await nothing_held(gw)
         assert time.monotonic() - started < 15  # the service would take forty
-        assert await gw.balance("a") == parse_usd("100")
+        assert await gw.balance("a") == parse_usd("99.9859615")
 
 
 def fixed_price(data: dict[str, Any]) -> None:

@@ -80,6 +80,7 @@ async def test_sessions_of_nobody_are_not_shown(gw: Running) -> None:
         for query in ("", "?token=%ff&x=1", "?token="):  # no token of a client's is shown to the service
             got = await gw.call("GET", f"/v1/sessions{query}", key)
             assert (got.status, got.json) == (200, {"sessions": []})
+            assert (await gw.call("GET", f"/v2/transcript{query}", key)).status == 200  # nor to another one
         for method in ("GET", "DELETE"):
             found = await gw.call(method, f"/v1/sessions/{session}", key)
             assert (found.status, found.code) == (404, "not_found")

@@ -4,6 +4,7 @@ Owns: what is said of a product as a whole.
 Does not know: prices, tiers.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,11 +59,15 @@ def compile_product(settings: ProductSettings, place: Place, scope: Scope) -> Ma
         queues=any(job.queue is not None for job in settings.jobs.values()),
         on_unsettled=settings.on_unsettled,
         refuses_us_when=_refuses_us_when(settings, place.at("refuses_us_when"), scope),
-        dropped_query=frozenset(
-            name for route in settings.routes if route.session for name in route.session.dropped_parameters
-        ),
+        dropped_query=scope.own_parameters,
     )
     return Made(settings=settings, place=place, product=product)
+
+
+def own_parameters(products: Iterable[ProductSettings]) -> frozenset[str]:
+    """The query parameters that are for us: a token that a client sends to the wrong product reaches no service."""
+    sessions = (route.session for product in products for route in product.routes)
+    return frozenset(name for session in sessions if session for name in session.dropped_parameters)
 
 
 def _refuses_us_when(settings: ProductSettings, place: Place, scope: Scope) -> Condition | None:

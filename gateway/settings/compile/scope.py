@@ -53,6 +53,7 @@ class Scope:
     kinds: Collection[str] = ()
     audio_kinds: frozenset[str] = frozenset()  # those of which is known how long they are
     sockets: Collection[str] = ()  # the products that have sessions
+    own_parameters: frozenset[str] = frozenset()  # of queries: what is for us alone, at no service's route
     rate_cards: Collection[str] = ()
     list_prices: Mapping[str, PriceTable] = field(default_factory=dict)
     metered: list[Metered] = field(default_factory=list)

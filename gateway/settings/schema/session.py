@@ -145,7 +145,7 @@ class SessionSettings(Settings):
         "Refusals in band, after the handshake; without, they are HTTP errors before it", default=None, shown="none"
     )
     dropped_parameters: list[Filled] = key(
-        "Query parameters that are for the gateway and not passed on, at no route; temporary tokens come as `token`",
+        "Query parameters of the gateway's own, passed on at no product's routes; temporary tokens come as `token`",
         default=lambda: ["token"], shown="`[token]`",
     )  # fmt: skip
 
