@@ -66,7 +66,9 @@ class Forwarding:
 
     async def serve(self, client: Client) -> Answer:
         body = await client.read(BODY_BYTES_MAX)
-        headers = request_headers(client.headers, ours=self.ours, decodable_only=True)
+        headers = request_headers(
+            client.headers, ours=self.ours, credential_header="Authorization", decodable_only=True
+        )
         async with await self.client.send(self.upstream, client.method, client.raw_path, headers, body) as reply:
             received = reply.at_hand()
             assert received is not None, "the upstream writes it whole"

@@ -30,7 +30,9 @@ def forwarded_headers(call: Call, *, trust_forwarded_for: bool, decodable_only: 
         ours["X-Account-Id"] = call.identity.account
         if (word := client.headers.get(HEADER)) is not None:
             ours[HEADER] = scoped(call.identity.account, word)
-    return request_headers(client.headers, ours=ours, decodable_only=decodable_only)
+    return request_headers(
+        client.headers, ours=ours, credential_header=upstream.credential_header, decodable_only=decodable_only
+    )
 
 
 def _forwarded_for(client: Client) -> str:

@@ -117,8 +117,12 @@ class _Filter:
         return judged
 
 
-_FROM_CLIENTS: Final = _Filter(_NOT_FROM_CLIENTS, _NOT_FROM_CLIENTS_PREFIXES)
-_READ_FROM_CLIENTS: Final = _Filter(_NOT_FROM_CLIENTS | _OF_PARTS, _NOT_FROM_CLIENTS_PREFIXES)
+@lru_cache(maxsize=1024)  # a config has as many services at most
+def _from_clients(credential_header: str, *, decodable_only: bool) -> _Filter:
+    dropped = {credential_header.lower().replace("_", "-"), *(_OF_PARTS if decodable_only else ())}
+    return _Filter(_NOT_FROM_CLIENTS | dropped, _NOT_FROM_CLIENTS_PREFIXES)
+
+
 _FROM_UPSTREAMS: Final = _Filter(_NOT_FROM_UPSTREAMS, _NOT_FROM_UPSTREAMS_PREFIXES)
 
 
@@ -147,20 +151,18 @@ def request_headers(
     client: CIMultiDictProxy[str],
     *,
     ours: Mapping[str, str],
+    credential_header: str,
     decodable_only: bool,
 ) -> CIMultiDict[str]:
-    """The client's headers as the upstream gets them. `ours`, of which one is the credential, are set last and never
-    come from the client.
+    """The client's headers as the upstream gets them. `ours`, the credential among them, are set last and never come
+    from the client.
 
     With `decodable_only`, `Accept-Encoding` offers just what metering can decode, and no part of a reply is asked for:
     half a reply reports nothing, and half a result is still a result.
     """
-    if not decodable_only:
-        passed = _FROM_CLIENTS.passing(client)
-    else:
-        passed = _READ_FROM_CLIENTS.passing(client)
-        if "Accept-Encoding" in passed:
-            passed["Accept-Encoding"] = _decodable(*passed.popall("Accept-Encoding"))
+    passed = _from_clients(credential_header, decodable_only=decodable_only).passing(client)
+    if decodable_only and "Accept-Encoding" in passed:
+        passed["Accept-Encoding"] = _decodable(*passed.popall("Accept-Encoding"))
     passed.update(ours)
     return passed
 

@@ -11,7 +11,9 @@ OURS = {"Authorization": "service", "X-Account-Id": "a", "X-Call-Id": "c", "X-Fo
 def passed(*fields: tuple[str, str], decodable_only: bool = False, credential: str = "Authorization") -> list[str]:
     """What of a client's fields an upstream gets, beside ours."""
     ours = {credential: "service", **{name: value for name, value in OURS.items() if name != "Authorization"}}
-    headers = request_headers(CIMultiDictProxy(CIMultiDict(fields)), ours=ours, decodable_only=decodable_only)
+    headers = request_headers(
+        CIMultiDictProxy(CIMultiDict(fields)), ours=ours, credential_header=credential, decodable_only=decodable_only
+    )
     for name, value in ours.items():
         assert headers.getall(name) == [value]
     return [f"{name}: {value}" for name, value in headers.items() if name not in ours]
@@ -104,6 +106,13 @@ def test_a_service_with_its_own_credential_header_gets_neither_of_the_customers(
     """Our credential goes into the header that the upstream wants, and `Authorization` stays away."""
     fields = (("Authorization", "mine"), ("xi-api-key", "mine"), ("X-Api-Key", "mine"))
     assert passed(*fields, credential="xi-api-key") == []
+
+
+@pytest.mark.parametrize("credential", ["Its-Own-Key", "its_own_key"])
+def test_the_credential_of_a_service_is_sent_once(credential: str) -> None:
+    """Whatever header it is sent in, no spelling of that comes from a client as well."""
+    fields = [(name, "mine") for name in ("Its-Own-Key", "ITS_OWN_KEY", "its-own_key")]
+    assert passed(*fields, ("Its-Own", "1"), credential=credential) == ["Its-Own: 1"]
 
 
 def test_other_fields_pass_in_their_order_and_as_often_as_sent() -> None:
