@@ -20,7 +20,7 @@ QUORUM = 2
 
 async def ask(port: int, *parts: Any) -> Any:
     """One command to one server or sentinel."""
-    link = SingleLink(LinkSettings(url=f"redis://127.0.0.1:{port}"))
+    link = SingleLink(LinkSettings(url=f"redis://127.0.0.1:{port}", connect_seconds_max=30.0, command_seconds_max=30.0))
     await link.open()
     try:
         return await link.call(*parts)
