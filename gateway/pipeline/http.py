@@ -343,7 +343,7 @@ class HttpPipeline:
 
     def _left_in_the_middle(self, call: Call, copy: Copy) -> bool:
         """Whether a reply that was not read to its end is charged: its client, who has left, has some of it."""
-        if not call.metered or not call.reply_bytes:
+        if not call.metered or not call.reply_bytes or call.route.job is not None:  # a job costs once it is known
             return False
         self._observer.event("drain_cut", product=call.route.product.name)
         call.content_bytes = copy.size

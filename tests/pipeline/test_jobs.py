@@ -406,6 +406,30 @@ async def test_a_result_that_is_larger_than_what_is_metered_is_charged(
         assert (await gw.ledger.account("a")).held == 0
 
 
+async def test_a_job_whose_creation_is_answered_at_endless_length_holds_nothing(
+    tmp_path: Path, empty_redis: str
+) -> None:
+    """Too large to be read, and its client leaves: no job is known of it, nothing is charged, and no fault is ours."""
+
+    def little(data: dict[str, Any]) -> None:
+        data["metered_body_bytes_max"] = 100_000
+        data["drain_bytes_max"] = 0
+
+    async with running(tmp_path, empty_redis, changes={"config/products/speech-to-text.yaml": little}) as gw:
+        key = await gw.open_account("a", tier="free", credit="50")
+        headers = {"Authorization": key, **sandbox(body_bytes=9_000_000)}
+        body = {"audio_url": "https://example.com/a.wav"}
+        async with gw.http.post(f"{gw.url}/v2/transcript", json=body, headers=headers) as response:
+            await response.content.read(1000)
+            response.close()
+        async with asyncio.timeout(30):
+            while (await gw.ledger.account("a")).held:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.02)
+        assert not await charges(gw, "a")
+        facts = {"event": "internal_error", "product": "speech-to-text"}
+        assert not gw.gateway.measured().registry.get_sample_value("gateway_events_total", facts)
+
+
 async def test_understanding_costs_the_audio_of_its_transcript(gw: Running) -> None:
     """Each task is charged for the duration that the job was settled on."""
     key = await gw.open_account("a", credit="10")
